@@ -1,0 +1,3 @@
+//! The custom resources of Backstop: serde and schemars only, no logic.
+
+pub mod v1alpha1;

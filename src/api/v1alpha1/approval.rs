@@ -1,0 +1,54 @@
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Condition, Time};
+
+/// A person's yes to one exact action. Created by people; an admission policy ties `approver` to the
+/// account that creates it. Whoever may impersonate an account can approve in its name.
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "backstop.dev",
+    version = "v1alpha1",
+    kind = "Approval",
+    plural = "approvals",
+    shortname = "apr",
+    category = "backstop",
+    namespaced,
+    status = "ApprovalStatus",
+    derive = "PartialEq",
+    validation = ("self.spec == oldSelf.spec", "spec is immutable"),
+    printcolumn = r#"{"name":"Approver","type":"string","jsonPath":".spec.approver"}"#,
+    printcolumn = r#"{"name":"Incident","type":"string","jsonPath":".spec.incident"}"#,
+    printcolumn = r#"{"name":"Expires","type":"string","jsonPath":".spec.expiresAt"}"#,
+    printcolumn = r#"{"name":"Used-By","type":"string","jsonPath":".status.usedBy"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+)]
+#[serde(rename_all = "camelCase")]
+pub struct ApprovalSpec {
+    /// User name of the account that approves.
+    #[schemars(length(min = 1, max = 253))]
+    pub approver: String,
+    /// Name of the Incident in the same namespace.
+    #[schemars(length(min = 1, max = 253))]
+    pub incident: String,
+    /// `status.decision.digest` of the Incident: one digest is one action.
+    #[schemars(regex(pattern = r"^[0-9a-f]{64}$"))]
+    pub digest: String,
+    /// End of validity.
+    pub expires_at: Time,
+}
+
+/// Written by the controller only.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ApprovalStatus {
+    /// Name of the Remediation that used it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 253))]
+    pub used_by: String,
+    /// `Used`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub conditions: Vec<Condition>,
+}

@@ -1,0 +1,50 @@
+//! API group `backstop.dev`, version `v1alpha1`.
+//!
+//! One file per kind. Every list and string is bounded, because the API server
+//! prices CEL rules by the largest object that the schema admits. Each `status`
+//! has exactly one writer, named at its type; the API server's RBAC holds it to that.
+
+mod alert;
+mod approval;
+mod common;
+mod grant;
+mod incident;
+mod investigation;
+mod ledger;
+mod policy;
+mod remediation;
+mod runbook;
+
+pub use alert::*;
+pub use approval::*;
+pub use common::*;
+pub use grant::*;
+pub use incident::*;
+pub use investigation::*;
+pub use ledger::*;
+pub use policy::*;
+pub use remediation::*;
+pub use runbook::*;
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::CustomResourceExt as _;
+
+/// API group of every kind in this module.
+pub const GROUP: &str = "backstop.dev";
+/// The one served version.
+pub const VERSION: &str = "v1alpha1";
+
+/// Every custom resource definition, in the order in which they are written to `crds/`.
+pub fn definitions() -> Vec<CustomResourceDefinition> {
+    vec![
+        Alert::crd(),
+        Incident::crd(),
+        Investigation::crd(),
+        Remediation::crd(),
+        Grant::crd(),
+        Ledger::crd(),
+        Approval::crd(),
+        Runbook::crd(),
+        Policy::crd(),
+    ]
+}
