@@ -4,6 +4,7 @@
 pub mod action;
 pub mod actions;
 pub mod budget;
+pub mod conditions;
 pub mod gate;
 pub mod grouping;
 pub mod names;
@@ -12,4 +13,5 @@ pub mod policy;
 pub mod reading;
 pub mod reason;
 pub mod target;
+pub mod timeline;
 pub mod verify;

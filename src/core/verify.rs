@@ -57,13 +57,7 @@ pub fn progress(reading: &Reading, written: &Written<'_>) -> Progress {
 /// Every replica runs the current template and is ready and available, its controller has seen the latest spec, and
 /// no pod of it fails. A Deployment that asks for no replicas shows nothing.
 pub fn healthy(reading: &Reading) -> bool {
-    let w = &reading.workload;
-    w.desired > 0
-        && w.observed_generation >= w.generation
-        && w.updated >= w.desired
-        && w.ready >= w.desired
-        && w.available >= w.desired
-        && !reading.pods.iter().any(|pod| pod.fact.failure.is_hard())
+    reading.workload.desired > 0 && reading.is_healthy()
 }
 
 fn state(reading: &Reading) -> String {

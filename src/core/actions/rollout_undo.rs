@@ -21,20 +21,16 @@ pub fn revision(reading: &Reading, number: i64) -> Option<&Revision> {
     reading.revisions.iter().find(|revision| revision.fact.number == number && !revision.fact.current)
 }
 
-/// The current revision, if it is recorded.
-pub fn current(reading: &Reading) -> Option<&Revision> {
-    reading.revisions.iter().find(|revision| revision.fact.current)
-}
-
-/// The newest earlier revision: where a rollback goes when nobody names one.
+/// Where a rollback goes when nobody names a revision: the newest earlier one whose template really differs, else the
+/// newest earlier one, so that people see why it does not help.
 pub fn newest_earlier(reading: &Reading) -> Option<&Revision> {
-    reading.revisions.iter().filter(|revision| !revision.fact.current).max_by_key(|revision| revision.fact.number)
+    reading.undo_candidate().or_else(|| reading.earlier().next())
 }
 
 /// What a rollback to `to` would do. `None` when the current template is not recorded as a revision: then there
 /// would be no way back.
 pub fn predict(reading: &Reading, to: &Revision) -> Option<Prediction> {
-    let from = current(reading)?;
+    let from = reading.current()?;
     let action = |revision: &Revision| Action {
         rollout_undo: Some(RolloutUndo { to_revision: revision.fact.number, revision: revision.object.clone() }),
     };
@@ -45,6 +41,6 @@ pub fn predict(reading: &Reading, to: &Revision) -> Option<Prediction> {
         path: PATH,
         before: reading.template.clone(),
         after: to.template.clone(),
-        diff: Reading::diff(from, to).changes,
+        diff: reading.diff(from, to).changes,
     })
 }

@@ -2,7 +2,7 @@
 
 use jiff::SignedDuration;
 
-use crate::core::{actions::rollout_undo, names, reading::Reading, reason};
+use crate::core::{names, reason};
 
 use super::{Case, Outcome, Subject, pass, refuse, unknown};
 
@@ -123,7 +123,7 @@ pub(crate) fn not_protected(case: &Case<'_>, _: &Subject<'_>) -> Outcome {
 
 pub(crate) fn failing_pods_run_current_revision(case: &Case<'_>, _: &Subject<'_>) -> Outcome {
     let Ok(reading) = &case.reading else { return blind() };
-    let Some(current) = rollout_undo::current(reading) else {
+    let Some(current) = reading.current() else {
         return unknown(reason::FAILING_PODS_NOT_CURRENT, "the current template is not recorded as a revision yet")
             .later();
     };
@@ -163,10 +163,10 @@ pub(crate) fn revision_recorded(case: &Case<'_>, subject: &Subject<'_>) -> Outco
 
 pub(crate) fn template_differs(case: &Case<'_>, subject: &Subject<'_>) -> Outcome {
     let Ok(reading) = &case.reading else { return blind() };
-    let (Some(current), Some(to)) = (rollout_undo::current(reading), subject.to) else {
+    let (Some(current), Some(to)) = (reading.current(), subject.to) else {
         return unknown(reason::TEMPLATE_UNCHANGED, "there are no two revisions to compare");
     };
-    let diff = Reading::diff(to, current);
+    let diff = reading.diff(to, current);
     if diff.restart_only || diff.changes.is_empty() {
         return refuse(
             reason::TEMPLATE_UNCHANGED,
@@ -178,7 +178,7 @@ pub(crate) fn template_differs(case: &Case<'_>, subject: &Subject<'_>) -> Outcom
 
 pub(crate) fn current_template_never_worked(case: &Case<'_>, _: &Subject<'_>) -> Outcome {
     let Ok(reading) = &case.reading else { return blind() };
-    let Some(current) = rollout_undo::current(reading) else {
+    let Some(current) = reading.current() else {
         return unknown(reason::TEMPLATE_UNCHANGED, "the current template is not recorded as a revision yet").later();
     };
     let number = current.fact.number;
@@ -223,7 +223,7 @@ pub(crate) fn current_template_never_worked(case: &Case<'_>, _: &Subject<'_>) ->
 
 pub(crate) fn rollout_recent(case: &Case<'_>, _: &Subject<'_>) -> Outcome {
     let Ok(reading) = &case.reading else { return blind() };
-    let Some(made) = rollout_undo::current(reading).and_then(|current| current.fact.created_at) else {
+    let Some(made) = reading.current().and_then(|current| current.fact.created_at) else {
         return unknown(reason::ROLLOUT_NOT_RECENT, "the age of the current revision is unknown");
     };
     // Nobody vouches for the sender's clock: an alert that began "before" the rollout is judged by our own.

@@ -138,15 +138,13 @@ fn holds(claim: &Claim, reading: &Reading) -> bool {
     match claim.kind {
         ClaimKind::PodsFailing => failing().next().is_some(),
         ClaimKind::FailingPodsRunRevision => failing().all(|pod| pod.fact.revision == claim.revision),
-        ClaimKind::TemplateChanged => {
-            match (rollout_undo::current(reading), rollout_undo::revision(reading, claim.revision)) {
-                (Some(current), Some(earlier)) => {
-                    let diff = Reading::diff(earlier, current);
-                    !diff.restart_only && !diff.changes.is_empty()
-                }
-                _ => false,
+        ClaimKind::TemplateChanged => match (reading.current(), rollout_undo::revision(reading, claim.revision)) {
+            (Some(current), Some(earlier)) => {
+                let diff = reading.diff(earlier, current);
+                !diff.restart_only && !diff.changes.is_empty()
             }
-        }
+            _ => false,
+        },
         ClaimKind::TemplateUnchanged => true,
         ClaimKind::RevisionReady => {
             reading.revisions.iter().any(|r| r.fact.number == claim.revision && r.fact.ready > 0)
