@@ -12,6 +12,7 @@ pub mod plan;
 pub mod policy;
 pub mod reading;
 pub mod reason;
+pub mod redact;
 pub mod target;
 pub mod timeline;
 pub mod verify;
