@@ -1,0 +1,3 @@
+//! The three roles: wiring that reads as a pipeline, gather → decide → apply → status.
+
+pub mod controller;
