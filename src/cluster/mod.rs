@@ -1,7 +1,10 @@
 //! The Kubernetes API server: clients, watches, leases and readings.
 
 pub mod client;
+pub mod raw;
+pub mod snapshot;
 pub mod watch;
 
 pub use client::connect;
+pub use snapshot::{SnapshotError, resolve_top, snapshot};
 pub use watch::watch;

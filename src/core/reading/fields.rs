@@ -59,6 +59,21 @@ pub fn controller(value: &Value) -> Option<&Value> {
         .find(|owner| owner.get("controller").and_then(Value::as_bool) == Some(true))
 }
 
+/// The owner that controls `value`; owner references stay inside a namespace.
+pub fn controller_of(value: &Value, namespace: &str) -> Option<ObjectRef> {
+    controller(value).map(|owner| {
+        let kind = text(owner, "/kind", 63);
+        ObjectRef {
+            api_version: text(owner, "/apiVersion", 128),
+            namespace: if kind == "Node" { String::new() } else { namespace.to_owned() },
+            kind,
+            name: text(owner, "/name", 253),
+            uid: text(owner, "/uid", 128),
+        }
+    })
+}
+
+/// Whether the object with this UID controls `value`.
 pub fn owned_by(value: &Value, uid: &str) -> bool {
     controller(value).is_some_and(|owner| string(owner, "/uid") == uid)
 }

@@ -12,6 +12,7 @@ pub mod fixtures;
 mod tests;
 
 pub use diff::{diff_templates, same_template};
+pub use fields::{controller_of, owned_by};
 pub use pods::STABLE_SECONDS;
 
 use std::collections::BTreeMap;
@@ -22,7 +23,7 @@ use sha2::{Digest as _, Sha256};
 use crate::api::v1alpha1::{ObjectRef, PodFact, RevisionDiffFact, RevisionFact, Time, WorkloadFact};
 use crate::core::names;
 
-use fields::{array, int, int32, object_ref, owned_by, string, string_map, text, time};
+use fields::{array, int, int32, object_ref, string, string_map, text, time};
 
 /// Raw JSON of a workload and of what belongs to it, as the API server gave it. Templates must stay untyped:
 /// typed structs drop fields that they do not know and rewrite quantities.
