@@ -8,6 +8,8 @@ pub mod conditions;
 pub mod gate;
 pub mod grouping;
 pub mod known_good;
+pub mod intake;
+pub mod lease;
 pub mod names;
 pub mod plan;
 pub mod policy;
