@@ -39,6 +39,8 @@ type Spec struct {
 	// Path is a program (put at /NAME together with its shared libraries) or a
 	// folder (put at /).
 	Path string
+	// Files are further files to add, from target path to source path.
+	Files map[string]string
 	// Entrypoint defaults to /NAME for a program and is required for a folder.
 	Entrypoint []string
 	// User defaults to NonRoot.
@@ -92,6 +94,12 @@ func Build(spec Spec) (*Image, error) {
 		}
 	}
 
+	for target, source := range spec.Files {
+		if info, err := os.Stat(source); err != nil || !info.Mode().IsRegular() {
+			return nil, fmt.Errorf("image: %s: %s, to be put at %s, is not a readable file", spec.Ref, source, target)
+		}
+		root.addSource(target, source, 0o644)
+	}
 	content, err := root.tarball()
 	if err != nil {
 		return nil, err

@@ -315,6 +315,15 @@ func unpack(t *testing.T, archive, folder string) {
 	}
 }
 
+func TestFurtherFilesAreAdded(t *testing.T) {
+	source := filepath.Join(t.TempDir(), "default.tmpl")
+	write(t, source, "template", 0o600)
+	found := entries(t, build(t, Spec{Ref: "backstop.local/ls:dev", Path: program, Files: map[string]string{"/usr/share/ls/default.tmpl": source}}))
+	if file := found["/usr/share/ls/default.tmpl"]; file == nil || file.Mode != 0o644 || file.Size != 8 {
+		t.Errorf("want a readable file of 8 bytes, got %+v", file)
+	}
+}
+
 func TestRefusalsSayWhatToDo(t *testing.T) {
 	script := filepath.Join(t.TempDir(), "run.sh")
 	write(t, script, "#!/bin/sh\n", 0o755)
@@ -322,12 +331,13 @@ func TestRefusalsSayWhatToDo(t *testing.T) {
 		spec Spec
 		want string
 	}{
-		"a name without a tag":          {Spec{Ref: "backstop.local/ls", Path: program}, "with a tag"},
-		"a short name":                  {Spec{Ref: "ls:dev", Path: program}, "full image name"},
-		"a path that is not there":      {Spec{Ref: "backstop.local/ls:dev", Path: "/nowhere/ls"}, "/nowhere/ls"},
-		"a script":                      {Spec{Ref: "backstop.local/run:dev", Path: script}, "not a Linux (ELF) program"},
-		"a folder without entrypoint":   {Spec{Ref: "backstop.local/run:dev", Path: filepath.Dir(script)}, "give the entrypoint"},
-		"an entrypoint that is missing": {Spec{Ref: "backstop.local/run:dev", Path: filepath.Dir(script), Entrypoint: []string{"/app"}}, "not a file of the folder"},
+		"a name without a tag":           {Spec{Ref: "backstop.local/ls", Path: program}, "with a tag"},
+		"a short name":                   {Spec{Ref: "ls:dev", Path: program}, "full image name"},
+		"a path that is not there":       {Spec{Ref: "backstop.local/ls:dev", Path: "/nowhere/ls"}, "/nowhere/ls"},
+		"a script":                       {Spec{Ref: "backstop.local/run:dev", Path: script}, "not a Linux (ELF) program"},
+		"a folder without entrypoint":    {Spec{Ref: "backstop.local/run:dev", Path: filepath.Dir(script)}, "give the entrypoint"},
+		"a further file that is missing": {Spec{Ref: "backstop.local/ls:dev", Path: program, Files: map[string]string{"/a": "/nowhere/a"}}, "/nowhere/a"},
+		"an entrypoint that is missing":  {Spec{Ref: "backstop.local/run:dev", Path: filepath.Dir(script), Entrypoint: []string{"/app"}}, "not a file of the folder"},
 	} {
 		if _, err := Build(c.spec); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: want an error with %q, got %v", name, c.want, err)
