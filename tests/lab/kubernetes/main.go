@@ -44,6 +44,7 @@ var programs = map[string]func() int{
 	"kube-proxy": func() int {
 		return run(proxy.NewProxyCommand())
 	},
+	"remove-pods": func() int { return removePods(os.Args[1:]) },
 	"kubelet": func() int {
 		return run(kubelet.NewKubeletCommand(context.Background()))
 	},

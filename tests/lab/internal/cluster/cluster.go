@@ -274,3 +274,11 @@ func Make(ctx context.Context, p layout.Paths, out io.Writer, targets ...string)
 	}
 	return nil
 }
+
+// RestartComponent stops a component and starts it again.
+func (c *Cluster) RestartComponent(ctx context.Context, name string) error {
+	if err := c.StopComponent(ctx, name); err != nil {
+		return err
+	}
+	return c.StartComponent(ctx, name)
+}
