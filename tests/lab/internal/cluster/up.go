@@ -169,14 +169,11 @@ func (c *Cluster) render() error {
 	for _, node := range c.Paths.Nodes(c.Settings.Nodes) {
 		values.Node = node
 		for file, name := range map[string]string{
-			c.kubeadmConfig(node):                      "kubeadm.yaml",
-			node.Dir("containerd.toml"):                "containerd.toml",
-			node.Dir("kubelet.yaml"):                   "kubelet.yaml",
-			filepath.Join(node.Dir("cni"), "conflist"): "cni.conflist",
+			c.kubeadmConfig(node):                             "kubeadm.yaml",
+			node.Dir("containerd.toml"):                       "containerd.toml",
+			node.Dir("kubelet.yaml"):                          "kubelet.yaml",
+			filepath.Join(node.Dir("cni"), "10-lab.conflist"): "cni.conflist",
 		} {
-			if name == "cni.conflist" {
-				file = filepath.Join(node.Dir("cni"), "10-lab.conflist")
-			}
 			if err := config.Write(file, name, values); err != nil {
 				return err
 			}

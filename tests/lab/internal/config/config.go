@@ -86,11 +86,15 @@ func Render(name string, v Values) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// Write renders a template into a file and makes the file's folder.
+// Write renders a template into a file and makes the file's folder. A file that
+// is right already is not touched: kube-proxy ends when its own is written to.
 func Write(file, name string, v Values) error {
 	data, err := Render(name, v)
 	if err != nil {
 		return err
+	}
+	if present, err := os.ReadFile(file); err == nil && bytes.Equal(present, data) {
+		return nil
 	}
 	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 		return err
