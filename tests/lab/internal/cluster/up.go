@@ -292,6 +292,9 @@ func (c *Cluster) startAll(ctx context.Context) error {
 	if err := c.loadPause(ctx); err != nil {
 		return err
 	}
+	if err := c.shareImages(ctx); err != nil {
+		return err
+	}
 	if err := together(early...); err != nil {
 		return err
 	}
