@@ -84,7 +84,7 @@ func (c *Cluster) apiServer() component {
 		"--audit-policy-file="+p.Config("audit-policy.yaml"), "--audit-log-path="+p.AuditLog(),
 		"--audit-log-maxsize=100", "--audit-log-maxbackup=40", "--audit-log-mode=blocking-strict",
 		// A restart of the API server is a test case: it shall take seconds.
-		"--shutdown-delay-duration=0s", "--shutdown-watch-termination-grace-period=0s",
+		"--shutdown-delay-duration=0s", "--shutdown-watch-termination-grace-period=1s",
 		"--profiling=false", "--event-ttl=6h")
 }
 
