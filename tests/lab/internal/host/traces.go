@@ -22,7 +22,9 @@ var wellKnown = []string{
 	"/var/lib/kubelet", "/var/lib/kubelet/device-plugins", "/var/lib/kubelet/pod-resources",
 	"/var/log/containers", "/var/lib/cni", "/var/lib/cni/results", "/var/lib/cni/networks", "/var/run/netns",
 	"/run/containerd", "/run/containerd/s", "/run/containerd/fifo", "/run/containerd/runc", "/run/containerd/runc/k8s.io",
-	"/run/runc", "/opt/containerd", "/etc/cni", "/etc/cni/net.d", "/usr/libexec/kubernetes", "/etc/kubernetes", "/etc/kubernetes/manifests",
+	"/run/runc", "/opt/containerd", "/etc/cni", "/etc/cni/net.d", "/etc/kubernetes", "/etc/kubernetes/manifests",
+	"/usr/libexec/kubernetes", "/usr/libexec/kubernetes/kubelet-plugins", "/usr/libexec/kubernetes/kubelet-plugins/volume",
+	"/usr/libexec/kubernetes/kubelet-plugins/volume/exec",
 }
 
 // Before is what the machine was like before the lab.
