@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log"
+	"math"
 	"net"
 	"net/http"
 	"sync/atomic"
@@ -115,7 +116,8 @@ func (s *service) answer(ctx context.Context) reply {
 	if s.service == "prices" {
 		answer.Currency = s.currency
 		for _, p := range netPrices {
-			answer.Products = append(answer.Products, product{p.Name, p.Price * (1 + s.taxRate)})
+			gross := math.Round(p.Price*(1+s.taxRate)*100) / 100
+			answer.Products = append(answer.Products, product{p.Name, gross})
 		}
 	} else {
 		next, err := s.ask(ctx)

@@ -74,11 +74,18 @@ func Unpack(ctx context.Context, dir string) (Programs, error) {
 // Path is where a program, such as promtool, was unpacked.
 func (p Programs) Path(program string) string { return filepath.Join(p.root, "usr/bin", program) }
 
-// template is the file without which Alertmanager does not start.
-const template = "/usr/share/prometheus/alertmanager/default.tmpl"
+// templates are the files without which Alertmanager does not start.
+var templates = []string{
+	"/usr/share/prometheus/alertmanager/default.tmpl",
+	"/usr/share/prometheus/alertmanager/email.tmpl",
+}
 
 func (p Programs) complete() bool {
-	for _, file := range []string{p.Path("prometheus"), p.Path("promtool"), p.Path("prometheus-alertmanager"), p.Path("amtool"), filepath.Join(p.root, template)} {
+	files := []string{p.Path("prometheus"), p.Path("promtool"), p.Path("prometheus-alertmanager"), p.Path("amtool")}
+	for _, template := range templates {
+		files = append(files, filepath.Join(p.root, template))
+	}
+	for _, file := range files {
 		if _, err := os.Stat(file); err != nil {
 			return false
 		}
@@ -89,13 +96,14 @@ func (p Programs) complete() bool {
 // Images says how to make the images that the manifests name; the binary of
 // kube-state-metrics is built from tests/lab/parts.
 func (p Programs) Images(kubeStateMetrics string) []image.Spec {
+	further := map[string]string{}
+	for _, template := range templates {
+		further[template] = filepath.Join(p.root, template)
+	}
 	return []image.Spec{
 		{Ref: "backstop.local/kube-state-metrics:dev", Path: kubeStateMetrics},
 		{Ref: "backstop.local/prometheus:dev", Path: p.Path("prometheus")},
-		{
-			Ref: "backstop.local/alertmanager:dev", Path: p.Path("prometheus-alertmanager"),
-			Files: map[string]string{template: filepath.Join(p.root, template)},
-		},
+		{Ref: "backstop.local/alertmanager:dev", Path: p.Path("prometheus-alertmanager"), Files: further},
 	}
 }
 
