@@ -68,6 +68,12 @@ func (c *Cluster) Up(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if c.Settings.Monitoring {
+		if err := c.monitor(ctx); err != nil {
+			return err
+		}
+		what += ", monitoring ready"
+	}
 	fmt.Fprintf(c.Out, "Kubernetes %s with %d node(s): %s after %.1f s", c.Settings.Version, c.Settings.Nodes, what, time.Since(startBegin).Seconds())
 	if built > time.Second {
 		fmt.Fprintf(c.Out, " (%.0f s with installing and building)", time.Since(begin).Seconds())
@@ -109,6 +115,9 @@ func (c *Cluster) parts() []string {
 	parts := []string{"pause"}
 	if c.Settings.DNS {
 		parts = append(parts, "coredns")
+	}
+	if c.Settings.Monitoring {
+		parts = append(parts, "kube-state-metrics")
 	}
 	return parts
 }
