@@ -11,7 +11,6 @@ mod quality;
 pub mod testing;
 
 pub use bounds::MAX_ROUNDS;
-pub(crate) use bounds::ledger_request;
 
 use serde_json::{Value, json};
 

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::api::v1alpha1::{Alert, AlertState, AlertStatus, Incident, IncidentSpec, ObjectRef};
 use crate::clock;
-use crate::cluster::snapshot::resolve_top;
+use crate::cluster::{SnapshotError, resolve_top};
 use crate::core::{
     conditions, grouping,
     grouping::Grouping,
@@ -77,18 +77,16 @@ async fn resolve(ctx: &Shared, alert: &Alert) -> Result<Result<ObjectRef, Unreso
     }
     let mut found: Vec<ObjectRef> = Vec::new();
     for candidate in &named {
-        let lookup = resolve_top(&ctx.client, candidate.kind, &candidate.namespace, &candidate.name);
-        match tokio::time::timeout(CALL, lookup).await {
-            Ok(Ok(Some(top))) => found.push(top),
-            Ok(Ok(None)) => {}
-            Ok(Err(error)) if error.is_final() => {
+        match resolve_top(&ctx.client, candidate.kind, &candidate.namespace, &candidate.name, CALL).await {
+            Ok(Some(top)) => found.push(top),
+            Ok(None) => {}
+            Err(error @ SnapshotError::Forbidden { .. }) => {
                 return Ok(Err(Unresolved::new(reason::CLUSTER_UNREADABLE, error.to_string())));
             }
-            Ok(Err(error)) => {
+            Err(error) => {
                 tracing::warn!(%error, "target cannot be looked up, will retry");
                 return Err(Error::Timeout { what: format!("look up {} {}", candidate.kind, candidate.name) });
             }
-            Err(_) => return Err(Error::Timeout { what: format!("look up {} {}", candidate.kind, candidate.name) }),
         }
     }
     found.sort();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::StreamExt as _;
 use jiff::SignedDuration;
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::{

@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use futures::{Stream, StreamExt as _};
 use kube::{
-    Api, Client, Resource, ResourceExt as _,
+    Api, Client, Resource, ResourceExt,
     core::DeserializeGuard,
     runtime::{
         Controller, WatchStreamExt as _,

@@ -9,7 +9,7 @@ use crate::api::v1alpha1::{
     ActionKind, Alert, Approval, Incident, Investigation, KnownGood, LedgerStatus, ObjectRef, Policy, Runbook, SourceName,
     Time,
 };
-use crate::cluster::snapshot::{SnapshotError, snapshot};
+use crate::cluster::{SnapshotError, snapshot};
 use crate::core::{
     gate::Unreadable,
     policy::{CompiledPolicy, runbook_matches, runbook_name},
