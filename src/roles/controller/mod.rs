@@ -9,6 +9,7 @@ mod investigate;
 mod judge;
 mod known_good;
 mod ledgers;
+mod main;
 mod metrics;
 mod observe;
 mod plan;
@@ -32,9 +33,7 @@ use kube::{
         watcher,
     },
 };
-use prometheus_client::registry::Registry;
 use serde::de::DeserializeOwned;
-use tokio::sync::watch::Sender;
 
 use crate::api::v1alpha1::{Alert, Approval, Incident, Investigation, Policy, Remediation, Runbook};
 use crate::audit::Audit;
@@ -44,29 +43,26 @@ use crate::settings::Settings;
 
 use context::{Context, Error, Shared};
 
-/// What the wiring hands to the controller.
-pub struct Parts {
+pub use main::main;
+
+/// What the process hands to the work.
+struct Parts {
     /// Client that never retries a write.
-    pub client: Client,
+    client: Client,
     /// The operator's settings.
-    pub settings: Settings,
+    settings: Settings,
     /// Namespace of the operator.
-    pub system: String,
+    system: String,
     /// The audit log.
-    pub audit: Audit,
+    audit: Audit,
     /// Escalations.
-    pub notifier: Notifier,
+    notifier: Notifier,
     /// Metrics of this role.
-    pub metrics: metrics::Metrics,
+    metrics: metrics::Metrics,
 }
 
-/// Registers the metrics of this role.
-pub fn metrics(registry: &mut Registry) -> metrics::Metrics {
-    metrics::Metrics::register(registry)
-}
-
-/// Reconciles until the process ends. Called only while the Lease is held; `readiness` turns once the caches are full.
-pub async fn run(parts: Parts, readiness: Sender<Result<(), String>>) {
+/// Reconciles until the process ends. Called only while the Lease is held.
+async fn run(parts: Parts) {
     let Parts { client, settings, system, audit, notifier, metrics } = parts;
     let (incident_events, incidents) = events::<Incident>(&client);
     let ctx: Shared = Arc::new(Context {
@@ -106,7 +102,6 @@ pub async fn run(parts: Parts, readiness: Sender<Result<(), String>>) {
         .with_config(Config::default().concurrency(1))
         .run(rulebooks::runbook, again::<Runbook>, ctx.clone())
         .for_each(|_| async {});
-    let _ = readiness.send(Ok(()));
     tokio::join!(
         incidents,
         alerts,
