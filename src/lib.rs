@@ -10,6 +10,7 @@ pub mod clock;
 pub mod cluster;
 pub mod core;
 pub mod notify;
+pub mod observe;
 pub mod roles;
 pub mod serve;
 pub mod settings;
