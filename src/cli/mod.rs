@@ -1,6 +1,7 @@
 //! The command line: one file per subcommand.
 
 mod crd;
+mod disarm;
 
 use std::process::ExitCode;
 
@@ -18,6 +19,8 @@ struct Cli {
 enum Command {
     /// Writes the custom resource definitions.
     Crd(crd::Args),
+    /// Disarms every workload of some namespaces.
+    Disarm(disarm::Args),
 }
 
 /// Runs the program and tells how it ended.
@@ -26,6 +29,7 @@ pub async fn run() -> ExitCode {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let outcome = match Cli::parse().command {
         Command::Crd(args) => crd::run(args),
+        Command::Disarm(args) => disarm::run(args).await,
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

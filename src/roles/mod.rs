@@ -1,0 +1,3 @@
+//! Wiring of the three roles, each reads as a pipeline: gather → decide → apply → status.
+
+pub mod executor;
