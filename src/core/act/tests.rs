@@ -545,17 +545,12 @@ fn planted_defects_are_noticed() {
         closed.policies.clear();
         closed.opened = i64::MAX;
         drive(&mut closed, step, |_, _| Fault::None, |_, _| {});
-        let mut armed = Model::new();
-        armed.policies.clear();
-        let verbs = drive(&mut armed, step, |_, _| Fault::None, |_, _| {}).verbs;
-        let asked = verbs.iter().any(|verb| matches!(verb, Verb::DryRunWrong(_)));
         run.ended
             && model.phase() == RemediationPhase::Fired
             && model.spec_changes.len() == 1
             && model.is_clean()
-            && !closed.remediation.status.as_ref().unwrap().message.contains("accepted")
+            && run.verbs.contains(&Verb::Fire)
             && closed.reason() == "NoGrant"
-            && asked
     };
     assert!(right(step));
     for (name, defect) in [
