@@ -1,6 +1,7 @@
 //! The three roles: wiring that reads as a pipeline, gather → decide → apply → status.
 
 pub mod controller;
+pub mod executor;
 mod start;
 
 pub use start::Start;
