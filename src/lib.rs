@@ -8,4 +8,6 @@ pub mod cli;
 pub mod clock;
 pub mod cluster;
 pub mod core;
+pub mod model;
+pub mod roles;
 pub mod settings;

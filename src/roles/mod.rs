@@ -1,0 +1,3 @@
+//! The three roles: wiring that reads as a pipeline.
+
+pub mod investigator;
