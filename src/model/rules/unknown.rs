@@ -31,6 +31,7 @@ pub fn nothing_was_seen(evidence: &Evidence) -> Option<Diagnosis> {
         if let Some((_, reason)) = evidence.failed(source) {
             let advice = match reason {
                 "NotFound" => format!("{target} is gone: see who deleted it, kubectl {ns} get events."),
+                "Unsupported" => format!("Only Deployments are understood so far: kubectl {ns} describe {name}."),
                 "Forbidden" => "Give the investigator's ServiceAccount read access: reinstall the chart.".to_owned(),
                 _ => format!("Check that the API server answers: kubectl {ns} get {name}."),
             };
