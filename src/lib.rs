@@ -14,5 +14,6 @@ pub mod notify;
 pub mod observe;
 pub mod roles;
 pub mod serve;
+pub mod model;
 pub mod settings;
 pub mod telemetry;

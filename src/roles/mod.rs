@@ -2,6 +2,7 @@
 
 pub mod controller;
 pub mod executor;
+pub mod investigator;
 mod start;
 
 pub use start::Start;
