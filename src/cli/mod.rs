@@ -2,6 +2,7 @@
 
 mod crd;
 mod role;
+mod disarm;
 
 use std::process::ExitCode;
 
@@ -21,6 +22,8 @@ enum Command {
     Crd(crd::Args),
     /// Runs the controller: the judge.
     Controller(role::Args),
+    /// Disarms every workload of some namespaces.
+    Disarm(disarm::Args),
 }
 
 /// Runs the program and tells how it ended.
@@ -30,6 +33,7 @@ pub async fn run() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Crd(args) => crd::run(args),
         Command::Controller(args) => controller(args).await,
+        Command::Disarm(args) => disarm::run(args).await,
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
