@@ -1,12 +1,14 @@
 //! The command line: one file per subcommand.
 
 mod crd;
-mod role;
 mod disarm;
+mod role;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use crate::roles::{controller, executor, investigator};
 
 /// An on-call SRE agent for Kubernetes that stays safe when the model is up but wrong.
 #[derive(Parser)]
@@ -22,6 +24,10 @@ enum Command {
     Crd(crd::Args),
     /// Runs the controller: the judge.
     Controller(role::Args),
+    /// Runs the investigator: the mind.
+    Investigator(role::Args),
+    /// Runs the executor: the hands.
+    Executor(role::Args),
     /// Disarms every workload of some namespaces.
     Disarm(disarm::Args),
 }
@@ -30,12 +36,7 @@ enum Command {
 pub async fn run() -> ExitCode {
     // Two TLS providers may be linked; the choice must not depend on who builds a client first.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let outcome = match Cli::parse().command {
-        Command::Crd(args) => crd::run(args),
-        Command::Controller(args) => controller(args).await,
-        Command::Disarm(args) => disarm::run(args).await,
-    };
-    match outcome {
+    match dispatch(Cli::parse().command).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("backstop: {error:#}");
@@ -44,6 +45,12 @@ pub async fn run() -> ExitCode {
     }
 }
 
-async fn controller(args: role::Args) -> anyhow::Result<()> {
-    crate::roles::controller::main(role::start(args).await?).await
+async fn dispatch(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Crd(args) => crd::run(args),
+        Command::Controller(args) => controller::main(role::start(args).await?).await,
+        Command::Investigator(args) => investigator::main(role::start(args).await?).await,
+        Command::Executor(args) => executor::main(role::start(args).await?).await,
+        Command::Disarm(args) => disarm::run(args).await,
+    }
 }
