@@ -3,6 +3,7 @@
 use std::{
     net::{SocketAddr, UdpSocket},
     path::PathBuf,
+    process::Command,
     time::Duration,
 };
 
@@ -13,7 +14,6 @@ use kube::{
     api::{DeleteParams, ListParams, LogParams},
 };
 use serde_json::{Value, json};
-use tokio::process::Command;
 
 use super::{
     Place, SYSTEM,
@@ -98,7 +98,7 @@ impl Operator {
 
     /// Removes the release if there is one.
     pub async fn uninstall(&self) -> Result<()> {
-        run(&mut self.helm(&["uninstall", RELEASE, "-n", SYSTEM, "--wait", "--ignore-not-found", "--timeout", "90s"])).await
+        run(&mut self.helm(&["uninstall", RELEASE, "-n", SYSTEM, "--wait", "--ignore-not-found", "--timeout", "90s"])).await.map(drop)
     }
 
     /// Posts `body` to the intake with `token`.
