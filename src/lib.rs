@@ -4,10 +4,13 @@
 //! [`core`], effects are thin and at the edges. `docs/architecture.md` has the picture.
 
 pub mod api;
+pub mod audit;
 pub mod cli;
 pub mod clock;
 pub mod cluster;
 pub mod core;
+pub mod notify;
+pub mod observe;
 pub mod serve;
 pub mod settings;
 pub mod telemetry;
