@@ -1,6 +1,8 @@
 //! The command line: one file per subcommand.
 
 mod crd;
+mod role;
+mod disarm;
 
 use std::process::ExitCode;
 
@@ -18,6 +20,10 @@ struct Cli {
 enum Command {
     /// Writes the custom resource definitions.
     Crd(crd::Args),
+    /// Runs the controller: the judge.
+    Controller(role::Args),
+    /// Disarms every workload of some namespaces.
+    Disarm(disarm::Args),
 }
 
 /// Runs the program and tells how it ended.
@@ -26,6 +32,8 @@ pub async fn run() -> ExitCode {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let outcome = match Cli::parse().command {
         Command::Crd(args) => crd::run(args),
+        Command::Controller(args) => controller(args).await,
+        Command::Disarm(args) => disarm::run(args).await,
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -34,4 +42,8 @@ pub async fn run() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+async fn controller(args: role::Args) -> anyhow::Result<()> {
+    crate::roles::controller::main(role::start(args).await?).await
 }
