@@ -11,6 +11,9 @@ import (
 type bench struct {
 	*suite
 	ns string
+	// sets names the ReplicaSet of each revision as "api 1": after a rollback
+	// the Deployment controller counts the old one as the newest.
+	sets map[string]string
 }
 
 // Action ids of the tests.
@@ -94,9 +97,7 @@ func (b *bench) secondRevision() error {
 		if err := eventually("revision 1 of "+name+" exists", 20*time.Second, func() bool { return b.revision(name, "1") != nil }); err != nil {
 			return err
 		}
-		b.admin.must(request{method: "PATCH", kind: strategicPatch, path: deploymentPath(b.ns, name), body: object{
-			"spec": object{"template": object{"spec": object{"containers": []any{object{"name": "c", "env": []any{object{"name": "BAD", "value": "1"}}}}}}},
-		}})
+		b.admin.must(request{method: "PATCH", kind: strategicPatch, path: deploymentPath(b.ns, name), body: badRelease("1")})
 	}
 	for _, name := range []string{"api", "other"} {
 		if err := eventually("revision 2 of "+name+" is noted on the Deployment", 20*time.Second, func() bool {
@@ -106,6 +107,12 @@ func (b *bench) secondRevision() error {
 			return err
 		}
 	}
+	sets := map[string]string{}
+	for _, key := range []string{"api 1", "api 2", "other 1", "other 2"} {
+		name, number, _ := strings.Cut(key, " ")
+		sets[key] = at(b.revision(name, number), "metadata", "name").(string)
+	}
+	b.sets = sets
 	return nil
 }
 
@@ -113,6 +120,9 @@ func (b *bench) deployment(name string) object { return b.admin.get(deploymentPa
 
 // revision is the ReplicaSet of a Deployment with that revision number.
 func (b *bench) revision(name, number string) object {
+	if set := b.sets[name+" "+number]; set != "" {
+		return b.admin.get(replicaSetPath(b.ns, set))
+	}
 	list := b.admin.get("/apis/apps/v1/namespaces/" + b.ns + "/replicasets")
 	for _, item := range list["items"].([]any) {
 		owners, _ := at(item, "metadata", "ownerReferences").([]any)
@@ -175,10 +185,17 @@ func (b *bench) grant(open object) error {
 	return nil
 }
 
-// mark labels revision 1 of a Deployment as the one to return to, and waits
+// badRelease is a strategic merge patch that ships another bad release.
+func badRelease(value string) object {
+	return object{"spec": object{"template": object{"spec": object{"containers": []any{
+		object{"name": "c", "env": []any{object{"name": "BAD", "value": value}}},
+	}}}}}
+}
+
+// mark labels a revision of a Deployment as the one to return to, and waits
 // until the provenance policy sees it.
-func (b *bench) mark(name string) error {
-	path := replicaSetPath(b.ns, at(b.revision(name, "1"), "metadata", "name").(string))
+func (b *bench) mark(name, number string) error {
+	path := replicaSetPath(b.ns, at(b.revision(name, number), "metadata", "name").(string))
 	b.executor.must(request{method: "PATCH", kind: jsonPatch, path: path + manager, body: []any{op("add", undoToPtr, "true")}})
 	var last answer
 	err := eventually("the provenance policy sees the marked revision", 5*time.Second, func() bool {

@@ -37,7 +37,10 @@ type peopleRow struct {
 	name string
 	want string
 	says string
-	req  request
+	// unclear: the object gets the armed label, so the grant and provenance policies look for
+	// their parameters too, and the API server names whichever policy comes first.
+	unclear bool
+	req     request
 }
 
 func (b *bench) personPatch(name, kind string, body any) request {
@@ -99,7 +102,7 @@ func carried(b *bench) []peopleRow {
 	const says = "remove them from the manifest"
 	return []peopleRow{
 		{name: "create a Deployment with the armed label", want: "guard", says: says, req: post(with(armedLabel, nil))},
-		{name: "add the armed label", want: "guard", says: says, req: b.personPatch("other", mergePatch, object{"metadata": object{"labels": object{"backstop.dev/armed": "rollout-undo"}}})},
+		{name: "add the armed label", want: "guard", says: says, unclear: true, req: b.personPatch("other", mergePatch, object{"metadata": object{"labels": object{"backstop.dev/armed": "rollout-undo"}}})},
 		{name: "add the armed label by apply", want: "guard", says: says, req: request{method: "PATCH", kind: applyPatch, path: deploymentPath(b.ns, "copy") + "?fieldManager=person", body: with(armedLabel, nil)}},
 		{name: "create a Deployment with the armed label in its template", want: "guard", says: "remove them from the pod template", req: post(with(nil, object{"backstop.dev/armed": "rollout-undo"}))},
 		{name: "create a Deployment with the mark in its template", want: "guard", says: "remove them from the pod template", req: post(with(nil, object{"backstop.dev/undo-to": "true"}))},
@@ -162,6 +165,9 @@ func (s *suite) tryPeople(row peopleRow) (string, answer, error) {
 func (row peopleRow) right(by string, a answer) bool {
 	if row.want == "" {
 		return by == "nobody"
+	}
+	if row.unclear && (by == "grant" || by == "provenance") {
+		return true
 	}
 	return by == row.want && strings.Contains(a.message, row.says)
 }

@@ -2,6 +2,7 @@ package admission
 
 import (
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -104,6 +105,11 @@ func otherKinds() []row {
 		verb("create a Ledger", "POST", ourPath(system, "ledgers", ""), "", meta("backstop.dev/v1alpha1", "Ledger", "evil", object{"spec": object{"purpose": "Actions"}})),
 		verb("create a Policy", "POST", ourPath(nsOpen, "policies", ""), "", meta("backstop.dev/v1alpha1", "Policy", "evil", object{"spec": object{"mode": "auto"}})),
 		verb("write receipts where nothing is enrolled", "PATCH", ourPath(nsOff, "remediations", "rem-1")+"/status", mergePatch, object{"status": object{}}),
+	}
+	for i := range table {
+		if table[i].name == "create an Approval" {
+			table[i].want = []string{"static", "approval"}
+		}
 	}
 	// Not seen by admission at all; RBAC is the one wall.
 	for _, r := range []row{
@@ -211,7 +217,7 @@ func unarmed() []row {
 			return request{method: "PATCH", kind: mergePatch, path: deploymentPath(b.ns, "api") + manager, body: object{"metadata": object{"labels": object{"backstop.dev/armed": "rollout-undo"}, "annotations": object{"backstop.dev/action": actionID}}, "spec": object{"template": object{"spec": object{"hostPID": true}}}}}
 		}},
 		{name: "arm an object that is not granted", ns: nsOpen, want: grantOnly, make: func(b *bench) request { return b.patch("other", armOps()) }},
-		{name: "arm an object with a finalizer", ns: nsOpen, want: granted, make: func(b *bench) request { return b.patch("held", armOps()) }},
+		on(nsHeld, "arm an object with a finalizer", static, fixed(armOps()...)),
 		{name: "ALLOWED: write a receipt", ns: nsOpen, make: func(b *bench) request {
 			return request{method: "PATCH", kind: mergePatch, path: ourPath(b.ns, "remediations", "rem-1") + "/status" + manager, body: object{"status": object{}}}
 		}},
@@ -344,8 +350,8 @@ func withoutGrant() []row {
 		{name: "fire with an expired Grant as another field manager", ns: nsExpired, want: granted, make: func(b *bench) request {
 			return request{method: "PATCH", kind: jsonPatch, path: deploymentPath(b.ns, "api") + "?fieldManager=kubectl", body: fireOps(b.recorded("api"))}
 		}},
-		// The receipt is there already and the rollback only takes something away: the write owns no
-		// field, so the server writes no time for it and the Grant's end would never come.
+		// The receipt is there already, from the first time, and the rollback only takes something
+		// away: the write owns no field, so the server writes no time for it and the end would never come.
 		on(nsReplay, "fire after the end, in a way that leaves no time", static, func(b *bench) []any {
 			return []any{op("remove", armedPtr, nil), op("remove", actionPtr, nil), op("replace", "/spec/template", b.recorded("api"))}
 		}),
@@ -380,7 +386,10 @@ func thieves() []row {
 			at(t, "spec", "containers").([]any)[0].(object)["image"] = "evil:1"
 		}),
 		stolen("hostPID", provenance, func(_, t object) { t["spec"].(object)["hostPID"] = true }),
-		stolen("a ServiceAccount", provenance, func(_, t object) { t["spec"].(object)["serviceAccountName"] = "admin" }),
+		stolen("a ServiceAccount", provenance, func(_, t object) {
+			// The API server writes the old name of the field too.
+			t["spec"].(object)["serviceAccountName"], t["spec"].(object)["serviceAccount"] = "admin", "admin"
+		}),
 		stolen("a label on the template", provenance, func(_, t object) { at(t, "metadata", "labels").(object)["x"] = "y" }),
 		stolen("a hash label on the template", provenance, func(_, t object) { at(t, "metadata", "labels").(object)["pod-template-hash"] = "x" }),
 		stolen("an annotation on the template", provenance, func(_, t object) { at(t, "metadata", "annotations").(object)["x"] = "y" }),
@@ -395,6 +404,11 @@ func thieves() []row {
 		stolen("the uid of another object", []string{"grant"}, func(open, _ object) { open["uid"] = "00000000-0000-0000-0000-000000000000" }),
 		stolen("another state before", []string{"grant"}, func(open, t object) { open["before"] = t }),
 		stolen("the action of another", []string{"grant"}, func(open, _ object) { open["actionId"] = otherID }),
+		on(nsWrong, "hands stolen: a real revision, but not the granted one", grantOnly, func(b *bench) []any {
+			template := copied(at(b.revision("api", "2"), "spec", "template")).(object)
+			delete(at(template, "metadata", "labels").(object), "pod-template-hash")
+			return fireOps(template)
+		}),
 		{name: "judge and hands stolen: a revision of another Deployment", ns: nsForeign, want: provenance, make: func(b *bench) request {
 			return b.patch("api", fireOps(at(b.admin.get(ourPath(b.ns, "grants", "active")), "spec", "open", "after")))
 		}},
@@ -431,6 +445,11 @@ func revisions() []row {
 		rs("add a label", op("add", "/metadata/labels/x", "y")),
 		{name: "mark a ReplicaSet that no Deployment owns", ns: nsOpen, want: static, make: func(b *bench) request {
 			return request{method: "PATCH", kind: jsonPatch, path: replicaSetPath(b.ns, "bare") + manager, body: []any{op("add", "/metadata/labels", object{"app": "bare", "backstop.dev/undo-to": "true"})}}
+		}},
+		{name: "mark a ReplicaSet by its status", ns: nsOpen, want: static, rbac: true, make: func(b *bench) request {
+			req := revisionPatch(b, "api", "2", mark)
+			req.path = strings.Replace(req.path, manager, "/status"+manager, 1)
+			return req
 		}},
 		{name: "mark a ReplicaSet as another field manager", ns: nsOpen, want: static, make: func(b *bench) request {
 			req := revisionPatch(b, "api", "2", mark)
@@ -504,9 +523,6 @@ func makeFixtures(b *bench) {
 	bare := newDeployment("bare")
 	post("/apis/apps/v1/namespaces/"+b.ns+"/replicasets", object{"apiVersion": "apps/v1", "kind": "ReplicaSet",
 		"metadata": object{"name": "bare", "labels": object{"app": "bare"}}, "spec": bare["spec"].(object)})
-	held := newDeployment("held")
-	held["metadata"].(object)["finalizers"] = []any{"backstop.test/hold"}
-	post("/apis/apps/v1/namespaces/"+b.ns+"/deployments", held)
 	for _, ns := range []string{nsOpen, nsOff} {
 		post(ourPath(ns, "remediations", ""), remediation("rem-1"))
 		post(ourPath(ns, "incidents", ""), incident("inc-1"))

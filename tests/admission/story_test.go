@@ -135,7 +135,7 @@ func theReleaseIsDeletedAndInstalledAgain(t *testing.T) {
 	err = inForce(s.executor, b.ns, "other")
 	report(t, err == nil, "after installing again: %v", err)
 	// What was in flight is still armed; the executor takes its mark off and starts over.
-	if err := b.mark("api"); err != nil {
+	if err := b.mark("api", "1"); err != nil {
 		report(t, false, "after installing again: %v", err)
 		return
 	}

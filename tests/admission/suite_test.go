@@ -23,18 +23,20 @@ const (
 	nsClosed  = "adm-closed"  // Grant closed
 	nsNone    = "adm-none"    // no Grant at all
 	nsExpired = "adm-expired" // armed, the Grant has expired
-	nsReplay  = "adm-replay"  // the same, and a person put the receipt on it beforehand
+	nsReplay  = "adm-replay"  // the same, and the same action was done on it before
+	nsHeld    = "adm-held"    // Grant open, revision marked, the object has a finalizer
 	nsLong    = "adm-long"    // Grant open for an hour
 	nsObserve = "adm-observe" // armed, then the kill switch
 	nsEvil    = "adm-evil"    // armed; the rows write the Grant: judge and hands stolen
 	nsForeign = "adm-foreign" // armed, the marked revision is another Deployment's
+	nsWrong   = "adm-wrong"   // armed, the marked revision is the object's own but not the granted one
 	nsOff     = "adm-off"     // not enrolled
 	nsPeople  = "adm-people"  // other people's writes
 	nsDelete  = "adm-delete"  // deleted while armed
 	nsRelease = "adm-release" // armed while the release is deleted
 )
 
-var enrolled = []string{nsOpen, nsArmed, nsClosed, nsNone, nsExpired, nsReplay, nsLong, nsObserve, nsEvil, nsForeign, nsPeople, nsDelete, nsRelease}
+var enrolled = []string{nsOpen, nsArmed, nsClosed, nsNone, nsExpired, nsReplay, nsLong, nsHeld, nsObserve, nsEvil, nsForeign, nsWrong, nsPeople, nsDelete, nsRelease}
 
 // A suite is what all tests share.
 type suite struct {
@@ -42,6 +44,8 @@ type suite struct {
 	executor   *client
 	controller *client
 	benches    map[string]*bench
+	original   map[string]any // policies, before something was planted in them
+	refreshed  time.Time
 }
 
 var (
@@ -133,55 +137,76 @@ func (s *suite) reachStates() error {
 	if err := s.benches[nsClosed].grant(nil); err != nil {
 		return err
 	}
-	expiring := []string{nsExpired, nsReplay}
-	err := inParallel([]string{nsOpen, nsArmed, nsObserve, nsEvil, nsForeign, nsExpired, nsReplay, nsPeople, nsDelete, nsRelease, nsLong}, func(ns string) error {
+	err := inParallel([]string{nsOpen, nsArmed, nsObserve, nsEvil, nsForeign, nsExpired, nsReplay, nsPeople, nsDelete, nsRelease, nsLong, nsHeld, nsWrong}, func(ns string) error {
 		b := s.benches[ns]
+		number := "1"
+		if ns == nsWrong {
+			number = "2"
+			s.admin.must(b.personPatch("api", strategicPatch, badRelease("3")))
+		}
 		open := b.granted()
-		switch ns {
-		case nsLong:
+		if ns == nsLong {
 			open["notAfter"] = inSeconds(3600)
-		case nsExpired, nsReplay:
-			// The shortest that the server's whole seconds allow.
-			open["notAfter"] = inSeconds(2)
 		}
 		marked := "api"
 		if ns == nsForeign {
 			marked = "other"
 			open["after"] = b.recorded("other")
 		}
-		if err := b.mark(marked); err != nil {
+		if err := b.mark(marked, number); err != nil {
 			return err
 		}
 		if err := b.grant(open); err != nil {
 			return err
 		}
-		if ns != nsOpen && ns != nsLong {
+		switch ns {
+		case nsOpen, nsLong:
+			return nil
+		case nsHeld:
+			s.admin.must(request{method: "PATCH", kind: mergePatch, path: deploymentPath(ns, "api"), body: object{"metadata": object{"finalizers": []any{"backstop.test/hold"}}}})
+			return nil
+		case nsReplay:
 			s.executor.must(b.patch("api", armOps()))
+			s.executor.must(b.patch("api", fireOps(b.recorded("api"))))
+			s.admin.must(b.personPatch("api", strategicPatch, badRelease("2")))
+			if err := b.grant(b.granted()); err != nil {
+				return err
+			}
 		}
+		s.executor.must(b.patch("api", armOps()))
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	s.admin.must(request{method: "PATCH", kind: mergePatch, path: deploymentPath(nsReplay, "api") + "?fieldManager=person",
-		body: object{"metadata": object{"annotations": object{"backstop.dev/last-action": actionID}}}})
 	if err := s.benches[nsObserve].setMode("observe"); err != nil {
 		return err
 	}
-	for _, ns := range expiring {
-		end, err := time.Parse(time.RFC3339, at(s.admin.get(ourPath(ns, "grants", "active")), "spec", "open", "notAfter").(string))
-		if err != nil {
+	// Everything so far was written in time; from a second after notAfter on nothing is (the server
+	// writes whole seconds).
+	end := inSeconds(1)
+	for _, ns := range []string{nsExpired, nsReplay} {
+		open := at(s.admin.get(ourPath(ns, "grants", "active")), "spec", "open").(object)
+		open["notAfter"] = end
+		if err := s.benches[ns].grant(open); err != nil {
 			return err
 		}
-		// The server writes whole seconds, so the second itself must be over.
-		time.Sleep(time.Until(end.Add(time.Second)))
 	}
+	last, err := time.Parse(time.RFC3339, end)
+	if err != nil {
+		return err
+	}
+	time.Sleep(time.Until(last.Add(time.Second)))
 	return nil
 }
 
 // refresh opens the Grants again that a row may use: they are short-lived.
 func (s *suite) refresh() error {
-	for _, ns := range []string{nsOpen, nsArmed, nsObserve, nsForeign} {
+	if time.Since(s.refreshed) < 25*time.Second {
+		return nil
+	}
+	s.refreshed = time.Now()
+	for _, ns := range []string{nsOpen, nsArmed, nsObserve, nsForeign, nsHeld, nsWrong} {
 		b := s.benches[ns]
 		open := at(s.admin.get(ourPath(ns, "grants", "active")), "spec", "open").(object)
 		open["notAfter"] = inSeconds(60)
@@ -196,8 +221,8 @@ func (s *suite) removeNamespaces() error {
 	list := s.admin.get("/api/v1/namespaces?labelSelector=backstop-test%3Dadmission")
 	for _, item := range list["items"].([]any) {
 		name := at(item, "metadata", "name").(string)
-		if s.admin.exists(deploymentPath(name, "held")) != nil {
-			s.admin.must(request{method: "PATCH", kind: mergePatch, path: deploymentPath(name, "held"), body: object{"metadata": object{"finalizers": nil}}})
+		if name == nsHeld && s.admin.exists(deploymentPath(name, "api")) != nil {
+			s.admin.must(request{method: "PATCH", kind: mergePatch, path: deploymentPath(name, "api"), body: object{"metadata": object{"finalizers": nil}}})
 		}
 		if _, err := s.admin.do(request{method: "DELETE", path: "/api/v1/namespaces/" + name}); err != nil {
 			return err
