@@ -14,6 +14,8 @@ type bench struct {
 	// sets names the ReplicaSet of each revision as "api 1": after a rollback
 	// the Deployment controller counts the old one as the newest.
 	sets map[string]string
+	// first is the template of each Deployment's revision 1, which never changes.
+	first map[string]any
 }
 
 // Action ids of the tests.
@@ -135,9 +137,29 @@ func (b *bench) revision(name, number string) object {
 
 // recorded is the template of revision 1: the value after a rollback.
 func (b *bench) recorded(name string) object {
-	template := copied(at(b.revision(name, "1"), "spec", "template")).(object)
+	if b.first == nil {
+		b.first = map[string]any{}
+	}
+	if b.first[name] == nil {
+		b.first[name] = b.templateOf(name, "1")
+	}
+	return copied(b.first[name]).(object)
+}
+
+// templateOf is the template of a revision as the Deployment had it.
+func (b *bench) templateOf(name, number string) object {
+	template := copied(at(b.revision(name, number), "spec", "template")).(object)
 	delete(at(template, "metadata", "labels").(object), "pod-template-hash")
 	return template
+}
+
+// setPath is the path of a revision's ReplicaSet.
+func (b *bench) setPath(name, number string) string {
+	set := b.sets[name+" "+number]
+	if set == "" {
+		set = at(b.revision(name, number), "metadata", "name").(string)
+	}
+	return replicaSetPath(b.ns, set)
 }
 
 // granted is the open part of a right Grant for `api`, valid for a minute.
@@ -195,7 +217,7 @@ func badRelease(value string) object {
 // mark labels a revision of a Deployment as the one to return to, and waits
 // until the provenance policy sees it.
 func (b *bench) mark(name, number string) error {
-	path := replicaSetPath(b.ns, at(b.revision(name, number), "metadata", "name").(string))
+	path := b.setPath(name, number)
 	b.executor.must(request{method: "PATCH", kind: jsonPatch, path: path + manager, body: []any{op("add", undoToPtr, "true")}})
 	var last answer
 	err := eventually("the provenance policy sees the marked revision", 5*time.Second, func() bool {
@@ -210,7 +232,7 @@ func (b *bench) mark(name, number string) error {
 
 // unmark removes the label again.
 func (b *bench) unmark(name string) {
-	path := replicaSetPath(b.ns, at(b.revision(name, "1"), "metadata", "name").(string))
+	path := b.setPath(name, "1")
 	b.executor.must(request{method: "PATCH", kind: jsonPatch, path: path + manager, body: []any{op("remove", undoToPtr, nil)}})
 }
 
@@ -241,7 +263,7 @@ func (b *bench) patch(name string, ops []any) request {
 func (b *bench) setMode(mode string) error {
 	b.admin.must(request{method: "PATCH", kind: mergePatch, path: "/api/v1/namespaces/" + b.ns,
 		body: object{"metadata": object{"labels": object{"backstop.dev/mode": mode}}}})
-	rs := replicaSetPath(b.ns, at(b.revision("other", "2"), "metadata", "name").(string))
+	rs := b.setPath("other", "2")
 	var last answer
 	err := eventually("the static policy reads mode "+mode, 5*time.Second, func() bool {
 		last, _ = b.executor.do(request{method: "PATCH", kind: jsonPatch, path: rs + manager + "&dryRun=All", body: []any{op("add", undoToPtr, "true")}})

@@ -52,7 +52,7 @@ func ordinary(b *bench) []peopleRow {
 	apps := "/apis/apps/v1/namespaces/" + b.ns
 	whole := b.deployment("api")
 	delete(whole["metadata"].(object), "managedFields")
-	revision := at(b.revision("api", "2"), "metadata", "name").(string)
+	revision := b.setPath("api", "2")
 	applied := newDeployment("api")
 	applied["metadata"] = object{"name": "api", "labels": object{"team": "x"}}
 	return []peopleRow{
@@ -67,10 +67,10 @@ func ordinary(b *bench) []peopleRow {
 		{name: "undo a rollout, which copies a revision's annotations back", req: b.personPatch("api", jsonPatch, []any{
 			op("replace", "/spec/template", b.recorded("api")),
 			op("replace", "/metadata/annotations", object{"backstop.dev/action": otherID, "backstop.dev/last-action": otherID, "team": "shop"})})},
-		{name: "annotate a ReplicaSet", req: request{method: "PATCH", kind: mergePatch, path: replicaSetPath(b.ns, revision), body: object{"metadata": object{"annotations": object{"backstop.dev/last-action": otherID}}}}},
+		{name: "annotate a ReplicaSet", req: request{method: "PATCH", kind: mergePatch, path: revision, body: object{"metadata": object{"annotations": object{"backstop.dev/last-action": otherID}}}}},
 		{name: "create a Deployment", req: request{method: "POST", path: apps + "/deployments", body: newDeployment("another")}},
 		{name: "delete a Deployment", req: request{method: "DELETE", path: deploymentPath(b.ns, "api")}},
-		{name: "delete a ReplicaSet", req: request{method: "DELETE", path: replicaSetPath(b.ns, revision)}},
+		{name: "delete a ReplicaSet", req: request{method: "DELETE", path: revision}},
 	}
 }
 
@@ -107,7 +107,7 @@ func carried(b *bench) []peopleRow {
 		{name: "create a Deployment with the armed label in its template", want: "guard", says: "remove them from the pod template", req: post(with(nil, object{"backstop.dev/armed": "rollout-undo"}))},
 		{name: "create a Deployment with the mark in its template", want: "guard", says: "remove them from the pod template", req: post(with(nil, object{"backstop.dev/undo-to": "true"}))},
 		{name: "create a ReplicaSet with the mark", want: "guard", says: says, req: post(set)},
-		{name: "mark a revision", want: "guard", says: says, req: request{method: "PATCH", kind: mergePatch, path: replicaSetPath(b.ns, at(b.revision("other", "2"), "metadata", "name").(string)), body: object{"metadata": object{"labels": object{"backstop.dev/undo-to": "true"}}}}},
+		{name: "mark a revision", want: "guard", says: says, req: request{method: "PATCH", kind: mergePatch, path: b.setPath("other", "2"), body: object{"metadata": object{"labels": object{"backstop.dev/undo-to": "true"}}}}},
 		{name: "create a Deployment with our annotations", req: post(with(object{"annotations": object{"backstop.dev/action": otherID, "backstop.dev/last-action": otherID}}, nil))},
 		{name: "create the same without our labels", req: post(with(nil, nil))},
 		{name: "create a ReplicaSet without the mark", req: post(bareSet)},

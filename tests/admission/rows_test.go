@@ -9,7 +9,7 @@ import (
 // rows is the table: what the executor's token must not do, from every state
 // of a rollback, and the few things that it may.
 func rows() []row {
-	return slices.Concat(otherKinds(), unarmed(), armed(), withoutGrant(), thieves(), revisions())
+	return slices.Concat(unarmed(), revisions(), armed(), withoutGrant(), thieves(), otherKinds())
 }
 
 // verb is a row about a main resource or subresource that is none of the executor's business.
@@ -405,9 +405,7 @@ func thieves() []row {
 		stolen("another state before", []string{"grant"}, func(open, t object) { open["before"] = t }),
 		stolen("the action of another", []string{"grant"}, func(open, _ object) { open["actionId"] = otherID }),
 		on(nsWrong, "hands stolen: a real revision, but not the granted one", grantOnly, func(b *bench) []any {
-			template := copied(at(b.revision("api", "2"), "spec", "template")).(object)
-			delete(at(template, "metadata", "labels").(object), "pod-template-hash")
-			return fireOps(template)
+			return fireOps(b.templateOf("api", "2"))
 		}),
 		{name: "judge and hands stolen: a revision of another Deployment", ns: nsForeign, want: provenance, make: func(b *bench) request {
 			return b.patch("api", fireOps(at(b.admin.get(ourPath(b.ns, "grants", "active")), "spec", "open", "after")))
@@ -417,8 +415,7 @@ func thieves() []row {
 
 // revisionPatch is a JSON patch on a ReplicaSet.
 func revisionPatch(b *bench, name, number string, ops ...any) request {
-	rs := at(b.revision(name, number), "metadata", "name").(string)
-	return request{method: "PATCH", kind: jsonPatch, path: replicaSetPath(b.ns, rs) + manager, body: ops}
+	return request{method: "PATCH", kind: jsonPatch, path: b.setPath(name, number) + manager, body: ops}
 }
 
 func revisions() []row {

@@ -154,7 +154,7 @@ func theReleaseIsDeletedAndInstalledAgain(t *testing.T) {
 }
 
 func (b *bench) unmarkAsPerson(name string) {
-	path := replicaSetPath(b.ns, at(b.revision(name, "1"), "metadata", "name").(string))
+	path := b.setPath(name, "1")
 	b.person().must(request{method: "PATCH", kind: mergePatch, path: path, body: object{"metadata": object{"labels": object{"backstop.dev/undo-to": nil}}}})
 }
 

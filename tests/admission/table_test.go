@@ -72,6 +72,7 @@ func (r row) right(by string, withRights bool) bool {
 
 // TestAdmission is one story with one state: its chapters run in order.
 func TestAdmission(t *testing.T) {
+	chapter(t, "the rendered chart fits the schemas", theRenderedChartFitsTheSchemas)
 	chapter(t, "every forbidden request is refused with the executor's token", everyForbiddenRequestIsRefused)
 	chapter(t, "the right requests are accepted", theRightRequestsAreAccepted)
 	chapter(t, "other people are never hindered", otherPeopleAreNeverHindered)
