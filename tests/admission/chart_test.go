@@ -47,6 +47,8 @@ func kubeconfig() string {
 // of ours behind them.
 func install(namespaces []string) error {
 	args := []string{"upgrade", "--install", release, chartDir, "--namespace", system, "--create-namespace",
+		// The definitions may be there already, from `kubectl apply -f crds/`.
+		"--take-ownership",
 		"--set", "executor.namespaces={" + strings.Join(namespaces, ",") + "}",
 		"--set", "audit.ephemeral=true"}
 	for _, role := range roles {
