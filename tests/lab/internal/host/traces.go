@@ -3,6 +3,7 @@ package host
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -55,29 +56,47 @@ func Look() (Before, error) {
 	return before, nil
 }
 
-// Save writes the record, unless there is one: the first look is the true one.
-func (b Before) Save(file string) error {
-	if _, err := os.Stat(file); err == nil {
-		return nil
-	}
-	data, err := json.MarshalIndent(b, "", "  ")
+// Keep returns the record in the first of the files that has one, or else what
+// the machine is like now, and makes sure that all files have it. The first look
+// is the true one: later ones see the lab's own changes.
+func Keep(files []string) (Before, error) {
+	before, found, err := LoadBefore(files)
 	if err != nil {
-		return err
+		return before, err
 	}
-	return os.WriteFile(file, append(data, '\n'), 0o644)
+	if !found {
+		if before, err = Look(); err != nil {
+			return before, err
+		}
+	}
+	data, err := json.MarshalIndent(before, "", "  ")
+	if err != nil {
+		return before, err
+	}
+	for _, file := range files {
+		if err := os.WriteFile(file, append(data, '\n'), 0o644); err != nil {
+			return before, err
+		}
+	}
+	return before, nil
 }
 
-// LoadBefore reads the record; without one there is nothing to restore.
-func LoadBefore(file string) (Before, error) {
-	data, err := os.ReadFile(file)
-	if errors.Is(err, os.ErrNotExist) {
-		return Before{}, nil
+// LoadBefore reads the record from the first of the files that is there.
+func LoadBefore(files []string) (before Before, found bool, err error) {
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return Before{}, false, err
+		}
+		if err := json.Unmarshal(data, &before); err != nil {
+			return Before{}, false, fmt.Errorf("%s: %w", file, err)
+		}
+		return before, true, nil
 	}
-	if err != nil {
-		return Before{}, err
-	}
-	var b Before
-	return b, json.Unmarshal(data, &b)
+	return Before{}, false, nil
 }
 
 // Restore sets the kernel settings back and removes what was left in the
