@@ -71,7 +71,11 @@ func (c *Cluster) Lock() (func(), error) {
 			return nil, err
 		}
 	}
-	return func() { file.Close() }, nil
+	return func() {
+		// A command that refused leaves no empty folder; one with state stays.
+		_ = os.Remove(c.Paths.State)
+		file.Close()
+	}, nil
 }
 
 // environment of all components: nothing of the caller's.

@@ -20,8 +20,12 @@ import (
 )
 
 // Up brings the cluster to what the settings say; what is there already stays.
+// The caller has checked that the machine is one that can run it.
 func (c *Cluster) Up(ctx context.Context) error {
 	begin := time.Now()
+	if err := c.own(ctx); err != nil {
+		return err
+	}
 	built, err := c.prepareMachine(ctx)
 	if err != nil {
 		return err
@@ -30,9 +34,6 @@ func (c *Cluster) Up(ctx context.Context) error {
 		fmt.Fprintf(c.Out, "installed and built what was missing in %.0f s\n", built.Seconds())
 	}
 	startBegin := time.Now()
-	if err := c.own(ctx); err != nil {
-		return err
-	}
 	if err := c.Paths.Ensure(); err != nil {
 		return err
 	}
@@ -82,9 +83,6 @@ func (c *Cluster) Up(ctx context.Context) error {
 // long that took.
 func (c *Cluster) prepareMachine(ctx context.Context) (time.Duration, error) {
 	machine := host.ThisMachine()
-	if err := machine.CheckBasics(); err != nil {
-		return 0, err
-	}
 	targets := []string{"lab-deps", "lab-kubernetes", "KUBERNETES_VERSION=" + c.Settings.Version}
 	complete := len(machine.Missing(host.Packages)) == 0 && exists(c.Paths.Kubernetes(c.Settings.Version))
 	for _, part := range c.parts() {

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"net"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -146,6 +147,33 @@ func TestOnlyLinksIntoTheStateAreRemoved(t *testing.T) {
 	}
 	if want := []string{filepath.Join(dir, "similar"), filepath.Join(dir, "theirs")}; !slices.Equal(left, want) {
 		t.Errorf("left are %v, want %v", left, want)
+	}
+}
+
+func TestOnlySocketsAtWhichNobodyListensAreRemoved(t *testing.T) {
+	dir := t.TempDir()
+	dead, alive := filepath.Join(dir, "dead"), filepath.Join(dir, "alive")
+	for _, socket := range []string{dead, alive} {
+		listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket})
+		if err != nil {
+			t.Fatal(err)
+		}
+		listener.SetUnlinkOnClose(false)
+		if socket == dead {
+			listener.Close()
+		} else {
+			defer listener.Close()
+		}
+	}
+	if err := removeDeadSockets(dir); err != nil {
+		t.Fatal(err)
+	}
+	left, err := filepath.Glob(filepath.Join(dir, "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(left, []string{alive}) {
+		t.Errorf("left are %v, want %s", left, alive)
 	}
 }
 

@@ -4,10 +4,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
+
+	"backstop.dev/lab/internal/layout"
 )
 
 // sysctls that Kubernetes changes on a machine.
@@ -119,6 +122,13 @@ func (b Before) Restore(state string) error {
 	if err := removeLinksInto("/var/log/containers", state); err != nil {
 		return err
 	}
+	// Left by pods that were not removed in order.
+	if err := removeDeadSockets("/run/containerd/s"); err != nil {
+		return err
+	}
+	if err := removeMatching("/var/lib/cni/results/" + layout.NetworkPrefix + "*"); err != nil {
+		return err
+	}
 	for i := len(b.Absent) - 1; i >= 0; i-- {
 		dir := b.Absent[i]
 		for _, leftover := range []string{"kubelet.sock", "DEPRECATION", "kubelet_internal_checkpoint"} {
@@ -127,6 +137,46 @@ func (b Before) Restore(state string) error {
 			}
 		}
 		if err := syscall.Rmdir(dir); err != nil && err != syscall.ENOENT && err != syscall.ENOTEMPTY && err != syscall.EEXIST && err != syscall.ENOTDIR {
+			return err
+		}
+	}
+	return nil
+}
+
+// removeDeadSockets removes the sockets in a folder at which nobody listens. The
+// names of shims' sockets are hashes that do not tell whose they were.
+func removeDeadSockets(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		socket := filepath.Join(dir, entry.Name())
+		conn, err := net.Dial("unix", socket)
+		if err == nil {
+			conn.Close()
+			continue
+		}
+		if !errors.Is(err, syscall.ECONNREFUSED) {
+			continue
+		}
+		if err := os.Remove(socket); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+func removeMatching(pattern string) error {
+	files, err := filepath.Glob(pattern)
+	if err != nil {
+		return err
+	}
+	for _, file := range files {
+		if err := os.Remove(file); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
 	}

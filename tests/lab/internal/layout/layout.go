@@ -27,6 +27,8 @@ const (
 	// Bridge carries the nodes' addresses. No pod is attached to it: a bridge
 	// is merely the one virtual interface that every container host can make.
 	Bridge = "bslab0"
+	// NetworkPrefix begins the CNI network names of the lab's nodes.
+	NetworkPrefix = "backstop-lab-"
 
 	ServiceCIDR = "10.96.0.0/16"
 	PodCIDR     = "10.244.0.0/16"
@@ -168,6 +170,9 @@ func (p Paths) Nodes(count int) []Node {
 	}
 	return nodes
 }
+
+// Network names the node's CNI network.
+func (n Node) Network() string { return NetworkPrefix + strconv.Itoa(n.Number) }
 
 // Name is the name of the Node object.
 func (n Node) Name() string { return "lab-" + strconv.Itoa(n.Number) }
