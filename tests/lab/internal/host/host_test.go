@@ -177,6 +177,28 @@ func TestOnlySocketsAtWhichNobodyListensAreRemoved(t *testing.T) {
 	}
 }
 
+func TestOnlyNetworkResultsOfTheLabsPodsAreRemoved(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{
+		"backstop-lab-1-0a1b-eth0", "cni-loopback-0a1b-lo", "backstop-lab-2-9f-eth0", // ours, one without a loopback
+		"cbr0-77-eth0", "cni-loopback-77-lo", // the machine's
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := removeNetworkResults(dir); err != nil {
+		t.Fatal(err)
+	}
+	left, err := filepath.Glob(filepath.Join(dir, "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{filepath.Join(dir, "cbr0-77-eth0"), filepath.Join(dir, "cni-loopback-77-lo")}; !slices.Equal(left, want) {
+		t.Errorf("left are %v, want %v", left, want)
+	}
+}
+
 func TestTheFirstLookAtTheMachineIsTheOneThatIsKept(t *testing.T) {
 	first, second := filepath.Join(t.TempDir(), "host.json"), filepath.Join(t.TempDir(), "host.json")
 	original := `{"sysctls": {"vm/overcommit_memory": "7"}, "absent": ["/var/lib/kubelet"]}`

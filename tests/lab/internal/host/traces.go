@@ -126,7 +126,7 @@ func (b Before) Restore(state string) error {
 	if err := removeDeadSockets("/run/containerd/s"); err != nil {
 		return err
 	}
-	if err := removeMatching("/var/lib/cni/results/" + layout.NetworkPrefix + "*"); err != nil {
+	if err := removeNetworkResults("/var/lib/cni/results"); err != nil {
 		return err
 	}
 	for i := len(b.Absent) - 1; i >= 0; i-- {
@@ -170,14 +170,21 @@ func removeDeadSockets(dir string) error {
 	return nil
 }
 
-func removeMatching(pattern string) error {
-	files, err := filepath.Glob(pattern)
+// removeNetworkResults removes what the CNI library remembers of the lab's pods:
+// NETWORK-SANDBOX-eth0, and for each sandbox one of the loopback, whose network
+// has the same name everywhere.
+func removeNetworkResults(dir string) error {
+	files, err := filepath.Glob(filepath.Join(dir, layout.NetworkPrefix+"*"))
 	if err != nil {
 		return err
 	}
 	for _, file := range files {
-		if err := os.Remove(file); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return err
+		parts := strings.Split(filepath.Base(file), "-")
+		loopback := filepath.Join(dir, "cni-loopback-"+parts[max(0, len(parts)-2)]+"-lo")
+		for _, name := range []string{file, loopback} {
+			if err := os.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
+				return err
+			}
 		}
 	}
 	return nil
