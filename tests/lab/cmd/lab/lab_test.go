@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/google/go-containerregistry/pkg/registry"
+
+	"backstop.dev/lab/internal/layout"
 )
 
 func TestImagesAreGivenAsNameAndPath(t *testing.T) {
@@ -50,10 +52,17 @@ func TestAToolSeesAllFlagsButOurOwnInFront(t *testing.T) {
 	}
 }
 
-func TestTheLabsKubeconfigReplacesTheCallers(t *testing.T) {
-	got := withKubeconfig([]string{"A=1", "KUBECONFIG=/production", "B=2"}, "/lab")
-	if want := []string{"A=1", "B=2", "KUBECONFIG=/lab"}; !slices.Equal(got, want) {
-		t.Errorf("got %v, want %v", got, want)
+func TestAToolSeesTheLabsKubeconfigAndLeavesNothingInTheCallersHome(t *testing.T) {
+	got := toolEnvironment([]string{"A=1", "KUBECONFIG=/production", "HELM_CACHE_HOME=/home/me", "B=2"}, layout.Paths{State: "/lab"})
+	for _, want := range []string{"A=1", "B=2", "KUBECONFIG=/lab/kubeconfig", "HELM_CACHE_HOME=/lab/data/helm/cache", "KUBECACHEDIR=/lab/data/kubectl-cache"} {
+		if !slices.Contains(got, want) {
+			t.Errorf("%s is not in %v", want, got)
+		}
+	}
+	for _, entry := range got {
+		if strings.Contains(entry, "/production") || strings.Contains(entry, "/home/me") {
+			t.Errorf("%s is the caller's", entry)
+		}
 	}
 }
 
