@@ -5,9 +5,15 @@
 
 pub mod act;
 pub mod api;
+pub mod audit;
 pub mod cli;
 pub mod clock;
 pub mod cluster;
 pub mod core;
+pub mod model;
+pub mod notify;
+pub mod observe;
 pub mod roles;
+pub mod serve;
 pub mod settings;
+pub mod telemetry;

@@ -1,3 +1,8 @@
-//! Wiring of the three roles, each reads as a pipeline: gather → decide → apply → status.
+//! The three roles: wiring that reads as a pipeline, gather → decide → apply → status.
 
+pub mod controller;
 pub mod executor;
+pub mod investigator;
+mod start;
+
+pub use start::Start;
