@@ -7,4 +7,7 @@ pub mod watch;
 
 pub use client::connect;
 pub use snapshot::{SnapshotError, resolve_top, snapshot};
+pub mod lease;
+
+pub use lease::{Held, Lease, Lost};
 pub use watch::watch;

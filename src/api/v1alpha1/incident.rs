@@ -113,6 +113,9 @@ pub struct IncidentStatus {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 253))]
     pub investigation: String,
+    /// Epoch for which a Grant was opened last; 0 = none yet.
+    #[serde(default)]
+    pub grant_epoch: i64,
     /// What the judge decided in the latest round, with every verdict.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decision: Option<Decision>,

@@ -1,0 +1,3 @@
+module backstop.dev/shop
+
+go 1.24.0

@@ -1,0 +1,329 @@
+//! Budgets across incidents: what was spent, the cascade breaker, the storm. Everything is a pure function of the
+//! Ledger's status; the caller stores the result by compare-and-swap *before* it acts.
+
+use jiff::SignedDuration;
+
+use crate::api::v1alpha1::{Anomaly, BreakerState, LedgerEntry, LedgerState, LedgerStatus, Time};
+use crate::settings::Budgets;
+
+use super::reason;
+
+/// Entries older than this are dropped.
+const KEEP: SignedDuration = SignedDuration::from_hours(24);
+const HOUR: SignedDuration = SignedDuration::from_hours(1);
+/// Bound of the list of entries; when it is full nothing is paid for.
+const MAX_ENTRIES: usize = 2_000;
+const MAX_ANOMALIES: usize = 200;
+
+/// What is to be paid for.
+#[derive(Clone, Debug)]
+pub struct Request<'a> {
+    /// Identity of the action.
+    pub action_id: &'a str,
+    /// Namespace of the target.
+    pub namespace: &'a str,
+    /// UID of the target.
+    pub target_uid: &'a str,
+    /// Name of the Incident.
+    pub incident: &'a str,
+    /// It takes a write of ours back. That is always allowed, and always counted.
+    pub undo: bool,
+    /// A Policy's own bound on actions in this namespace in any hour.
+    pub policy_per_hour: Option<u32>,
+    /// A Policy's own cooldown of a target, in seconds.
+    pub policy_cooldown: Option<u32>,
+}
+
+/// Why nothing is paid for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// One of [`reason`].
+    pub reason: &'static str,
+    /// One sentence.
+    pub message: String,
+}
+
+/// Pays for an action. The same action id is paid for once: asking again changes nothing.
+pub fn reserve(
+    ledger: &LedgerStatus,
+    request: &Request<'_>,
+    budgets: &Budgets,
+    now: Time,
+) -> Result<LedgerStatus, Refusal> {
+    if ledger.entries.iter().any(|entry| entry.action_id == request.action_id) {
+        return Ok(ledger.clone());
+    }
+    if !request.undo {
+        cooldown(ledger, request, budgets, now)?;
+        hourly(ledger, request, budgets, now)?;
+        breaker(ledger, request.action_id, budgets, now)?;
+    }
+    let mut next = pruned(ledger, budgets, now);
+    if next.entries.len() >= MAX_ENTRIES {
+        return Err(Refusal {
+            reason: reason::HOURLY_BUDGET,
+            message: format!("the Ledger holds {MAX_ENTRIES} actions of the last day, which is its bound"),
+        });
+    }
+    if next.breaker.state == BreakerState::Open && !request.undo {
+        next.breaker.state = BreakerState::HalfOpen;
+        next.breaker.trial = request.action_id.to_string();
+    }
+    next.entries.push(LedgerEntry {
+        action_id: request.action_id.to_string(),
+        namespace: request.namespace.to_string(),
+        target_uid: request.target_uid.to_string(),
+        incident: request.incident.to_string(),
+        at: now,
+        state: LedgerState::Reserved,
+        undo: request.undo,
+    });
+    Ok(next)
+}
+
+/// Refuses a second action on one target inside its cooldown.
+pub fn cooldown(ledger: &LedgerStatus, request: &Request<'_>, budgets: &Budgets, now: Time) -> Result<(), Refusal> {
+    let seconds = budgets.target_cooldown_seconds.max(request.policy_cooldown.unwrap_or(0));
+    let length = SignedDuration::from_secs(seconds.into());
+    let latest = counted(ledger)
+        .filter(|entry| entry.target_uid == request.target_uid && entry.action_id != request.action_id)
+        .map(|entry| entry.at)
+        .max();
+    match latest {
+        Some(at) if now.duration_since(at) < length => Err(Refusal {
+            reason: reason::COOLDOWN,
+            message: format!("the target was written to at {at}; the cooldown of {seconds} s has not passed"),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses when the actions of the last hour are used up, in the cluster or in the namespace.
+pub fn hourly(ledger: &LedgerStatus, request: &Request<'_>, budgets: &Budgets, now: Time) -> Result<(), Refusal> {
+    let recent = || counted(ledger).filter(|e| now.duration_since(e.at) < HOUR && e.action_id != request.action_id);
+    let here = u32::try_from(recent().filter(|entry| entry.namespace == request.namespace).count()).unwrap_or(u32::MAX);
+    let all = u32::try_from(recent().count()).unwrap_or(u32::MAX);
+    let namespace_limit = request
+        .policy_per_hour
+        .map_or(budgets.actions_per_namespace_per_hour, |p| p.min(budgets.actions_per_namespace_per_hour));
+    let refuse = |what: &str, spent: u32, limit: u32| Refusal {
+        reason: reason::HOURLY_BUDGET,
+        message: format!("{spent} of {limit} actions {what} were spent in the last hour"),
+    };
+    if here >= namespace_limit {
+        return Err(refuse(&format!("in namespace {}", request.namespace), here, namespace_limit));
+    }
+    if all >= budgets.actions_per_hour {
+        return Err(refuse("in the cluster", all, budgets.actions_per_hour));
+    }
+    Ok(())
+}
+
+/// Refuses while the cascade breaker is open; after its cooldown one action may try.
+pub fn breaker(ledger: &LedgerStatus, action_id: &str, budgets: &Budgets, now: Time) -> Result<(), Refusal> {
+    let refuse = |message| Err(Refusal { reason: reason::BREAKER_OPEN, message });
+    let breaker = &ledger.breaker;
+    match breaker.state {
+        BreakerState::Closed => Ok(()),
+        BreakerState::HalfOpen if breaker.trial == action_id => Ok(()),
+        BreakerState::HalfOpen => refuse("the cascade breaker is half-open and its one trial is under way".to_string()),
+        BreakerState::Open => {
+            let cooldown = SignedDuration::from_secs(budgets.cascade_cooldown_seconds.into());
+            match breaker.opened_at {
+                Some(at) if now.duration_since(at) >= cooldown => Ok(()),
+                at => refuse(format!(
+                    "the cascade breaker opened at {} because of {}; nothing acts for {} s after that",
+                    at.map_or("an unknown time".to_string(), |t| t.to_string()),
+                    breaker.reason,
+                    budgets.cascade_cooldown_seconds
+                )),
+            }
+        }
+    }
+}
+
+/// Records what became of an action. A good end of the trial closes the breaker, a bad one opens it again.
+pub fn settle(ledger: &LedgerStatus, action_id: &str, state: LedgerState) -> LedgerStatus {
+    let mut next = ledger.clone();
+    for entry in next.entries.iter_mut().filter(|entry| entry.action_id == action_id) {
+        entry.state = state;
+    }
+    next
+}
+
+/// The trial of a half-open breaker ended well.
+pub fn trial_succeeded(ledger: &LedgerStatus, action_id: &str) -> LedgerStatus {
+    let mut next = ledger.clone();
+    if next.breaker.state == BreakerState::HalfOpen && next.breaker.trial == action_id {
+        next.breaker = Default::default();
+        next.anomalies.clear();
+    }
+    next
+}
+
+/// Adds an anomaly; enough of them inside the window, or any during a trial, open the breaker.
+pub fn anomaly(ledger: &LedgerStatus, anomaly: Anomaly, budgets: &Budgets) -> LedgerStatus {
+    let now = anomaly.at;
+    let kind = anomaly.kind.clone();
+    let mut next = pruned(ledger, budgets, now);
+    let known = next.anomalies.iter().any(|a| a.kind == anomaly.kind && a.incident == anomaly.incident);
+    if !known && next.anomalies.len() < MAX_ANOMALIES {
+        next.anomalies.push(anomaly);
+    }
+    let too_many = next.anomalies.len() >= budgets.cascade_anomalies as usize;
+    let trip = match next.breaker.state {
+        BreakerState::Closed => too_many,
+        BreakerState::HalfOpen => true,
+        BreakerState::Open => false,
+    };
+    if trip || kind == reason::STORM && next.breaker.state == BreakerState::Closed {
+        next.breaker.state = BreakerState::Open;
+        next.breaker.opened_at = Some(now);
+        next.breaker.reason = kind;
+        next.breaker.trial.clear();
+    }
+    next
+}
+
+fn counted(ledger: &LedgerStatus) -> impl Iterator<Item = &LedgerEntry> {
+    ledger.entries.iter().filter(|entry| entry.state != LedgerState::Refunded && !entry.undo)
+}
+
+fn pruned(ledger: &LedgerStatus, budgets: &Budgets, now: Time) -> LedgerStatus {
+    let mut next = ledger.clone();
+    next.entries.retain(|entry| now.duration_since(entry.at) < KEEP);
+    let window = SignedDuration::from_secs(budgets.cascade_window_seconds.into());
+    next.anomalies.retain(|anomaly| now.duration_since(anomaly.at) < window);
+    next
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn at(second: i64) -> Time {
+        Time::from_second(1_800_000_000 + second).unwrap()
+    }
+
+    fn request<'a>(id: &'a str, uid: &'a str) -> Request<'a> {
+        Request {
+            action_id: id,
+            namespace: "shop",
+            target_uid: uid,
+            incident: "inc",
+            undo: false,
+            policy_per_hour: None,
+            policy_cooldown: None,
+        }
+    }
+
+    fn bad(second: i64, incident: &str) -> Anomaly {
+        Anomaly { at: at(second), kind: "VerifyFailed".into(), incident: incident.into() }
+    }
+
+    #[test]
+    fn the_same_action_is_paid_for_once() {
+        let budgets = Budgets { actions_per_hour: 1, ..Budgets::default() };
+        let one = reserve(&LedgerStatus::default(), &request("a", "u"), &budgets, at(0)).unwrap();
+        assert_eq!(reserve(&one, &request("a", "u"), &budgets, at(1)).unwrap(), one);
+    }
+
+    #[test]
+    fn a_target_rests_after_an_action_even_if_its_outcome_is_unknown() {
+        let budgets = Budgets::default();
+        let one = reserve(&LedgerStatus::default(), &request("a", "u"), &budgets, at(0)).unwrap();
+        assert_eq!(reserve(&one, &request("b", "u"), &budgets, at(1799)).unwrap_err().reason, reason::COOLDOWN);
+        assert!(reserve(&one, &request("b", "u"), &budgets, at(1800)).is_ok());
+        assert!(reserve(&one, &request("b", "other"), &budgets, at(1)).is_ok());
+    }
+
+    #[test]
+    fn only_a_proof_that_nothing_happened_refunds() {
+        let budgets = Budgets::default();
+        let one = reserve(&LedgerStatus::default(), &request("a", "u"), &budgets, at(0)).unwrap();
+        assert!(reserve(&settle(&one, "a", LedgerState::Spent), &request("b", "u"), &budgets, at(1)).is_err());
+        assert!(reserve(&settle(&one, "a", LedgerState::Refunded), &request("b", "u"), &budgets, at(1)).is_ok());
+    }
+
+    #[test]
+    fn taking_back_is_always_paid_and_never_blocked() {
+        let budgets = Budgets { actions_per_hour: 0, ..Budgets::default() };
+        let undo = Request { undo: true, ..request("a", "u") };
+        assert_eq!(reserve(&LedgerStatus::default(), &undo, &budgets, at(0)).unwrap().entries.len(), 1);
+    }
+
+    #[test]
+    fn a_policy_can_lower_the_hourly_budget_and_not_raise_it() {
+        let budgets = Budgets { actions_per_namespace_per_hour: 1, ..Budgets::default() };
+        let one = reserve(&LedgerStatus::default(), &request("a", "u"), &budgets, at(0)).unwrap();
+        let more = Request { policy_per_hour: Some(99), ..request("b", "v") };
+        assert_eq!(reserve(&one, &more, &budgets, at(1)).unwrap_err().reason, reason::HOURLY_BUDGET);
+        let none = Request { policy_per_hour: Some(0), ..request("a", "u") };
+        assert!(reserve(&LedgerStatus::default(), &none, &budgets, at(0)).is_err());
+    }
+
+    #[test]
+    fn enough_anomalies_open_the_breaker_and_one_trial_follows_the_cooldown() {
+        let budgets = Budgets { cascade_anomalies: 2, ..Budgets::default() };
+        let ledger = anomaly(&LedgerStatus::default(), bad(0, "a"), &budgets);
+        assert!(breaker(&ledger, "x", &budgets, at(1)).is_ok());
+        let ledger = anomaly(&ledger, bad(1, "b"), &budgets);
+        assert_eq!(breaker(&ledger, "x", &budgets, at(2)).unwrap_err().reason, reason::BREAKER_OPEN);
+        let later = at(1 + 900);
+        let trial = reserve(&ledger, &request("x", "u"), &budgets, later).unwrap();
+        assert!(reserve(&trial, &request("y", "v"), &budgets, later).is_err());
+        assert!(breaker(&trial_succeeded(&trial, "x"), "y", &budgets, later).is_ok());
+        let reopened = anomaly(&trial, bad(950, "c"), &budgets);
+        assert_eq!(reopened.breaker.state, BreakerState::Open);
+    }
+
+    #[test]
+    fn anomalies_outside_of_the_window_are_forgotten() {
+        let budgets = Budgets { cascade_anomalies: 2, ..Budgets::default() };
+        let ledger = anomaly(&LedgerStatus::default(), bad(0, "a"), &budgets);
+        let ledger = anomaly(&ledger, bad(600, "b"), &budgets);
+        assert_eq!(ledger.breaker.state, BreakerState::Closed);
+    }
+
+    #[test]
+    fn one_incident_that_stutters_does_not_open_the_breaker_alone() {
+        let budgets = Budgets::default();
+        let mut ledger = LedgerStatus::default();
+        for second in 0..20 {
+            ledger = anomaly(&ledger, bad(second, "a"), &budgets);
+        }
+        assert_eq!(ledger.breaker.state, BreakerState::Closed);
+    }
+
+    #[test]
+    fn a_storm_opens_the_breaker_at_once() {
+        let storm = Anomaly { at: at(0), kind: reason::STORM.into(), incident: "a".into() };
+        assert_eq!(anomaly(&LedgerStatus::default(), storm, &Budgets::default()).breaker.state, BreakerState::Open);
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_asked_for_no_hour_holds_more_actions_than_its_budget(
+            asks in proptest::collection::vec((0i64..10_000, 0u8..40, 0u8..6, 0u8..3), 1..120),
+            limit in 1u32..6,
+        ) {
+            let budgets = Budgets { actions_per_hour: limit, actions_per_namespace_per_hour: limit, ..Budgets::default() };
+            let mut asks = asks;
+            asks.sort();
+            let mut ledger = LedgerStatus::default();
+            for (second, id, uid, outcome) in asks {
+                let (id, uid) = (format!("a{id}"), format!("u{uid}"));
+                if let Ok(next) = reserve(&ledger, &request(&id, &uid), &budgets, at(second)) {
+                    ledger = next;
+                    if outcome == 1 { ledger = settle(&ledger, &id, LedgerState::Spent); }
+                }
+                for entry in &ledger.entries {
+                    let in_hour = ledger.entries.iter().filter(|e| e.at >= entry.at && e.at.duration_since(entry.at) < HOUR).count();
+                    prop_assert!(in_hour <= limit as usize);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! Which incident an alert belongs to. One target has one open incident; names are hashes, so that a restart
+//! in the middle finds what it began.
+
+use crate::api::v1alpha1::{Alert, AlertRef, Incident, IncidentPhase, ObjectRef, Severity, Time};
+
+use super::names::short_digest;
+
+/// After an escalation further alerts about the target join it for this long: a person has it already.
+pub const ESCALATION_HOLDS: jiff::SignedDuration = jiff::SignedDuration::from_mins(30);
+/// At most this many alerts are listed on an incident.
+pub const MAX_ALERTS: usize = 100;
+
+/// What to do with an alert.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Grouping {
+    /// It belongs to this incident already.
+    Known(String),
+    /// Add it to this incident.
+    Join(String),
+    /// Open an incident of this name.
+    Open(String),
+}
+
+/// Decides where `alert` belongs among the `incidents` of the namespace.
+pub fn group(alert_key: &AlertRef, target: Option<&ObjectRef>, incidents: &[Incident], now: Time) -> Grouping {
+    let listed = |incident: &&Incident| {
+        incident.spec.alerts.iter().any(|a| a.name == alert_key.name && a.namespace == alert_key.namespace)
+    };
+    if let Some(incident) = incidents.iter().find(listed) {
+        return Grouping::Known(name_of(incident));
+    }
+    if let Some(target) = target {
+        let open = incidents.iter().find(|incident| {
+            incident.spec.target.as_ref().is_some_and(|t| t.uid == target.uid) && accepts_alerts(incident, now)
+        });
+        if let Some(incident) = open {
+            return Grouping::Join(name_of(incident));
+        }
+    }
+    let about = target.map_or("unresolved", |t| t.uid.as_str());
+    Grouping::Open(short_digest(&["incident", about, &alert_key.namespace, &alert_key.name]))
+}
+
+fn accepts_alerts(incident: &Incident, now: Time) -> bool {
+    let Some(status) = &incident.status else { return true };
+    match status.phase {
+        IncidentPhase::Resolved => false,
+        IncidentPhase::Escalated => status.times.ended.is_none_or(|ended| now.duration_since(ended) < ESCALATION_HOLDS),
+        _ => true,
+    }
+}
+
+fn name_of(incident: &Incident) -> String {
+    incident.metadata.name.clone().unwrap_or_default()
+}
+
+/// The reference by which an incident lists `alert`.
+pub fn reference(alert: &Alert) -> AlertRef {
+    AlertRef {
+        namespace: alert.metadata.namespace.clone().unwrap_or_default(),
+        name: alert.metadata.name.clone().unwrap_or_default(),
+        alertname: alert.spec.labels.get("alertname").cloned().unwrap_or_default(),
+        starts_at: alert.spec.starts_at,
+    }
+}
+
+/// The severity that a label gives; unknown words and none are a warning.
+pub fn severity(alert: &Alert) -> Severity {
+    match alert.spec.labels.get("severity").map(|s| s.to_ascii_lowercase()).as_deref() {
+        Some("critical" | "page" | "emergency") => Severity::Critical,
+        Some("error" | "high" | "major") => Severity::Error,
+        Some("info" | "none" | "low") => Severity::Info,
+        _ => Severity::Warning,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::v1alpha1::{IncidentSpec, IncidentStatus};
+
+    fn at(second: i64) -> Time {
+        Time::from_second(1_800_000_000 + second).unwrap()
+    }
+
+    fn key(name: &str) -> AlertRef {
+        AlertRef { namespace: "shop".into(), name: name.into(), alertname: "A".into(), starts_at: at(0) }
+    }
+
+    fn target() -> ObjectRef {
+        ObjectRef {
+            kind: "Deployment".into(),
+            namespace: "shop".into(),
+            name: "api".into(),
+            uid: "u1".into(),
+            ..Default::default()
+        }
+    }
+
+    fn incident(phase: IncidentPhase, ended: Option<Time>) -> Incident {
+        let spec = IncidentSpec {
+            target: Some(target()),
+            unresolved: String::new(),
+            unresolved_message: String::new(),
+            alerts: vec![key("first")],
+            severity: Severity::Warning,
+            request_id: "r".into(),
+            opened_at: at(0),
+        };
+        let mut incident = Incident::new("inc", spec);
+        let mut status = IncidentStatus { phase, ..Default::default() };
+        status.times.ended = ended;
+        incident.status = Some(status);
+        incident
+    }
+
+    #[test]
+    fn the_first_alert_opens_and_the_same_alert_finds_the_same_name() {
+        let a = group(&key("first"), Some(&target()), &[], at(0));
+        let b = group(&key("first"), Some(&target()), &[], at(9));
+        assert!(matches!(a, Grouping::Open(_)));
+        assert_eq!(a, b);
+    }
+
+    #[test]
+    fn another_alert_about_the_same_target_joins_while_it_is_open() {
+        for phase in [IncidentPhase::Open, IncidentPhase::Remediating, IncidentPhase::Verifying] {
+            assert_eq!(
+                group(&key("second"), Some(&target()), &[incident(phase, None)], at(5)),
+                Grouping::Join("inc".into())
+            );
+        }
+    }
+
+    #[test]
+    fn an_escalated_incident_keeps_its_target_for_half_an_hour() {
+        let escalated = incident(IncidentPhase::Escalated, Some(at(0)));
+        assert_eq!(
+            group(&key("second"), Some(&target()), std::slice::from_ref(&escalated), at(1799)),
+            Grouping::Join("inc".into())
+        );
+        assert!(matches!(group(&key("second"), Some(&target()), &[escalated], at(1801)), Grouping::Open(_)));
+    }
+
+    #[test]
+    fn after_a_recovery_a_new_alert_opens_a_new_incident() {
+        let resolved = incident(IncidentPhase::Resolved, Some(at(0)));
+        assert!(matches!(group(&key("second"), Some(&target()), &[resolved], at(1)), Grouping::Open(_)));
+    }
+
+    #[test]
+    fn a_listed_alert_is_known_even_after_the_incident_ended() {
+        let resolved = incident(IncidentPhase::Resolved, Some(at(0)));
+        assert_eq!(group(&key("first"), Some(&target()), &[resolved], at(9999)), Grouping::Known("inc".into()));
+    }
+
+    #[test]
+    fn alerts_without_a_target_never_share_an_incident() {
+        assert_ne!(group(&key("a"), None, &[], at(0)), group(&key("b"), None, &[], at(0)));
+    }
+}
