@@ -2,6 +2,7 @@
 
 mod crd;
 mod role;
+mod timeline;
 
 use std::process::ExitCode;
 
@@ -21,6 +22,8 @@ enum Command {
     Crd(crd::Args),
     /// Runs the controller: the judge.
     Controller(role::Args),
+    /// Tells what happened in an incident, or happens.
+    Timeline(timeline::Args),
 }
 
 /// Runs the program and tells how it ended.
@@ -30,6 +33,7 @@ pub async fn run() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Crd(args) => crd::run(args),
         Command::Controller(args) => controller(args).await,
+        Command::Timeline(args) => timeline::run(args).await,
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

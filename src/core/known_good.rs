@@ -80,7 +80,9 @@ mod tests {
         now.read_at = at(24);
         assert_eq!(health(&now, AFTER), Health::Healthy { for_another: SignedDuration::from_secs(1) });
         now.read_at = at(25);
-        assert!(matches!(health(&now, AFTER), Health::Good(mark) if mark.template_hash == now.revisions[0].template_hash));
+        assert!(
+            matches!(health(&now, AFTER), Health::Good(mark) if mark.template_hash == now.revisions[0].template_hash)
+        );
     }
 
     #[test]
@@ -101,7 +103,8 @@ mod tests {
 
     #[test]
     fn the_same_mark_is_not_written_again_and_again() {
-        let mark = KnownGood { workload_uid: "w".into(), revision_uid: "r".into(), template_hash: "h".into(), at: at(0) };
+        let mark =
+            KnownGood { workload_uid: "w".into(), revision_uid: "r".into(), template_hash: "h".into(), at: at(0) };
         let one = remember(&LedgerStatus::default(), &mark, at(0));
         let later = KnownGood { at: at(60), ..mark.clone() };
         assert_eq!(remember(&one, &later, at(60)), one);

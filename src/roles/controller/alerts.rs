@@ -97,9 +97,10 @@ async fn resolve(ctx: &Shared, alert: &Alert) -> Result<Result<ObjectRef, Unreso
             format!("{} {}/{} does not exist", named[0].kind, named[0].namespace, named[0].name),
         )),
         [one] => Ok(one.clone()),
-        [one, other, ..] => {
-            Err(Unresolved::new(reason::TARGET_AMBIGUOUS, format!("the labels name {one} and {other}, which are not the same")))
-        }
+        [one, other, ..] => Err(Unresolved::new(
+            reason::TARGET_AMBIGUOUS,
+            format!("the labels name {one} and {other}, which are not the same"),
+        )),
     })
 }
 

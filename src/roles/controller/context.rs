@@ -78,7 +78,10 @@ impl Error {
 }
 
 /// Bounds a call and says what it was.
-pub async fn call<T>(what: impl Into<String>, future: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Error> {
+pub async fn call<T>(
+    what: impl Into<String>,
+    future: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<T, Error> {
     let what = what.into();
     match tokio::time::timeout(CALL, future).await {
         Ok(Ok(value)) => Ok(value),

@@ -69,11 +69,19 @@ async fn end(
     status.reason = word.chars().take(64).collect();
     status.message = message.chars().take(2000).collect();
     status.times.ended = Some(now);
-    timeline::note(&mut status, now, Actor::Controller, if resolved { "Resolved" } else { "Escalated" }, format!("{word}: {message}"));
+    timeline::note(
+        &mut status,
+        now,
+        Actor::Controller,
+        if resolved { "Resolved" } else { "Escalated" },
+        format!("{word}: {message}"),
+    );
     let generation = incident.metadata.generation.unwrap_or(0);
     let mitigated = resolved && word == reason::RECOVERED;
     let diagnosed = status.times.diagnosed.is_some();
-    for (kind, holds) in [("Diagnosed", diagnosed), ("Mitigated", mitigated), ("Resolved", resolved), ("Escalated", !resolved)] {
+    for (kind, holds) in
+        [("Diagnosed", diagnosed), ("Mitigated", mitigated), ("Resolved", resolved), ("Escalated", !resolved)]
+    {
         conditions::set(&mut status.conditions, kind, holds, word, message, generation, now);
     }
     let record = Record {
@@ -156,7 +164,9 @@ async fn message(ctx: &Context, incident: &Incident, status: &IncidentStatus) ->
         message: status.message.clone(),
         next_step: status.escalation.as_ref().map(|e| e.next_step.clone()).unwrap_or_default(),
         hypothesis: status.decision.as_ref().map(|d| d.hypothesis.clone()).unwrap_or_default(),
-        facts: found.map(|f| f.facts.into_iter().map(|fact| format!("{}: {}", fact.id, fact.text)).collect()).unwrap_or_default(),
+        facts: found
+            .map(|f| f.facts.into_iter().map(|fact| format!("{}: {}", fact.id, fact.text)).collect())
+            .unwrap_or_default(),
         checks: status.decision.as_ref().map(|d| d.checks.clone()).unwrap_or_default(),
         alerts: incident.spec.alerts.iter().map(|alert| alert.alertname.clone()).collect(),
         request_id: incident.spec.request_id.clone(),
@@ -172,21 +182,28 @@ fn next_step(incident: &Incident, status: &IncidentStatus, word: &str) -> String
     let target = incident.spec.target.as_ref();
     let object = target.map(|t| format!("{}/{}", t.kind.to_lowercase(), t.name)).unwrap_or_default();
     let to = status.decision.as_ref().and_then(|d| d.action.as_ref()).and_then(|a| a.rollout_undo.as_ref());
-    let by_hand = to.map(|undo| format!("kubectl -n {namespace} rollout undo {object} --to-revision={}", undo.to_revision));
+    let by_hand =
+        to.map(|undo| format!("kubectl -n {namespace} rollout undo {object} --to-revision={}", undo.to_revision));
     let first = match word {
         reason::MODE_FORBIDS | reason::NOT_ENROLLED | reason::AUDIT_NOT_DURABLE | reason::APPROVAL_TIMEOUT => {
             by_hand.map(|command| format!("to do by hand what was held back: `{command}`"))
         }
-        reason::ONLY_ONE_REVISION => Some(format!("fix the manifest and apply it; logs: `kubectl -n {namespace} logs {object} --previous`")),
+        reason::ONLY_ONE_REVISION => {
+            Some(format!("fix the manifest and apply it; logs: `kubectl -n {namespace} logs {object} --previous`"))
+        }
         reason::TEMPLATE_UNCHANGED => Some(format!(
             "the template is not the cause: look at the ConfigMaps, Secrets and services that it uses; logs: `kubectl -n {namespace} logs {object} --previous`"
         )),
-        reason::MANAGED_BY_GITOPS => Some("revert the commit in the Git repository that the tool syncs from".to_string()),
+        reason::MANAGED_BY_GITOPS => {
+            Some("revert the commit in the Git repository that the tool syncs from".to_string())
+        }
         reason::MANAGED_BY_HELM => Some(format!("`helm -n {namespace} rollback` of the release that installed it")),
         reason::TARGET_UNRESOLVED | reason::TARGET_NOT_FOUND | reason::TARGET_AMBIGUOUS | reason::TARGET_INVALID => {
             Some("check the labels of the alerting rule; they have to name one existing workload".to_string())
         }
-        reason::EXECUTOR_SILENT => Some(format!("`kubectl -n {namespace} get {object} -o yaml` shows backstop.dev/last-action if it was written")),
+        reason::EXECUTOR_SILENT => Some(format!(
+            "`kubectl -n {namespace} get {object} -o yaml` shows backstop.dev/last-action if it was written"
+        )),
         _ => None,
     };
     match first {

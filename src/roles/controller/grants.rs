@@ -38,7 +38,8 @@ async fn keep_one(ctx: &Context, namespace: &str) -> Result<(), Error> {
     let Some(grant) = call("read Grant", api.get_opt(GRANT)).await? else {
         let closed = GrantSpec { open: None, closed_because: why.into() };
         let mut grant = Grant::new(GRANT, closed);
-        grant.metadata = ObjectMeta { name: Some(GRANT.into()), namespace: Some(namespace.into()), ..Default::default() };
+        grant.metadata =
+            ObjectMeta { name: Some(GRANT.into()), namespace: Some(namespace.into()), ..Default::default() };
         return exists(call("create Grant", api.create(&ctx.create_params(), &grant)).await);
     };
     // One that is long past its end belongs to nobody: its incident was closed while this process was away.

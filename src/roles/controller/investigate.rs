@@ -5,7 +5,9 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use kube::{Api, Resource as _, ResourceExt as _, api::ObjectMeta};
 
-use crate::api::v1alpha1::{Actor, Incident, IncidentPhase, Investigation, InvestigationPhase, InvestigationSpec, Time};
+use crate::api::v1alpha1::{
+    Actor, Incident, IncidentPhase, Investigation, InvestigationPhase, InvestigationSpec, Time,
+};
 use crate::core::{names, plan, reason, timeline};
 
 use super::context::{Error, Shared, call, exists};
@@ -30,7 +32,14 @@ pub async fn run(ctx: &Shared, incident: &Incident, now: Time) -> Result<Next, E
             status.times.first_source = status.times.first_source.or(result.started_at);
             status.times.diagnosed = result.completed_at.or(Some(now));
             let summary = result.diagnosis.as_ref().map_or("no diagnosis".to_string(), |d| {
-                format!("{} facts; {} says {:?} ({}%): {}", result.facts.len(), d.diagnoser, d.cause, d.confidence, d.hypothesis)
+                format!(
+                    "{} facts; {} says {:?} ({}%): {}",
+                    result.facts.len(),
+                    d.diagnoser,
+                    d.cause,
+                    d.confidence,
+                    d.hypothesis
+                )
             });
             timeline::note(&mut status, result.completed_at.unwrap_or(now), Actor::Investigator, "Diagnosed", summary);
             status.phase = IncidentPhase::Judging;
@@ -40,7 +49,8 @@ pub async fn run(ctx: &Shared, incident: &Incident, now: Time) -> Result<Next, E
             let made = investigation.metadata.creation_timestamp.as_ref().map_or(now, |time| time.0);
             let late = SignedDuration::from_secs(DEADLINE_SECONDS.into()) + GRACE;
             if now.duration_since(made) > late {
-                let message = "the investigator did not finish in time; is it running? `kubectl -n backstop-system get pods`";
+                let message =
+                    "the investigator did not finish in time; is it running? `kubectl -n backstop-system get pods`";
                 return escalate::begin(ctx, incident, status, reason::INVESTIGATION_TIMEOUT, message, now).await;
             }
             Ok(Next::After(Duration::from_secs(2)))

@@ -6,8 +6,8 @@ use jiff::SignedDuration;
 use kube::{Api, ResourceExt as _};
 
 use crate::api::v1alpha1::{
-    Actor, Approval, ApprovalStatus, DecisionOutcome, Incident, IncidentPhase, IncidentStatus, Investigation, LedgerStatus,
-    Time,
+    Actor, Approval, ApprovalStatus, DecisionOutcome, Incident, IncidentPhase, IncidentStatus, Investigation,
+    LedgerStatus, Time,
 };
 use crate::core::{
     budget,
@@ -122,7 +122,13 @@ async fn another_round(ctx: &Shared, incident: &Incident, mut status: IncidentSt
     Ok(Next::Again(Box::new(ctx.write_status(incident, status).await?)))
 }
 
-async fn act_on(ctx: &Shared, incident: &Incident, judgement: Judgement, gathered: &Gathered, now: Time) -> Result<Next, Error> {
+async fn act_on(
+    ctx: &Shared,
+    incident: &Incident,
+    judgement: Judgement,
+    gathered: &Gathered,
+    now: Time,
+) -> Result<Next, Error> {
     let Judgement { mut decision, prediction, anomalies } = judgement;
     let mut status = incident.status.clone().unwrap_or_default();
     let waited = now.duration_since(status.times.planned.unwrap_or(now));
@@ -143,7 +149,8 @@ async fn act_on(ctx: &Shared, incident: &Incident, judgement: Judgement, gathere
         .inc();
     let (outcome, reason_word, message) = (decision.outcome, decision.reason.clone(), decision.message.clone());
     let passed = decision.checks.iter().filter(|c| c.verdict == crate::api::v1alpha1::Verdict::Passed).count();
-    let sentence = format!("{passed} of {} checks passed; {outcome:?}: {reason_word}: {message}", decision.checks.len());
+    let sentence =
+        format!("{passed} of {} checks passed; {outcome:?}: {reason_word}: {message}", decision.checks.len());
     if outcome != DecisionOutcome::Wait {
         timeline::note(&mut status, now, Actor::Controller, "Judged", sentence);
         status.times.decided = Some(now);
@@ -156,9 +163,7 @@ async fn act_on(ctx: &Shared, incident: &Incident, judgement: Judgement, gathere
             }
             remediate::begin(ctx, incident, status, &prediction, now).await
         }
-        (DecisionOutcome::Wait, _) => {
-            Ok(Next::Again(Box::new(ctx.write_status(incident, status).await?)))
-        }
+        (DecisionOutcome::Wait, _) => Ok(Next::Again(Box::new(ctx.write_status(incident, status).await?))),
         (DecisionOutcome::AwaitApproval, _) => {
             let digest = status.decision.as_ref().map(|d| d.digest.clone()).unwrap_or_default();
             let message = format!("waits for an Approval of digest {digest}");
@@ -196,7 +201,9 @@ async fn pay(
         policy_cooldown: limits.iter().filter_map(|l| l.cooldown_seconds).map(unsigned).max(),
     };
     let budgets = &ctx.settings.budgets;
-    let paid = ledgers::change(ctx, ledgers::ACTIONS, |old: &LedgerStatus| budget::reserve(old, &request, budgets, now)).await?;
+    let paid =
+        ledgers::change(ctx, ledgers::ACTIONS, |old: &LedgerStatus| budget::reserve(old, &request, budgets, now))
+            .await?;
     Ok(paid.err())
 }
 

@@ -7,17 +7,16 @@ use jiff::SignedDuration;
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::{
     Api, ResourceExt as _,
-    runtime::{
-        Controller, WatchStreamExt as _,
-        controller::Action,
-        reflector, watcher,
-    },
+    runtime::{Controller, WatchStreamExt as _, controller::Action, reflector, watcher},
 };
 
 use crate::api::v1alpha1::{KnownGood, LedgerStatus, ObjectRef, Time};
 use crate::clock;
 use crate::cluster;
-use crate::core::{known_good::{self, Health}, reading::Reading};
+use crate::core::{
+    known_good::{self, Health},
+    reading::Reading,
+};
 
 use super::context::{Error, Shared};
 use super::{ledgers, observe};
@@ -32,11 +31,17 @@ pub async fn keep(ctx: Shared) {
         let (reader, writer) = reflector::store();
         let stream = stream.reflect(writer).applied_objects();
         Controller::for_stream(stream, reader)
-            .with_config(kube::runtime::controller::Config::default().concurrency(2).debounce(Duration::from_millis(500)))
-            .run(reconcile, |_, error: &Error, _| {
-                tracing::debug!(%error, "a mark could not be kept, will retry");
-                Action::requeue(Duration::from_secs(10))
-            }, ctx.clone())
+            .with_config(
+                kube::runtime::controller::Config::default().concurrency(2).debounce(Duration::from_millis(500)),
+            )
+            .run(
+                reconcile,
+                |_, error: &Error, _| {
+                    tracing::debug!(%error, "a mark could not be kept, will retry");
+                    Action::requeue(Duration::from_secs(10))
+                },
+                ctx.clone(),
+            )
             .for_each(|_| async {})
     });
     futures::future::join_all(runs).await;

@@ -23,7 +23,10 @@ pub async fn main(start: Start) -> anyhow::Result<()> {
     let shutdown = start.shutdown()?;
     let mut registry = serve::metrics::registry("controller");
     let audit = audit::open(&start.settings.audit_dir).with_context(|| {
-        format!("cannot open the audit log in {}; is the volume mounted and writable?", start.settings.audit_dir.display())
+        format!(
+            "cannot open the audit log in {}; is the volume mounted and writable?",
+            start.settings.audit_dir.display()
+        )
     })?;
     audit.register(&mut registry);
     let notifier = Notifier::new(start.client.clone(), &start.pod, &start.settings.escalation_webhook)?;
@@ -66,7 +69,8 @@ async fn wait_for_kinds(
             }
             Err(error) => {
                 tracing::warn!(%error, "waiting for the custom resources");
-                let _ = ready.send(Err(format!("the custom resources cannot be listed: {error}; are the CRDs installed?")));
+                let _ =
+                    ready.send(Err(format!("the custom resources cannot be listed: {error}; are the CRDs installed?")));
             }
         }
         tokio::select! {

@@ -6,8 +6,8 @@ use k8s_openapi::api::core::v1::{Namespace, ResourceQuota};
 use kube::{Api, Client, ResourceExt as _, api::ListParams};
 
 use crate::api::v1alpha1::{
-    ActionKind, Alert, Approval, Incident, Investigation, KnownGood, LedgerStatus, ObjectRef, Policy, Runbook, SourceName,
-    Time,
+    ActionKind, Alert, Approval, Incident, Investigation, KnownGood, LedgerStatus, ObjectRef, Policy, Runbook,
+    SourceName, Time,
 };
 use crate::cluster::{SnapshotError, snapshot};
 use crate::core::{
@@ -144,9 +144,9 @@ pub async fn books(ctx: &Context, incident: &Incident, now: Time) -> Result<Book
 /// A quota on pods whose count is used up: a rollout makes at least one pod more before it ends one.
 fn full(quota: &ResourceQuota) -> Option<String> {
     let status = quota.status.as_ref()?;
-    let number = |map: &Option<std::collections::BTreeMap<String, k8s_openapi::apimachinery::pkg::api::resource::Quantity>>, key: &str| {
-        map.as_ref()?.get(key)?.0.parse::<i64>().ok()
-    };
+    let number =
+        |map: &Option<std::collections::BTreeMap<String, k8s_openapi::apimachinery::pkg::api::resource::Quantity>>,
+         key: &str| { map.as_ref()?.get(key)?.0.parse::<i64>().ok() };
     ["pods", "count/pods"].iter().find_map(|key| {
         let (used, hard) = (number(&status.used, key)?, number(&status.hard, key)?);
         (used >= hard).then(|| format!("{} ({key}: {used}/{hard})", quota.name_any()))

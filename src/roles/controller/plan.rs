@@ -44,7 +44,12 @@ pub async fn write(ctx: &Shared, incident: &Incident, now: Time) -> Result<Next,
         now,
         Actor::Controller,
         "PlanWritten",
-        format!("mode {}, sources {}, {} checks before any write", made.mode, made.sources.join(", "), made.gates.len()),
+        format!(
+            "mode {}, sources {}, {} checks before any write",
+            made.mode,
+            made.sources.join(", "),
+            made.gates.len()
+        ),
     );
     status.plan = Some(made);
     status.times.received = Some(incident.spec.opened_at);

@@ -7,8 +7,8 @@ use kube::{Api, ResourceExt as _};
 use serde_json::json;
 
 use crate::api::v1alpha1::{
-    Action, Actor, Incident, IncidentPhase, IncidentStatus, LedgerState, LedgerStatus, Mode, Purpose, ReceiptStep, Remediation,
-    RemediationPhase, RemediationSpec, RemediationStatus, Time, Undo, Verdict, Verify,
+    Action, Actor, Incident, IncidentPhase, IncidentStatus, LedgerState, LedgerStatus, Mode, Purpose, ReceiptStep,
+    Remediation, RemediationPhase, RemediationSpec, RemediationStatus, Time, Undo, Verdict, Verify,
 };
 use crate::audit::Record;
 use crate::core::{action, actions::Prediction, budget, names, policy, reason, timeline};
@@ -112,7 +112,9 @@ pub async fn repair(ctx: &Shared, incident: &Incident, now: Time) -> Result<Next
             let message = format!("nothing was changed: the executor stopped with {word}. {}", state.message);
             escalate::begin(ctx, incident, status, word, &message, now).await
         }
-        RemediationPhase::Claimed if state.epoch > status.grant_epoch => grant(ctx, incident, &remediation, &state, now).await,
+        RemediationPhase::Claimed if state.epoch > status.grant_epoch => {
+            grant(ctx, incident, &remediation, &state, now).await
+        }
         RemediationPhase::Pending | RemediationPhase::Claimed => {
             let since = last_moment(&status, now);
             if now.duration_since(since) > EXECUTOR_PATIENCE {
@@ -138,9 +140,11 @@ async fn grant(
         judge::ledger_anomaly(ctx, incident, kind, now).await?;
     }
     // The facts were judged fresh when the action was decided; what counts now is the judge's own reading.
-    let refusals = judgement.decision.checks.iter().filter(|check| {
-        !matches!(check.verdict, Verdict::Passed) && check.reason != reason::FACTS_STALE
-    });
+    let refusals = judgement
+        .decision
+        .checks
+        .iter()
+        .filter(|check| !matches!(check.verdict, Verdict::Passed) && check.reason != reason::FACTS_STALE);
     let first = refusals.into_iter().next().cloned();
     let same = judgement.decision.action_id == remediation.spec.action_id;
     if first.is_some() || !same {
@@ -159,7 +163,10 @@ async fn grant(
         return Ok(Next::After(Duration::from_millis(500)));
     }
     status.grant_epoch = state.epoch;
-    let message = format!("for action {} and {} s, epoch {}", remediation.spec.action_id, ctx.settings.timings.grant_seconds, state.epoch);
+    let message = format!(
+        "for action {} and {} s, epoch {}",
+        remediation.spec.action_id, ctx.settings.timings.grant_seconds, state.epoch
+    );
     timeline::note(&mut status, now, Actor::Controller, "GrantOpened", message);
     Ok(Next::Again(Box::new(ctx.write_status(incident, status).await?)))
 }
@@ -171,10 +178,23 @@ fn written_by_us(gathered: &judge::Gathered, spec: &RemediationSpec) -> bool {
 }
 
 /// Audit record on disk, then the Grant. False while another write is open in the namespace.
-async fn open(ctx: &Context, incident: &Incident, remediation: &Remediation, epoch: i64, now: Time) -> Result<bool, Error> {
+async fn open(
+    ctx: &Context,
+    incident: &Incident,
+    remediation: &Remediation,
+    epoch: i64,
+    now: Time,
+) -> Result<bool, Error> {
     let spec = &remediation.spec;
-    audit(ctx, incident, spec, "GrantOpening", json!({ "epoch": epoch, "digest": spec.digest, "target": spec.target, "action": spec.action }), now)
-        .await?;
+    audit(
+        ctx,
+        incident,
+        spec,
+        "GrantOpening",
+        json!({ "epoch": epoch, "digest": spec.digest, "target": spec.target, "action": spec.action }),
+        now,
+    )
+    .await?;
     Ok(grants::open(ctx, remediation, epoch, now).await? == Opening::Open)
 }
 
@@ -198,7 +218,13 @@ async fn audit(
 }
 
 /// Closes the Grant, writes the outcome into the audit log and the Ledger, and uses up the Approval.
-async fn settle(ctx: &Context, incident: &Incident, remediation: &Remediation, book: LedgerState, now: Time) -> Result<(), Error> {
+async fn settle(
+    ctx: &Context,
+    incident: &Incident,
+    remediation: &Remediation,
+    book: LedgerState,
+    now: Time,
+) -> Result<(), Error> {
     grants::close(ctx, &incident.namespace().unwrap_or_default(), &remediation.name_any()).await?;
     let state = remediation.status.clone().unwrap_or_default();
     let details = json!({ "phase": state.phase, "reason": state.reason, "receipts": state.receipts });
@@ -229,7 +255,13 @@ async fn silent(
 }
 
 /// Begins to take the repair back: exactly, and only if nobody else touched the field since.
-pub async fn begin_undo(ctx: &Shared, incident: &Incident, mut status: IncidentStatus, why: &str, now: Time) -> Result<Next, Error> {
+pub async fn begin_undo(
+    ctx: &Shared,
+    incident: &Incident,
+    mut status: IncidentStatus,
+    why: &str,
+    now: Time,
+) -> Result<Next, Error> {
     let repaired = read(ctx, incident, &status.remediation).await?;
     let Some(Remediation { spec: repair, .. }) = repaired else {
         return escalate::begin(ctx, incident, status, reason::VERIFY_FAILED, why, now).await;
@@ -243,7 +275,8 @@ pub async fn begin_undo(ctx: &Shared, incident: &Incident, mut status: IncidentS
         after: repair.before.clone(),
         diff: vec![],
     };
-    let digest = action::digest(prediction.kind, &repair.target, prediction.path, &prediction.before, &prediction.after);
+    let digest =
+        action::digest(prediction.kind, &repair.target, prediction.path, &prediction.before, &prediction.after);
     let id = action::id(&incident.name_any(), Purpose::Undo, &digest);
     let name = incident.name_any();
     let request = budget::Request {
@@ -256,7 +289,9 @@ pub async fn begin_undo(ctx: &Shared, incident: &Incident, mut status: IncidentS
         policy_cooldown: None,
     };
     let budgets = &ctx.settings.budgets;
-    let paid = ledgers::change(ctx, ledgers::ACTIONS, |old: &LedgerStatus| budget::reserve(old, &request, budgets, now)).await?;
+    let paid =
+        ledgers::change(ctx, ledgers::ACTIONS, |old: &LedgerStatus| budget::reserve(old, &request, budgets, now))
+            .await?;
     if let Err(refusal) = paid {
         return escalate::begin(ctx, incident, status, refusal.reason, &refusal.message, now).await;
     }
@@ -281,7 +316,13 @@ pub async fn undo(ctx: &Shared, incident: &Incident, now: Time) -> Result<Next, 
         RemediationPhase::Fired => {
             settle(ctx, incident, &remediation, LedgerState::Spent, now).await?;
             judge::ledger_anomaly(ctx, incident, "Undone", now).await?;
-            timeline::note(&mut status, fired_at(&state).unwrap_or(now), Actor::Executor, "Undone", "the template is as it was before");
+            timeline::note(
+                &mut status,
+                fired_at(&state).unwrap_or(now),
+                Actor::Executor,
+                "Undone",
+                "the template is as it was before",
+            );
             let message = format!("{why}. The write was taken back exactly");
             escalate::begin(ctx, incident, status, reason::VERIFY_FAILED, &message, now).await
         }
@@ -332,5 +373,8 @@ fn last_moment(status: &IncidentStatus, now: Time) -> Time {
 
 /// The action that a Remediation takes, for people.
 pub fn describe(action: &Action) -> String {
-    action.rollout_undo.as_ref().map_or_else(String::new, |undo| format!("RolloutUndo to revision {}", undo.to_revision))
+    action
+        .rollout_undo
+        .as_ref()
+        .map_or_else(String::new, |undo| format!("RolloutUndo to revision {}", undo.to_revision))
 }

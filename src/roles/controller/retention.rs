@@ -36,7 +36,12 @@ async fn sweep(ctx: &Shared) -> Result<(), Error> {
     let listed = call("list Incidents", incidents.list(&ListParams::default())).await?;
     let finished = listed.items.iter().filter_map(|incident| {
         let status = incident.status.as_ref().filter(|status| status.phase.is_final())?;
-        Some(Finished { namespace: incident.namespace()?, name: incident.name_any(), uid: incident.uid()?, ended: status.times.ended? })
+        Some(Finished {
+            namespace: incident.namespace()?,
+            name: incident.name_any(),
+            uid: incident.uid()?,
+            ended: status.times.ended?,
+        })
     });
     let mut gone = Vec::new();
     for old in expired(finished.collect(), days, bound, now) {

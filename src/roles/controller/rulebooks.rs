@@ -3,10 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kube::{
-    Resource as _, ResourceExt as _,
-    runtime::controller::Action,
-};
+use kube::{Resource as _, ResourceExt as _, runtime::controller::Action};
 
 use crate::api::v1alpha1::{Condition, Policy, PolicyStatus, Runbook, RunbookStatus};
 use crate::clock;

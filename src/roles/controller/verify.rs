@@ -21,7 +21,8 @@ const LOOK: Duration = Duration::from_millis(500);
 /// Looks once.
 pub async fn watch(ctx: &Shared, incident: &Incident, now: Time) -> Result<Next, Error> {
     let mut status = incident.status.clone().unwrap_or_default();
-    let (Some(remediation), Some(target)) = (remediate::read(ctx, incident, &status.remediation).await?, &incident.spec.target)
+    let (Some(remediation), Some(target)) =
+        (remediate::read(ctx, incident, &status.remediation).await?, &incident.spec.target)
     else {
         let message = "the Remediation was deleted before it was verified";
         return escalate::begin(ctx, incident, status, reason::VERIFY_FAILED, message, now).await;
