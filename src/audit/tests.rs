@@ -174,13 +174,13 @@ struct Disk {
     broken: Arc<AtomicBool>,
     calls: Arc<AtomicUsize>,
     bytes: Arc<Mutex<Vec<u8>>>,
-    gate: Arc<Mutex<()>>,
+    gate: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Sink for Disk {
     fn write_durably(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.calls.fetch_add(1, Ordering::SeqCst);
-        drop(self.gate.lock());
+        drop(self.gate.blocking_lock());
         if self.broken.load(Ordering::SeqCst) {
             return Err(io::Error::other("input/output error"));
         }
@@ -220,7 +220,7 @@ async fn one_failed_sync_poisons_the_log_even_when_the_disk_recovers() {
 async fn those_who_wait_together_share_one_sync() {
     let (dir, disk) = (tempfile::tempdir().unwrap(), Disk::default());
     let audit = on(&disk, dir.path());
-    let closed = disk.gate.lock().unwrap();
+    let closed = disk.gate.lock().await;
     let appends: Vec<_> = (0..100)
         .map(|number| {
             let audit = audit.clone();

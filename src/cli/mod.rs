@@ -3,6 +3,7 @@
 mod crd;
 mod role;
 mod timeline;
+mod disarm;
 
 use std::process::ExitCode;
 
@@ -22,6 +23,8 @@ enum Command {
     Crd(crd::Args),
     /// Runs the controller: the judge.
     Controller(role::Args),
+    /// Disarms every workload of some namespaces.
+    Disarm(disarm::Args),
     /// Tells what happened in an incident, or happens.
     Timeline(timeline::Args),
 }
@@ -33,6 +36,7 @@ pub async fn run() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Crd(args) => crd::run(args),
         Command::Controller(args) => controller(args).await,
+        Command::Disarm(args) => disarm::run(args).await,
         Command::Timeline(args) => timeline::run(args).await,
     };
     match outcome {

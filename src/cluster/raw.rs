@@ -48,6 +48,12 @@ pub enum ReadError {
         /// What the API server or the connection said.
         message: String,
     },
+    /// It is of a kind that cannot be read as a workload.
+    #[error("{object} is of a kind that is not read with its revisions: only Deployments are so far")]
+    Unsupported {
+        /// What was asked for.
+        object: String,
+    },
     /// What was asked for cannot be the name of an object.
     #[error("{object:?} is not a valid name of an object; expected a DNS subdomain of lower-case letters and digits")]
     InvalidName {
@@ -72,6 +78,7 @@ impl ReadError {
             ReadError::Forbidden { .. } => "Forbidden",
             ReadError::Timeout { .. } => "Timeout",
             ReadError::Unavailable { .. } => "Unavailable",
+            ReadError::Unsupported { .. } => "Unsupported",
             ReadError::InvalidName { .. } => "InvalidName",
             ReadError::TooMany { .. } => "TooMany",
         }

@@ -32,8 +32,7 @@ pub async fn snapshot(
 
 async fn read(client: &Client, target: &ObjectRef, deadline: Duration, now: Time) -> Result<Snapshot, SnapshotError> {
     if target.kind != DEPLOYMENTS.kind {
-        let message = "only Deployments are read with their revisions so far".into();
-        return Err(ReadError::Unavailable { object: target.to_string(), message });
+        return Err(ReadError::Unsupported { object: target.to_string() });
     }
     let ObjectRef { namespace, name, .. } = target;
     let object = DEPLOYMENTS.get(client, namespace, name, deadline).await?;

@@ -10,6 +10,7 @@ pub mod grouping;
 pub mod intake;
 pub mod known_good;
 pub mod lease;
+pub mod act;
 pub mod names;
 pub mod plan;
 pub mod policy;

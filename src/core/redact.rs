@@ -78,7 +78,7 @@ static PATTERNS: LazyLock<Patterns> = LazyLock::new(|| {
         pair: regex(concat!(
             r#"(?i)([A-Za-z0-9_.-]*(?:pass(?:word|wd|phrase)?|pwd|secret|token|api[_-]?key|access[_-]?key"#,
             r#"|private[_-]?key|signing[_-]?key|encryption[_-]?key|credentials?|authorization|cookie|session[_-]?id"#,
-            r#"|dsn|connection[_-]?string)[A-Za-z0-9_.-]*)(["']?\s*[=:]\s*)("(?:[^"\\]|\\.)*"|'[^']*'|[^\s,;&"']+)"#,
+            r#"|dsn|connection[_-]?string)[A-Za-z0-9_.-]*)(["']?\s*[=:]\s*)("(?:[^"\\]|\\.)*"|'[^']*'|[^\s,;&"'][^\s,;&]*)"#,
         )),
     }
 });

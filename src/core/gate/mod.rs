@@ -296,7 +296,7 @@ fn identity(case: &Case<'_>, subject: &Subject<'_>) -> (String, String) {
     let (Ok(reading), Some(prediction)) = (&case.reading, &subject.prediction) else { return Default::default() };
     let digest =
         action::digest(prediction.kind, &reading.object, prediction.path, &prediction.before, &prediction.after);
-    let id = action::id(case.incident, crate::api::v1alpha1::Purpose::Repair, &digest);
+    let id = action::action_id(case.incident, crate::api::v1alpha1::Purpose::Repair, &digest);
     (id, digest)
 }
 

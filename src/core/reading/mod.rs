@@ -2,6 +2,7 @@
 //! are leads, and for the judge, who computes everything again from its own quorum reads.
 
 mod diff;
+mod facts;
 mod fields;
 mod pods;
 mod tools;
@@ -12,6 +13,7 @@ pub mod fixtures;
 mod tests;
 
 pub use diff::{diff_templates, same_template};
+pub use facts::{Draft, MAX_TEXT, number};
 pub use fields::{controller_of, owned_by};
 pub use pods::STABLE_SECONDS;
 

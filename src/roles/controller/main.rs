@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use crate::api::v1alpha1::Incident;
 use crate::audit;
 use crate::notify::Notifier;
-use crate::observe::intake;
+use crate::observe::intake::{Intake, KubeAlerts};
 use crate::roles::Start;
 use crate::serve::{self, Health};
 
@@ -21,7 +21,7 @@ const LEASE: &str = "backstop-controller";
 /// Runs the controller until shutdown.
 pub async fn main(start: Start) -> anyhow::Result<()> {
     let shutdown = start.shutdown()?;
-    let mut registry = serve::metrics::registry("controller");
+    let mut registry = serve::registry("controller");
     let audit = audit::open(&start.settings.audit_dir).with_context(|| {
         format!(
             "cannot open the audit log in {}; is the volume mounted and writable?",
@@ -34,7 +34,8 @@ pub async fn main(start: Start) -> anyhow::Result<()> {
     let metrics = Metrics::register(&mut registry);
     let (ready, readiness) = watch::channel(Err("the custom resources are not served yet".to_string()));
     let health = Health::new().with("custom-resources", readiness).with("audit", audit.state());
-    let intake = intake::router(&start.client, &start.settings, &start.system, &mut registry)?;
+    let alerts = Arc::new(KubeAlerts::new(start.client.clone()));
+    let intake = Intake::new(&start.settings, &start.system, alerts, &mut registry).router();
     let server = start.serve(intake.merge(serve::router(health, Arc::new(registry))), &shutdown);
 
     wait_for_kinds(&start, &ready, &shutdown).await;

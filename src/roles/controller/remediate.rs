@@ -277,7 +277,7 @@ pub async fn begin_undo(
     };
     let digest =
         action::digest(prediction.kind, &repair.target, prediction.path, &prediction.before, &prediction.after);
-    let id = action::id(&incident.name_any(), Purpose::Undo, &digest);
+    let id = action::action_id(&incident.name_any(), Purpose::Undo, &digest);
     let name = incident.name_any();
     let request = budget::Request {
         action_id: &id,
