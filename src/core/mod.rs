@@ -1,6 +1,7 @@
 //! Decisions. Pure: no Kubernetes client, no runtime, no clock, no environment; the time and every
 //! observation are arguments, effects are returned as data. A test holds this module to it.
 
+pub mod act;
 pub mod action;
 pub mod actions;
 pub mod budget;
@@ -10,7 +11,6 @@ pub mod grouping;
 pub mod intake;
 pub mod known_good;
 pub mod lease;
-pub mod act;
 pub mod names;
 pub mod plan;
 pub mod policy;

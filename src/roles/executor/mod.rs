@@ -5,6 +5,7 @@
 
 mod gate;
 mod hands;
+mod main;
 mod metrics;
 
 use anyhow::bail;
@@ -12,6 +13,7 @@ use kube::Client;
 use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
+pub use main::main;
 pub use metrics::Metrics;
 
 use crate::settings::Settings;

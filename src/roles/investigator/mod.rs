@@ -3,9 +3,11 @@
 
 mod breaker;
 mod gather;
+mod main;
 pub mod metrics;
 mod run;
 mod sources;
 mod status;
 
+pub use main::main;
 pub use run::run;
