@@ -96,7 +96,9 @@ impl Nodes {
     /// Ends the API server and starts it again.
     pub async fn restart_api_server(&self) -> Result<()> {
         match self {
-            Nodes::Lab(lab) => run(Command::new(&lab[0]).args(&lab[1..]).args(["restart", "kube-apiserver"])).await.map(drop),
+            Nodes::Lab(lab) => {
+                run(Command::new(&lab[0]).args(&lab[1..]).args(["restart", "kube-apiserver"])).await.map(drop)
+            }
             Nodes::Kind(docker) => {
                 let role = "label=io.x-k8s.kind.role=control-plane";
                 let nodes = run(Command::new(docker).args(["ps", "--filter", role, "--format", "{{.Names}}"])).await?;
