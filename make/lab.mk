@@ -27,8 +27,8 @@ LAB_VERSION_FLAGS = $(call lab_version_flag,gitVersion=$(KUBERNETES_VERSION)) \
 
 lab: $(LAB) ## Build the lab's command line, .build/lab
 
-lab-up: lab-deps $(LAB) $(LAB_KUBERNETES) $(BUILD)/pause $(BUILD)/coredns ## Start a Kubernetes cluster on this machine
-	$(LAB) up $(LAB_UP_FLAGS)
+lab-up: $(LAB) ## Start a Kubernetes cluster on this machine
+	LAB_SOURCE=$(CURDIR) $(LAB) up $(LAB_UP_FLAGS)
 
 lab-down: $(LAB) ## Remove it without a trace
 	$(LAB) down

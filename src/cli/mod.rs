@@ -3,6 +3,7 @@
 mod crd;
 mod disarm;
 mod role;
+mod timeline;
 
 use std::process::ExitCode;
 
@@ -30,6 +31,8 @@ enum Command {
     Executor(role::Args),
     /// Disarms every workload of some namespaces.
     Disarm(disarm::Args),
+    /// Tells what happened in an incident, or happens.
+    Timeline(timeline::Args),
 }
 
 /// Runs the program and tells how it ended.
@@ -52,5 +55,6 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Investigator(args) => investigator::main(role::start(args).await?).await,
         Command::Executor(args) => executor::main(role::start(args).await?).await,
         Command::Disarm(args) => disarm::run(args).await,
+        Command::Timeline(args) => timeline::run(args).await,
     }
 }

@@ -2,12 +2,14 @@ package main
 
 import (
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
 
 	"backstop.dev/lab/internal/cluster"
+	"backstop.dev/lab/internal/layout"
 )
 
 func (a *app) kubectl() *cobra.Command {
@@ -43,7 +45,7 @@ func (a *app) tool(name, short string, find func(*cluster.Cluster, *cobra.Comman
 			if err != nil {
 				return err
 			}
-			return syscall.Exec(path, append([]string{name}, args...), withKubeconfig(os.Environ(), c.Paths.Kubeconfig()))
+			return syscall.Exec(path, append([]string{name}, args...), toolEnvironment(os.Environ(), c.Paths))
 		},
 	}
 }
@@ -62,13 +64,25 @@ func (a *app) takeState(args []string) []string {
 	return args
 }
 
-// withKubeconfig replaces KUBECONFIG in an environment.
-func withKubeconfig(environment []string, file string) []string {
-	kept := make([]string, 0, len(environment)+1)
+// toolEnvironment is the caller's environment, with the lab's kubeconfig in place
+// of the caller's, and caches in the state folder in place of the caller's home.
+func toolEnvironment(environment []string, p layout.Paths) []string {
+	own := [][2]string{
+		{"KUBECONFIG", p.Kubeconfig()},
+		{"KUBECACHEDIR", p.Data("kubectl-cache")},
+		{"HELM_CACHE_HOME", p.Data("helm/cache")},
+		{"HELM_CONFIG_HOME", p.Data("helm/config")},
+		{"HELM_DATA_HOME", p.Data("helm/data")},
+	}
+	var result []string
 	for _, entry := range environment {
-		if !strings.HasPrefix(entry, "KUBECONFIG=") {
-			kept = append(kept, entry)
+		name, _, _ := strings.Cut(entry, "=")
+		if !slices.ContainsFunc(own, func(o [2]string) bool { return o[0] == name }) {
+			result = append(result, entry)
 		}
 	}
-	return append(kept, "KUBECONFIG="+file)
+	for _, o := range own {
+		result = append(result, o[0]+"="+o[1])
+	}
+	return result
 }

@@ -71,7 +71,11 @@ func (c *Cluster) Lock() (func(), error) {
 			return nil, err
 		}
 	}
-	return func() { file.Close() }, nil
+	return func() {
+		// A command that refused leaves no empty folder; one with state stays.
+		_ = os.Remove(c.Paths.State)
+		file.Close()
+	}, nil
 }
 
 // environment of all components: nothing of the caller's.
@@ -261,7 +265,7 @@ func Make(ctx context.Context, p layout.Paths, out io.Writer, targets ...string)
 	if _, err := os.Stat(filepath.Join(p.Source, "make/lab.mk")); err != nil {
 		return fmt.Errorf("%s is needed but not there, and %s is not a clone to make it in: set LAB_SOURCE to the clone", strings.Join(targets, ", "), p.Source)
 	}
-	cmd := exec.CommandContext(ctx, "make", append([]string{"--no-print-directory", "-f", "make/lab.mk", "BUILD=" + p.Build}, targets...)...)
+	cmd := exec.CommandContext(ctx, "make", append([]string{"--no-print-directory", "--silent", "-f", "make/lab.mk", "BUILD=" + p.Build}, targets...)...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = p.Source, out, out
 	// Flags of an outer make (its job server above all) are not for this one.
 	for _, entry := range os.Environ() {

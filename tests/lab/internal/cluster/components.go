@@ -28,11 +28,11 @@ type component struct {
 
 // components returns all components of a cluster in the order of their start.
 func (c *Cluster) components() []component {
-	all := []component{c.etcd()}
+	all := []component{c.etcd(), c.registry()}
 	for _, node := range c.Paths.Nodes(c.Settings.Nodes) {
 		all = append(all, c.containerd(node))
 	}
-	all = append(all, c.apiServer(), c.controllerManager(), c.scheduler(), c.proxy())
+	all = append(all, c.apiServer(), c.controllerManager(), c.scheduler(), c.proxy(), c.provisioner())
 	for _, node := range c.Paths.Nodes(c.Settings.Nodes) {
 		all = append(all, c.kubelet(node))
 	}
@@ -66,7 +66,7 @@ func (c *Cluster) apiServer() component {
 	p, node := c.Paths, c.Paths.Node(1)
 	return c.kubernetes("kube-apiserver", "kube-apiserver", c.apiReady,
 		fmt.Sprintf("--etcd-servers=http://127.0.0.1:%d", layout.EtcdClientPort),
-		"--advertise-address="+node.IP(), fmt.Sprintf("--secure-port=%d", layout.APIServerPort),
+		"--bind-address="+node.IP(), "--advertise-address="+node.IP(), fmt.Sprintf("--secure-port=%d", layout.APIServerPort),
 		"--service-cluster-ip-range="+layout.ServiceCIDR,
 		"--client-ca-file="+p.PKI("ca.crt"),
 		"--tls-cert-file="+p.PKI("apiserver.crt"), "--tls-private-key-file="+p.PKI("apiserver.key"),
@@ -146,6 +146,28 @@ func (c *Cluster) coredns() component {
 		name: "coredns", path: c.Paths.Part("coredns"), grace: 2 * time.Second,
 		args:    []string{"coredns", "-conf=" + c.Paths.Config("Corefile")},
 		healthy: getOK(fmt.Sprintf("http://%s:%d/ready", node.IP(), layout.DNSReadyPort)),
+	}
+}
+
+// registry is this program itself, as the registry of the lab's image names: a
+// pull of what was not loaded fails at once and the way it does in the world.
+func (c *Cluster) registry() component {
+	ip := c.Paths.Node(1).IP()
+	return component{
+		name: "registry", path: c.Paths.Part("lab"), grace: 2 * time.Second,
+		args: []string{"lab", "serve-registry",
+			"--empty=" + net.JoinHostPort(ip, strconv.Itoa(layout.RegistryPort)),
+			"--private=" + net.JoinHostPort(ip, strconv.Itoa(layout.PrivateRegistryPort))},
+		healthy: getOK(fmt.Sprintf("http://%s:%d/v2/", ip, layout.RegistryPort)),
+	}
+}
+
+// provisioner is this program itself, too.
+func (c *Cluster) provisioner() component {
+	return component{
+		name: "provisioner", path: c.Paths.Part("lab"), grace: 2 * time.Second,
+		args:    []string{"lab", "serve-volumes", "--kubeconfig=" + c.Paths.KubeconfigOf("provisioner"), "--dir=" + c.Paths.Data("volumes")},
+		healthy: func(context.Context) error { return nil },
 	}
 }
 

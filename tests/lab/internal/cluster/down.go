@@ -120,7 +120,7 @@ func (c *Cluster) clearMachine() error {
 	if err := host.Unmount(layout.RunDir, c.Paths.State); err != nil {
 		return err
 	}
-	before, err := host.LoadBefore(c.Paths.HostFile())
+	before, _, err := host.LoadBefore(c.Paths.HostFiles())
 	if err != nil {
 		return err
 	}

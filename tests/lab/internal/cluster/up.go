@@ -20,8 +20,12 @@ import (
 )
 
 // Up brings the cluster to what the settings say; what is there already stays.
+// The caller has checked that the machine is one that can run it.
 func (c *Cluster) Up(ctx context.Context) error {
 	begin := time.Now()
+	if err := c.own(ctx); err != nil {
+		return err
+	}
 	built, err := c.prepareMachine(ctx)
 	if err != nil {
 		return err
@@ -30,20 +34,13 @@ func (c *Cluster) Up(ctx context.Context) error {
 		fmt.Fprintf(c.Out, "installed and built what was missing in %.0f s\n", built.Seconds())
 	}
 	startBegin := time.Now()
-	if err := c.own(); err != nil {
-		return err
-	}
 	if err := c.Paths.Ensure(); err != nil {
 		return err
 	}
 	if err := c.Settings.save(c.Paths); err != nil {
 		return err
 	}
-	before, err := host.Look()
-	if err != nil {
-		return err
-	}
-	if err := before.Save(c.Paths.HostFile()); err != nil {
+	if _, err := host.Keep(c.Paths.HostFiles()); err != nil {
 		return err
 	}
 	nodes := c.Paths.Nodes(c.Settings.Nodes)
@@ -86,22 +83,14 @@ func (c *Cluster) Up(ctx context.Context) error {
 // long that took.
 func (c *Cluster) prepareMachine(ctx context.Context) (time.Duration, error) {
 	machine := host.ThisMachine()
-	if err := machine.CheckBasics(); err != nil {
-		return 0, err
-	}
-	var targets []string
-	if len(machine.Missing(host.Packages)) > 0 {
-		targets = append(targets, "lab-deps")
-	}
-	if !exists(c.Paths.Kubernetes(c.Settings.Version)) {
-		targets = append(targets, "lab-kubernetes", "KUBERNETES_VERSION="+c.Settings.Version)
-	}
+	targets := []string{"lab-deps", "lab-kubernetes", "KUBERNETES_VERSION=" + c.Settings.Version}
+	complete := len(machine.Missing(host.Packages)) == 0 && exists(c.Paths.Kubernetes(c.Settings.Version))
 	for _, part := range c.parts() {
-		if !exists(c.Paths.Part(part)) {
-			targets = append(targets, "lab-"+part)
-		}
+		targets = append(targets, "lab-"+part)
+		complete = complete && exists(c.Paths.Part(part))
 	}
-	if len(targets) == 0 {
+	// In a clone make is asked always: it also sees what is out of date.
+	if complete && !exists(filepath.Join(c.Paths.Source, "make/lab.mk")) {
 		return 0, nil
 	}
 	begin := time.Now()
@@ -128,10 +117,19 @@ func exists(file string) bool {
 }
 
 // own takes the machine for this lab, or says which lab has it.
-func (c *Cluster) own() error {
+func (c *Cluster) own(ctx context.Context) error {
 	owner, err := readOwner()
 	if err != nil {
 		return err
+	}
+	if owner == c.Paths.State && !exists(c.Paths.SettingsFile()) {
+		// What runs has certificates that nobody has any more.
+		fmt.Fprintln(c.Out, "the state folder was deleted while the lab was up; ending what is left of it")
+		left := New(c.Paths, Settings{Version: c.Settings.Version, Nodes: layout.MaxNodes}, c.Out)
+		if err := left.Down(ctx); err != nil {
+			return err
+		}
+		owner = ""
 	}
 	if owner != "" && owner != c.Paths.State {
 		records, err := (process.Store{Dirs: []string{c.Paths.RecordsCopy()}}).Load()
@@ -172,6 +170,13 @@ func (c *Cluster) render() error {
 	values.Nameservers = config.Nameservers(resolvConf)
 	for _, name := range []string{"audit-policy.yaml", "kube-proxy.yaml", "resolv.conf", "Corefile"} {
 		if err := config.Write(c.Paths.Config(name), name, values); err != nil {
+			return err
+		}
+	}
+	for _, registry := range config.Registries {
+		values.Registry = registry
+		file := filepath.Join(c.Paths.Config("registries"), registry.Name, "hosts.toml")
+		if err := config.Write(file, "hosts.toml", values); err != nil {
 			return err
 		}
 	}
@@ -236,7 +241,9 @@ func (c *Cluster) credentials(ctx context.Context) error {
 	for _, node := range c.Paths.Nodes(c.Settings.Nodes) {
 		work = append(work, c.userKubeconfig(ctx, node.Name(), "system:node:"+node.Name(), "system:nodes"))
 	}
-	work = append(work, c.userKubeconfig(ctx, "kube-proxy", "system:kube-proxy", ""))
+	work = append(work,
+		c.userKubeconfig(ctx, "kube-proxy", "system:kube-proxy", ""),
+		c.userKubeconfig(ctx, "provisioner", "backstop-lab:provisioner", ""))
 	if c.Settings.DNS {
 		work = append(work, c.userKubeconfig(ctx, "coredns", "system:coredns", ""))
 	}
@@ -326,7 +333,7 @@ func (c *Cluster) applyBasics(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	names := []string{"rbac.yaml"}
+	names := []string{"rbac.yaml", "storage.yaml"}
 	if c.Settings.DNS {
 		names = append(names, "dns.yaml")
 	}
@@ -402,8 +409,12 @@ func (c *Cluster) awaitReady(ctx context.Context) (string, error) {
 // digest is a digest of everything that a component is started with: program,
 // flags and the configuration files that the flags name.
 func (c *Cluster) digest(comp component) (string, error) {
+	program, err := os.Stat(comp.path)
+	if err != nil {
+		return "", err
+	}
 	hash := sha256.New()
-	fmt.Fprintf(hash, "%q %q %q\n", comp.path, comp.args, comp.env)
+	fmt.Fprintf(hash, "%q %d %d %q %q\n", comp.path, program.Size(), program.ModTime().UnixNano(), comp.args, comp.env)
 	for _, arg := range comp.args {
 		_, file, ok := strings.Cut(arg, "=")
 		if !ok || !c.rendered(file) {

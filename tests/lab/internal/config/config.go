@@ -45,12 +45,30 @@ type Values struct {
 	// NodeUsers are the user names of all kubelets.
 	NodeUsers []string
 
+	// Registries is the folder of hosts.toml files, Registry the one to render.
+	Registries string
+	Registry   Registry
+
 	DNSServiceIP    string
 	ProxyKubeconfig string
 	DNSKubeconfig   string
 
 	APIServerPort, ProxyHealthPort, ProxyMetricsPort     int
 	DNSPort, DNSHealthPort, DNSReadyPort, DNSMetricsPort int
+}
+
+// Registry says where containerd looks for images of one name.
+type Registry struct{ Name, URL string }
+
+// Registries are the names that the lab answers for. Every way in which a pull
+// fails in the world has one, and none of them needs the world.
+var Registries = []Registry{
+	// "not found": the tag does not exist.
+	{"backstop.local", fmt.Sprintf("http://%s:%d", layout.Paths{}.Node(1).IP(), layout.RegistryPort)},
+	// "401 Unauthorized": the pull secret is missing or wrong.
+	{"private.backstop.local", fmt.Sprintf("http://%s:%d", layout.Paths{}.Node(1).IP(), layout.PrivateRegistryPort)},
+	// "connection refused": the registry is down.
+	{"down.backstop.local", fmt.Sprintf("http://%s:1", layout.Paths{}.Node(1).IP())},
 }
 
 // PauseImage is what every pod sandbox runs.
@@ -69,7 +87,7 @@ func For(p layout.Paths, node layout.Node, version string) Values {
 		Node: node, Version: version, PKI: p.PKI(),
 		ServiceCIDR: layout.ServiceCIDR, PodCIDR: layout.PodCIDR,
 		PauseImage: PauseImage, CNIBin: DebianCNI, MTU: 1400,
-		ResolvConf: p.Config("resolv.conf"), NodeUsers: users,
+		ResolvConf: p.Config("resolv.conf"), Registries: p.Config("registries"), NodeUsers: users,
 		DNSServiceIP:    layout.DNSServiceIP,
 		ProxyKubeconfig: p.KubeconfigOf("kube-proxy"), DNSKubeconfig: p.KubeconfigOf("coredns"),
 		APIServerPort: layout.APIServerPort, ProxyHealthPort: layout.ProxyHealthPort, ProxyMetricsPort: layout.ProxyMetricsPort,

@@ -3,10 +3,14 @@ package host
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
+
+	"backstop.dev/lab/internal/layout"
 )
 
 // sysctls that Kubernetes changes on a machine.
@@ -55,29 +59,47 @@ func Look() (Before, error) {
 	return before, nil
 }
 
-// Save writes the record, unless there is one: the first look is the true one.
-func (b Before) Save(file string) error {
-	if _, err := os.Stat(file); err == nil {
-		return nil
-	}
-	data, err := json.MarshalIndent(b, "", "  ")
+// Keep returns the record in the first of the files that has one, or else what
+// the machine is like now, and makes sure that all files have it. The first look
+// is the true one: later ones see the lab's own changes.
+func Keep(files []string) (Before, error) {
+	before, found, err := LoadBefore(files)
 	if err != nil {
-		return err
+		return before, err
 	}
-	return os.WriteFile(file, append(data, '\n'), 0o644)
+	if !found {
+		if before, err = Look(); err != nil {
+			return before, err
+		}
+	}
+	data, err := json.MarshalIndent(before, "", "  ")
+	if err != nil {
+		return before, err
+	}
+	for _, file := range files {
+		if err := os.WriteFile(file, append(data, '\n'), 0o644); err != nil {
+			return before, err
+		}
+	}
+	return before, nil
 }
 
-// LoadBefore reads the record; without one there is nothing to restore.
-func LoadBefore(file string) (Before, error) {
-	data, err := os.ReadFile(file)
-	if errors.Is(err, os.ErrNotExist) {
-		return Before{}, nil
+// LoadBefore reads the record from the first of the files that is there.
+func LoadBefore(files []string) (before Before, found bool, err error) {
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return Before{}, false, err
+		}
+		if err := json.Unmarshal(data, &before); err != nil {
+			return Before{}, false, fmt.Errorf("%s: %w", file, err)
+		}
+		return before, true, nil
 	}
-	if err != nil {
-		return Before{}, err
-	}
-	var b Before
-	return b, json.Unmarshal(data, &b)
+	return Before{}, false, nil
 }
 
 // Restore sets the kernel settings back and removes what was left in the
@@ -100,6 +122,13 @@ func (b Before) Restore(state string) error {
 	if err := removeLinksInto("/var/log/containers", state); err != nil {
 		return err
 	}
+	// Left by pods that were not removed in order.
+	if err := removeDeadSockets("/run/containerd/s"); err != nil {
+		return err
+	}
+	if err := removeNetworkResults("/var/lib/cni/results"); err != nil {
+		return err
+	}
 	for i := len(b.Absent) - 1; i >= 0; i-- {
 		dir := b.Absent[i]
 		for _, leftover := range []string{"kubelet.sock", "DEPRECATION", "kubelet_internal_checkpoint"} {
@@ -109,6 +138,53 @@ func (b Before) Restore(state string) error {
 		}
 		if err := syscall.Rmdir(dir); err != nil && err != syscall.ENOENT && err != syscall.ENOTEMPTY && err != syscall.EEXIST && err != syscall.ENOTDIR {
 			return err
+		}
+	}
+	return nil
+}
+
+// removeDeadSockets removes the sockets in a folder at which nobody listens. The
+// names of shims' sockets are hashes that do not tell whose they were.
+func removeDeadSockets(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		socket := filepath.Join(dir, entry.Name())
+		conn, err := net.Dial("unix", socket)
+		if err == nil {
+			conn.Close()
+			continue
+		}
+		if !errors.Is(err, syscall.ECONNREFUSED) {
+			continue
+		}
+		if err := os.Remove(socket); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// removeNetworkResults removes what the CNI library remembers of the lab's pods:
+// NETWORK-SANDBOX-eth0, and for each sandbox one of the loopback, whose network
+// has the same name everywhere.
+func removeNetworkResults(dir string) error {
+	files, err := filepath.Glob(filepath.Join(dir, layout.NetworkPrefix+"*"))
+	if err != nil {
+		return err
+	}
+	for _, file := range files {
+		parts := strings.Split(filepath.Base(file), "-")
+		loopback := filepath.Join(dir, "cni-loopback-"+parts[max(0, len(parts)-2)]+"-lo")
+		for _, name := range []string{file, loopback} {
+			if err := os.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
+				return err
+			}
 		}
 	}
 	return nil

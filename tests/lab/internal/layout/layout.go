@@ -27,6 +27,8 @@ const (
 	// Bridge carries the nodes' addresses. No pod is attached to it: a bridge
 	// is merely the one virtual interface that every container host can make.
 	Bridge = "bslab0"
+	// NetworkPrefix begins the CNI network names of the lab's nodes.
+	NetworkPrefix = "backstop-lab-"
 
 	ServiceCIDR = "10.96.0.0/16"
 	PodCIDR     = "10.244.0.0/16"
@@ -46,10 +48,10 @@ const (
 	DNSHealthPort         = 17054
 	DNSReadyPort          = 17055
 	DNSMetricsPort        = 17056
-	KubeStateMetricsPort  = 17080
-	KubeStateTelemetry    = 17081
-	PrometheusPort        = 17090
-	AlertmanagerPort      = 17093
+	// RegistryPort is of a registry that has no image, PrivateRegistryPort of
+	// one that lets nobody in.
+	RegistryPort        = 17500
+	PrivateRegistryPort = 17501
 
 	// MaxNodes is bounded by the port plan of Node.
 	MaxNodes = 5
@@ -133,8 +135,11 @@ func (p Paths) RecordsCopy() string { return filepath.Join(RunDir, "processes") 
 // SettingsFile records what the lab was asked to be.
 func (p Paths) SettingsFile() string { return p.in("lab.json") }
 
-// HostFile records what the lab changed on the machine, to be restored.
-func (p Paths) HostFile() string { return p.in("host.json") }
+// HostFiles record what the machine was like before the lab: one survives a
+// restart of the machine, the other the loss of the state folder.
+func (p Paths) HostFiles() []string {
+	return []string{p.in("host.json"), filepath.Join(RunDir, "host.json")}
+}
 
 // OwnerFile names the state folder of the lab that is up on this machine.
 func OwnerFile() string { return filepath.Join(RunDir, "owner") }
@@ -165,6 +170,9 @@ func (p Paths) Nodes(count int) []Node {
 	}
 	return nodes
 }
+
+// Network names the node's CNI network.
+func (n Node) Network() string { return NetworkPrefix + strconv.Itoa(n.Number) }
 
 // Name is the name of the Node object.
 func (n Node) Name() string { return "lab-" + strconv.Itoa(n.Number) }
