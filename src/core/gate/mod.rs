@@ -11,7 +11,6 @@ mod quality;
 pub mod testing;
 
 pub use bounds::MAX_ROUNDS;
-pub(crate) use bounds::ledger_request;
 
 use serde_json::{Value, json};
 
@@ -200,11 +199,7 @@ pub fn judge(case: &Case<'_>) -> Judgement {
     let mut outcomes = Vec::with_capacity(CHECKS.len());
     let mut blind = false;
     for (name, check) in CHECKS {
-        let outcome = if blind && !name.starts_with("Target") {
-            not_asked("the target cannot be read")
-        } else {
-            check(case, &subject)
-        };
+        let outcome = if blind { not_asked("the target cannot be read") } else { check(case, &subject) };
         // Without a reading there is nothing to ask the others about.
         blind |= matches!(*name, "TargetResolved" | "TargetReadable") && outcome.verdict != Verdict::Passed;
         verdicts.push(CheckVerdict {
@@ -243,15 +238,18 @@ pub fn judge(case: &Case<'_>) -> Judgement {
     Judgement { decision, prediction: subject.prediction, anomalies }
 }
 
-/// Refusals that do not end the wait for evidence: new evidence turns the first three, and the others say nothing
-/// about what is wrong.
-const WORTH_WAITING_FOR: &[&str] = &[
-    reason::NOTHING_PROPOSED,
-    reason::NOTHING_FAILS,
-    reason::CLAIM_UNGROUNDED,
-    reason::MODE_FORBIDS,
-    reason::NOT_ENROLLED,
-    reason::AUDIT_NOT_DURABLE,
+/// Refusals that end the wait for evidence: there is nothing left to wait for.
+const NOT_WORTH_WAITING: &[&str] = &[
+    reason::ALERT_RESOLVED,
+    reason::TARGET_UNRESOLVED,
+    reason::TARGET_NOT_FOUND,
+    reason::TARGET_AMBIGUOUS,
+    reason::TARGET_INVALID,
+    reason::FOREIGN_NAMESPACE,
+    reason::TARGET_GONE,
+    reason::CLUSTER_UNREADABLE,
+    reason::KIND_NOT_SUPPORTED,
+    reason::LOOP_BUDGET,
 ];
 
 fn conclude(case: &Case<'_>, outcomes: &[Outcome]) -> (DecisionOutcome, String, String) {
@@ -263,17 +261,14 @@ fn conclude(case: &Case<'_>, outcomes: &[Outcome]) -> (DecisionOutcome, String, 
     if refusals.len() == 1 && first.reason == reason::APPROVAL_MISSING {
         return (DecisionOutcome::AwaitApproval, first.reason.clone(), first.message.clone());
     }
-    let lasting = refusals.iter().find(|o| !o.may_pass_later && o.reason != reason::APPROVAL_MISSING);
-    // While evidence may still come, only a refusal of the evidence itself ends the wait: a person who is called
-    // because the mode forbids writes wants the diagnosis too.
-    let turned_by_evidence = |o: &Outcome| WORTH_WAITING_FOR.contains(&o.reason.as_str());
-    let waiting = refusals.iter().any(|o| o.may_pass_later);
-    match lasting {
-        Some(outcome) if !(waiting && turned_by_evidence(outcome)) => {
-            (DecisionOutcome::Escalate, outcome.reason.clone(), with_hypothesis(case, &outcome.message))
-        }
-        _ => (DecisionOutcome::Wait, first.reason.clone(), first.message.clone()),
+    // A person who is called because the mode forbids writes wants the diagnosis too: evidence that may still come is
+    // waited for, whatever else refuses.
+    let waiting = refusals.iter().any(|o| o.may_pass_later)
+        && !refusals.iter().any(|o| NOT_WORTH_WAITING.contains(&o.reason.as_str()));
+    if waiting {
+        return (DecisionOutcome::Wait, first.reason.clone(), first.message.clone());
     }
+    (DecisionOutcome::Escalate, first.reason.clone(), with_hypothesis(case, &first.message))
 }
 
 fn with_hypothesis(case: &Case<'_>, message: &str) -> String {
@@ -301,7 +296,7 @@ fn identity(case: &Case<'_>, subject: &Subject<'_>) -> (String, String) {
     let (Ok(reading), Some(prediction)) = (&case.reading, &subject.prediction) else { return Default::default() };
     let digest =
         action::digest(prediction.kind, &reading.object, prediction.path, &prediction.before, &prediction.after);
-    let id = action::id(case.incident, crate::api::v1alpha1::Purpose::Repair, &digest);
+    let id = action::action_id(case.incident, crate::api::v1alpha1::Purpose::Repair, &digest);
     (id, digest)
 }
 

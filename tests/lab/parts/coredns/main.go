@@ -8,6 +8,7 @@ import (
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/coremain"
 
+	_ "github.com/coredns/coredns/plugin/bind"
 	_ "github.com/coredns/coredns/plugin/cache"
 	_ "github.com/coredns/coredns/plugin/errors"
 	_ "github.com/coredns/coredns/plugin/health"
@@ -21,6 +22,6 @@ import (
 func main() {
 	// The order in which plugins see a query; a directive missing here is a
 	// syntax error in the Corefile.
-	dnsserver.Directives = []string{"reload", "health", "ready", "prometheus", "errors", "log", "cache", "kubernetes"}
+	dnsserver.Directives = []string{"bind", "reload", "health", "ready", "prometheus", "errors", "log", "cache", "kubernetes"}
 	coremain.Run()
 }

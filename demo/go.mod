@@ -1,0 +1,3 @@
+module backstop.dev/demo
+
+go 1.24.0

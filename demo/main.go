@@ -1,0 +1,136 @@
+// Command demo breaks a small shop on a real Kubernetes cluster and shows what
+// Backstop does about it: one repair, and three cases in which the right answer
+// is not to act. It ends with a table, and with exit code 0 only if every
+// expectation held.
+//
+// `make demo` builds and runs it. It uses kubectl and helm as people do, so
+// that every step can be repeated by hand.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+)
+
+// options are what make passes.
+type options struct {
+	make       string // empty: nothing is built, started or loaded
+	kubectl    string
+	helm       string
+	backstop   string
+	auditLog   string
+	image      string
+	monitoring bool
+}
+
+func main() {
+	var o options
+	flag.StringVar(&o.make, "make", "", "make, to build and start what is needed (empty: everything is there)")
+	flag.StringVar(&o.kubectl, "kubectl", "kubectl", "kubectl, with its first arguments")
+	flag.StringVar(&o.helm, "helm", "helm", "helm, with its first arguments")
+	flag.StringVar(&o.backstop, "backstop", "target/release/backstop", "the operator's program, for its timeline")
+	flag.StringVar(&o.auditLog, "audit-log", "", "the API server's audit log (empty: it cannot be read here)")
+	flag.StringVar(&o.image, "image", ".build/backstop.tar", "the operator's image; when it changed, the operator is restarted")
+	flag.BoolVar(&o.monitoring, "monitoring", false, "alerts come from Prometheus and Alertmanager in the cluster")
+	remove := flag.Bool("clean", false, "uninstall Backstop and delete the demo's namespaces")
+	flag.Parse()
+
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	t := newTerminal(os.Stdout)
+	d := &demo{options: o, t: t, kube: kube{command: o.kubectl}}
+	run := d.run
+	if *remove {
+		run = d.clean
+	}
+	if err := run(ctx); err != nil {
+		t.say("")
+		if errors.Is(err, errExpectation) {
+			t.say("demo: %v", err)
+		} else {
+			fmt.Fprintln(os.Stderr, "demo:", err)
+		}
+		os.Exit(1)
+	}
+}
+
+// errExpectation is for a demo that ran to its end and did not show what it should.
+var errExpectation = errors.New("not every expectation held")
+
+// demo is one run.
+type demo struct {
+	options
+	t       *terminal
+	kube    kube
+	started time.Time
+	intake  intake
+}
+
+// Namespaces of the demo, one per case, so that each has its own Grant,
+// budget and incident.
+const (
+	system    = "backstop-system"
+	shop      = "shop"
+	newcomer  = "shop-first-release"
+	argo      = "shop-argocd"
+	configMap = "shop-config"
+)
+
+var namespaces = []string{shop, newcomer, argo, configMap}
+
+func (d *demo) run(ctx context.Context) error {
+	if d.make != "" {
+		if err := d.build(ctx); err != nil {
+			return err
+		}
+	}
+	if err := d.install(ctx); err != nil {
+		return err
+	}
+	if err := d.deploy(ctx); err != nil {
+		return err
+	}
+	d.started = time.Now()
+	var table []row
+	for _, show := range []func(context.Context) ([]row, error){d.badRelease, d.onlyOneRevision, d.ownedByArgoCD, d.configMapEdited} {
+		rows, err := show(ctx)
+		if err != nil {
+			return err
+		}
+		table = append(table, rows...)
+	}
+	witnessed, err := d.witness()
+	if err != nil {
+		return err
+	}
+	table = append(table, witnessed...)
+	return d.t.table(table)
+}
+
+// build makes and starts everything that the demo needs, with make.
+func (d *demo) build(ctx context.Context) error {
+	up := []string{"cluster-up"}
+	if d.monitoring {
+		up = append(up, "LAB_UP_FLAGS=--monitoring")
+	}
+	for _, step := range []struct {
+		what   string
+		target []string
+	}{
+		{"Building the operator and the shop, an image each (Rust and Go; some minutes the first time)", []string{"image", "image-shop"}},
+		{"Starting the cluster (the first time Kubernetes is built: about 5 minutes on 2 cores)", up},
+		{"Loading the images onto the nodes", []string{"cluster-load"}},
+		{"Building Helm, if there is none", []string{"demo-tools"}},
+	} {
+		if err := d.t.long(ctx, step.what, d.make, append([]string{"--no-print-directory"}, step.target...)...); err != nil {
+			return err
+		}
+	}
+	return nil
+}

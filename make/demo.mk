@@ -1,0 +1,39 @@
+# The demo: a shop on a real cluster, a bad release, and what Backstop does.
+# MONITORING=1 lets real Prometheus and Alertmanager send the alerts (lab only).
+MONITORING ?=
+
+ifeq ($(CLUSTER),lab)
+DEMO_KUBECTL ?= $(BUILD)/lab kubectl
+else
+DEMO_KUBECTL ?= kubectl
+endif
+
+# Not named MAKE in the recipe: `make -n` would run it.
+DEMO_MAKE = $(MAKE)
+DEMO_ARGS = --kubectl='$(DEMO_KUBECTL)' --helm='$(HELM)' --backstop='$(OPERATOR)' \
+            --audit-log='$(CLUSTER_AUDIT_LOG)' --image=$(BUILD)/backstop.tar $(if $(MONITORING),--monitoring)
+
+.PHONY: demo demo-clean demo-tools demo-test
+
+demo: $(BUILD)/demo ## Break a shop on a real cluster and watch it recover (MONITORING=1: real alerts)
+ifneq ($(MONITORING),)
+	@[ '$(CLUSTER)' = lab ] || { echo 'MONITORING=1 needs the parts that only CLUSTER=lab brings along.' >&2; exit 1; }
+endif
+	@KUBECONFIG='$(CLUSTER_KUBECONFIG)' $(BUILD)/demo --make="$(DEMO_MAKE)" $(DEMO_ARGS)
+
+# A cluster of ours is removed whole; in one that stays, only what the demo made.
+demo-clean: ## Remove everything that the demo made, and its cluster
+ifeq ($(CLUSTER),current)
+demo-clean: $(BUILD)/demo $(HELM)
+	@KUBECONFIG='$(CLUSTER_KUBECONFIG)' $(BUILD)/demo --clean $(DEMO_ARGS)
+endif
+demo-clean: cluster-down
+
+# What the demo runs beside the cluster.
+demo-tools: $(HELM)
+
+demo-test: | lab-go ## Test the demo's own code
+	cd demo && test -z "$$(gofmt -l .)" && go vet ./... && go test -count=1 ./...
+
+$(BUILD)/demo: $(wildcard demo/*.go) demo/go.mod | lab-go
+	cd demo && CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o $(abspath $@) .

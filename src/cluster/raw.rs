@@ -1,0 +1,319 @@
+//! Reads from the API server as raw JSON, each within a deadline, always as quorum reads: no `resourceVersion` is
+//! sent, so no cache of the API server may answer with the past.
+
+use std::time::Duration;
+
+use kube::{Client, api::GetParams, api::ListParams, core::Request};
+use serde_json::Value;
+
+use crate::api::v1alpha1::ObjectRef;
+
+/// Items of one page of a list.
+const PAGE: u32 = 250;
+/// Pages that are read at most.
+const MAX_PAGES: usize = 20;
+
+/// Why a read gave nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// There is no such object.
+    #[error("{object} does not exist; check namespace and name, it may have been deleted or recreated")]
+    NotFound {
+        /// What was asked for.
+        object: String,
+    },
+    /// The service account may not read it.
+    #[error(
+        "not allowed to read {object}: {message}; grant get and list on it to the ServiceAccount, or reinstall the chart"
+    )]
+    Forbidden {
+        /// What was asked for.
+        object: String,
+        /// What the API server said.
+        message: String,
+    },
+    /// No answer came in time.
+    #[error("no answer about {object} within {milliseconds} ms; check the load of the API server")]
+    Timeout {
+        /// What was asked for.
+        object: String,
+        /// How long it was waited.
+        milliseconds: u128,
+    },
+    /// The API server answered with an error, or could not be reached.
+    #[error("cannot read {object}: {message}; it is read again later")]
+    Unavailable {
+        /// What was asked for.
+        object: String,
+        /// What the API server or the connection said.
+        message: String,
+    },
+    /// It is of a kind that cannot be read as a workload.
+    #[error("{object} is of a kind that is not read with its revisions: only Deployments are so far")]
+    Unsupported {
+        /// What was asked for.
+        object: String,
+    },
+    /// What was asked for cannot be the name of an object.
+    #[error("{object:?} is not a valid name of an object; expected a DNS subdomain of lower-case letters and digits")]
+    InvalidName {
+        /// What was asked for.
+        object: String,
+    },
+    /// A list is longer than is read.
+    #[error("{object} are more than {limit}; narrow the selector")]
+    TooMany {
+        /// What was asked for.
+        object: String,
+        /// How many are read.
+        limit: usize,
+    },
+}
+
+impl ReadError {
+    /// A constant for metrics and for facts.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            ReadError::NotFound { .. } => "NotFound",
+            ReadError::Forbidden { .. } => "Forbidden",
+            ReadError::Timeout { .. } => "Timeout",
+            ReadError::Unavailable { .. } => "Unavailable",
+            ReadError::Unsupported { .. } => "Unsupported",
+            ReadError::InvalidName { .. } => "InvalidName",
+            ReadError::TooMany { .. } => "TooMany",
+        }
+    }
+
+    /// The object is not there, which is an answer and no fault.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, ReadError::NotFound { .. })
+    }
+
+    fn of(object: String, error: &kube::Error) -> ReadError {
+        match error {
+            kube::Error::Api(status) if status.code == 404 => ReadError::NotFound { object },
+            kube::Error::Api(status) if matches!(status.code, 401 | 403) => {
+                ReadError::Forbidden { object, message: status.message.clone() }
+            }
+            other => ReadError::Unavailable { object, message: other.to_string() },
+        }
+    }
+}
+
+/// A resource of the API: where its objects are found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resource {
+    /// API version, such as `apps/v1`.
+    pub api_version: &'static str,
+    /// Kind.
+    pub kind: &'static str,
+    /// Plural, as in the path.
+    pub plural: &'static str,
+    /// Objects are in namespaces.
+    pub namespaced: bool,
+}
+
+/// ConfigMaps.
+pub const CONFIG_MAPS: Resource = namespaced("v1", "ConfigMap", "configmaps");
+/// Deployments.
+pub const DEPLOYMENTS: Resource = namespaced("apps/v1", "Deployment", "deployments");
+/// Events, in their newer API group.
+pub const EVENTS: Resource = namespaced("events.k8s.io/v1", "Event", "events");
+/// Pods.
+pub const PODS: Resource = namespaced("v1", "Pod", "pods");
+/// ReplicaSets.
+pub const REPLICA_SETS: Resource = namespaced("apps/v1", "ReplicaSet", "replicasets");
+
+/// Kinds that Kubernetes itself has and that an alert may name.
+const BUILT_IN: &[Resource] = &[
+    PODS,
+    REPLICA_SETS,
+    DEPLOYMENTS,
+    namespaced("apps/v1", "StatefulSet", "statefulsets"),
+    namespaced("apps/v1", "DaemonSet", "daemonsets"),
+    namespaced("batch/v1", "Job", "jobs"),
+    namespaced("batch/v1", "CronJob", "cronjobs"),
+    namespaced("v1", "ReplicationController", "replicationcontrollers"),
+    namespaced("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers"),
+    namespaced("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets"),
+    namespaced("v1", "PersistentVolumeClaim", "persistentvolumeclaims"),
+    namespaced("v1", "ResourceQuota", "resourcequotas"),
+    Resource { api_version: "v1", kind: "Node", plural: "nodes", namespaced: false },
+    Resource { api_version: "v1", kind: "Namespace", plural: "namespaces", namespaced: false },
+];
+
+const fn namespaced(api_version: &'static str, kind: &'static str, plural: &'static str) -> Resource {
+    Resource { api_version, kind, plural, namespaced: true }
+}
+
+/// The built-in resource of this kind.
+pub fn built_in(kind: &str) -> Option<Resource> {
+    BUILT_IN.iter().find(|resource| resource.kind == kind).copied()
+}
+
+/// Whether a reference names a built-in kind of any version of its API group.
+pub fn is_built_in(object: &ObjectRef) -> bool {
+    let group = |api_version: &str| api_version.split_once('/').map_or("", |(group, _)| group).to_owned();
+    built_in(&object.kind).is_some_and(|resource| group(resource.api_version) == group(&object.api_version))
+}
+
+/// Whether a text can be the name of an object, and so a part of a path: nothing that an alert says may reach
+/// another path than that of one object.
+pub fn is_valid_name(name: &str) -> bool {
+    let edge = |c: Option<&u8>| c.is_some_and(u8::is_ascii_alphanumeric);
+    let bytes = name.as_bytes();
+    (1..=253).contains(&bytes.len())
+        && edge(bytes.first())
+        && edge(bytes.last())
+        && bytes.iter().all(|c| c.is_ascii_digit() || c.is_ascii_lowercase() || matches!(c, b'-' | b'.'))
+        && !name.contains("..")
+}
+
+impl Resource {
+    /// Path of the collection.
+    fn path(&self, namespace: &str) -> Result<String, ReadError> {
+        let root = if self.api_version.contains('/') { "apis" } else { "api" };
+        if !self.namespaced {
+            return Ok(format!("/{root}/{}/{}", self.api_version, self.plural));
+        }
+        if !is_valid_name(namespace) {
+            return Err(ReadError::InvalidName { object: bounded(namespace) });
+        }
+        Ok(format!("/{root}/{}/namespaces/{namespace}/{}", self.api_version, self.plural))
+    }
+
+    /// A request on the collection.
+    pub fn request(&self, namespace: &str) -> Result<Request, ReadError> {
+        Ok(Request::new(self.path(namespace)?))
+    }
+
+    /// Reads one object.
+    pub async fn get(
+        &self,
+        client: &Client,
+        namespace: &str,
+        name: &str,
+        deadline: Duration,
+    ) -> Result<Value, ReadError> {
+        self.get_as(client, namespace, name, deadline, false).await
+    }
+
+    /// Reads the metadata of one object, managed fields included.
+    pub async fn get_metadata(
+        &self,
+        client: &Client,
+        namespace: &str,
+        name: &str,
+        deadline: Duration,
+    ) -> Result<Value, ReadError> {
+        self.get_as(client, namespace, name, deadline, true).await
+    }
+
+    async fn get_as(
+        &self,
+        client: &Client,
+        namespace: &str,
+        name: &str,
+        deadline: Duration,
+        metadata: bool,
+    ) -> Result<Value, ReadError> {
+        if !is_valid_name(name) {
+            return Err(ReadError::InvalidName { object: bounded(name) });
+        }
+        let request = self.request(namespace)?;
+        let object = format!("{} {namespace}/{name}", self.kind);
+        let params = GetParams::default();
+        let request = if metadata { request.get_metadata(name, &params) } else { request.get(name, &params) };
+        let request = request.map_err(|e| ReadError::Unavailable { object: object.clone(), message: e.to_string() })?;
+        within(deadline, object, client.request::<Value>(request)).await
+    }
+
+    /// Reads all objects that the selectors choose, page by page.
+    pub async fn list(
+        &self,
+        client: &Client,
+        namespace: &str,
+        params: ListParams,
+        deadline: Duration,
+    ) -> Result<Vec<Value>, ReadError> {
+        let object = format!("{} of namespace {namespace}", self.plural);
+        let all = async {
+            let mut items = Vec::new();
+            let mut params = params.limit(PAGE);
+            for _ in 0..MAX_PAGES {
+                let request = self.request(namespace)?;
+                let request = request
+                    .list(&params)
+                    .map_err(|e| ReadError::Unavailable { object: object.clone(), message: e.to_string() })?;
+                let mut page: Value =
+                    client.request(request).await.map_err(|error| ReadError::of(object.clone(), &error))?;
+                if let Some(Value::Array(page)) = page.get_mut("items").map(Value::take) {
+                    items.extend(page);
+                }
+                match page.pointer("/metadata/continue").and_then(Value::as_str) {
+                    Some(token) if !token.is_empty() => params = params.continue_token(token),
+                    _ => return Ok(items),
+                }
+            }
+            Err(ReadError::TooMany { object: object.clone(), limit: MAX_PAGES * PAGE as usize })
+        };
+        tokio::time::timeout(deadline, all)
+            .await
+            .unwrap_or(Err(ReadError::Timeout { object, milliseconds: deadline.as_millis() }))
+    }
+}
+
+/// Waits for one answer about `object` at most until the deadline.
+pub async fn within<T>(
+    deadline: Duration,
+    object: String,
+    answer: impl Future<Output = kube::Result<T>>,
+) -> Result<T, ReadError> {
+    match tokio::time::timeout(deadline, answer).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(ReadError::of(object, &error)),
+        Err(_) => Err(ReadError::Timeout { object, milliseconds: deadline.as_millis() }),
+    }
+}
+
+fn bounded(text: &str) -> String {
+    crate::core::redact::clip(&crate::core::redact::clean(text), 64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_but_a_name_becomes_part_of_a_path() {
+        for name in ["a", "checkout-7d9f", "0.a-b.c"] {
+            assert!(is_valid_name(name), "{name}");
+        }
+        for name in ["", "../kube-system", "a/b", "a?b=c", "a%2fb", "A", "a..b", "-a", "a.", "a\n", "a b", "ä"] {
+            assert!(!is_valid_name(name), "{name}");
+        }
+        assert!(!is_valid_name(&"a".repeat(254)));
+        assert!(matches!(PODS.request("../kube-system"), Err(ReadError::InvalidName { .. })));
+    }
+
+    #[test]
+    fn a_kind_of_another_group_is_not_built_in() {
+        let object = |api_version: &str, kind: &str| ObjectRef {
+            api_version: api_version.into(),
+            kind: kind.into(),
+            ..ObjectRef::default()
+        };
+        assert!(is_built_in(&object("apps/v1", "Deployment")));
+        assert!(is_built_in(&object("v1", "Node")));
+        assert!(!is_built_in(&object("argoproj.io/v1alpha1", "Rollout")));
+        assert!(!is_built_in(&object("example.com/v1", "Deployment")));
+    }
+
+    #[test]
+    fn errors_name_the_object_and_the_next_step() {
+        let status = kube::core::Status::failure("pods is forbidden", "Forbidden").with_code(403).boxed();
+        let error = ReadError::of("Pod shop/a".into(), &kube::Error::Api(status));
+        assert_eq!(error.reason(), "Forbidden");
+        assert!(error.to_string().contains("Pod shop/a") && error.to_string().contains("grant get and list"));
+    }
+}

@@ -1,0 +1,198 @@
+//! A workload with all that belongs to it, read afresh: what a decision rests on is never taken from a cache.
+
+use std::time::Duration;
+
+use kube::{Client, api::ListParams};
+use serde_json::Value;
+
+use super::raw::{self, DEPLOYMENTS, PODS, REPLICA_SETS, ReadError};
+use crate::{
+    api::v1alpha1::{ObjectRef, Time},
+    core::reading::{Snapshot, controller_of, owned_by},
+};
+
+/// Owners above an object that are followed.
+const MAX_OWNERS: usize = 5;
+
+/// Why no snapshot could be made.
+pub type SnapshotError = ReadError;
+
+/// Reads the Deployment `target`, its ReplicaSets, its pods and the controllers above it, all within `deadline`.
+///
+/// A `target` with a UID means that very object: one that was deleted and made again under its name is not found.
+pub async fn snapshot(
+    client: &Client,
+    target: &ObjectRef,
+    deadline: Duration,
+    now: Time,
+) -> Result<Snapshot, SnapshotError> {
+    let timeout = || ReadError::Timeout { object: target.to_string(), milliseconds: deadline.as_millis() };
+    tokio::time::timeout(deadline, read(client, target, deadline, now)).await.unwrap_or_else(|_| Err(timeout()))
+}
+
+async fn read(client: &Client, target: &ObjectRef, deadline: Duration, now: Time) -> Result<Snapshot, SnapshotError> {
+    if target.kind != DEPLOYMENTS.kind {
+        return Err(ReadError::Unsupported { object: target.to_string() });
+    }
+    let ObjectRef { namespace, name, .. } = target;
+    let object = DEPLOYMENTS.get(client, namespace, name, deadline).await?;
+    let uid = object.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default().to_owned();
+    if !target.uid.is_empty() && target.uid != uid {
+        return Err(ReadError::NotFound { object: format!("{target} with UID {}", target.uid) });
+    }
+    let selector = || ListParams::default().labels(&selector(&object));
+    let (revisions, pods, owners) = tokio::join!(
+        REPLICA_SETS.list(client, namespace, selector(), deadline),
+        PODS.list(client, namespace, selector(), deadline),
+        owners(client, namespace, &object, deadline),
+    );
+    let mut revisions = revisions?;
+    revisions.retain(|set| owned_by(set, &uid));
+    let mut pods = pods?;
+    pods.retain(|pod| {
+        revisions.iter().filter_map(|set| set.pointer("/metadata/uid")?.as_str()).any(|set| owned_by(pod, set))
+    });
+    Ok(Snapshot { object, owners, revisions, pods, read_at: now })
+}
+
+/// The controllers above an object, nearest first. One that may not be read, or whose kind is not known, ends the
+/// chain and is in it: that there is an owner is what matters.
+async fn owners(client: &Client, namespace: &str, object: &Value, deadline: Duration) -> Vec<ObjectRef> {
+    let mut owners = Vec::new();
+    let mut next = controller_of(object, namespace);
+    while let Some(owner) = next.take() {
+        if owners.len() < MAX_OWNERS && raw::is_built_in(&owner) {
+            next = match metadata(client, &owner, deadline).await {
+                Ok(Some(metadata)) => controller_of(&metadata, namespace),
+                Ok(None) | Err(_) => None,
+            };
+        }
+        owners.push(owner);
+    }
+    owners
+}
+
+/// Metadata of a built-in object; `None` when it is gone, or another one has its name now.
+async fn metadata(client: &Client, object: &ObjectRef, deadline: Duration) -> Result<Option<Value>, ReadError> {
+    let Some(resource) = raw::built_in(&object.kind) else { return Ok(None) };
+    match resource.get_metadata(client, &object.namespace, &object.name, deadline).await {
+        Ok(found) => {
+            let uid = found.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default();
+            Ok((object.uid.is_empty() || object.uid == uid).then_some(found))
+        }
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// What an alert's object belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Top {
+    /// The topmost built-in workload, with UID.
+    pub object: ObjectRef,
+    /// An owner above it that is not built in, such as an operator's object.
+    pub owner: Option<ObjectRef>,
+}
+
+/// Follows a Pod to its ReplicaSet and Deployment, a Job to its CronJob, and so on. `None` when the object itself
+/// does not exist. An owner above the topmost built-in workload is in the workload's snapshot.
+pub async fn resolve_top(
+    client: &Client,
+    kind: &str,
+    namespace: &str,
+    name: &str,
+    deadline: Duration,
+) -> Result<Option<ObjectRef>, SnapshotError> {
+    Ok(resolve(client, kind, namespace, name, deadline).await?.map(|top| top.object))
+}
+
+/// As [`resolve_top`], with the owner above.
+pub async fn resolve(
+    client: &Client,
+    kind: &str,
+    namespace: &str,
+    name: &str,
+    deadline: Duration,
+) -> Result<Option<Top>, SnapshotError> {
+    let timeout =
+        || ReadError::Timeout { object: format!("{kind} {namespace}/{name}"), milliseconds: deadline.as_millis() };
+    tokio::time::timeout(deadline, climb(client, kind, namespace, name, deadline))
+        .await
+        .unwrap_or_else(|_| Err(timeout()))
+}
+
+async fn climb(
+    client: &Client,
+    kind: &str,
+    namespace: &str,
+    name: &str,
+    deadline: Duration,
+) -> Result<Option<Top>, SnapshotError> {
+    let Some(resource) = raw::built_in(kind) else { return Ok(None) };
+    let mut object = ObjectRef {
+        api_version: resource.api_version.into(),
+        kind: resource.kind.into(),
+        namespace: if resource.namespaced { namespace.into() } else { String::new() },
+        name: name.into(),
+        uid: String::new(),
+    };
+    let Some(mut found) = metadata(client, &object, deadline).await? else { return Ok(None) };
+    object.uid = found.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default().into();
+    for _ in 0..MAX_OWNERS {
+        let Some(owner) = controller_of(&found, namespace) else { return Ok(Some(Top { object, owner: None })) };
+        // A Node owns the mirror pods of its manifests: nothing that a workload could be.
+        if !raw::is_built_in(&owner) || owner.kind == "Node" {
+            return Ok(Some(Top { object, owner: Some(owner) }));
+        }
+        match metadata(client, &owner, deadline).await? {
+            Some(above) => (object, found) = (owner, above),
+            // Left behind by an owner that is gone: nothing acts for the missing one.
+            None => return Ok(Some(Top { object, owner: Some(owner) })),
+        }
+    }
+    Ok(Some(Top { object, owner: controller_of(&found, namespace) }))
+}
+
+/// The object's label selector in the words of a query.
+fn selector(object: &Value) -> String {
+    let mut terms = Vec::new();
+    let labels = object.pointer("/spec/selector/matchLabels").and_then(Value::as_object);
+    for (key, value) in labels.into_iter().flatten() {
+        terms.push(format!("{key}={}", value.as_str().unwrap_or_default()));
+    }
+    let expressions = object.pointer("/spec/selector/matchExpressions").and_then(Value::as_array);
+    for expression in expressions.into_iter().flatten() {
+        let field = |name: &str| expression.get(name).and_then(Value::as_str).unwrap_or_default();
+        let values = expression.get("values").and_then(Value::as_array);
+        let values: Vec<&str> = values.into_iter().flatten().filter_map(Value::as_str).collect();
+        let (key, values) = (field("key"), values.join(","));
+        match field("operator") {
+            "In" => terms.push(format!("{key} in ({values})")),
+            "NotIn" => terms.push(format!("{key} notin ({values})")),
+            "Exists" => terms.push(key.to_owned()),
+            "DoesNotExist" => terms.push(format!("!{key}")),
+            // What is not understood selects more, and owner references filter it again.
+            _ => {}
+        }
+    }
+    terms.join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_selector_is_written_in_the_words_of_a_query() {
+        let object = json!({"spec": {"selector": {
+            "matchLabels": {"app": "checkout"},
+            "matchExpressions": [
+                {"key": "tier", "operator": "In", "values": ["a", "b"]},
+                {"key": "canary", "operator": "DoesNotExist"}
+            ]
+        }}});
+        assert_eq!(selector(&object), "app=checkout,tier in (a,b),!canary");
+    }
+}

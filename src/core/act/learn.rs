@@ -1,0 +1,186 @@
+//! Taking an answer in: what the next step may rely on, and when to stop.
+
+use serde_json::{Map, Value};
+
+use super::{
+    LAG, LAG_PAUSE, MAX_TRIES, Memory, Observation, Outcome, PolicyName, Probe, Reason, Request, Verb, patch, raw,
+    refusal,
+};
+use crate::api::v1alpha1::{Receipt, ReceiptStep, Time};
+
+/// Takes in what the API server answered to `request`, which was built from `seen`.
+pub fn learn(memory: &mut Memory, seen: &Observation, request: &Request, outcome: &Outcome, now: Time) {
+    // An answer that was lost may have been a yes; then nobody else took our label off.
+    if request.verb == Verb::Disarm && matches!(outcome, Outcome::Done(_) | Outcome::Unknown(_)) {
+        memory.armed = false;
+    }
+    match outcome {
+        Outcome::Done(object) => done(memory, seen, request, object, now),
+        Outcome::Conflict => {
+            memory.tried(request.verb);
+        }
+        Outcome::Refused { policy, message } => refused(memory, seen, request.verb, policy.as_deref(), message, now),
+        // Read again: the objects tell.
+        Outcome::NotFound | Outcome::Unknown(_) => {}
+    }
+}
+
+fn done(memory: &mut Memory, seen: &Observation, request: &Request, object: &Value, now: Time) {
+    let epoch = seen.remediation.status.as_ref().map(|status| status.epoch).unwrap_or_default();
+    let receipt = |memory: &mut Memory, step| {
+        let resource_version =
+            if request.dry_run { String::new() } else { raw::meta(object, "resourceVersion").to_owned() };
+        memory.receipts.push(Receipt { step, at: now, resource_version, epoch });
+    };
+    match request.verb {
+        Verb::Claim | Verb::Reclaim => {
+            *memory = Memory { claimed: Some((epoch + 1, now)), not_ready: memory.not_ready, ..Memory::default() };
+            return;
+        }
+        Verb::MarkRevision => {
+            memory.mark_moved = Some(now);
+            memory.passed.unarmed.clear();
+            receipt(memory, ReceiptStep::RevisionMarked);
+        }
+        Verb::UnmarkRevision => {
+            memory.mark_moved = Some(now);
+            memory.passed.unarmed.clear();
+            receipt(memory, ReceiptStep::RevisionUnmarked);
+        }
+        Verb::Arm => {
+            memory.armed = true;
+            receipt(memory, ReceiptStep::Armed);
+        }
+        Verb::DryRunWrong(probe) => memory.end(
+            Reason::PolicyMissing,
+            format!(
+                "a write that must be refused ({}) would have been accepted: {} is missing or altered; install the \
+                 chart again",
+                probe.describe(),
+                probe.expected().join(" or ")
+            ),
+        ),
+        Verb::DryRunRight => match shows_exactly(seen, request, object) {
+            Ok(()) => {
+                memory.passed.right = true;
+                receipt(memory, ReceiptStep::RightValueShown);
+            }
+            Err(message) => memory.end(Reason::DryRunDiffers, message),
+        },
+        Verb::Fire => receipt(memory, ReceiptStep::Fired),
+        Verb::Disarm => receipt(memory, ReceiptStep::Disarmed),
+        Verb::Finish | Verb::Abort => {}
+    }
+    memory.lag = None;
+}
+
+fn refused(memory: &mut Memory, seen: &Observation, verb: Verb, policy: Option<&str>, message: &str, now: Time) {
+    if let Verb::DryRunWrong(probe) = verb
+        && answers(seen, probe, policy, message)
+    {
+        memory.lag = None;
+        if probe == Probe::OtherImage {
+            memory.passed.wrong = true;
+            let epoch = seen.remediation.status.as_ref().map(|status| status.epoch).unwrap_or_default();
+            let step = ReceiptStep::WrongValueRefused;
+            memory.receipts.push(Receipt { step, at: now, resource_version: String::new(), epoch });
+        } else {
+            memory.passed.unarmed.push(probe);
+        }
+        return;
+    }
+    if may_be_lag(memory, seen, policy, message, now) {
+        let since = memory.lag.map_or(now, |(since, _)| since);
+        if now.duration_since(since) <= LAG {
+            memory.lag = Some((since, now.checked_add(LAG_PAUSE).unwrap_or(now)));
+            return;
+        }
+    }
+    let tries = memory.tried(verb);
+    if verb == Verb::Disarm {
+        memory.lag = Some((now, now.checked_add(LAG_PAUSE * 10).unwrap_or(now)));
+        return;
+    }
+    if matches!(verb, Verb::UnmarkRevision | Verb::Claim | Verb::Reclaim | Verb::Finish | Verb::Abort) {
+        // Cleaning up and writing down are tried again, by the driver's pauses.
+        return;
+    }
+    let (reason, said) = match policy {
+        Some(name) if name == PolicyName::STATIC && refusal::mode_forbids(message) => {
+            (Reason::ModeForbids, format!("{name}: {message}"))
+        }
+        Some(name) if name == PolicyName::PROVENANCE && refusal::no_params(message) => {
+            (Reason::RefusedByPolicy, format!("{name}: {message}; {PROVENANCE_BLIND}"))
+        }
+        Some(name) => match verb {
+            Verb::DryRunWrong(probe) if !probe.expected().contains(&name) => (
+                Reason::PolicyMissing,
+                format!(
+                    "a wrong write ({}) was refused by {name} and not by {}: {message}",
+                    probe.describe(),
+                    probe.expected().join(" or ")
+                ),
+            ),
+            _ => (Reason::RefusedByPolicy, format!("{name}: {message}")),
+        },
+        // A patch that the API server cannot apply may race with somebody else's change.
+        None if tries < MAX_TRIES && message.is_empty() => return,
+        None => (Reason::Refused, format!("{} was refused: {message}", verb.as_str())),
+    };
+    memory.end(reason, said);
+}
+
+/// What to do when the provenance policy does not see marked revisions any more.
+pub const PROVENANCE_BLIND: &str = "a revision is marked, so the API server no longer watches revisions for \
+    backstop-provenance: this happens after its last binding was deleted. Restart the API server, and keep that \
+    binding from now on";
+
+/// The refusal is the one that the dry-run is for: by the right policy, which sees what we see.
+fn answers(seen: &Observation, probe: Probe, policy: Option<&str>, message: &str) -> bool {
+    policy.is_some_and(|name| probe.expected().contains(&name))
+        && match probe {
+            Probe::Static | Probe::OtherImage => true,
+            Probe::Grant => refusal::grant_seen(message) == Some(grant_version(seen)),
+            Probe::Provenance => !refusal::no_params(message),
+        }
+}
+
+fn grant_version(seen: &Observation) -> &str {
+    seen.grant.as_ref().and_then(|grant| grant.metadata.resource_version.as_deref()).unwrap_or_default()
+}
+
+/// The API server's policies see Grants and revisions a few milliseconds late.
+fn may_be_lag(memory: &Memory, seen: &Observation, policy: Option<&str>, message: &str, now: Time) -> bool {
+    match policy {
+        // It may also be ahead of us: read again.
+        Some(PolicyName::GRANT) => {
+            refusal::no_params(message)
+                || refusal::grant_seen(message).is_some_and(|version| version != grant_version(seen))
+        }
+        Some(PolicyName::PROVENANCE) => {
+            refusal::no_params(message) || memory.mark_moved.is_some_and(|moved| now.duration_since(moved) <= LAG)
+        }
+        _ => false,
+    }
+}
+
+/// The answer of the dry-run is the object that we read with the patch on it, and nothing else.
+fn shows_exactly(seen: &Observation, request: &Request, answer: &Value) -> Result<(), String> {
+    let spec = &seen.remediation.spec;
+    if answer.pointer(&spec.path) != Some(&spec.after) {
+        return Err(format!("the dry-run of the write on {} did not show the granted {}", spec.target, spec.path));
+    }
+    let expected = seen
+        .target
+        .as_ref()
+        .ok_or_else(|| "the target was not read".to_owned())
+        .and_then(|target| patch::apply(target, &request.patch))?;
+    for part in ["/spec", "/metadata/labels", "/metadata/annotations", "/metadata/ownerReferences"] {
+        let empty = Value::Object(Map::new());
+        let of = |object: &Value| object.pointer(part).filter(|it| !it.is_null()).unwrap_or(&empty).clone();
+        if of(&expected) != of(answer) {
+            return Err(format!("the dry-run of the write on {} also changed {part}", spec.target));
+        }
+    }
+    Ok(())
+}

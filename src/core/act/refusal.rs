@@ -1,0 +1,104 @@
+//! What an error answer of the API server means.
+
+use super::Outcome;
+
+/// Names of the admission policies. They are fixed: the chart cannot rename them.
+pub struct PolicyName;
+
+impl PolicyName {
+    /// Bounds every write of the executor, whatever was granted.
+    pub const STATIC: &'static str = "backstop-static";
+    /// Compares with the Grant.
+    pub const GRANT: &'static str = "backstop-grant";
+    /// Compares with the revision.
+    pub const PROVENANCE: &'static str = "backstop-provenance";
+}
+
+/// Reads the Status object of an error answer.
+pub fn classify(code: u16, reason: &str, message: &str) -> Outcome {
+    if let Some((policy, said)) = policy(message) {
+        return Outcome::Refused { policy: Some(policy.to_owned()), message: said.to_owned() };
+    }
+    match code {
+        404 => Outcome::NotFound,
+        409 => Outcome::Conflict,
+        // The patch does not fit the object any more (a label that it takes off is gone): read again.
+        422 if message.contains("the server rejected our request") || message.contains("does not apply") => {
+            Outcome::Conflict
+        }
+        // Overloaded, starting or stopping: it may or may not have been written.
+        408 | 429 | 500..=599 | 0 => Outcome::Unknown(format!("{code} {reason}: {message}")),
+        _ => Outcome::Refused { policy: None, message: message.to_owned() },
+    }
+}
+
+/// Name and sentence of the policy that refused.
+fn policy(message: &str) -> Option<(&str, &str)> {
+    let (_, rest) = message.split_once("ValidatingAdmissionPolicy '")?;
+    let (name, rest) = rest.split_once('\'')?;
+    let (_, said) = rest.split_once(" denied request: ")?;
+    Some((name, said))
+}
+
+/// The parameter of a policy is not there, as far as the API server knows.
+pub(super) fn no_params(message: &str) -> bool {
+    message.contains("no params found")
+}
+
+/// The static policy speaks of the namespace's mode.
+pub(super) fn mode_forbids(message: &str) -> bool {
+    message.starts_with("mode of namespace ")
+}
+
+/// The resourceVersion of the Grant that the policy looked at.
+pub(super) fn grant_seen(message: &str) -> Option<&str> {
+    let (_, rest) = message.split_once("grant resourceVersion ")?;
+    let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+    Some(&rest[..end]).filter(|version| !version.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DENIED: &str = "deployments.apps \"api\" is forbidden: ValidatingAdmissionPolicy 'backstop-grant' with \
+                          binding 'backstop-grant' denied request: not granted (grant resourceVersion 417)";
+
+    #[test]
+    fn a_refusal_names_its_policy_whatever_the_code() {
+        for code in [403, 422] {
+            assert_eq!(
+                classify(code, "Invalid", DENIED),
+                Outcome::Refused {
+                    policy: Some("backstop-grant".into()),
+                    message: "not granted (grant resourceVersion 417)".into()
+                }
+            );
+        }
+    }
+
+    #[test]
+    fn a_server_error_is_an_unknown_outcome() {
+        for code in [500, 503, 504, 429] {
+            assert!(matches!(classify(code, "", "etcdserver: request timed out"), Outcome::Unknown(_)));
+        }
+    }
+
+    #[test]
+    fn a_patch_that_no_longer_fits_is_a_conflict() {
+        let message = "the server rejected our request due to an error in our request";
+        assert_eq!(classify(422, "", message), Outcome::Conflict);
+        assert_eq!(classify(409, "Conflict", ""), Outcome::Conflict);
+    }
+
+    #[test]
+    fn missing_rights_are_a_refusal_without_a_policy() {
+        assert!(matches!(classify(403, "Forbidden", "cannot patch"), Outcome::Refused { policy: None, .. }));
+    }
+
+    #[test]
+    fn the_grant_that_a_policy_saw_is_read_from_its_sentence() {
+        assert_eq!(grant_seen("not granted (grant resourceVersion 417)"), Some("417"));
+        assert_eq!(grant_seen("not granted"), None);
+    }
+}

@@ -1,0 +1,114 @@
+//! When a revision counts as known good, and how long that is remembered.
+
+use jiff::SignedDuration;
+
+use crate::api::v1alpha1::{KnownGood, LedgerStatus, Time};
+
+use super::{reading::Reading, verify};
+
+const MAX_MARKS: usize = 2_000;
+/// A mark is written again only when it is older than this: it is a lead for people, not a heartbeat.
+const REFRESH: SignedDuration = SignedDuration::from_mins(10);
+
+/// How healthy a Deployment is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Health {
+    /// Not all replicas are ready, or a rollout is under way.
+    NotHealthy,
+    /// All replicas are ready, but not for long enough yet.
+    Healthy {
+        /// What is missing.
+        for_another: SignedDuration,
+    },
+    /// The current revision is known good.
+    Good(KnownGood),
+}
+
+/// Judges the current revision: every replica ready for at least `after`, and no container of it ended meanwhile.
+pub fn health(reading: &Reading, after: SignedDuration) -> Health {
+    let Some(current) = reading.current() else { return Health::NotHealthy };
+    if !verify::healthy(reading) {
+        return Health::NotHealthy;
+    }
+    let pods = || reading.pods_of_revision(current.fact.number);
+    let youngest = pods()
+        .map(|pod| pod.fact.ready_since.into_iter().chain(pod.fact.last_terminated_at).max())
+        .try_fold(Time::MIN, |latest, since| since.map(|since| latest.max(since)));
+    let Some(youngest) = youngest.filter(|_| pods().next().is_some()) else { return Health::NotHealthy };
+    let lasted = reading.read_at.duration_since(youngest);
+    if lasted < after {
+        return Health::Healthy { for_another: after - lasted };
+    }
+    Health::Good(KnownGood {
+        workload_uid: reading.object.uid.clone(),
+        revision_uid: current.object.uid.clone(),
+        template_hash: current.template_hash.clone(),
+        at: reading.read_at,
+    })
+}
+
+/// Adds or refreshes a mark. When the list is full the oldest mark goes.
+pub fn remember(ledger: &LedgerStatus, mark: &KnownGood, now: Time) -> LedgerStatus {
+    let same = |old: &KnownGood| {
+        old.workload_uid == mark.workload_uid
+            && old.revision_uid == mark.revision_uid
+            && old.template_hash == mark.template_hash
+    };
+    if ledger.known_good.iter().any(|old| same(old) && now.duration_since(old.at) < REFRESH) {
+        return ledger.clone();
+    }
+    let mut next = ledger.clone();
+    next.known_good.retain(|old| !same(old));
+    if next.known_good.len() >= MAX_MARKS {
+        next.known_good.sort_by_key(|old| old.at);
+        next.known_good.remove(0);
+    }
+    next.known_good.push(mark.clone());
+    next
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::gate::testing::{at, reading};
+
+    const AFTER: SignedDuration = SignedDuration::from_secs(30);
+
+    #[test]
+    fn a_revision_is_known_good_after_all_its_pods_were_ready_for_long_enough() {
+        let mut now = reading().healthy();
+        now.read_at = at(24);
+        assert_eq!(health(&now, AFTER), Health::Healthy { for_another: SignedDuration::from_secs(1) });
+        now.read_at = at(25);
+        assert!(
+            matches!(health(&now, AFTER), Health::Good(mark) if mark.template_hash == now.revisions[0].template_hash)
+        );
+    }
+
+    #[test]
+    fn a_container_that_ended_meanwhile_starts_the_clock_again() {
+        let mut now = reading().healthy();
+        now.read_at = at(40);
+        now.pods[0].fact.last_terminated_at = Some(at(20));
+        assert!(matches!(health(&now, AFTER), Health::Healthy { .. }));
+    }
+
+    #[test]
+    fn what_fails_or_has_no_pods_is_not_healthy() {
+        assert_eq!(health(&reading().crash_looping(), AFTER), Health::NotHealthy);
+        let mut none = reading().healthy();
+        none.pods.clear();
+        assert_eq!(health(&none, AFTER), Health::NotHealthy);
+    }
+
+    #[test]
+    fn the_same_mark_is_not_written_again_and_again() {
+        let mark =
+            KnownGood { workload_uid: "w".into(), revision_uid: "r".into(), template_hash: "h".into(), at: at(0) };
+        let one = remember(&LedgerStatus::default(), &mark, at(0));
+        let later = KnownGood { at: at(60), ..mark.clone() };
+        assert_eq!(remember(&one, &later, at(60)), one);
+        let much_later = KnownGood { at: at(601), ..mark };
+        assert_eq!(remember(&one, &much_later, at(601)).known_good, [much_later]);
+    }
+}

@@ -1,0 +1,172 @@
+//! A reading as numbered facts.
+
+use std::collections::BTreeSet;
+
+use crate::api::v1alpha1::{
+    Fact, FactData, ObjectRef, PodFact, PodFailure, RevisionDiffFact, RevisionFact, SourceName, Time, WorkloadFact,
+};
+use crate::core::redact;
+
+use super::{Pod, Reading, Revision};
+
+/// The longest text of a fact.
+pub const MAX_TEXT: usize = 4096;
+/// Facts of one investigation at most.
+const MAX_FACTS: usize = 200;
+/// Pods that are listed: those that fail first.
+const MAX_PODS: usize = 50;
+/// Revisions that are listed: the newest.
+const MAX_REVISIONS: usize = 12;
+/// Earlier revisions among which those are looked for that are compared with the current one: all up to the first
+/// that differs in more than a restart, and the one that a rollback would return to.
+const MAX_DIFFS: usize = MAX_REVISIONS - 1;
+
+/// A fact without its number.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Draft {
+    /// The source that saw it.
+    pub source: SourceName,
+    /// The object that it is about.
+    pub object: ObjectRef,
+    /// When it was seen.
+    pub seen_at: Time,
+    /// Typed fields.
+    pub data: FactData,
+    /// For people; redacted and cut when it is numbered.
+    pub text: String,
+}
+
+/// Numbers facts in the order given: `f1`, `f2`, …
+pub fn number(drafts: impl IntoIterator<Item = Draft>) -> Vec<Fact> {
+    let drafts = drafts.into_iter().take(MAX_FACTS).enumerate();
+    drafts
+        .map(|(index, Draft { source, object, seen_at, data, text })| Fact {
+            id: format!("f{}", index + 1),
+            source,
+            object,
+            seen_at,
+            data,
+            text: redact::text(&text, MAX_TEXT),
+        })
+        .collect()
+}
+
+impl Reading {
+    /// The workload as a fact.
+    pub fn workload_facts(&self) -> Vec<Draft> {
+        let WorkloadFact { desired, updated, ready, available, paused, revision, progressing_reason, owners, .. } =
+            &self.workload;
+        let mut text = format!(
+            "{}: revision {revision}, {desired} replicas wanted, {updated} of the current template, {ready} ready, \
+             {available} available",
+            self.object
+        );
+        if !progressing_reason.is_empty() {
+            text.push_str(&format!("; Progressing: {progressing_reason}"));
+        }
+        if *paused {
+            text.push_str("; paused");
+        }
+        if !owners.is_empty() {
+            text.push_str(&format!("; owned by {}", owners.join(", ")));
+        }
+        if !self.workload.managed_by.is_empty() {
+            text.push_str(&format!("; managed by {}", self.workload.managed_by.join(", ")));
+        }
+        vec![self.draft(SourceName::Workload, &self.object, FactData::Workload(self.workload.clone()), text)]
+    }
+
+    /// The pods as facts: all that fail first, of the others some.
+    pub fn pod_facts(&self) -> Vec<Draft> {
+        let mut pods: Vec<&Pod> = self.pods.iter().collect();
+        let rank = |pod: &Pod| match pod.fact.failure {
+            failure if failure.is_hard() => 0,
+            PodFailure::None => 2,
+            _ => 1,
+        };
+        pods.sort_by_key(|pod| (rank(pod), std::cmp::Reverse(pod.fact.revision)));
+        let draft = |pod: &&Pod| {
+            self.draft(SourceName::Pods, &pod.object, FactData::Pod(pod.fact.clone()), describe_pod(&pod.fact))
+        };
+        // Of each revision at least some, or a large rollout would hide the earlier one.
+        let mut kept: Vec<&&Pod> = pods.iter().take(MAX_PODS).collect();
+        let numbers: BTreeSet<i64> = pods.iter().map(|pod| pod.fact.revision).collect();
+        for number in numbers {
+            if !kept.iter().any(|pod| pod.fact.revision == number) {
+                kept.extend(pods.iter().filter(|pod| pod.fact.revision == number).take(2));
+            }
+        }
+        kept.into_iter().take(MAX_PODS + 10).map(draft).collect()
+    }
+
+    /// The revisions as facts, and how the current one differs from the earlier ones.
+    pub fn history_facts(&self) -> Vec<Draft> {
+        let of = |revision: &Revision| {
+            let RevisionFact { number, current, replicas, ready, created_at, images, .. } = &revision.fact;
+            let made = created_at.map(|made| format!(", made {}", made.strftime("%FT%TZ"))).unwrap_or_default();
+            let current = if *current { " (current)" } else { "" };
+            let text = format!(
+                "revision {number}{current}: {} replicas, {ready} ready{made}, images {}",
+                replicas,
+                images.join(", ")
+            );
+            self.draft(SourceName::RolloutHistory, &revision.object, FactData::Revision(revision.fact.clone()), text)
+        };
+        let mut drafts: Vec<Draft> = self.revisions.iter().take(MAX_REVISIONS).map(of).collect();
+        if let Some(current) = self.current() {
+            let candidate = self.undo_candidate().map(|revision| revision.fact.number);
+            let mut done = false;
+            for earlier in self.earlier().take(MAX_DIFFS) {
+                let diff = self.diff(earlier, current);
+                if done && candidate != Some(diff.from) {
+                    continue;
+                }
+                done |= !diff.changes.is_empty();
+                let text = describe_diff(&diff);
+                drafts.push(self.draft(SourceName::RolloutHistory, &self.object, FactData::RevisionDiff(diff), text));
+            }
+        }
+        drafts
+    }
+
+    fn draft(&self, source: SourceName, object: &ObjectRef, data: FactData, text: String) -> Draft {
+        Draft { source, object: object.clone(), seen_at: self.read_at, data, text }
+    }
+}
+
+fn describe_pod(pod: &PodFact) -> String {
+    let PodFact { revision, phase, ready, failure, container, reason, exit_code, restarts, ran_seconds, .. } = pod;
+    let mut text = format!("revision {revision}, {phase}, {}", if *ready { "ready" } else { "not ready" });
+    if *failure != PodFailure::None {
+        text.push_str(&format!(": {failure:?}"));
+    }
+    if !container.is_empty() {
+        text.push_str(&format!(", container {container}"));
+    }
+    if !reason.is_empty() {
+        text.push_str(&format!(", {reason}"));
+    }
+    if *restarts > 0 {
+        text.push_str(&format!(", {restarts} restarts"));
+    }
+    if let Some(code) = exit_code {
+        text.push_str(&format!(", last exit code {code}"));
+    }
+    if let Some(ran) = ran_seconds {
+        text.push_str(&format!(" after {ran} s"));
+    }
+    text
+}
+
+fn describe_diff(diff: &RevisionDiffFact) -> String {
+    let RevisionDiffFact { from, to, changes, restart_only } = diff;
+    if *restart_only {
+        return format!("revision {to} is revision {from} restarted");
+    }
+    if changes.is_empty() {
+        return format!("revision {to} has the template of revision {from}");
+    }
+    let lines = changes.iter().map(|change| format!("{}: {:?} → {:?}", change.path, change.before, change.after));
+    let lines: Vec<String> = lines.collect();
+    format!("revision {from} → {to}\n{}", lines.join("\n"))
+}

@@ -1,0 +1,58 @@
+//! The embedded diagnoser: rules over typed facts. It never reads a fact's text, so nothing that a workload prints
+//! can steer it.
+//!
+//! Rules are tried in a fixed order, one file per family of causes; the first that applies answers. They prefer to
+//! propose nothing: an action is proposed only when a change of the template is the one explanation that is left.
+//! Confidence is a sum of stated parts ([`rollout`]), never a reason to act.
+
+mod configuration;
+mod evidence;
+mod nothing_fails;
+mod rollout;
+#[cfg(test)]
+mod tests;
+mod unknown;
+
+use crate::api::v1alpha1::{Claim, ClaimKind, Diagnosis, PodFailure};
+use crate::core::redact::clip;
+
+use super::chain::Case;
+use evidence::Evidence;
+
+/// The rung's name.
+pub const NAME: &str = "rules";
+
+/// Diagnoses a case. Always answers; what the facts do not tell is `Unknown`, with advice.
+pub fn diagnose(case: Case<'_>) -> Diagnosis {
+    let evidence = Evidence::of(case);
+    let rules: [fn(&Evidence) -> Option<Diagnosis>; 5] = [
+        unknown::nothing_was_seen,
+        nothing_fails::diagnose,
+        configuration::diagnose,
+        rollout::never_worked,
+        rollout::diagnose,
+    ];
+    let found = rules.iter().find_map(|rule| rule(&evidence)).unwrap_or_else(|| unknown::diagnose(&evidence));
+    Diagnosis {
+        diagnoser: NAME.to_owned(),
+        hypothesis: clip(&found.hypothesis, 1024),
+        advice: clip(&found.advice, 1024),
+        confidence: found.confidence.clamp(0, 100),
+        ..found
+    }
+}
+
+/// At most as many citations as a claim holds.
+fn cite<'a>(ids: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+    let mut cites: Vec<String> = Vec::new();
+    for id in ids {
+        if cites.len() < 32 && !cites.iter().any(|cited| cited == id) {
+            cites.push(id.to_owned());
+        }
+    }
+    cites
+}
+
+fn claim(kind: ClaimKind, revision: i64, cites: Vec<String>, text: &str) -> Claim {
+    Claim { kind, revision, failure: PodFailure::None, cites, text: clip(text, 512) }
+}

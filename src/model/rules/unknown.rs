@@ -1,0 +1,117 @@
+//! The facts do not tell: what is missing, and where a person should look.
+
+use crate::api::v1alpha1::{Cause, Diagnosis, PodFailure, SourceName};
+
+use super::evidence::{Evidence, SKEW_SECONDS, seconds, words};
+use super::rollout::hint;
+
+/// Reasons of Events that explain why pods do not come up, most telling first, with what to check.
+const TELLING: &[(&str, &str)] = &[
+    ("FailedCreate", "pods are refused when they are made: check quota, pod security and admission webhooks"),
+    ("FailedMount", "a volume cannot be mounted: check that the ConfigMap, Secret or claim that it names exists"),
+    ("FailedAttachVolume", "a volume cannot be attached: check the claim and the node"),
+    ("FailedScheduling", "no node takes the pod: check its requests, node selectors and taints"),
+    ("FailedCreatePodSandBox", "the node cannot start pods: check its network plugin and runtime"),
+    ("Evicted", "a node is short of memory, disk or process numbers"),
+    ("NodeNotReady", "a node does not answer"),
+];
+
+/// Without a target or a reading of it there is nothing to reason about.
+pub fn nothing_was_seen(evidence: &Evidence) -> Option<Diagnosis> {
+    let Some(target) = evidence.target else {
+        return Some(unknown(
+            "the alert names no object that exists in this cluster".into(),
+            "Read the alert's labels on the Alert object (kubectl get alerts -A -o yaml) and correct its namespace \
+             and workload labels, or look at the dashboard that it links."
+                .into(),
+        ));
+    };
+    let (ns, name) = evidence.kubectl();
+    for source in [SourceName::Workload, SourceName::Pods] {
+        if let Some((_, reason)) = evidence.failed(source) {
+            let advice = match reason {
+                "NotFound" => format!("{target} is gone: see who deleted it, kubectl {ns} get events."),
+                "Unsupported" => format!("Only Deployments are understood so far: kubectl {ns} describe {name}."),
+                "Forbidden" => "Give the investigator's ServiceAccount read access: reinstall the chart.".to_owned(),
+                _ => format!("Check that the API server answers: kubectl {ns} get {name}."),
+            };
+            let hypothesis = format!("{target} could not be read ({source}: {reason})", source = source.as_str());
+            return Some(unknown(hypothesis, advice));
+        }
+    }
+    evidence.workload.is_none().then(|| {
+        let advice = format!("Look at it: kubectl {ns} describe {name}.");
+        unknown(format!("nothing is known of {target}: its source was not asked"), advice)
+    })
+}
+
+/// What is left when no rule applies.
+pub fn diagnose(evidence: &Evidence) -> Diagnosis {
+    let (ns, name) = evidence.kubectl();
+    let target = evidence.name();
+    let failing = evidence.failing().count();
+    if failing > 0 {
+        let mut diagnosis = unknown(
+            format!("{target} fails ({}), and {}", words(failing_how(evidence)), why_not(evidence)),
+            format!(
+                "Compare the pods of each revision: kubectl {ns} get replicasets,pods -o wide; kubectl {ns} rollout \
+                 history {name}.{}",
+                hint(failing_how(evidence))
+            ),
+        );
+        diagnosis.claims = evidence.failure_claims();
+        return diagnosis;
+    }
+    let telling = TELLING.iter().find_map(|(reason, what)| {
+        let event = evidence.events.iter().find(|event| event.data.reason == *reason)?;
+        Some(format!("{what} (event {reason}, {})", event.id))
+    });
+    let unschedulable = evidence.pods.iter().filter(|pod| pod.data.failure == PodFailure::Unschedulable).count();
+    let starting = evidence.pods.iter().filter(|pod| pod.data.failure == PodFailure::Starting).count();
+    let workload = evidence.workload.as_ref().map(|workload| workload.data.clone()).unwrap_or_default();
+    let state = if workload.desired == 0 {
+        "it is scaled to 0 replicas".to_owned()
+    } else if evidence.pods.is_empty() {
+        "it has no pods".to_owned()
+    } else if unschedulable > 0 {
+        format!("no node takes {unschedulable} of its pods")
+    } else if starting > 0 {
+        format!("{starting} of its pods are still starting")
+    } else {
+        format!("{} of {} replicas are ready, and no pod fails", workload.ready, workload.desired)
+    };
+    let paused = if workload.paused { ", and its rollout is paused" } else { "" };
+    let because = telling.map(|telling| format!("; {telling}")).unwrap_or_default();
+    unknown(
+        format!("{target}: {state}{paused}{because}"),
+        format!("Look at kubectl {ns} describe {name} and kubectl {ns} get events --sort-by=.lastTimestamp."),
+    )
+}
+
+fn failing_how(evidence: &Evidence) -> PodFailure {
+    evidence.failing().map(|pod| pod.data.failure).next().unwrap_or_default()
+}
+
+/// Why no rule for failing pods applied.
+fn why_not(evidence: &Evidence) -> String {
+    let Some(current) = evidence.current() else {
+        return "the current revision is not known".to_owned();
+    };
+    let number = current.data.number;
+    if evidence.failing_current().is_empty() {
+        return format!("only pods of other revisions than the current {number} do: a rollout may be under way");
+    }
+    match (evidence.candidate(), current.data.created_at) {
+        (Some((earlier, _)), _) if evidence.failing().any(|pod| pod.data.revision == earlier.data.number) => {
+            format!("pods of the earlier revision {} fail too: the change alone is not the cause", earlier.data.number)
+        }
+        (Some(_), Some(made)) if seconds(evidence.alert_started_at, made) > SKEW_SECONDS => {
+            format!("the alert began before revision {number} was made: the change alone is not the cause")
+        }
+        _ => "nothing shows which change broke it".to_owned(),
+    }
+}
+
+fn unknown(hypothesis: String, advice: String) -> Diagnosis {
+    Diagnosis { cause: Cause::Unknown, hypothesis, confidence: 20, advice, ..Diagnosis::default() }
+}

@@ -1,0 +1,3 @@
+//! Edges in: what the outside says about the cluster.
+
+pub mod intake;

@@ -1,0 +1,143 @@
+//! What every reconciler of the controller shares.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::{
+    Api, Client, Resource, ResourceExt as _,
+    api::{Patch, PatchParams, PostParams},
+    core::NamespaceResourceScope,
+    runtime::reflector::Store,
+};
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::api::v1alpha1::{Incident, IncidentStatus};
+use crate::audit::Audit;
+use crate::core::names::CONTROLLER;
+use crate::notify::Notifier;
+use crate::settings::Settings;
+
+use super::metrics::Metrics;
+
+/// One request to the API server takes at most this long.
+pub const CALL: Duration = Duration::from_secs(5);
+
+/// Shared by all reconcilers.
+pub struct Context {
+    /// Client that never retries a write.
+    pub client: Client,
+    /// The operator's settings.
+    pub settings: Settings,
+    /// Namespace of the operator.
+    pub system: String,
+    /// The audit log.
+    pub audit: Audit,
+    /// Escalations.
+    pub notifier: Notifier,
+    /// Metrics of this role.
+    pub metrics: Metrics,
+    /// Incidents as last seen; for counts only, never for a decision about one of them.
+    pub incidents: Store<Incident>,
+    /// Held while an alert is grouped, so that two alerts about one target cannot open two incidents.
+    pub grouping: tokio::sync::Mutex<()>,
+}
+
+/// Why a step could not be taken. Every one of them is tried again.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The API server answered with an error.
+    #[error("{what}: {source}")]
+    Api {
+        /// What was attempted.
+        what: String,
+        /// What it answered.
+        source: kube::Error,
+    },
+    /// The API server did not answer in time.
+    #[error("{what}: no answer within {} s", CALL.as_secs())]
+    Timeout {
+        /// What was attempted.
+        what: String,
+    },
+    /// The audit log cannot be written.
+    #[error("audit log: {0}")]
+    Audit(std::io::Error),
+}
+
+impl Error {
+    /// Bounded word for metrics.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Error::Api { source: kube::Error::Api(status), .. } if status.code == 409 => "Conflict",
+            Error::Api { source: kube::Error::Api(status), .. } if status.code == 403 => "Forbidden",
+            Error::Api { .. } => "Api",
+            Error::Timeout { .. } => "Timeout",
+            Error::Audit(_) => "Audit",
+        }
+    }
+}
+
+/// Bounds a call and says what it was.
+pub async fn call<T>(
+    what: impl Into<String>,
+    future: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<T, Error> {
+    let what = what.into();
+    match tokio::time::timeout(CALL, future).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(source)) => Err(Error::Api { what, source }),
+        Err(_) => Err(Error::Timeout { what }),
+    }
+}
+
+/// Of a create: whether the object exists now, made by us or before.
+pub fn exists<T>(result: Result<T, Error>) -> Result<(), Error> {
+    match result {
+        Ok(_) => Ok(()),
+        Err(Error::Api { source: kube::Error::Api(status), .. }) if status.code == 409 => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+impl Context {
+    /// Namespaced objects of one kind.
+    pub fn api<K>(&self, namespace: &str) -> Api<K>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
+    /// Parameters of a create by this role.
+    pub fn create_params(&self) -> PostParams {
+        PostParams { field_manager: Some(CONTROLLER.into()), ..PostParams::default() }
+    }
+
+    /// Writes the whole status of an incident by compare-and-swap, and returns the object as stored.
+    pub async fn write_status(&self, incident: &Incident, status: IncidentStatus) -> Result<Incident, Error> {
+        let mut next = incident.clone();
+        next.status = Some(IncidentStatus { observed_generation: incident.metadata.generation.unwrap_or(0), ..status });
+        if next.status == incident.status {
+            return Ok(next);
+        }
+        let api: Api<Incident> = self.api(&incident.namespace().unwrap_or_default());
+        let name = incident.name_any();
+        call(format!("write status of Incident {name}"), api.replace_status(&name, &self.create_params(), &next)).await
+    }
+
+    /// Merges `status` into the status of an object that only this role writes.
+    pub async fn merge_status<K, S>(&self, object: &K, status: &S) -> Result<(), Error>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + std::fmt::Debug,
+        S: Serialize + std::fmt::Debug,
+    {
+        let api: Api<K> = self.api(&object.namespace().unwrap_or_default());
+        let patch = serde_json::json!({ "status": status });
+        let what = format!("write status of {} {}", K::kind(&()), object.name_any());
+        let params = PatchParams { field_manager: Some(CONTROLLER.into()), ..PatchParams::default() };
+        call(what, api.patch_status(&object.name_any(), &params, &Patch::Merge(&patch))).await.map(drop)
+    }
+}
+
+/// A shared context.
+pub type Shared = Arc<Context>;

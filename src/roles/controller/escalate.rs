@@ -1,0 +1,223 @@
+//! The two ends of an incident: recovered, or handed to a person with everything that is known.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use kube::ResourceExt as _;
+use serde_json::json;
+
+use crate::api::v1alpha1::{Actor, Escalation, Incident, IncidentPhase, IncidentStatus, Time};
+use crate::audit::Record;
+use crate::core::{conditions, reason, timeline};
+use crate::notify::{EscalationMessage, Severity};
+
+use super::context::{Context, Error, Shared};
+use super::incidents::Next;
+use super::{grants, observe};
+
+/// A delivery that failed is tried again after this, until the incident is an hour old.
+const RETRY: Duration = Duration::from_secs(60);
+const GIVE_UP: SignedDuration = SignedDuration::from_hours(1);
+
+/// Ends an incident well.
+pub async fn resolve(
+    ctx: &Shared,
+    incident: &Incident,
+    status: IncidentStatus,
+    word: &str,
+    message: &str,
+    now: Time,
+) -> Result<Next, Error> {
+    end(ctx, incident, status, IncidentPhase::Resolved, word, message, now).await
+}
+
+/// Hands an incident to a person. The phase is written first, so that a crash while telling people tells them again
+/// and never acts again.
+pub async fn begin(
+    ctx: &Shared,
+    incident: &Incident,
+    mut status: IncidentStatus,
+    word: &str,
+    message: &str,
+    now: Time,
+) -> Result<Next, Error> {
+    for name in [&status.remediation, &status.undo] {
+        if !name.is_empty() {
+            grants::close(ctx, &incident.namespace().unwrap_or_default(), name).await?;
+        }
+    }
+    status.escalation = Some(Escalation {
+        reason: word.chars().take(64).collect(),
+        next_step: next_step(incident, &status, word),
+        deliveries: vec![],
+    });
+    end(ctx, incident, status, IncidentPhase::Escalated, word, message, now).await
+}
+
+async fn end(
+    ctx: &Shared,
+    incident: &Incident,
+    mut status: IncidentStatus,
+    phase: IncidentPhase,
+    word: &str,
+    message: &str,
+    now: Time,
+) -> Result<Next, Error> {
+    let resolved = phase == IncidentPhase::Resolved;
+    status.phase = phase;
+    status.reason = word.chars().take(64).collect();
+    status.message = message.chars().take(2000).collect();
+    status.times.ended = Some(now);
+    timeline::note(
+        &mut status,
+        now,
+        Actor::Controller,
+        if resolved { "Resolved" } else { "Escalated" },
+        format!("{word}: {message}"),
+    );
+    let generation = incident.metadata.generation.unwrap_or(0);
+    let mitigated = resolved && word == reason::RECOVERED;
+    let diagnosed = status.times.diagnosed.is_some();
+    for (kind, holds) in
+        [("Diagnosed", diagnosed), ("Mitigated", mitigated), ("Resolved", resolved), ("Escalated", !resolved)]
+    {
+        conditions::set(&mut status.conditions, kind, holds, word, message, generation, now);
+    }
+    let record = Record {
+        at: now,
+        request_id: incident.spec.request_id.clone(),
+        kind: format!("Incident{phase:?}"),
+        incident: format!("{}/{}", incident.namespace().unwrap_or_default(), incident.name_any()),
+        action_id: status.decision.as_ref().map(|d| d.action_id.clone()).unwrap_or_default(),
+        details: json!({ "reason": word, "message": status.message }).as_object().cloned().unwrap_or_default(),
+    };
+    // A broken audit log stops writes; it must not stop the call for help.
+    if let Err(error) = ctx.audit.append(record).await {
+        tracing::error!(%error, "the end of the incident is not in the audit log");
+    }
+    let stored = ctx.write_status(incident, status).await?;
+    ctx.metrics.ended.get_or_create(&super::metrics::Reason { reason: word.chars().take(64).collect() }).inc();
+    tracing::info!(incident = %incident.name_any(), ?phase, reason = word, %message, "incident ended");
+    if resolved {
+        let related = incident.spec.target.as_ref();
+        ctx.notifier.event(Severity::Normal, &reference(incident), related, word, message).await;
+    }
+    Ok(Next::Again(Box::new(stored)))
+}
+
+/// Tells people, and writes down whether it arrived.
+pub async fn deliver(ctx: &Shared, incident: &Incident, now: Time) -> Result<Next, Error> {
+    let mut status = incident.status.clone().unwrap_or_default();
+    let Some(escalation) = status.escalation.clone() else { return Ok(Next::Change) };
+    let done = !escalation.deliveries.is_empty() && escalation.deliveries.iter().all(|delivery| delivery.delivered);
+    let old = status.times.ended.is_some_and(|ended| now.duration_since(ended) > GIVE_UP);
+    if done || (old && !escalation.deliveries.is_empty()) {
+        return Ok(Next::After(Duration::from_secs(3600)));
+    }
+    let message = message(ctx, incident, &status).await?;
+    let mut deliveries = ctx.notifier.escalate(&message).await;
+    for delivery in &mut deliveries {
+        let before = escalation.deliveries.iter().find(|old| old.channel == delivery.channel);
+        delivery.attempts += before.map_or(0, |old| old.attempts);
+    }
+    let failed = deliveries.iter().any(|delivery| !delivery.delivered);
+    status.escalation = Some(Escalation { deliveries, ..escalation });
+    ctx.write_status(incident, status).await?;
+    Ok(Next::After(if failed { RETRY } else { Duration::from_secs(3600) }))
+}
+
+/// Asks a person for an Approval, by an Event.
+pub async fn ask_for_approval(ctx: &Context, incident: &Incident, message: &str) {
+    let related = incident.spec.target.as_ref();
+    ctx.notifier.event(Severity::Warning, &reference(incident), related, reason::APPROVAL_MISSING, message).await;
+}
+
+async fn message(ctx: &Context, incident: &Incident, status: &IncidentStatus) -> Result<EscalationMessage, Error> {
+    let namespace = incident.namespace().unwrap_or_default();
+    let found = observe::investigation(ctx, &namespace, &status.investigation).await?.and_then(|i| i.status);
+    let rules = observe::rules(ctx, incident).await?;
+    let mut docs = BTreeMap::new();
+    for runbook in &rules.runbooks {
+        let d = &runbook.spec.docs;
+        for (heading, text) in
+            [("meaning", &d.meaning), ("impact", &d.impact), ("diagnosis", &d.diagnosis), ("mitigation", &d.mitigation)]
+        {
+            if !text.is_empty() {
+                docs.insert(format!("{}: {heading}", runbook.name_any()), text.clone());
+            }
+        }
+        if !runbook.spec.escalate_to.is_empty() {
+            docs.insert(format!("{}: escalateTo", runbook.name_any()), runbook.spec.escalate_to.join(", "));
+        }
+    }
+    Ok(EscalationMessage {
+        version: "1".into(),
+        cluster: ctx.settings.cluster_name.clone(),
+        incident: incident.name_any(),
+        incident_uid: incident.uid().unwrap_or_default(),
+        namespace: namespace.clone(),
+        target: incident.spec.target.clone(),
+        severity: format!("{:?}", incident.spec.severity).to_lowercase(),
+        phase: format!("{:?}", status.phase),
+        reason: status.reason.clone(),
+        message: status.message.clone(),
+        next_step: status.escalation.as_ref().map(|e| e.next_step.clone()).unwrap_or_default(),
+        hypothesis: status.decision.as_ref().map(|d| d.hypothesis.clone()).unwrap_or_default(),
+        facts: found
+            .map(|f| f.facts.into_iter().map(|fact| format!("{}: {}", fact.id, fact.text)).collect())
+            .unwrap_or_default(),
+        checks: status.decision.as_ref().map(|d| d.checks.clone()).unwrap_or_default(),
+        alerts: incident.spec.alerts.iter().map(|alert| alert.alertname.clone()).collect(),
+        request_id: incident.spec.request_id.clone(),
+        runbook_docs: docs,
+        inspect: format!("kubectl -n {namespace} get incident {} -o yaml", incident.name_any()),
+    })
+}
+
+/// What the woken person does first.
+fn next_step(incident: &Incident, status: &IncidentStatus, word: &str) -> String {
+    let namespace = incident.namespace().unwrap_or_default();
+    let look = format!("kubectl -n {namespace} get incident {} -o yaml", incident.name_any());
+    let target = incident.spec.target.as_ref();
+    let object = target.map(|t| format!("{}/{}", t.kind.to_lowercase(), t.name)).unwrap_or_default();
+    let to = status.decision.as_ref().and_then(|d| d.action.as_ref()).and_then(|a| a.rollout_undo.as_ref());
+    let by_hand =
+        to.map(|undo| format!("kubectl -n {namespace} rollout undo {object} --to-revision={}", undo.to_revision));
+    let first = match word {
+        reason::MODE_FORBIDS | reason::NOT_ENROLLED | reason::AUDIT_NOT_DURABLE | reason::APPROVAL_TIMEOUT => {
+            by_hand.map(|command| format!("to do by hand what was held back: `{command}`"))
+        }
+        reason::ONLY_ONE_REVISION => {
+            Some(format!("fix the manifest and apply it; logs: `kubectl -n {namespace} logs {object} --previous`"))
+        }
+        reason::TEMPLATE_UNCHANGED => Some(format!(
+            "the template is not the cause: look at the ConfigMaps, Secrets and services that it uses; logs: `kubectl -n {namespace} logs {object} --previous`"
+        )),
+        reason::MANAGED_BY_GITOPS => {
+            Some("revert the commit in the Git repository that the tool syncs from".to_string())
+        }
+        reason::MANAGED_BY_HELM => Some(format!("`helm -n {namespace} rollback` of the release that installed it")),
+        reason::TARGET_UNRESOLVED | reason::TARGET_NOT_FOUND | reason::TARGET_AMBIGUOUS | reason::TARGET_INVALID => {
+            Some("check the labels of the alerting rule; they have to name one existing workload".to_string())
+        }
+        reason::EXECUTOR_SILENT => Some(format!(
+            "`kubectl -n {namespace} get {object} -o yaml` shows backstop.dev/last-action if it was written"
+        )),
+        _ => None,
+    };
+    match first {
+        Some(first) => format!("{first}. Everything that is known: `{look}`"),
+        None => format!("everything that is known: `{look}`"),
+    }
+}
+
+fn reference(incident: &Incident) -> crate::api::v1alpha1::ObjectRef {
+    crate::api::v1alpha1::ObjectRef {
+        api_version: "backstop.dev/v1alpha1".into(),
+        kind: "Incident".into(),
+        namespace: incident.namespace().unwrap_or_default(),
+        name: incident.name_any(),
+        uid: incident.uid().unwrap_or_default(),
+    }
+}

@@ -1,0 +1,78 @@
+//! The process of the controller: server and intake on every replica, the work on the one that leads.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use kube::{Api, api::ListParams};
+use tokio::sync::watch;
+
+use crate::api::v1alpha1::Incident;
+use crate::audit;
+use crate::notify::Notifier;
+use crate::observe::intake::{Intake, KubeAlerts};
+use crate::roles::Start;
+use crate::serve::{self, Health};
+
+use super::{Parts, metrics::Metrics};
+
+/// Lease of the controller.
+const LEASE: &str = "backstop-controller";
+
+/// Runs the controller until shutdown.
+pub async fn main(start: Start) -> anyhow::Result<()> {
+    let shutdown = start.shutdown()?;
+    let mut registry = serve::registry("controller");
+    let audit = audit::open(&start.settings.audit_dir).with_context(|| {
+        format!(
+            "cannot open the audit log in {}; is the volume mounted and writable?",
+            start.settings.audit_dir.display()
+        )
+    })?;
+    audit.register(&mut registry);
+    let notifier = Notifier::new(start.client.clone(), &start.pod, &start.settings.escalation_webhook)?;
+    notifier.register(&mut registry);
+    let metrics = Metrics::register(&mut registry);
+    let (ready, readiness) = watch::channel(Err("the custom resources are not served yet".to_string()));
+    let health = Health::new().with("custom-resources", readiness).with("audit", audit.state());
+    let alerts = Arc::new(KubeAlerts::new(start.client.clone()));
+    let intake = Intake::new(&start.settings, &start.system, alerts, &mut registry).router();
+    let server = start.serve(intake.merge(serve::router(health, Arc::new(registry))), &shutdown);
+
+    wait_for_kinds(&start, &ready, &shutdown).await;
+    let parts = Parts {
+        client: start.client.clone(),
+        settings: start.settings.clone(),
+        system: start.system.clone(),
+        audit,
+        notifier,
+        metrics,
+    };
+    let work = start.while_leading(LEASE, &shutdown, super::run(parts));
+    Start::supervise(work, server, &shutdown).await
+}
+
+/// Alerts are taken, and this pod is ready, once the API server serves our kinds; leading is not needed for that.
+async fn wait_for_kinds(
+    start: &Start,
+    ready: &watch::Sender<Result<(), String>>,
+    shutdown: &tokio_util::sync::CancellationToken,
+) {
+    let api: Api<Incident> = Api::all(start.client.clone());
+    loop {
+        match api.list(&ListParams::default().limit(1)).await {
+            Ok(_) => {
+                let _ = ready.send(Ok(()));
+                return;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "waiting for the custom resources");
+                let _ =
+                    ready.send(Err(format!("the custom resources cannot be listed: {error}; are the CRDs installed?")));
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(std::time::Duration::from_secs(1)) => {}
+            () = shutdown.cancelled() => return,
+        }
+    }
+}

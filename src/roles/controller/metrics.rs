@@ -1,0 +1,81 @@
+//! Metrics of the controller. No ids in labels.
+
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{
+        counter::Counter,
+        family::Family,
+        histogram::{Histogram, exponential_buckets},
+    },
+    registry::{Registry, Unit},
+};
+
+/// Labels of a decision.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct Decided {
+    /// `Act`, `Wait`, `AwaitApproval` or `Escalate`.
+    pub outcome: String,
+    /// The constant that decided.
+    pub reason: String,
+}
+
+/// One constant.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct Reason {
+    /// The constant.
+    pub reason: String,
+}
+
+/// Metrics of the controller.
+#[derive(Clone)]
+pub struct Metrics {
+    /// Incidents opened.
+    pub opened: Counter,
+    /// Incidents that reached a final phase, by reason.
+    pub ended: Family<Reason, Counter>,
+    /// Decisions.
+    pub decisions: Family<Decided, Counter>,
+    /// Grants opened.
+    pub grants: Counter,
+    /// Anomalies counted by the cascade breaker.
+    pub anomalies: Family<Reason, Counter>,
+    /// Steps that failed and are tried again.
+    pub errors: Family<Reason, Counter>,
+    /// From receipt of the alert to the plan, in seconds.
+    pub to_plan: Histogram,
+    /// From receipt of the alert to the accepted write, in seconds.
+    pub to_fire: Histogram,
+    /// From the accepted write to recovery, in seconds.
+    pub to_recovery: Histogram,
+}
+
+impl Metrics {
+    /// Registers them.
+    pub fn register(registry: &mut Registry) -> Metrics {
+        let metrics = Metrics {
+            opened: Counter::default(),
+            ended: Family::default(),
+            decisions: Family::default(),
+            grants: Counter::default(),
+            anomalies: Family::default(),
+            errors: Family::default(),
+            to_plan: Histogram::new(exponential_buckets(0.01, 2.0, 12)),
+            to_fire: Histogram::new(exponential_buckets(0.05, 2.0, 12)),
+            to_recovery: Histogram::new(exponential_buckets(0.5, 2.0, 12)),
+        };
+        let Metrics { opened, ended, decisions, grants, anomalies, errors, to_plan, to_fire, to_recovery } = &metrics;
+        registry.register("backstop_incidents_opened", "Incidents opened", opened.clone());
+        registry.register("backstop_incidents_ended", "Incidents that reached a final phase", ended.clone());
+        registry.register("backstop_gate_decisions", "Decisions of the gate", decisions.clone());
+        registry.register("backstop_grants_opened", "Grants opened", grants.clone());
+        registry.register("backstop_anomalies", "Anomalies counted by the cascade breaker", anomalies.clone());
+        registry.register("backstop_reconcile_errors", "Steps that failed and are tried again", errors.clone());
+        let mut seconds = |name: &str, help: &str, histogram: &Histogram| {
+            registry.register_with_unit(name, help, Unit::Seconds, histogram.clone());
+        };
+        seconds("backstop_alert_to_plan", "From receipt of the alert to the plan", to_plan);
+        seconds("backstop_alert_to_fire", "From receipt of the alert to the accepted write", to_fire);
+        seconds("backstop_fire_to_recovery", "From the accepted write to recovery", to_recovery);
+        metrics
+    }
+}

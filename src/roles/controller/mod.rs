@@ -1,0 +1,149 @@
+//! The controller: the judge. It takes alerts, plans, decides, opens and closes Grants, verifies, and hands over.
+
+mod alerts;
+mod context;
+mod escalate;
+mod grants;
+mod incidents;
+mod investigate;
+mod judge;
+mod known_good;
+mod ledgers;
+mod main;
+mod metrics;
+mod observe;
+mod plan;
+mod remediate;
+mod retention;
+mod rulebooks;
+mod verify;
+
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{Stream, StreamExt as _};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    core::DeserializeGuard,
+    runtime::{
+        Controller, WatchStreamExt as _,
+        controller::{Action, Config},
+        reflector::{self, ObjectRef, Store},
+        watcher,
+    },
+};
+use serde::de::DeserializeOwned;
+
+use crate::api::v1alpha1::{Alert, Approval, Incident, Investigation, Policy, Remediation, Runbook};
+use crate::audit::Audit;
+use crate::cluster;
+use crate::notify::Notifier;
+use crate::settings::Settings;
+
+use context::{Context, Error, Shared};
+
+pub use main::main;
+
+/// What the process hands to the work.
+struct Parts {
+    /// Client that never retries a write.
+    client: Client,
+    /// The operator's settings.
+    settings: Settings,
+    /// Namespace of the operator.
+    system: String,
+    /// The audit log.
+    audit: Audit,
+    /// Escalations.
+    notifier: Notifier,
+    /// Metrics of this role.
+    metrics: metrics::Metrics,
+}
+
+/// Reconciles until the process ends. Called only while the Lease is held.
+async fn run(parts: Parts) {
+    let Parts { client, settings, system, audit, notifier, metrics } = parts;
+    let (incident_events, incidents) = events::<Incident>(&client);
+    let ctx: Shared = Arc::new(Context {
+        client: client.clone(),
+        settings,
+        system,
+        audit,
+        notifier,
+        metrics,
+        incidents: incidents.clone(),
+        grouping: tokio::sync::Mutex::new(()),
+    });
+    let (alert_events, alerts) = events::<Alert>(&client);
+    let (policy_events, policies) = events::<Policy>(&client);
+    let (runbook_events, runbooks) = events::<Runbook>(&client);
+
+    let incidents = Controller::for_stream(incident_events, incidents)
+        .watches_stream(touched::<Investigation>(&client), |i| owner(i.namespace(), &i.spec.incident))
+        .watches_stream(touched::<Remediation>(&client), |r| owner(r.namespace(), &r.spec.incident))
+        .watches_stream(touched::<Approval>(&client), |a| owner(a.namespace(), &a.spec.incident))
+        .watches_stream(touched::<Alert>(&client), |alert: Alert| {
+            let status = alert.status.unwrap_or_default();
+            owner(Some(status.incident_namespace), &status.incident)
+        })
+        .with_config(Config::default().concurrency(16))
+        .run(incidents::reconcile, again::<Incident>, ctx.clone())
+        .for_each(|_| async {});
+    let alerts = Controller::for_stream(alert_events, alerts)
+        .with_config(Config::default().concurrency(8))
+        .run(alerts::reconcile, again::<Alert>, ctx.clone())
+        .for_each(|_| async {});
+    let policies = Controller::for_stream(policy_events, policies)
+        .with_config(Config::default().concurrency(1))
+        .run(rulebooks::policy, again::<Policy>, ctx.clone())
+        .for_each(|_| async {});
+    let runbooks = Controller::for_stream(runbook_events, runbooks)
+        .with_config(Config::default().concurrency(1))
+        .run(rulebooks::runbook, again::<Runbook>, ctx.clone())
+        .for_each(|_| async {});
+    tokio::join!(
+        incidents,
+        alerts,
+        policies,
+        runbooks,
+        grants::keep(ctx.clone()),
+        known_good::keep(ctx.clone()),
+        retention::keep(ctx.clone()),
+    );
+}
+
+/// A guarded watch with the store that it fills.
+fn events<K>(client: &Client) -> (impl Stream<Item = Result<K, watcher::Error>> + Send + use<K>, Store<K>)
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+{
+    let (reader, writer) = reflector::store();
+    let api: Api<DeserializeGuard<K>> = Api::all(client.clone());
+    let events = cluster::watch(api, watcher::Config::default()).map(Ok).reflect(writer).applied_objects();
+    (events, reader)
+}
+
+/// A guarded watch without a store.
+fn touched<K>(client: &Client) -> impl Stream<Item = Result<K, watcher::Error>> + Send + use<K>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+{
+    let api: Api<DeserializeGuard<K>> = Api::all(client.clone());
+    cluster::watch(api, watcher::Config::default()).map(Ok).touched_objects()
+}
+
+fn owner(namespace: Option<String>, name: &str) -> Option<ObjectRef<Incident>> {
+    (!name.is_empty()).then(|| ObjectRef::new(name).within(&namespace.unwrap_or_default()))
+}
+
+/// Every error is tried again soon: a conflict at once, the rest after a pause with some jitter.
+fn again<K: ResourceExt>(object: Arc<K>, error: &Error, ctx: Shared) -> Action {
+    ctx.metrics.errors.get_or_create(&metrics::Reason { reason: error.word().into() }).inc();
+    if error.word() == "Conflict" {
+        return Action::requeue(Duration::from_millis(20));
+    }
+    tracing::warn!(object = %object.name_any(), namespace = ?object.namespace(), %error, "step failed, will retry");
+    let jitter = u64::from(rand::random::<u8>());
+    Action::requeue(Duration::from_millis(800 + jitter))
+}

@@ -1,0 +1,172 @@
+//! What the judge reads for itself: quorum reads, each with a deadline.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Namespace, ResourceQuota};
+use kube::{Api, Client, ResourceExt as _, api::ListParams};
+
+use crate::api::v1alpha1::{
+    ActionKind, Alert, Approval, Incident, Investigation, KnownGood, LedgerStatus, ObjectRef, Policy, Runbook,
+    SourceName, Time,
+};
+use crate::cluster::{SnapshotError, snapshot};
+use crate::core::{
+    gate::Unreadable,
+    policy::{CompiledPolicy, runbook_matches, runbook_name},
+    reading::{Reading, ReadingError},
+    reason,
+};
+
+use super::context::{Context, Error, call};
+use super::ledgers;
+
+/// Bound on one reading of a target.
+const READING: Duration = Duration::from_secs(4);
+
+/// What holds for a namespace.
+pub struct Rules {
+    /// Value of the namespace's mode label.
+    pub mode: Option<String>,
+    /// Policies of the namespace and of the system namespace.
+    pub policies: Vec<CompiledPolicy>,
+    /// Runbooks that match the incident.
+    pub runbooks: Vec<Runbook>,
+}
+
+impl Rules {
+    /// Names and sources of the Runbooks.
+    pub fn sources(&self) -> Vec<(String, Vec<SourceName>)> {
+        self.runbooks.iter().map(|runbook| (runbook_name(runbook), runbook.spec.gather.clone())).collect()
+    }
+
+    /// Names and allowed actions of the Runbooks.
+    pub fn allowed_actions(&self) -> Vec<(String, Vec<ActionKind>)> {
+        self.runbooks.iter().map(|runbook| (runbook_name(runbook), runbook.spec.allowed_actions.clone())).collect()
+    }
+}
+
+/// Reads what holds for the namespace of `incident`.
+pub async fn rules(ctx: &Context, incident: &Incident) -> Result<Rules, Error> {
+    let namespace = incident.namespace().unwrap_or_default();
+    let namespaces: Api<Namespace> = Api::all(ctx.client.clone());
+    let (own, system): (Api<Policy>, Api<Policy>) = (ctx.api(&namespace), ctx.api(&ctx.system));
+    let (own_books, system_books): (Api<Runbook>, Api<Runbook>) = (ctx.api(&namespace), ctx.api(&ctx.system));
+    let list = ListParams::default();
+    let (object, policies, shared_policies, books, shared_books) = tokio::try_join!(
+        call("read Namespace", namespaces.get_opt(&namespace)),
+        call("list Policies", own.list(&list)),
+        call("list system Policies", system.list(&list)),
+        call("list Runbooks", own_books.list(&list)),
+        call("list system Runbooks", system_books.list(&list)),
+    )?;
+    let in_system = namespace == ctx.system;
+    let policies = policies.items.into_iter().chain(if in_system { vec![] } else { shared_policies.items });
+    let books = books.items.into_iter().chain(if in_system { vec![] } else { shared_books.items });
+    let names: Vec<&str> = incident.spec.alerts.iter().map(|alert| alert.alertname.as_str()).collect();
+    let kind = incident.spec.target.as_ref().map(|target| target.kind.as_str());
+    Ok(Rules {
+        mode: object.and_then(|object| object.labels().get(crate::core::names::MODE).cloned()),
+        policies: policies.map(|policy| CompiledPolicy::of(&policy)).collect(),
+        runbooks: books.filter(|book| runbook_matches(&book.spec, &names, kind)).collect(),
+    })
+}
+
+/// Reads the target. An object that cannot be read is a reason, not an error: it has to end in a decision.
+pub async fn reading(client: &Client, target: &ObjectRef, now: Time) -> Result<Reading, Unreadable> {
+    let unreadable = |reason, error: String| Unreadable { reason, message: error };
+    let snapshot = snapshot(client, target, READING, now).await.map_err(|error| {
+        let word = match error {
+            SnapshotError::NotFound { .. } => reason::TARGET_GONE,
+            _ => reason::CLUSTER_UNREADABLE,
+        };
+        unreadable(word, error.to_string())
+    })?;
+    Reading::of(&snapshot).map_err(|error| match error {
+        ReadingError::Kind { .. } => unreadable(reason::KIND_NOT_SUPPORTED, error.to_string()),
+        ReadingError::Missing { .. } => unreadable(reason::CLUSTER_UNREADABLE, error.to_string()),
+    })
+}
+
+/// Whether any of the incident's alerts is firing. An Alert that was deleted has ended.
+pub async fn firing(ctx: &Context, incident: &Incident) -> Result<bool, Error> {
+    for reference in incident.spec.alerts.iter().rev() {
+        let api: Api<Alert> = ctx.api(&reference.namespace);
+        if call("read Alert", api.get_opt(&reference.name)).await?.is_some_and(|alert| alert.spec.ends_at.is_none()) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// What a decision needs besides rules and reading.
+pub struct Books {
+    /// The Ledger of actions.
+    pub ledger: LedgerStatus,
+    /// Revisions of the namespace that were seen healthy.
+    pub known_good: Vec<KnownGood>,
+    /// A quota that has no room.
+    pub full_quota: Option<String>,
+    /// Digest and approver of each Approval that is valid for the incident.
+    pub approvals: Vec<(String, String)>,
+    /// Distinct targets with an incident inside the storm window.
+    pub storm_targets: u32,
+}
+
+/// Reads budgets, marks, quotas and approvals.
+pub async fn books(ctx: &Context, incident: &Incident, now: Time) -> Result<Books, Error> {
+    let namespace = incident.namespace().unwrap_or_default();
+    let quotas: Api<ResourceQuota> = ctx.api(&namespace);
+    let approvals: Api<Approval> = ctx.api(&namespace);
+    let marks = ledgers::known_good(&namespace);
+    let list = ListParams::default();
+    let (ledger, known_good, quotas, approvals) = tokio::try_join!(
+        ledgers::read(ctx, ledgers::ACTIONS),
+        ledgers::read(ctx, &marks),
+        call("list ResourceQuotas", quotas.list(&list)),
+        call("list Approvals", approvals.list(&list)),
+    )?;
+    let name = incident.name_any();
+    Ok(Books {
+        ledger: ledger.status.unwrap_or_default(),
+        known_good: known_good.status.unwrap_or_default().known_good,
+        full_quota: quotas.items.iter().find_map(full),
+        approvals: approvals
+            .items
+            .iter()
+            .filter(|approval| approval.spec.incident == name && approval.spec.expires_at > now)
+            .filter(|approval| approval.status.as_ref().is_none_or(|status| status.used_by.is_empty()))
+            .map(|approval| (approval.spec.digest.clone(), approval.spec.approver.clone()))
+            .collect(),
+        storm_targets: storm_targets(ctx, now),
+    })
+}
+
+/// A quota on pods whose count is used up: a rollout makes at least one pod more before it ends one.
+fn full(quota: &ResourceQuota) -> Option<String> {
+    let status = quota.status.as_ref()?;
+    let number =
+        |map: &Option<std::collections::BTreeMap<String, k8s_openapi::apimachinery::pkg::api::resource::Quantity>>,
+         key: &str| { map.as_ref()?.get(key)?.0.parse::<i64>().ok() };
+    ["pods", "count/pods"].iter().find_map(|key| {
+        let (used, hard) = (number(&status.used, key)?, number(&status.hard, key)?);
+        (used >= hard).then(|| format!("{} ({key}: {used}/{hard})", quota.name_any()))
+    })
+}
+
+fn storm_targets(ctx: &Context, now: Time) -> u32 {
+    let window = jiff::SignedDuration::from_secs(ctx.settings.budgets.storm_window_seconds.into());
+    let targets: std::collections::BTreeSet<String> = ctx
+        .incidents
+        .state()
+        .iter()
+        .filter(|incident| now.duration_since(incident.spec.opened_at) < window)
+        .filter_map(|incident| incident.spec.target.as_ref().map(|target| target.uid.clone()))
+        .collect();
+    u32::try_from(targets.len()).unwrap_or(u32::MAX)
+}
+
+/// The Investigation of this name.
+pub async fn investigation(ctx: &Context, namespace: &str, name: &str) -> Result<Option<Investigation>, Error> {
+    let api: Api<Investigation> = ctx.api(namespace);
+    call("read Investigation", api.get_opt(name)).await
+}

@@ -1,0 +1,56 @@
+//! The hands: they see typed actions, exact values and Grants, never prose and never a model.
+//!
+//! gather ([`act::observe`](crate::act::observe)) → decide ([`step`](crate::core::act::step)) → apply
+//! ([`act::send`](crate::act::send)) → status, which is one of the requests.
+
+mod gate;
+mod hands;
+mod main;
+mod metrics;
+
+use anyhow::bail;
+use kube::Client;
+use tokio::{sync::watch, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+pub use main::main;
+pub use metrics::Metrics;
+
+use crate::settings::Settings;
+use gate::Gate;
+use hands::Hands;
+
+/// Works in the namespaces that the settings name, until shutdown.
+///
+/// `ready` tells whether the admission policies were seen in force; while they are not, nothing is armed.
+pub async fn run(
+    client: Client,
+    settings: Settings,
+    ready: watch::Sender<Result<(), String>>,
+    metrics: Metrics,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let namespaces = settings.namespaces;
+    // The same after each start: the next process takes its claims back at once. Two installations differ.
+    let holder = format!("executor/{}", client.default_namespace());
+    tracing::info!(?namespaces, holder, "the hands are here");
+    let gate = Gate::new(&namespaces);
+    let mut tasks = JoinSet::new();
+    {
+        let (gate, client, metrics, shutdown) = (gate.clone(), client.clone(), metrics.clone(), shutdown.clone());
+        tasks.spawn(async move { gate.keep_testing(client, ready, metrics, shutdown).await });
+    }
+    for namespace in namespaces {
+        let hands = Hands::new(client.clone(), namespace, holder.clone(), gate.clone(), metrics.clone());
+        tasks.spawn(hands.run(shutdown.clone()));
+    }
+    while let Some(ended) = tasks.join_next().await {
+        if let Err(error) = ended {
+            bail!("a task of the executor failed: {error}");
+        }
+        if !shutdown.is_cancelled() {
+            bail!("a task of the executor ended by itself");
+        }
+    }
+    Ok(())
+}

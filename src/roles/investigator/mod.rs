@@ -1,0 +1,13 @@
+//! The mind: looks at targets, gathers facts from all sources side by side, and diagnoses. It writes the status of
+//! Investigations and nothing else; what it reports are leads that the judge checks again.
+
+mod breaker;
+mod gather;
+mod main;
+pub mod metrics;
+mod run;
+mod sources;
+mod status;
+
+pub use main::main;
+pub use run::run;

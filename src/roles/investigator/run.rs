@@ -1,0 +1,223 @@
+//! The loop: see an Investigation, mark it as running, gather, diagnose, write.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use futures::StreamExt as _;
+use kube::{Api, Client, ResourceExt as _, runtime::watcher};
+use tokio::{
+    sync::{Semaphore, watch},
+    task::JoinSet,
+};
+use tracing::Instrument as _;
+
+use super::{
+    gather::Gatherer,
+    metrics,
+    status::{self, Writer, Written},
+};
+use crate::{
+    api::v1alpha1::{Cause, Investigation, InvestigationPhase, ObjectRef, Time},
+    clock, cluster,
+    model::chain::{self, Case},
+    settings::Settings,
+};
+
+/// Investigations that run side by side.
+const CONCURRENCY: usize = 16;
+/// How often it is looked for investigations that another process left behind, or that are to be tried again.
+const TICK: Duration = Duration::from_millis(500);
+/// A run that is this much over its deadline was left behind.
+const GRACE: Duration = Duration::from_secs(5);
+/// How long it is waited after a run that could not write its status.
+const RETRY: Duration = Duration::from_secs(2);
+/// How long the watch may take to tell what changed an Investigation that was just about to be run.
+const CATCH_UP: Duration = Duration::from_millis(200);
+/// How long the watch may take to tell that an Investigation has ended.
+const SETTLE: Duration = Duration::from_secs(60);
+/// How long running investigations may finish after the signal to stop.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// One Investigation that has not ended.
+struct Open {
+    seen: Arc<Investigation>,
+    not_before: Time,
+}
+
+/// Runs the role until `shutdown`. `readiness` becomes `Ok` when the first list of Investigations was read. The caller
+/// holds the lease: a run that a former holder left behind is taken over at once, and the resource version of its
+/// mark keeps the former holder from writing.
+pub async fn run(
+    client: Client,
+    settings: &Settings,
+    readiness: watch::Sender<Result<(), String>>,
+    shutdown: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    let gatherer = Arc::new(Gatherer::new(client.clone(), &settings.prometheus_url)?);
+    let permits = Arc::new(Semaphore::new(CONCURRENCY));
+    let events = cluster::watch::<Investigation>(Api::all(client.clone()), watcher::Config::default());
+    let mut events = std::pin::pin!(events);
+    let mut shutdown = std::pin::pin!(shutdown);
+    let mut tick = tokio::time::interval(TICK);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut tasks: JoinSet<(String, anyhow::Result<Written<()>>)> = JoinSet::new();
+    let mut open: HashMap<String, Open> = HashMap::new();
+    let mut in_flight: HashSet<String> = HashSet::new();
+    readiness.send_modify(|state| *state = Err("the watch on Investigations has not begun".into()));
+
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut shutdown => break,
+            event = events.next() => match event {
+                Some(watcher::Event::InitApply(seen)) => note(&mut open, seen, true),
+                Some(watcher::Event::Apply(seen)) => note(&mut open, seen, false),
+                Some(watcher::Event::Delete(seen)) => { open.remove(&seen.uid().unwrap_or_default()); }
+                Some(watcher::Event::Init) => {}
+                Some(watcher::Event::InitDone) => { readiness.send_modify(|state| *state = Ok(())); }
+                None => anyhow::bail!("the watch on Investigations ended"),
+            },
+            Some(ended) = tasks.join_next() => {
+                let (uid, written) = ended?;
+                in_flight.remove(&uid);
+                let wait = match written {
+                    Ok(Written::Done(())) => SETTLE,
+                    Ok(Written::Lost) => CATCH_UP,
+                    Ok(Written::Gone) => { open.remove(&uid); continue; }
+                    Err(error) => { tracing::warn!(error = format!("{error:#}"), "investigation not written"); RETRY }
+                };
+                if let Some(entry) = open.get_mut(&uid) {
+                    entry.not_before = later(clock::now(), wait);
+                }
+            }
+            _ = tick.tick() => {}
+        }
+        let now = clock::now();
+        for (uid, entry) in &open {
+            if entry.not_before <= now && in_flight.insert(uid.clone()) {
+                let investigation = entry.seen.clone();
+                let (client, gatherer, permits) = (client.clone(), gatherer.clone(), permits.clone());
+                let span = tracing::info_span!("investigation", request_id = %investigation.spec.request_id,
+                    namespace = investigation.namespace().unwrap_or_default(), name = investigation.name_any());
+                let uid = uid.clone();
+                let work = async move {
+                    // Closed only when the process ends.
+                    let _permit = permits.acquire_owned().await;
+                    (uid, investigate(&client, &gatherer, &investigation).await)
+                };
+                tasks.spawn(work.instrument(span));
+            }
+        }
+    }
+
+    let drained = tokio::time::timeout(DRAIN, async { while tasks.join_next().await.is_some() {} }).await;
+    if drained.is_err() {
+        tracing::warn!("investigations still ran {DRAIN:?} after the signal to stop; the next holder takes them over");
+    }
+    Ok(())
+}
+
+/// Keeps an Investigation that has not ended, and from when on it may be run.
+fn note(open: &mut HashMap<String, Open>, seen: Investigation, initial: bool) {
+    let uid = seen.uid().unwrap_or_default();
+    match due(&seen, initial, clock::now()) {
+        Some(not_before) => {
+            let not_before = match open.get(&uid) {
+                // Only a mark of ours or of another process changes when; a mere edit of metadata does not.
+                Some(known) if phase(&known.seen) == phase(&seen) => known.not_before,
+                _ => not_before,
+            };
+            open.insert(uid, Open { seen: Arc::new(seen), not_before });
+        }
+        None => {
+            open.remove(&uid);
+        }
+    }
+}
+
+fn phase(investigation: &Investigation) -> InvestigationPhase {
+    investigation.status.as_ref().map(|status| status.phase).unwrap_or_default()
+}
+
+/// From when on an Investigation may be run; `None` when it has ended.
+fn due(seen: &Investigation, initial: bool, now: Time) -> Option<Time> {
+    let started = seen.status.as_ref().and_then(|status| status.started_at);
+    match (phase(seen), started) {
+        (InvestigationPhase::Complete | InvestigationPhase::Failed, _) => None,
+        (InvestigationPhase::Running, Some(started)) if !initial => Some(later(deadline(seen, started), GRACE)),
+        (InvestigationPhase::Pending | InvestigationPhase::Running, _) => Some(now),
+    }
+}
+
+/// When a run that began at `started` must have ended.
+fn deadline(investigation: &Investigation, started: Time) -> Time {
+    later(started, Duration::from_secs(investigation.spec.deadline_seconds.max(1).unsigned_abs().into()))
+}
+
+/// A time plus a span; the end of time when there is none such.
+fn later(time: Time, by: Duration) -> Time {
+    time.checked_add(by).unwrap_or(Time::MAX)
+}
+
+async fn investigate(
+    client: &Client,
+    gatherer: &Gatherer,
+    investigation: &Investigation,
+) -> anyhow::Result<Written<()>> {
+    let started_at = clock::now();
+    let writer = Writer::new(client, investigation);
+    let incident = ObjectRef {
+        api_version: "backstop.dev/v1alpha1".into(),
+        kind: "Incident".into(),
+        namespace: investigation.namespace().unwrap_or_default(),
+        name: investigation.spec.incident.clone(),
+        uid: String::new(),
+    };
+    let until = deadline(investigation, started_at);
+    // The sources are asked while the mark is written: reads harm nobody, should the mark turn out to be lost.
+    let (marked, facts) =
+        tokio::join!(writer.running(investigation, started_at), gatherer.gather(&investigation.spec, incident, until),);
+    let version = match marked? {
+        Written::Done(version) => version,
+        Written::Lost => return Ok(Written::Lost),
+        Written::Gone => return Ok(Written::Gone),
+    };
+    let case = Case {
+        target: investigation.spec.target.as_ref(),
+        alert_started_at: investigation.spec.alert_started_at,
+        facts: &facts,
+    };
+    let answer = chain::ask(&investigation.spec.chain, case, clock::now).await;
+    let cause = answer.diagnosis.cause;
+    let (confidence, hypothesis) = (answer.diagnosis.confidence, answer.diagnosis.hypothesis.clone());
+    let count = facts.len();
+    let completed_at = clock::now();
+    let status = status::complete(investigation, started_at, completed_at, facts, answer);
+    let written = writer.complete(version, &status).await?;
+    match written {
+        Written::Done(()) => {
+            metrics::investigated(word(cause));
+            let milliseconds = completed_at.as_millisecond() - started_at.as_millisecond();
+            metrics::diagnosed(milliseconds as f64 / 1000.0);
+            tracing::info!(cause = word(cause), confidence, facts = count, milliseconds, hypothesis, "diagnosed");
+        }
+        Written::Lost | Written::Gone => {
+            metrics::investigated("Lost");
+            tracing::info!("another process took this investigation over, or it was deleted; nothing is written");
+        }
+    }
+    Ok(written)
+}
+
+fn word(cause: Cause) -> &'static str {
+    match cause {
+        Cause::BadRollout => "BadRollout",
+        Cause::ConfigurationChanged => "ConfigurationChanged",
+        Cause::NeverWorked => "NeverWorked",
+        Cause::Recovered => "Recovered",
+        Cause::Unknown => "Unknown",
+    }
+}

@@ -1,0 +1,8 @@
+//! The three roles: wiring that reads as a pipeline, gather → decide → apply → status.
+
+pub mod controller;
+pub mod executor;
+pub mod investigator;
+mod start;
+
+pub use start::Start;

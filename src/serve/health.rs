@@ -1,0 +1,36 @@
+//! Readiness: a list of named conditions, each reported by whoever knows it.
+
+use tokio::sync::watch;
+
+/// What a role needs before it may get work. Cheap to clone; add every condition before the server starts.
+#[derive(Clone, Default)]
+pub struct Health {
+    conditions: Vec<(&'static str, watch::Receiver<Result<(), String>>)>,
+}
+
+impl Health {
+    /// Nothing is needed.
+    pub fn new() -> Health {
+        Health::default()
+    }
+
+    /// Needs the condition `name`, which holds while `state` is `Ok`. The error says what is missing.
+    #[must_use]
+    pub fn with(mut self, name: &'static str, state: watch::Receiver<Result<(), String>>) -> Health {
+        self.conditions.push((name, state));
+        self
+    }
+
+    /// The conditions that do not hold, each with its sentence. A condition whose reporter is gone does not hold.
+    pub fn missing(&self) -> Vec<(&'static str, String)> {
+        let mut missing = Vec::new();
+        for (name, state) in &self.conditions {
+            if let Err(why) = &*state.borrow() {
+                missing.push((*name, why.clone()));
+            } else if state.has_changed().is_err() {
+                missing.push((*name, "the part that reports it has ended".into()));
+            }
+        }
+        missing
+    }
+}

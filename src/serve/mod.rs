@@ -1,0 +1,57 @@
+//! The HTTP side of every role: health, readiness and metrics, on a server that a slow client cannot hold.
+
+mod health;
+mod metrics;
+mod server;
+
+pub use health::Health;
+pub use metrics::registry;
+pub use server::{serve, serve_on};
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use prometheus_client::registry::Registry;
+
+/// Routes `/healthz` (alias `/livez`), `/readyz` and `/metrics`. Merge the role's own routes into it.
+pub fn router(health: Health, registry: Arc<Registry>) -> Router {
+    let alive = || async { "ok\n" };
+    Router::new()
+        .route("/healthz", get(alive))
+        .route("/livez", get(alive))
+        .route("/readyz", get(ready).with_state(health))
+        .route("/metrics", get(exposition).with_state(registry))
+}
+
+/// Names everything that is missing, one per line.
+async fn ready(State(health): State<Health>) -> (StatusCode, String) {
+    let missing = health.missing();
+    if missing.is_empty() {
+        (StatusCode::OK, "ready\n".into())
+    } else {
+        let lines = missing.iter().map(|(name, why)| format!("{name}: {why}\n")).collect();
+        (StatusCode::SERVICE_UNAVAILABLE, lines)
+    }
+}
+
+async fn exposition(State(registry): State<Arc<Registry>>) -> Response {
+    let mut text = String::new();
+    match prometheus_client::encoding::text::encode(&mut text, &registry) {
+        Ok(()) => {
+            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+            ([(header::CONTENT_TYPE, kind)], text).into_response()
+        }
+        Err(error) => {
+            (StatusCode::INTERNAL_SERVER_ERROR, format!("metrics cannot be written: {error}\n")).into_response()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

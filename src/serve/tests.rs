@@ -1,0 +1,93 @@
+//! The routes and the server, over real connections.
+
+use std::time::Duration;
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    sync::{oneshot, watch},
+};
+
+use super::*;
+
+/// Starts a server and returns its address, and what stops it and waits for its end.
+async fn start(router: Router) -> (String, oneshot::Sender<()>, tokio::task::JoinHandle<anyhow::Result<()>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let server = tokio::spawn(serve_on(listener, router, async {
+        stopped.await.ok();
+    }));
+    (address, stop, server)
+}
+
+async fn get(address: &str, path: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let code = answer.split(' ').nth(1).unwrap().parse().unwrap();
+    (code, answer.split_once("\r\n\r\n").unwrap().1.to_owned())
+}
+
+#[tokio::test]
+async fn readiness_names_every_missing_condition_and_turns_when_they_hold() {
+    let (cache, cache_state) = watch::channel(Err("waiting for the first list".to_owned()));
+    let (_audit, audit_state) = watch::channel(Ok(()));
+    let health = Health::new().with("cache", cache_state).with("audit", audit_state);
+    let (address, _stop, _server) = start(router(health, Arc::new(registry("controller")))).await;
+    assert_eq!(get(&address, "/readyz").await, (503, "cache: waiting for the first list\n".into()));
+    assert_eq!(get(&address, "/healthz").await.0, 200, "a process that waits is alive");
+    assert_eq!(get(&address, "/livez").await.0, 200);
+    cache.send(Ok(())).unwrap();
+    assert_eq!(get(&address, "/readyz").await, (200, "ready\n".into()));
+}
+
+#[test]
+fn a_condition_whose_reporter_ended_does_not_hold() {
+    let (reporter, state) = watch::channel(Ok(()));
+    let health = Health::new().with("watches", state);
+    assert!(health.missing().is_empty());
+    drop(reporter);
+    assert_eq!(health.missing()[0].0, "watches");
+}
+
+#[tokio::test]
+async fn metrics_tell_memory_and_build() {
+    let (address, _stop, _server) = start(router(Health::new(), Arc::new(registry("executor")))).await;
+    let (code, text) = get(&address, "/metrics").await;
+    assert_eq!(code, 200);
+    assert!(text.contains("\nbackstop_process_resident_memory_bytes "), "{text}");
+    assert!(text.contains("backstop_build_info{version=\"") && text.contains("role=\"executor\""), "{text}");
+    assert!(text.ends_with("# EOF\n"), "{text}");
+}
+
+#[tokio::test]
+async fn shutdown_finishes_the_request_in_flight_and_closes_idle_connections() {
+    let (entered, mut started) = tokio::sync::mpsc::channel::<()>(1);
+    let (go, release) = watch::channel(false);
+    let slow = Router::new().route(
+        "/slow",
+        axum::routing::get(move || {
+            let (entered, mut release) = (entered.clone(), release.clone());
+            async move {
+                entered.send(()).await.unwrap();
+                release.wait_for(|go| *go).await.unwrap();
+                "done"
+            }
+        }),
+    );
+    let (address, stop, server) = start(slow).await;
+    let _idle = TcpStream::connect(&address).await.unwrap();
+    let request = tokio::spawn({
+        let address = address.clone();
+        async move { get(&address, "/slow").await }
+    });
+    started.recv().await.unwrap();
+    stop.send(()).unwrap();
+    go.send(true).unwrap();
+    assert_eq!(request.await.unwrap(), (200, "done".into()));
+    tokio::time::timeout(Duration::from_secs(5), server).await.unwrap().unwrap().unwrap();
+    assert!(TcpStream::connect(&address).await.is_err());
+}
