@@ -13,26 +13,32 @@ use crate::{
     },
 };
 
-/// Reads everything about one Remediation. `None`: the Remediation does not exist any more.
+/// Reads everything about one Remediation, whose spec never changes and is therefore known. `None`: it does not
+/// exist any more.
 pub async fn observe(
     client: &Client,
-    namespace: &str,
-    name: &str,
+    known: &Remediation,
     holder: &str,
     not_ready: String,
 ) -> Result<Option<Observation>, ReadError> {
-    let Some(remediation) = get(client, REMEDIATIONS, namespace, name).await? else { return Ok(None) };
-    let remediation: Remediation = typed(remediation, "remediations", namespace)?;
-    let spec = &remediation.spec;
+    let namespace = known.metadata.namespace.as_deref().unwrap_or_default();
+    let name = known.metadata.name.as_deref().unwrap_or_default();
     let no_revision = ObjectRef::default();
-    let revision = spec.action.rollout_undo.as_ref().map_or(&no_revision, |undo| &undo.revision);
-    let (grant, target, revision, marked, armed) = futures::try_join!(
+    let revision = known.spec.action.rollout_undo.as_ref().map_or(&no_revision, |undo| &undo.revision);
+    let (remediation, grant, target, revision, marked, armed) = futures::try_join!(
+        get(client, REMEDIATIONS, namespace, name),
         get(client, GRANTS, namespace, names::GRANT),
-        named(client, DEPLOYMENTS, namespace, &spec.target),
+        named(client, DEPLOYMENTS, namespace, &known.spec.target),
         named(client, REPLICA_SETS, namespace, revision),
         labelled(client, REPLICA_SETS, namespace, names::UNDO_TO),
         labelled(client, DEPLOYMENTS, namespace, names::ARMED),
     )?;
+    let Some(remediation) = remediation else { return Ok(None) };
+    let remediation: Remediation = typed(remediation, "remediations", namespace)?;
+    // Deleted and made anew with the same name: the watch will tell.
+    if remediation.metadata.uid != known.metadata.uid {
+        return Ok(None);
+    }
     let grant = grant.map(|grant| typed::<Grant>(grant, "grants", namespace)).transpose()?;
     let siblings = siblings(client, namespace, &armed, &marked).await?;
     let holder = holder.to_owned();

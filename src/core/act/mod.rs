@@ -22,7 +22,10 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::Value;
 
-use crate::api::v1alpha1::{Grant, Receipt, Remediation, Time};
+use crate::{
+    api::v1alpha1::{Grant, Receipt, Remediation, Time},
+    core::names,
+};
 
 pub use learn::learn;
 pub use refusal::{PolicyName, classify};
@@ -68,6 +71,42 @@ pub struct Observation {
     pub holder: String,
     /// Why the hands must not begin; empty when they may.
     pub not_ready: String,
+}
+
+impl Observation {
+    /// What would be read right after `request` was answered, as far as the answer tells. `None`: read again.
+    ///
+    /// The answer to a write is the object afterwards, so the next step may go on from it: each write is
+    /// guarded by the resourceVersion of its object, and Grant and marks are looked at by the policies
+    /// themselves. What happened is always read back from the API server, never concluded.
+    pub fn carried(mut self, request: &Request, outcome: &Outcome) -> Option<Observation> {
+        let object = match (outcome, request.dry_run) {
+            (Outcome::Done(_) | Outcome::Refused { .. }, true) => return Some(self),
+            (Outcome::Done(object), false) if request.verb != Verb::Fire => object,
+            _ => return None,
+        };
+        let uid = raw::meta(object, "uid").to_owned();
+        let replace = |list: &mut Vec<Value>, label: &str| {
+            list.retain(|other| raw::meta(other, "uid") != uid);
+            if raw::label(object, label).is_some() {
+                list.push(object.clone());
+            }
+        };
+        match request.resource {
+            Resource::Deployment => {
+                replace(&mut self.armed, names::ARMED);
+                self.target = Some(object.clone());
+            }
+            Resource::ReplicaSet => {
+                replace(&mut self.marked, names::UNDO_TO);
+                if self.revision.as_ref().is_some_and(|revision| raw::meta(revision, "uid") == uid) {
+                    self.revision = Some(object.clone());
+                }
+            }
+            Resource::RemediationStatus => self.remediation = serde_json::from_value(object.clone()).ok()?,
+        }
+        Some(self)
+    }
 }
 
 /// What this process did for one Remediation. May be lost at any time.

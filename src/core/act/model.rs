@@ -175,6 +175,13 @@ impl Model {
         }
     }
 
+    /// The judge takes the Grant back.
+    pub fn close_grant(&mut self) {
+        self.grant.spec.open = None;
+        self.version += 1;
+        self.grant.metadata.resource_version = Some(self.version.to_string());
+    }
+
     /// Somebody deploys another image.
     pub fn deploy(&mut self, image: &str) {
         self.touch();

@@ -45,11 +45,12 @@ fn drive(
     hook: impl Fn(&mut Model, &[Verb]),
 ) -> Run {
     let mut memory = Memory::default();
+    let mut carried = None;
     let mut verbs = Vec::new();
     for _ in 0..2000 {
         model.judge();
         hook(model, &verbs);
-        let seen = model.observe();
+        let seen = carried.take().unwrap_or_else(|| model.observe());
         match step(&mut memory, &seen, model.now) {
             Next::Nothing => return Run { verbs, ended: true },
             Next::Wait(_, pause) => {
@@ -80,6 +81,7 @@ fn drive(
                     }
                 };
                 learn(&mut memory, &seen, &request, &outcome, model.now);
+                carried = seen.carried(&request, &outcome);
             }
         }
     }
@@ -236,7 +238,7 @@ fn a_grant_about_to_expire_is_not_begun_with_and_claimed_anew() {
 #[test]
 fn a_grant_that_closes_while_armed_leads_to_disarm_and_a_new_claim() {
     let mut model = Model::new();
-    let verbs = run_with(&mut model, Verb::Arm, |model| model.grant.spec.open = None);
+    let verbs = run_with(&mut model, Verb::Arm, Model::close_grant);
     assert_fired_once(&model);
     let disarm = verbs.iter().position(|verb| *verb == Verb::Disarm).unwrap();
     assert!(verbs[disarm..].contains(&Verb::Reclaim));
@@ -289,7 +291,13 @@ fn an_object_that_was_deleted_or_made_anew_is_left_alone() {
         run_with(&mut model, after, |model| model.target = None);
         assert_aborted(&model, "TargetGone");
         let mut model = Model::new();
-        run_with(&mut model, after, |model| model.target = Some(model::deployment("uid-new", "cart:2")));
+        run_with(&mut model, after, |model| {
+            model.touch();
+            let version = model.version.to_string();
+            let mut anew = model::deployment("uid-new", "cart:2");
+            anew["metadata"]["resourceVersion"] = version.into();
+            model.target = Some(anew);
+        });
         assert_aborted(&model, "TargetGone");
     }
 }
@@ -385,7 +393,7 @@ fn a_revision_that_vanishes_while_armed_is_replaced_for_the_disarm() {
     });
     assert_aborted(&model, "RevisionGone");
     let tail = &verbs[verbs.iter().position(|verb| *verb == Verb::Arm).unwrap() + 1..];
-    assert_eq!(tail, [Verb::MarkRevision, Verb::Disarm, Verb::UnmarkRevision, Verb::Abort]);
+    assert!(tail.ends_with(&[Verb::MarkRevision, Verb::Disarm, Verb::UnmarkRevision, Verb::Abort]), "{tail:?}");
 }
 
 #[test]
@@ -598,7 +606,7 @@ proptest! {
                             0 => model.mode = "observe",
                             1 => model.deploy("cart:3"),
                             2 => { model.revisions.remove("cart-1"); }
-                            3 => model.grant.spec.open = None,
+                            3 => model.close_grant(),
                             4 => model.touch(),
                             _ => model.policies.clear(),
                         }

@@ -110,10 +110,28 @@ impl Found {
         for id in ids {
             path.push(redact::clean(&id));
             let (from, to) = (find(a, &id), find(b, &id));
-            self.value(path, from.as_ref(), to.as_ref(), secret);
+            match (&from, &to) {
+                // A variable that came or went reads better as a change of its one other field.
+                (Some(Value::Object(item)), None) if item.len() == key.len() + 1 => {
+                    self.object(path, item, &without(item, &other(item, key)), secret);
+                }
+                (None, Some(Value::Object(item))) if item.len() == key.len() + 1 => {
+                    self.object(path, &without(item, &other(item, key)), item, secret);
+                }
+                _ => self.value(path, from.as_ref(), to.as_ref(), secret),
+            }
             path.pop();
         }
     }
+}
+
+/// The fields of an item that do not name it.
+fn other<'a>(item: &'a Map<String, Value>, key: &[&str]) -> Vec<&'a str> {
+    item.keys().map(String::as_str).filter(|field| !key.contains(field)).collect()
+}
+
+fn without(item: &Map<String, Value>, fields: &[&str]) -> Map<String, Value> {
+    item.iter().filter(|(field, _)| !fields.contains(&field.as_str())).map(|(f, v)| (f.clone(), v.clone())).collect()
 }
 
 fn item_id(item: &Value, key: &[&str]) -> Option<String> {

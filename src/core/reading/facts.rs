@@ -17,8 +17,9 @@ const MAX_FACTS: usize = 200;
 const MAX_PODS: usize = 50;
 /// Revisions that are listed: the newest.
 const MAX_REVISIONS: usize = 12;
-/// Earlier revisions that are compared with the current one, until one differs in more than a restart.
-const MAX_DIFFS: usize = 5;
+/// Earlier revisions among which those are looked for that are compared with the current one: all up to the first
+/// that differs in more than a restart, and the one that a rollback would return to.
+const MAX_DIFFS: usize = MAX_REVISIONS - 1;
 
 /// A fact without its number.
 #[derive(Clone, Debug, PartialEq)]
@@ -113,14 +114,16 @@ impl Reading {
         };
         let mut drafts: Vec<Draft> = self.revisions.iter().take(MAX_REVISIONS).map(of).collect();
         if let Some(current) = self.current() {
+            let candidate = self.undo_candidate().map(|revision| revision.fact.number);
+            let mut done = false;
             for earlier in self.earlier().take(MAX_DIFFS) {
                 let diff = self.diff(earlier, current);
-                let found = !diff.changes.is_empty();
+                if done && candidate != Some(diff.from) {
+                    continue;
+                }
+                done |= !diff.changes.is_empty();
                 let text = describe_diff(&diff);
                 drafts.push(self.draft(SourceName::RolloutHistory, &self.object, FactData::RevisionDiff(diff), text));
-                if found {
-                    break;
-                }
             }
         }
         drafts

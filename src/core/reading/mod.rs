@@ -170,10 +170,15 @@ impl Reading {
         self.revisions.iter().filter(|revision| !revision.fact.current)
     }
 
-    /// The newest earlier revision whose template differs in more than a restart.
+    /// The revision that a rollback would return to: of the earlier ones that differ from the current one in more
+    /// than a restart, the newest that has ready replicas now, else the newest. After two bad releases in a row the
+    /// newest earlier revision is the first bad one; the one that still serves is the good one.
     pub fn undo_candidate(&self) -> Option<&Revision> {
         let current = self.current()?;
-        self.earlier().find(|revision| !self.diff(revision, current).changes.is_empty())
+        let mut differing =
+            self.earlier().filter(|revision| !self.diff(revision, current).changes.is_empty()).peekable();
+        let newest = differing.peek().copied();
+        differing.find(|revision| revision.fact.ready > 0).or(newest)
     }
 
     /// The revision of this number.

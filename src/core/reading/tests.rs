@@ -217,6 +217,19 @@ fn the_value_of_a_variable_with_a_secrets_name_is_not_shown() {
 }
 
 #[test]
+fn a_variable_that_came_or_went_reads_as_a_change_of_its_value() {
+    let diff = changes(|t| {
+        let env = t["spec"]["containers"][0]["env"].as_array_mut().unwrap();
+        env.remove(0);
+        env.push(json!({"name": "TIMEOUT", "value": "2"}));
+    });
+    assert_eq!(
+        paths(&diff),
+        [("/spec/containers/app/env/LEVEL/value", "info", ""), ("/spec/containers/app/env/TIMEOUT/value", "", "2"),]
+    );
+}
+
+#[test]
 fn a_reference_to_a_secret_is_shown_by_name() {
     let diff = changes(|t| {
         t["spec"]["containers"][0]["env"][1] =

@@ -105,13 +105,21 @@ impl<'a> Evidence<'a> {
         self.failing().filter(|pod| current > 0 && pod.data.revision == current).collect()
     }
 
-    /// The newest earlier revision that differs in more than a restart, with the fact that says so.
+    /// The revision to return to, with the fact that says how it differs: of the earlier ones that differ in more
+    /// than a restart, the newest that has ready replicas, else the newest.
     pub fn candidate(&self) -> Option<(&Seen<'a, RevisionFact>, &Seen<'a, RevisionDiffFact>)> {
         let current = self.current()?.data.number;
-        self.revisions.iter().filter(|revision| !revision.data.current).find_map(|revision| {
-            let diff = self.diffs.iter().find(|d| d.data.from == revision.data.number && d.data.to == current)?;
-            (!diff.data.changes.is_empty()).then_some((revision, diff))
-        })
+        let mut differing = self
+            .revisions
+            .iter()
+            .filter(|revision| !revision.data.current)
+            .filter_map(|revision| {
+                let diff = self.diffs.iter().find(|d| d.data.from == revision.data.number && d.data.to == current)?;
+                (!diff.data.changes.is_empty()).then_some((revision, diff))
+            })
+            .peekable();
+        let newest = differing.peek().copied();
+        differing.find(|(revision, _)| revision.data.ready > 0).or(newest)
     }
 
     /// ConfigMaps that the failing template names and that changed after its revision was made, or are gone while

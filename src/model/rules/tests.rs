@@ -76,6 +76,15 @@ fn a_bad_rollout_without_any_pod_left_of_the_earlier_revision_is_proposed_with_l
 }
 
 #[test]
+fn after_two_bad_releases_the_revision_that_still_serves_is_the_one_to_return_to() {
+    let mut world = World::two_revisions();
+    world.templates.push((template("shop:3", |_| {}), 60));
+    let diagnosis = diagnosed(&world.pods(1, 2, &ready(3600)).pods(3, 1, &waiting("ErrImagePull")), vec![]);
+    assert_eq!((undo_to(&diagnosis), diagnosis.confidence), (Some(1), 95));
+    assert_eq!(diagnosis.claims[2].revision, 1);
+}
+
+#[test]
 fn with_one_revision_only_it_never_worked_and_nothing_is_proposed() {
     let mut world = World::one_revision();
     world.templates[0].1 = 120;

@@ -13,13 +13,15 @@ use crate::{
     act,
     api::v1alpha1::{Grant, Remediation},
     clock, cluster,
-    core::act::{Memory, Next, Outcome, RECHECK, Reason, Request, Verb, Wait, learn, step, sweep},
+    core::act::{Memory, Next, Observation, Outcome, RECHECK, Reason, Request, Verb, Wait, learn, step, sweep},
 };
 
 /// Between two looks for leftovers while nothing happens.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 /// Requests of one sweep at most; what is left waits for the next.
 const SWEEP_LIMIT: usize = 32;
+/// A reading older than this is not gone on from.
+const CARRY: Duration = Duration::from_millis(500);
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 
@@ -38,10 +40,10 @@ pub struct Hands {
 
 /// One open Remediation.
 struct Slot {
-    created: String,
-    action_id: String,
-    uid: String,
+    remediation: Remediation,
     memory: Memory,
+    /// What is known from the last answer, and since when the oldest part of it was read.
+    carried: Option<(Observation, Instant)>,
     failures: u32,
     seen_in_list: bool,
     span: tracing::Span,
@@ -110,26 +112,24 @@ impl Hands {
             self.open.remove(&name);
             return;
         }
-        let created = remediation.creation_timestamp().map(|at| at.0.to_string()).unwrap_or_default();
-        let spec = remediation.spec;
-        let slot = self.open.entry(name).or_insert_with_key(|name| Slot {
-            created,
-            span: tracing::info_span!("remediation", request_id = %spec.request_id, namespace = %self.namespace,
-                remediation = %name, action_id = %spec.action_id),
-            action_id: spec.action_id,
-            uid: spec.target.uid,
-            memory: Memory::default(),
-            failures: 0,
-            seen_in_list: true,
-        });
-        slot.seen_in_list = true;
+        if let Some(slot) = self.open.get_mut(&name)
+            && slot.remediation.metadata.uid == remediation.metadata.uid
+        {
+            slot.seen_in_list = true;
+            return;
+        }
+        let spec = &remediation.spec;
+        let span = tracing::info_span!("remediation", request_id = %spec.request_id, namespace = %self.namespace,
+            remediation = %name, action_id = %spec.action_id);
+        let memory = Memory::default();
+        self.open.insert(name, Slot { remediation, memory, carried: None, failures: 0, seen_in_list: true, span });
     }
 
     /// Takes every open Remediation as far as it goes now; says when to look again without being woken.
     async fn pass(&mut self, shutdown: &CancellationToken) -> Duration {
         let mut pause = RECHECK;
-        let mut order: Vec<(String, String)> =
-            self.open.iter().map(|(name, slot)| (slot.created.clone(), name.clone())).collect();
+        let created = |slot: &Slot| slot.remediation.creation_timestamp().map(|at| at.0);
+        let mut order: Vec<_> = self.open.iter().map(|(name, slot)| (created(slot), name.clone())).collect();
         order.sort();
         for (_, name) in order {
             loop {
@@ -160,20 +160,26 @@ impl Hands {
 
     /// One look and at most one request.
     async fn turn(&mut self, name: &str) -> Turn {
+        let Some(slot) = self.open.get_mut(name) else { return Turn::Over };
         let not_ready = self.gate.closed_because(&self.namespace);
-        let seen = match act::observe(&self.client, &self.namespace, name, &self.holder, not_ready).await {
-            Ok(Some(seen)) => seen,
-            Ok(None) => {
-                tracing::info!("the Remediation does not exist any more");
-                self.sweep_at = Instant::now();
-                return Turn::Over;
-            }
-            Err(error) => {
-                tracing::warn!(%error, "cannot read, will try again");
-                return self.back_off(name);
+        let (seen, since) = match slot.carried.take() {
+            Some((seen, since)) if since.elapsed() < CARRY => (Observation { not_ready, ..seen }, since),
+            _ => {
+                let since = Instant::now();
+                match act::observe(&self.client, &slot.remediation, &self.holder, not_ready).await {
+                    Ok(Some(seen)) => (seen, since),
+                    Ok(None) => {
+                        tracing::info!("the Remediation does not exist any more");
+                        self.sweep_at = Instant::now();
+                        return Turn::Over;
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "cannot read, will try again");
+                        return slot.back_off();
+                    }
+                }
             }
         };
-        let Some(slot) = self.open.get_mut(name) else { return Turn::Over };
         let request = match step(&mut slot.memory, &seen, clock::now()) {
             Next::Nothing => return Turn::Over,
             Next::Wait(wait, pause) => {
@@ -186,8 +192,7 @@ impl Hands {
             }
             Next::Send(request) => request,
         };
-        let outcome = self.send(&request).await;
-        let Some(slot) = self.open.get_mut(name) else { return Turn::Over };
+        let outcome = send(&self.client, &self.metrics, &request).await;
         let ended_before = slot.memory.ending().is_some();
         learn(&mut slot.memory, &seen, &request, &outcome, clock::now());
         if let Some(ending) = slot.memory.ending().filter(|_| !ended_before) {
@@ -196,10 +201,11 @@ impl Hands {
                 self.gate.surprise(&self.namespace, &ending.message);
             }
         }
+        slot.carried = seen.carried(&request, &outcome).map(|seen| (seen, since));
         let status_write = matches!(request.verb, Verb::Claim | Verb::Reclaim | Verb::Finish | Verb::Abort);
         match outcome {
-            Outcome::Unknown(_) | Outcome::NotFound => self.back_off(name),
-            Outcome::Refused { .. } if status_write || request.verb == Verb::UnmarkRevision => self.back_off(name),
+            Outcome::Unknown(_) | Outcome::NotFound => slot.back_off(),
+            Outcome::Refused { .. } if status_write || request.verb == Verb::UnmarkRevision => slot.back_off(),
             Outcome::Done(_) | Outcome::Conflict | Outcome::Refused { .. } => {
                 slot.failures = 0;
                 Turn::Again
@@ -207,34 +213,14 @@ impl Hands {
         }
     }
 
-    async fn send(&self, request: &Request) -> Outcome {
-        let began = Instant::now();
-        let outcome = act::send(&self.client, request).await;
-        self.metrics.count(request, &outcome);
-        let millis = began.elapsed().as_millis() as u64;
-        let (step, answer, object) = (request.verb.as_str(), outcome.as_str(), &request.name);
-        match &outcome {
-            Outcome::Unknown(why) => tracing::warn!(step, answer, object, millis, why, "asked the API server"),
-            Outcome::Refused { policy, message } => {
-                tracing::info!(step, answer, object, millis, policy, message, "asked the API server");
-            }
-            _ => tracing::info!(step, answer, object, millis, "asked the API server"),
-        }
-        outcome
-    }
-
-    fn back_off(&mut self, name: &str) -> Turn {
-        let Some(slot) = self.open.get_mut(name) else { return Turn::Over };
-        let pause = BACKOFF_MIN.saturating_mul(1 << slot.failures.min(8)).min(BACKOFF_MAX);
-        slot.failures += 1;
-        Turn::Pause(pause)
-    }
-
     /// Takes labels of ours away that no open Remediation accounts for.
     async fn sweep(&self) {
         for _ in 0..SWEEP_LIMIT {
-            let open = self.open.values().map(|slot| (slot.action_id.clone(), slot.uid.clone())).collect();
-            let seen = match act::surroundings(&self.client, &self.namespace, open).await {
+            let open = self.open.values().map(|slot| {
+                let spec = &slot.remediation.spec;
+                (spec.action_id.clone(), spec.target.uid.clone())
+            });
+            let seen = match act::surroundings(&self.client, &self.namespace, open.collect()).await {
                 Ok(seen) => seen,
                 Err(error) => {
                     tracing::warn!(%error, "cannot look for leftovers, will try again");
@@ -248,9 +234,33 @@ impl Hands {
                 object = request.name,
                 "taking a leftover away"
             );
-            if !matches!(self.send(&request).await, Outcome::Done(_) | Outcome::Conflict) {
+            if !matches!(send(&self.client, &self.metrics, &request).await, Outcome::Done(_) | Outcome::Conflict) {
                 return;
             }
         }
     }
+}
+
+impl Slot {
+    fn back_off(&mut self) -> Turn {
+        let pause = BACKOFF_MIN.saturating_mul(1 << self.failures.min(8)).min(BACKOFF_MAX);
+        self.failures += 1;
+        Turn::Pause(pause)
+    }
+}
+
+async fn send(client: &Client, metrics: &Metrics, request: &Request) -> Outcome {
+    let began = Instant::now();
+    let outcome = act::send(client, request).await;
+    metrics.count(request, &outcome);
+    let millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let (step, answer, object) = (request.verb.as_str(), outcome.as_str(), &request.name);
+    match &outcome {
+        Outcome::Unknown(why) => tracing::warn!(step, answer, object, millis, why, "asked the API server"),
+        Outcome::Refused { policy, message: said } => {
+            tracing::info!(step, answer, object, millis, policy, said, "asked the API server");
+        }
+        _ => tracing::info!(step, answer, object, millis, "asked the API server"),
+    }
+    outcome
 }

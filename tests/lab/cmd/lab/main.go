@@ -57,7 +57,7 @@ be up at a time, because all of them use the same ports and addresses.
 	}
 	command.SetOut(out)
 	command.PersistentFlags().StringVar(&a.state, "state", "", "folder of all state (default LAB_STATE, or .lab in the clone)")
-	command.AddCommand(a.up(), a.down(), a.status(), a.load(), a.image(), a.importArchives(), a.kubectl(), a.helm(), a.serveRegistry())
+	command.AddCommand(a.up(), a.down(), a.status(), a.load(), a.image(), a.importArchives(), a.kubectl(), a.helm(), a.serveRegistry(), a.serveVolumes())
 	command.AddCommand(a.components()...)
 	return command
 }

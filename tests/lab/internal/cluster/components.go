@@ -32,7 +32,7 @@ func (c *Cluster) components() []component {
 	for _, node := range c.Paths.Nodes(c.Settings.Nodes) {
 		all = append(all, c.containerd(node))
 	}
-	all = append(all, c.apiServer(), c.controllerManager(), c.scheduler(), c.proxy())
+	all = append(all, c.apiServer(), c.controllerManager(), c.scheduler(), c.proxy(), c.provisioner())
 	for _, node := range c.Paths.Nodes(c.Settings.Nodes) {
 		all = append(all, c.kubelet(node))
 	}
@@ -159,6 +159,15 @@ func (c *Cluster) registry() component {
 			"--empty=" + net.JoinHostPort(ip, strconv.Itoa(layout.RegistryPort)),
 			"--private=" + net.JoinHostPort(ip, strconv.Itoa(layout.PrivateRegistryPort))},
 		healthy: getOK(fmt.Sprintf("http://%s:%d/v2/", ip, layout.RegistryPort)),
+	}
+}
+
+// provisioner is this program itself, too.
+func (c *Cluster) provisioner() component {
+	return component{
+		name: "provisioner", path: c.Paths.Part("lab"), grace: 2 * time.Second,
+		args:    []string{"lab", "serve-volumes", "--kubeconfig=" + c.Paths.KubeconfigOf("provisioner"), "--dir=" + c.Paths.Data("volumes")},
+		healthy: func(context.Context) error { return nil },
 	}
 }
 

@@ -241,7 +241,9 @@ func (c *Cluster) credentials(ctx context.Context) error {
 	for _, node := range c.Paths.Nodes(c.Settings.Nodes) {
 		work = append(work, c.userKubeconfig(ctx, node.Name(), "system:node:"+node.Name(), "system:nodes"))
 	}
-	work = append(work, c.userKubeconfig(ctx, "kube-proxy", "system:kube-proxy", ""))
+	work = append(work,
+		c.userKubeconfig(ctx, "kube-proxy", "system:kube-proxy", ""),
+		c.userKubeconfig(ctx, "provisioner", "backstop-lab:provisioner", ""))
 	if c.Settings.DNS {
 		work = append(work, c.userKubeconfig(ctx, "coredns", "system:coredns", ""))
 	}
@@ -331,7 +333,7 @@ func (c *Cluster) applyBasics(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	names := []string{"rbac.yaml"}
+	names := []string{"rbac.yaml", "storage.yaml"}
 	if c.Settings.DNS {
 		names = append(names, "dns.yaml")
 	}

@@ -126,6 +126,25 @@ func (c *Client) Ready(ctx context.Context) error {
 	return err
 }
 
+// Get reads what is at an API path.
+func (c *Client) Get(ctx context.Context, path string, into any) error {
+	data, err := c.do(ctx, http.MethodGet, path, "", nil)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(data, into)
+}
+
+// Create creates an object, unless it exists already.
+func (c *Client) Create(ctx context.Context, path string, object []byte) error {
+	_, err := c.do(ctx, http.MethodPost, path, "application/json", object)
+	var status *StatusError
+	if errors.As(err, &status) && status.Code == http.StatusConflict {
+		return nil
+	}
+	return err
+}
+
 // Exists tells whether there is something at an API path.
 func (c *Client) Exists(ctx context.Context, path string) error {
 	_, err := c.do(ctx, http.MethodGet, path, "", nil)
@@ -180,14 +199,11 @@ func (n Node) Ready() (bool, string) {
 
 // Nodes lists the nodes.
 func (c *Client) Nodes(ctx context.Context) ([]Node, error) {
-	data, err := c.do(ctx, http.MethodGet, "/api/v1/nodes", "", nil)
-	if err != nil {
-		return nil, err
-	}
 	var list struct {
 		Items []Node `json:"items"`
 	}
-	return list.Items, json.Unmarshal(data, &list)
+	err := c.Get(ctx, "/api/v1/nodes", &list)
+	return list.Items, err
 }
 
 // Apply applies a file of YAML documents as field manager `backstop-lab`.
@@ -208,7 +224,7 @@ func (c *Client) Apply(ctx context.Context, manifest []byte) error {
 // purpose: it would cost more requests than the apply.
 var plurals = map[string]string{
 	"ClusterRole": "clusterroles", "ClusterRoleBinding": "clusterrolebindings",
-	"Namespace": "namespaces", "Service": "services", "EndpointSlice": "endpointslices",
+	"StorageClass": "storageclasses", "Service": "services", "EndpointSlice": "endpointslices",
 }
 
 // pathOf returns the API path of the object in a document.

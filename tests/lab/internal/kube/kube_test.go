@@ -8,7 +8,7 @@ import (
 func TestTheAPIPathFollowsFromTheObject(t *testing.T) {
 	for document, want := range map[string]string{
 		"{apiVersion: v1, kind: Service, metadata: {name: kube-dns, namespace: kube-system}}":                              "/api/v1/namespaces/kube-system/services/kube-dns",
-		"{apiVersion: v1, kind: Namespace, metadata: {name: monitoring}}":                                                  "/api/v1/namespaces/monitoring",
+		"{apiVersion: storage.k8s.io/v1, kind: StorageClass, metadata: {name: standard}}":                                  "/apis/storage.k8s.io/v1/storageclasses/standard",
 		"{apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRole, metadata: {name: \"system:coredns\"}}":              "/apis/rbac.authorization.k8s.io/v1/clusterroles/system:coredns",
 		"{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {name: kube-dns-lab, namespace: kube-system}}\n": "/apis/discovery.k8s.io/v1/namespaces/kube-system/endpointslices/kube-dns-lab",
 	} {

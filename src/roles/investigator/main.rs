@@ -1,0 +1,40 @@
+//! The process of the investigator: health on every replica, the work on the one that leads.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use tokio::sync::watch;
+
+use crate::roles::Start;
+use crate::serve::{self, Health};
+
+/// Lease of the investigator.
+const LEASE: &str = "backstop-investigator";
+
+/// Runs the investigator until shutdown.
+pub async fn main(start: Start) -> anyhow::Result<()> {
+    let shutdown = start.shutdown()?;
+    let mut registry = serve::registry("investigator");
+    super::metrics::register(&mut registry);
+    // A replica that waits for its turn is ready: a rolling update needs that.
+    let (ready, readiness) = watch::channel(Ok(()));
+    let health = Health::new().with("investigations", readiness);
+    let server = start.serve(serve::router(health, Arc::new(registry)), &shutdown);
+    let stop = shutdown.clone();
+    let work = async {
+        let stopped = stop.clone();
+        if let Err(error) =
+            super::run(start.client.clone(), &start.settings, ready, async move { stopped.cancelled().await }).await
+        {
+            tracing::error!(error = format!("{error:#}"), "the investigator ended");
+        }
+        // After a signal the caller ends this future; without one its end is an error.
+        if stop.is_cancelled() {
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        outcome = start.while_leading(LEASE, &shutdown, work) => outcome,
+        outcome = server => outcome.context("the HTTP server ended")?,
+    }
+}

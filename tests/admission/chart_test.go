@@ -1,0 +1,95 @@
+package admission
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// Where the chart goes. Names of policies and accounts are fixed, so a
+// cluster holds one release and this one must be the only one.
+const (
+	system   = "backstop-system"
+	release  = "backstop"
+	chartDir = "../../helm/backstop"
+)
+
+var roles = []string{"controller", "investigator", "executor"}
+
+// helm runs Helm against the cluster under test.
+func helm(args ...string) (string, error) {
+	program := os.Getenv("HELM")
+	if program == "" {
+		program, _ = filepath.Abs("../../.build/helm")
+	}
+	cmd := exec.Command(program, args...)
+	cmd.Env = append(os.Environ(), "KUBECONFIG="+kubeconfig())
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return string(out), fmt.Errorf("helm %s: %w\n%s", strings.Join(args, " "), err, out)
+	}
+	return string(out), nil
+}
+
+func kubeconfig() string {
+	if path := os.Getenv("KUBECONFIG"); path != "" {
+		return path
+	}
+	path, _ := filepath.Abs("../../.lab/kubeconfig")
+	return path
+}
+
+// install puts the chart in with the given enrolled namespaces. Its pods find
+// no node: what is tested here are the walls around the accounts, with nobody
+// of ours behind them.
+func install(namespaces []string) error {
+	args := []string{"upgrade", "--install", release, chartDir, "--namespace", system, "--create-namespace",
+		// The definitions may be there already, from `kubectl apply -f crds/`.
+		"--take-ownership",
+		"--set", "executor.namespaces={" + strings.Join(namespaces, ",") + "}",
+		"--set", "audit.ephemeral=true"}
+	for _, role := range roles {
+		args = append(args, "--set-string", role+`.nodeSelector.backstop\.dev/nowhere=true`)
+	}
+	_, err := helm(args...)
+	return err
+}
+
+// uninstall leaves the pre-delete Job out: it needs the operator's image, and
+// an uninstall must leave nothing frozen without it too.
+func uninstall() error {
+	_, err := helm("uninstall", release, "--namespace", system, "--no-hooks")
+	return err
+}
+
+// inForce waits until the executor's readiness self-test passes in a
+// namespace: each policy refuses the one dry-run that no other one refuses.
+func inForce(executor *client, namespace, deployment string) error {
+	for _, policy := range []string{"static", "grant", "provenance", "guard"} {
+		var last answer
+		err := eventually("policy backstop-"+policy+" refuses its self-test", 10*time.Second, func() bool {
+			last, _ = executor.do(selfTest(policy, namespace, deployment))
+			return !last.accepted() && strings.Contains(last.message, "ValidatingAdmissionPolicy 'backstop-"+policy+"' ")
+		})
+		if err != nil {
+			return fmt.Errorf("%w; last answer: %d %s", err, last.code, last.message)
+		}
+	}
+	return nil
+}
+
+// selfTest is a dry-run that the named policy must refuse, and no other.
+func selfTest(policy, namespace, deployment string) request {
+	metadata := object{"labels": object{"backstop.dev/armed": "self-test-" + policy}}
+	if policy == "static" {
+		metadata = object{"annotations": object{"backstop.dev/self-test": "static"}}
+	}
+	return request{
+		method: "PATCH", kind: mergePatch,
+		path: deploymentPath(namespace, deployment) + "?dryRun=All&fieldManager=backstop-executor",
+		body: object{"metadata": metadata},
+	}
+}

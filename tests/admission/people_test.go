@@ -1,0 +1,223 @@
+package admission
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+// person is somebody with the role `edit` in the test's namespaces.
+func (s *suite) person() *client {
+	return s.admin.as(map[string]string{"Impersonate-User": "adm-person", "Impersonate-Group": "adm-people"})
+}
+
+// giveEdit binds `edit` to the person, once per namespace.
+func (s *suite) giveEdit() error {
+	for ns := range s.benches {
+		path := "/apis/rbac.authorization.k8s.io/v1/namespaces/" + ns + "/rolebindings"
+		if s.admin.exists(path+"/people") == nil {
+			s.admin.must(request{method: "POST", path: path, body: object{
+				"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": object{"name": "people"},
+				"roleRef":  object{"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "edit"},
+				"subjects": []any{object{"kind": "Group", "apiGroup": "rbac.authorization.k8s.io", "name": "adm-people"}},
+			}})
+		}
+	}
+	// Bindings and aggregated roles are read from caches.
+	return eventually("the person may edit", 10*time.Second, func() bool {
+		a, err := s.person().do(request{method: "POST", path: ourPath(nsPeople, "alerts", "") + "?dryRun=All", body: alert("x", nil)})
+		return err == nil && a.accepted()
+	})
+}
+
+// peopleRow is a request of the person's; want names the policy that must
+// refuse it ("" = accepted), says is a part of the sentence it must say.
+type peopleRow struct {
+	name string
+	want string
+	says string
+	// unclear: the object gets the armed label, so the grant and provenance policies look for
+	// their parameters too, and the API server names whichever policy comes first.
+	unclear bool
+	req     request
+}
+
+func (b *bench) personPatch(name, kind string, body any) request {
+	return request{method: "PATCH", kind: kind, path: deploymentPath(b.ns, name) + "?fieldManager=person", body: body}
+}
+
+// ordinary is what people and machines do to Deployments all day.
+func ordinary(b *bench) []peopleRow {
+	apps := "/apis/apps/v1/namespaces/" + b.ns
+	whole := b.deployment("api")
+	delete(whole["metadata"].(object), "managedFields")
+	revision := b.setPath("api", "2")
+	applied := newDeployment("api")
+	applied["metadata"] = object{"name": "api", "labels": object{"team": "x"}}
+	return []peopleRow{
+		{name: "annotate", req: b.personPatch("api", mergePatch, object{"metadata": object{"annotations": object{"seen": "yes"}}})},
+		{name: "label", req: b.personPatch("api", mergePatch, object{"metadata": object{"labels": object{"seen": "yes"}}})},
+		{name: "set another image", req: b.personPatch("api", strategicPatch, object{"spec": object{"template": object{"spec": object{"containers": []any{object{"name": "c", "image": "backstop.local/pause:3"}}}}}})},
+		{name: "restart", req: b.personPatch("api", mergePatch, object{"spec": object{"template": object{"metadata": object{"annotations": object{"kubectl.kubernetes.io/restartedAt": "now"}}}}})},
+		{name: "pause", req: b.personPatch("api", mergePatch, object{"spec": object{"paused": true}})},
+		{name: "scale", req: request{method: "PATCH", kind: mergePatch, path: deploymentPath(b.ns, "api") + "/scale", body: object{"spec": object{"replicas": 0}}}},
+		{name: "replace the whole object", req: request{method: "PUT", path: deploymentPath(b.ns, "api") + "?fieldManager=person", body: whole}},
+		{name: "apply a manifest", req: request{method: "PATCH", kind: applyPatch, path: deploymentPath(b.ns, "api") + "?fieldManager=person&force=true", body: applied}},
+		{name: "undo a rollout, which copies a revision's annotations back", req: b.personPatch("api", jsonPatch, []any{
+			op("replace", "/spec/template", b.recorded("api")),
+			op("replace", "/metadata/annotations", object{"backstop.dev/action": otherID, "backstop.dev/last-action": otherID, "team": "shop"})})},
+		{name: "annotate a ReplicaSet", req: request{method: "PATCH", kind: mergePatch, path: revision, body: object{"metadata": object{"annotations": object{"backstop.dev/last-action": otherID}}}}},
+		{name: "create a Deployment", req: request{method: "POST", path: apps + "/deployments", body: newDeployment("another")}},
+		{name: "delete a Deployment", req: request{method: "DELETE", path: deploymentPath(b.ns, "api")}},
+		{name: "delete a ReplicaSet", req: request{method: "DELETE", path: revision}},
+	}
+}
+
+// carried are manifests that carry our labels and annotations, as copies and
+// backups do.
+func carried(b *bench) []peopleRow {
+	apps := "/apis/apps/v1/namespaces/" + b.ns
+	with := func(metadata object, template object) object {
+		d := newDeployment("copy")
+		for key, value := range metadata {
+			d["metadata"].(object)[key] = value
+		}
+		for key, value := range template {
+			at(d, "spec", "template", "metadata", "labels").(object)[key] = value
+		}
+		return d
+	}
+	armedLabel := object{"labels": object{"app": "copy", "backstop.dev/armed": "rollout-undo"}}
+	set := object{"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": object{"name": "copy", "labels": object{"backstop.dev/undo-to": "true"}}, "spec": newDeployment("copy")["spec"].(object)}
+	bareSet := copied(set).(object)
+	for _, spec := range []object{set["spec"].(object), bareSet["spec"].(object)} {
+		delete(spec, "strategy")
+	}
+	delete(bareSet["metadata"].(object), "labels")
+	post := func(body object) request {
+		plural := strings.ToLower(body["kind"].(string)) + "s"
+		return request{method: "POST", path: apps + "/" + plural, body: body}
+	}
+	const says = "remove them from the manifest"
+	return []peopleRow{
+		{name: "create a Deployment with the armed label", want: "guard", says: says, req: post(with(armedLabel, nil))},
+		{name: "add the armed label", want: "guard", says: says, unclear: true, req: b.personPatch("other", mergePatch, object{"metadata": object{"labels": object{"backstop.dev/armed": "rollout-undo"}}})},
+		{name: "add the armed label by apply", want: "guard", says: says, req: request{method: "PATCH", kind: applyPatch, path: deploymentPath(b.ns, "copy") + "?fieldManager=person", body: with(armedLabel, nil)}},
+		{name: "create a Deployment with the armed label in its template", want: "guard", says: "remove them from the pod template", req: post(with(nil, object{"backstop.dev/armed": "rollout-undo"}))},
+		{name: "create a Deployment with the mark in its template", want: "guard", says: "remove them from the pod template", req: post(with(nil, object{"backstop.dev/undo-to": "true"}))},
+		{name: "create a ReplicaSet with the mark", want: "guard", says: says, req: post(set)},
+		{name: "mark a revision", want: "guard", says: says, req: request{method: "PATCH", kind: mergePatch, path: b.setPath("other", "2"), body: object{"metadata": object{"labels": object{"backstop.dev/undo-to": "true"}}}}},
+		{name: "create a Deployment with our annotations", req: post(with(object{"annotations": object{"backstop.dev/action": otherID, "backstop.dev/last-action": otherID}}, nil))},
+		{name: "create the same without our labels", req: post(with(nil, nil))},
+		{name: "create a ReplicaSet without the mark", req: post(bareSet)},
+	}
+}
+
+// ourKinds is what people may write of Backstop's own kinds.
+func ourKinds(b *bench) []peopleRow {
+	post := func(plural string, body object) request {
+		return request{method: "POST", path: ourPath(b.ns, plural, ""), body: body}
+	}
+	service := approval("robot", "system:serviceaccount:"+b.ns+":default")
+	return []peopleRow{
+		{name: "approve in one's own name", req: post("approvals", approval("mine", "adm-person"))},
+		{name: "approve in another's name", want: "approval", says: "must be the account", req: post("approvals", approval("hers", "somebody-else"))},
+		{name: "approve in an account's name", want: "approval", req: post("approvals", service)},
+		{name: "approve as an account of the cluster", want: "approval", says: "given by a person", req: request{
+			method: "POST", path: ourPath(b.ns, "approvals", ""), body: service,
+			headers: map[string]string{"Impersonate-User": "system:serviceaccount:" + b.ns + ":default"}}},
+		{name: "send an alert about one's own namespace", req: post("alerts", alert("own", object{"namespace": b.ns}))},
+		{name: "send an alert about no namespace", req: post("alerts", alert("none", nil))},
+		{name: "send an alert about another namespace", want: "alert", says: "may only name that namespace", req: post("alerts", alert("foreign", object{"namespace": "kube-system"}))},
+		{name: "send an alert about another namespace by the exporter's label", want: "alert", req: post("alerts", alert("exported", object{"namespace": b.ns, "exported_namespace": "kube-system"}))},
+		{name: "open a Grant", want: "rbac", req: request{method: "PATCH", kind: mergePatch, path: ourPath(b.ns, "grants", "active"), body: object{"spec": object{}}}},
+		{name: "delete a Grant", want: "rbac", req: request{method: "DELETE", path: ourPath(b.ns, "grants", "active")}},
+		{name: "create a Remediation", want: "rbac", req: post("remediations", remediation("mine"))},
+		{name: "create an Incident", want: "rbac", req: post("incidents", incident("mine"))},
+		{name: "create an Investigation", want: "rbac", req: post("investigations", ours("Investigation", "mine", object{}))},
+		{name: "write a Remediation's status", want: "rbac", req: request{method: "PATCH", kind: mergePatch, path: ourPath(nsOpen, "remediations", "rem-1") + "/status", body: object{"status": object{}}}},
+		{name: "read incidents", req: request{method: "GET", path: ourPath(b.ns, "incidents", "")}},
+		{name: "read the Grant", req: request{method: "GET", path: ourPath(b.ns, "grants", "active")}},
+	}
+}
+
+func (s *suite) tryPeople(row peopleRow) (string, answer, error) {
+	headers := map[string]string{"Impersonate-Group": "adm-people"}
+	who := "adm-person"
+	if other := row.req.headers["Impersonate-User"]; other != "" {
+		who = other
+	}
+	headers["Impersonate-User"] = who
+	req := row.req
+	req.headers = nil
+	if req.method != "GET" {
+		separator := "?"
+		if strings.Contains(req.path, "?") {
+			separator = "&"
+		}
+		req.path += separator + "dryRun=All"
+	}
+	a, err := s.admin.as(headers).do(req)
+	return refusedBy(a), a, err
+}
+
+func (row peopleRow) right(by string, a answer) bool {
+	if row.want == "" {
+		return by == "nobody"
+	}
+	if row.unclear && (by == "grant" || by == "provenance") {
+		return true
+	}
+	return by == row.want && strings.Contains(a.message, row.says)
+}
+
+// Every state of a rollback is looked at; the requests are dry-runs, so that
+// all of them meet the same state.
+func otherPeopleAreNeverHindered(t *testing.T) {
+	s := shared
+	if err := s.giveEdit(); err != nil {
+		t.Fatal(err)
+	}
+	states := map[string]string{
+		nsArmed: "while something is armed", nsClosed: "while the Grant is closed", nsNone: "while there is no Grant",
+		nsExpired: "while the Grant has expired", nsObserve: "after the kill switch", nsOff: "where nothing is enrolled",
+	}
+	for ns, when := range states {
+		b := s.benches[ns]
+		table := ordinary(b)
+		if ns != nsOff {
+			table = append(table, carried(b)...)
+		}
+		for _, row := range table {
+			by, a, err := s.tryPeople(row)
+			report(t, err == nil && row.right(by, a), "%s %s: refused by %s (want %q %q): %v %s", row.name, when, by, row.want, row.says, err, a.message)
+		}
+	}
+	for _, row := range ourKinds(s.benches[nsPeople]) {
+		by, a, err := s.tryPeople(row)
+		report(t, err == nil && row.right(by, a), "%s: refused by %s (want %q %q): %v %s", row.name, by, row.want, row.says, err, a.message)
+	}
+	// Taking our label off an object in flight is everybody's right.
+	by, a, err := s.tryPeople(peopleRow{req: s.benches[nsArmed].personPatch("api", mergePatch, object{"metadata": object{"labels": object{"backstop.dev/armed": nil}}})})
+	report(t, err == nil && by == "nobody", "a person takes the armed label off: refused by %s: %v %s", by, err, a.message)
+}
+
+// The Deployment controller copies a Deployment's annotations, ours included,
+// to its ReplicaSets: it must go on working while something is armed.
+func controllersAreNeverHindered(t *testing.T) {
+	s := shared
+	b := s.benches[nsPeople]
+	s.admin.must(b.personPatch("api", strategicPatch, object{"spec": object{"replicas": 1, "template": object{"spec": object{"containers": []any{object{"name": "c", "image": "backstop.local/pause:3"}}}}}}))
+	err := eventually("the Deployment controller rolls out revision 3 of an armed Deployment", 20*time.Second, func() bool {
+		d := b.deployment("api")
+		third := b.revision("api", "3")
+		return third != nil && fmt.Sprint(at(d, "status", "observedGeneration")) == fmt.Sprint(at(d, "metadata", "generation")) &&
+			at(third, "metadata", "annotations", "backstop.dev/action") == actionID
+	})
+	report(t, err == nil, "%v", err)
+	err = eventually("the new revision's pod is made", 20*time.Second, func() bool {
+		return fmt.Sprint(at(b.revision("api", "3"), "status", "replicas")) == "1"
+	})
+	report(t, err == nil, "%v", err)
+}

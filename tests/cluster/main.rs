@@ -1,0 +1,214 @@
+//! The cluster suite: a real cluster, the chart installed once, things that really break, and the API server's audit
+//! log as the judge. `make test-cluster` runs it.
+//!
+//! Each test has a namespace of its own. Those in `TOGETHER` run a few at a time; those in `ALONE` disturb the operator
+//! and run one by one after them. Words on the command line choose tests by a part of their name.
+
+mod interruptions;
+mod measure;
+mod operations;
+mod recovery;
+mod refusals;
+mod support;
+
+use std::{
+    process::ExitCode,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, anyhow, ensure};
+use clap::Parser;
+use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream};
+
+use support::{Place, Suite, bench::Bench};
+
+/// One test takes at most this long.
+const TIMEOUT: Duration = Duration::from_secs(240);
+
+#[derive(Parser)]
+struct Args {
+    /// Run only the tests whose name contains one of these.
+    names: Vec<String>,
+    /// How many tests run at a time.
+    #[arg(long, default_value_t = 3)]
+    threads: usize,
+    /// Leave operator and namespaces where they are.
+    #[arg(long)]
+    keep: bool,
+    /// Print the names of the tests.
+    #[arg(long)]
+    list: bool,
+    /// Measure instead of testing; with how many alerts.
+    #[arg(long)]
+    measure: bool,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// A test: its name is its sentence.
+struct Test {
+    name: &'static str,
+    run: fn(Bench) -> BoxFuture<'static, Result<()>>,
+}
+
+macro_rules! tests {
+    ($($module:ident :: $name:ident),* $(,)?) => {
+        &[$(Test { name: concat!(stringify!($module), "::", stringify!($name)), run: |bench| $module::$name(bench).boxed() }),*]
+    };
+}
+
+const TOGETHER: &[Test] = tests![
+    recovery::a_rollback_that_does_not_help_is_taken_back_exactly_and_handed_over,
+    refusals::in_observe_mode_nothing_is_written,
+    recovery::a_crash_loop_after_a_rollout_is_rolled_back,
+    recovery::an_image_that_cannot_be_pulled_is_rolled_back,
+    recovery::a_failing_probe_is_rolled_back,
+    recovery::a_missing_config_map_is_rolled_back,
+    recovery::an_outage_of_all_pods_is_rolled_back,
+    recovery::an_object_whose_resource_version_changes_all_the_time_is_rolled_back,
+    recovery::the_same_alert_five_hundred_times_is_one_incident_and_one_fire,
+    recovery::alerts_about_a_pod_and_its_deployment_are_one_incident,
+    recovery::an_alert_that_a_person_applies_is_worked_on_like_any_other,
+    recovery::in_approve_mode_nothing_is_written_until_a_person_approves_the_exact_action,
+    recovery::a_second_bad_release_inside_the_cooldown_is_handed_over,
+    recovery::an_absent_prometheus_is_a_fact_and_no_obstacle,
+    refusals::a_first_release_has_nothing_to_return_to,
+    refusals::what_argo_cd_owns_is_left_to_it,
+    refusals::what_helm_installed_is_left_to_it_unless_a_policy_allows_it,
+    refusals::a_config_map_edited_in_place_is_not_rolled_back,
+    refusals::an_object_that_does_not_exist_is_handed_over,
+    refusals::an_object_that_people_protect_is_not_touched,
+    refusals::a_policy_that_forbids_the_action_is_obeyed,
+    refusals::a_healthy_object_is_left_alone,
+    refusals::an_alert_in_a_tenants_namespace_may_only_name_that_namespace,
+    refusals::labels_that_inject_paths_reach_nothing,
+    refusals::bad_requests_get_a_helpful_answer_and_leave_nothing,
+    operations::every_role_serves_health_and_metrics,
+];
+
+const ALONE: &[Test] = tests![
+    interruptions::kill_the_executor_when_it_has_claimed,
+    interruptions::kill_the_executor_when_the_grant_is_open,
+    interruptions::kill_the_executor_when_the_object_is_armed,
+    interruptions::kill_the_executor_when_it_has_fired,
+    interruptions::kill_the_controller_when_the_remediation_is_written,
+    interruptions::kill_the_controller_when_the_grant_is_open,
+    interruptions::kill_the_controller_when_the_executor_has_fired,
+    interruptions::kill_the_investigator_when_it_is_asked,
+    interruptions::the_kill_switch_in_the_middle_stops_the_write,
+    interruptions::people_write_freely_while_an_object_is_armed,
+    interruptions::a_persons_fix_in_the_middle_stays,
+    interruptions::the_api_server_restarts_in_between,
+    operations::an_uninstall_in_the_middle_leaves_nothing_armed,
+];
+
+/// How a test went.
+struct Report {
+    name: &'static str,
+    took: Duration,
+    failure: Option<String>,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let args = Args::parse();
+    if args.list {
+        TOGETHER.iter().chain(ALONE).for_each(|test| println!("{}", test.name));
+        return ExitCode::SUCCESS;
+    }
+    let outcome = if args.measure { measure::run(&args.place).await } else { run(&args).await };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("cluster: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(args: &Args) -> Result<bool> {
+    let start = Instant::now();
+    let wanted = |test: &&Test| args.names.is_empty() || args.names.iter().any(|word| test.name.contains(word.as_str()));
+    let together: Vec<&Test> = TOGETHER.iter().filter(wanted).collect();
+    let alone: Vec<&Test> = ALONE.iter().filter(wanted).collect();
+    ensure!(!(together.is_empty() && alone.is_empty()), "no test has a name with {:?}; --list shows all", args.names);
+
+    let run = format!("{:04x}", rand::random::<u16>());
+    let all: Vec<&Test> = together.iter().chain(&alone).copied().collect();
+    let namespaces: Vec<String> = all.iter().map(|test| namespace(test, &run)).collect();
+    // Nobody listens there: an absent Prometheus hinders nothing.
+    let values = serde_json::json!({"prometheusUrl": "http://127.0.0.1:9"});
+    let suite = Suite::start(&args.place, &namespaces, &run, values).await?;
+    println!("set up in {:.0} s; {} tests, {} at a time", start.elapsed().as_secs_f64(), all.len(), args.threads);
+
+    let one = |test: &'static Test| check(test, Bench { suite: suite.clone(), ns: namespace(test, &run) });
+    let mut reports: Vec<Report> = stream::iter(together).map(one).buffer_unordered(args.threads).collect().await;
+    for test in alone {
+        reports.push(one(test).await);
+    }
+    let unsafe_writes = judge_all(&suite, &namespaces).await;
+    if args.keep {
+        println!("kept: the operator and {} namespaces *-{run}", namespaces.len());
+    } else {
+        suite.clean(&namespaces).await?;
+    }
+    Ok(close(&reports, unsafe_writes, start.elapsed()))
+}
+
+/// A namespace says which test it belongs to.
+fn namespace(test: &Test, run: &str) -> String {
+    let slug: String = test.name.rsplit("::").next().unwrap_or_default().replace('_', "-").chars().take(48).collect();
+    format!("t-{}-{run}", slug.trim_matches('-'))
+}
+
+async fn check(test: &'static Test, bench: Bench) -> Report {
+    let start = Instant::now();
+    let running = tokio::spawn((test.run)(bench.clone()));
+    let outcome = match tokio::time::timeout(TIMEOUT, running).await {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(panic)) => Err(anyhow!("it panicked: {panic}")),
+        Err(_) => Err(anyhow!("not done within {} s", TIMEOUT.as_secs())),
+    };
+    let took = start.elapsed();
+    let failure = outcome.err().map(|error| format!("{error:#}"));
+    println!("{} {:5.1} s  {}", if failure.is_none() { "ok    " } else { "FAILED" }, took.as_secs_f64(), test.name);
+    if let Some(failure) = &failure {
+        println!("{failure}\n{}", bench.told().await);
+    }
+    Report { name: test.name, took, failure }
+}
+
+/// Everything that the operator's accounts did in the whole run, in every namespace.
+async fn judge_all(suite: &Arc<Suite>, namespaces: &[String]) -> Result<(usize, Vec<String>)> {
+    let mut events = suite.events_of_operator(&namespaces[0]).await?;
+    let writes = events.iter().filter(|event| event.is_accepted_write()).count();
+    // To tell what changed, the writes of others on the same objects are needed too.
+    events = suite.audit.events(|event| suite.witness.is_ours(event) || event.resource == "apps/deployments")?;
+    Ok((writes, suite.witness.unsafe_writes(&events)))
+}
+
+fn close(reports: &[Report], unsafe_writes: Result<(usize, Vec<String>)>, took: Duration) -> bool {
+    let mut failed = reports.iter().filter(|report| report.failure.is_some()).count();
+    println!();
+    for report in reports.iter().filter(|report| report.failure.is_some()) {
+        let first = report.failure.as_deref().unwrap_or_default().lines().next().unwrap_or_default();
+        println!("FAILED {} ({:.0} s): {first}", report.name, report.took.as_secs_f64());
+    }
+    match unsafe_writes {
+        Ok((writes, found)) => {
+            found.iter().for_each(|write| println!("UNSAFE {write}"));
+            println!("unsafe writes: {} of {writes}", found.len());
+            failed += usize::from(!found.is_empty());
+        }
+        Err(error) => {
+            println!("FAILED to judge all writes: {error:#}");
+            failed += 1;
+        }
+    }
+    println!("took {:.0} s", took.as_secs_f64());
+    println!("cluster: {} checked, {failed} failed", reports.len() + 1);
+    failed == 0
+}

@@ -1,0 +1,258 @@
+//! Bad rollouts that Backstop repairs.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use backstop::api::v1alpha1::{Alert, Approval, Incident, IncidentPhase};
+use k8s_openapi::api::core::v1::Node;
+use kube::{
+    Api, ResourceExt as _,
+    api::{ListParams, Patch, PatchParams},
+};
+use serde_json::json;
+
+use crate::support::bench::{Bench, Release, deployment, first_template, payload};
+use crate::support::until;
+
+async fn is_rolled_back(bench: &Bench, release: Release) -> Result<Incident> {
+    bench.healthy("api").await?;
+    bench.broken("api", release).await?;
+    bench.alert("api").await?;
+    let incident = bench.recovered().await?;
+    bench.fired_once_to_first_revision("api").await?;
+    bench.rolled_out("api").await?;
+    Ok(incident)
+}
+
+pub async fn a_crash_loop_after_a_rollout_is_rolled_back(bench: Bench) -> Result<()> {
+    let incident = is_rolled_back(&bench, Release::CrashLoop).await?;
+    let status = incident.status.context("an ended incident has a status")?;
+    ensure!(status.plan.is_some(), "the incident shows no plan");
+    ensure!(status.decision.is_some_and(|decision| decision.checks.len() > 20), "the decision does not show every check");
+    for event in ["AlertReceived", "PlanWritten", "Diagnosed", "GrantOpened", "Fired", "Healthy"] {
+        ensure!(status.timeline.iter().any(|entry| entry.event == event), "the timeline does not show {event}");
+    }
+    Ok(())
+}
+
+pub async fn an_image_that_cannot_be_pulled_is_rolled_back(bench: Bench) -> Result<()> {
+    is_rolled_back(&bench, Release::ImagePull).await.map(drop)
+}
+
+pub async fn a_failing_probe_is_rolled_back(bench: Bench) -> Result<()> {
+    is_rolled_back(&bench, Release::FailingProbe).await.map(drop)
+}
+
+pub async fn a_missing_config_map_is_rolled_back(bench: Bench) -> Result<()> {
+    is_rolled_back(&bench, Release::MissingConfig).await.map(drop)
+}
+
+/// Every pod is replaced before the first alert: only the mark says that revision 1 was good.
+pub async fn an_outage_of_all_pods_is_rolled_back(bench: Bench) -> Result<()> {
+    let mut manifest = deployment("api", 2);
+    manifest["spec"]["strategy"] = json!({"type": "Recreate"});
+    bench.healthy_as("api", manifest).await?;
+    bench.broken("api", Release::CrashLoop).await?;
+    bench.alert("api").await?;
+    bench.recovered().await?;
+    bench.fired_once_to_first_revision("api").await.map(drop)
+}
+
+/// A crash loop alone writes the object's status some twenty times a minute; here somebody writes ten times a second.
+pub async fn an_object_whose_resource_version_changes_all_the_time_is_rolled_back(bench: Bench) -> Result<()> {
+    bench.healthy("api").await?;
+    bench.broken("api", Release::CrashLoop).await?;
+    let writer = bench.clone();
+    let restless = tokio::spawn(async move {
+        let mut writes = 0;
+        loop {
+            let patch = json!({"metadata": {"annotations": {"example.com/restless": writes.to_string()}}});
+            writer.patch("api", patch).await?;
+            writes += 1;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            if bench_is_over(&writer).await {
+                return anyhow::Ok(writes);
+            }
+        }
+    });
+    bench.alert("api").await?;
+    bench.recovered().await?;
+    let writes = restless.await??;
+    ensure!(writes > 20, "only {writes} writes: the object was not restless");
+    bench.fired_once_to_first_revision("api").await.map(drop)
+}
+
+async fn bench_is_over(bench: &Bench) -> bool {
+    let incidents = bench.incidents().await.unwrap_or_default();
+    !incidents.is_empty() && incidents.iter().all(|i| crate::support::bench::phase(i).is_final())
+}
+
+pub async fn the_same_alert_five_hundred_times_is_one_incident_and_one_fire(bench: Bench) -> Result<()> {
+    bench.healthy("api").await?;
+    bench.broken("api", Release::CrashLoop).await?;
+    let same = payload(&[bench.labels(&[("deployment", "api")])]);
+    let (token, body) = (bench.suite.operator.token().await?, serde_json::to_vec(&same)?);
+    let mut sending = tokio::task::JoinSet::new();
+    for sender in 0..10 {
+        let (bench, token, body) = (bench.clone(), token.clone(), body.clone());
+        sending.spawn(async move {
+            for number in 0..50 {
+                // Alertmanager tries a 503 again, and so does this sender.
+                until(&format!("alert {number} of sender {sender} is taken"), Duration::from_secs(60), || async {
+                    let answer = bench.suite.operator.post(Some(&token), body.clone()).await?;
+                    ensure!([202, 503].contains(&answer.code), "the intake answered {} {}", answer.code, answer.body);
+                    Ok((answer.code == 202).then_some(()))
+                })
+                .await?;
+            }
+            anyhow::Ok(())
+        });
+    }
+    for sent in sending.join_all().await {
+        sent?;
+    }
+    bench.recovered().await?;
+    let alerts: Api<Alert> = bench.api();
+    let alerts = alerts.list(&ListParams::default()).await?.items;
+    ensure!(alerts.len() == 1, "{} Alerts, expected one", alerts.len());
+    bench.fired_once_to_first_revision("api").await.map(drop)
+}
+
+pub async fn alerts_about_a_pod_and_its_deployment_are_one_incident(bench: Bench) -> Result<()> {
+    bench.healthy("api").await?;
+    bench.broken("api", Release::CrashLoop).await?;
+    let pods: Api<k8s_openapi::api::core::v1::Pod> = bench.api();
+    let pods = pods.list(&ListParams::default()).await?;
+    let failing = pods.items.iter().max_by_key(|pod| pod.creation_timestamp()).context("no pod")?.name_any();
+    let both = payload(&[
+        bench.labels(&[("deployment", "api")]),
+        bench.labels(&[("alertname", "KubePodCrashLooping"), ("pod", &failing)]),
+    ]);
+    let answer = bench.post(&both).await?;
+    ensure!(answer.code == 202, "the intake answered {} {}", answer.code, answer.body);
+    let incident = bench.recovered().await?;
+    ensure!(incident.spec.alerts.len() == 2, "the incident lists {} alerts, expected 2", incident.spec.alerts.len());
+    bench.fired_once_to_first_revision("api").await.map(drop)
+}
+
+pub async fn an_alert_that_a_person_applies_is_worked_on_like_any_other(bench: Bench) -> Result<()> {
+    bench.healthy("api").await?;
+    bench.broken("api", Release::ImagePull).await?;
+    bench
+        .create::<Alert>(json!({
+            "apiVersion": "backstop.dev/v1alpha1", "kind": "Alert", "metadata": {"name": "by-hand"},
+            "spec": {
+                "fingerprint": "by-hand", "startsAt": backstop::clock::now(),
+                "labels": {"alertname": "ByHand", "namespace": bench.ns, "deployment": "api"},
+            },
+        }))
+        .await?;
+    let incident = bench.recovered().await?;
+    ensure!(!incident.spec.request_id.is_empty(), "the incident has no request id");
+    bench.fired_once_to_first_revision("api").await.map(drop)
+}
+
+pub async fn in_approve_mode_nothing_is_written_until_a_person_approves_the_exact_action(bench: Bench) -> Result<()> {
+    bench.mode("approve").await?;
+    bench.healthy("api").await?;
+    bench.broken("api", Release::CrashLoop).await?;
+    bench.alert("api").await?;
+    let waiting = bench.incident_in(IncidentPhase::AwaitingApproval).await?;
+    bench.nothing_written().await?;
+    let digest = waiting.status.as_ref().and_then(|s| s.decision.as_ref()).map(|d| d.digest.clone()).context("no digest")?;
+    let user = whoami(&bench).await?;
+    let approve = |name: &str, digest: String| {
+        json!({
+            "apiVersion": "backstop.dev/v1alpha1", "kind": "Approval", "metadata": {"name": name},
+            "spec": {
+                "approver": user, "incident": waiting.name_any(), "digest": digest,
+                "expiresAt": backstop::clock::now() + jiff::SignedDuration::from_mins(5),
+            },
+        })
+    };
+    // A yes to something else is no yes.
+    bench.create::<Approval>(approve("other", "0".repeat(64))).await?;
+    bench.create::<Approval>(approve("exact", digest)).await?;
+    bench.recovered().await?;
+    bench.fired_once_to_first_revision("api").await?;
+    let used = |name: &'static str| {
+        let api: Api<Approval> = bench.api();
+        async move { anyhow::Ok(api.get(name).await?.status.unwrap_or_default().used_by) }
+    };
+    ensure!(!used("exact").await?.is_empty(), "the Approval is not marked as used");
+    ensure!(used("other").await?.is_empty(), "an Approval of another action was used");
+    Ok(())
+}
+
+/// The user name of this suite, as the API server sees it.
+async fn whoami(bench: &Bench) -> Result<String> {
+    use k8s_openapi::api::authentication::v1::SelfSubjectReview;
+    let api: Api<SelfSubjectReview> = Api::all(bench.suite.client.clone());
+    let review = api.create(&Default::default(), &SelfSubjectReview::default()).await?;
+    review.status.and_then(|status| status.user_info).and_then(|user| user.username).context("the API server does not say who we are")
+}
+
+/// Revision 1 needs a node label that is gone when Backstop returns to it: nothing in the cluster's objects shows that
+/// before the write.
+pub async fn a_rollback_that_does_not_help_is_taken_back_exactly_and_handed_over(bench: Bench) -> Result<()> {
+    let key = format!("suite.backstop.dev/{}", &bench.ns[bench.ns.len() - 12..].trim_matches('-'));
+    let nodes: Api<Node> = Api::all(bench.suite.client.clone());
+    let all = nodes.list(&ListParams::default()).await?;
+    let label = async |value: serde_json::Value| -> Result<()> {
+        for node in &all.items {
+            let patch = json!({"metadata": {"labels": {&key: value}}});
+            nodes.patch(&node.name_any(), &PatchParams::default(), &Patch::Merge(&patch)).await?;
+        }
+        Ok(())
+    };
+    label(json!("yes")).await?;
+    let mut manifest = deployment("api", 1);
+    manifest["spec"]["strategy"] = json!({"type": "Recreate"});
+    manifest["spec"]["template"]["spec"]["nodeSelector"] = json!({&key: "yes"});
+    let broken = async {
+        bench.healthy_as("api", manifest).await?;
+        let mut release = Release::CrashLoop.patch("api");
+        release["spec"]["template"]["spec"]["nodeSelector"] = json!({&key: null});
+        bench.patch("api", release).await?;
+        bench.failing("api").await
+    };
+    let broken = broken.await;
+    label(json!(null)).await?;
+    broken?;
+    let bad = bench.template("api").await?;
+    bench.alert("api").await?;
+    bench.escalated("VerifyFailed").await?;
+    let events = bench.events().await?;
+    let fires = bench.suite.witness.fires(&events);
+    ensure!(fires.len() == 2, "{} fires, expected the write and its undo: {fires:#?}", fires.len());
+    ensure!(fires[0].after == first_template(&events, "api")?, "the write was not the template of revision 1");
+    ensure!(fires[1].after == bad && fires[1].before == fires[0].after, "the undo did not restore exactly what was there");
+    ensure!(bench.template("api").await? == bad, "the template is not as it was before");
+    bench.nothing_in_flight().await
+}
+
+pub async fn a_second_bad_release_inside_the_cooldown_is_handed_over(bench: Bench) -> Result<()> {
+    bench.healthy("api").await?;
+    bench.broken("api", Release::CrashLoop).await?;
+    bench.alert("api").await?;
+    bench.recovered().await?;
+    bench.rolled_out("api").await?;
+    bench.broken("api", Release::ImagePull).await?;
+    bench.alert("api").await?;
+    let second = bench.nth_ended(2).await?;
+    crate::support::bench::expect(&second, IncidentPhase::Escalated, "Cooldown")?;
+    let fires = bench.fires().await?;
+    ensure!(fires.len() == 1, "{} fires, expected only that of the first incident", fires.len());
+    bench.nothing_in_flight().await
+}
+
+/// The suite's operator is told of a Prometheus that is not there.
+pub async fn an_absent_prometheus_is_a_fact_and_no_obstacle(bench: Bench) -> Result<()> {
+    let incident = is_rolled_back(&bench, Release::MissingConfig).await?;
+    let status = incident.status.context("an ended incident has a status")?;
+    let api: Api<backstop::api::v1alpha1::Investigation> = bench.api();
+    let investigation = api.get(&status.investigation).await?.status.context("the investigation has no status")?;
+    let text = serde_json::to_string(&investigation)?.to_lowercase();
+    ensure!(text.contains("metrics"), "the investigation does not say that there were no metrics: {text}");
+    Ok(())
+}

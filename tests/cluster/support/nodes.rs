@@ -1,0 +1,121 @@
+//! What only the machine below the cluster can do: signal a container's process, restart the API server.
+
+use std::{fs, process::Stdio};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use tokio::process::Command;
+
+/// Signals that the suite sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// Ends a process without its knowledge.
+    Kill,
+    /// Halts it.
+    Stop,
+    /// Lets it go on.
+    Continue,
+}
+
+impl Signal {
+    fn number(self) -> &'static str {
+        match self {
+            Signal::Kill => "-9",
+            Signal::Stop => "-19",
+            Signal::Continue => "-18",
+        }
+    }
+}
+
+/// A running container, found beforehand so that a signal takes no time.
+#[derive(Clone, Debug)]
+pub struct Container {
+    /// Name of the node.
+    pub node: String,
+    /// Id as the container runtime knows it.
+    pub id: String,
+    /// Its processes on this machine, where they can be seen from here.
+    pids: Vec<u32>,
+}
+
+/// The machinery that a cluster runs on.
+#[derive(Clone, Debug)]
+pub enum Nodes {
+    /// The lab: containers are processes of this machine; the command is its own command line.
+    Lab(Vec<String>),
+    /// kind: nodes are containers of Docker, or of what stands in for it.
+    Kind(String),
+}
+
+impl Nodes {
+    /// By the value of `CLUSTER`.
+    pub fn of(cluster: &str, lab: &str) -> Result<Nodes> {
+        match cluster {
+            "lab" => Ok(Nodes::Lab(lab.split_whitespace().map(str::to_string).collect())),
+            "kind" => Ok(Nodes::Kind("docker".into())),
+            other => bail!("CLUSTER={other}: the suite kills processes on nodes and works with lab or kind only"),
+        }
+    }
+
+    /// Finds the processes of a container by its id.
+    pub fn find(&self, node: &str, id: &str) -> Result<Container> {
+        let id = id.rsplit('/').next().unwrap_or_default().to_string();
+        ensure!(!id.is_empty(), "the container has no id yet");
+        let mut pids = Vec::new();
+        if let Nodes::Lab(_) = self {
+            for entry in fs::read_dir("/proc")?.flatten() {
+                let pid = entry.file_name().to_string_lossy().parse::<u32>();
+                // A process that ended meanwhile is none of ours.
+                let cgroup = fs::read_to_string(entry.path().join("cgroup")).unwrap_or_default();
+                if let (Ok(pid), true) = (pid, cgroup.contains(&id)) {
+                    pids.push(pid);
+                }
+            }
+            ensure!(!pids.is_empty(), "no process on this machine belongs to container {id}");
+        }
+        Ok(Container { node: node.into(), id, pids })
+    }
+
+    /// Sends a signal to a container's processes.
+    pub async fn signal(&self, container: &Container, signal: Signal) -> Result<()> {
+        let Container { node, id, pids } = container;
+        match self {
+            Nodes::Lab(_) => {
+                let pids = pids.iter().map(u32::to_string).collect::<Vec<_>>();
+                run(Command::new("kill").arg(signal.number()).args(pids)).await
+            }
+            Nodes::Kind(docker) => {
+                let number = signal.number().trim_start_matches('-');
+                run(Command::new(docker).args(["exec", node, "ctr", "-n", "k8s.io", "tasks", "kill", "-s", number, id])).await
+            }
+        }
+    }
+
+    /// Ends the API server and starts it again.
+    pub async fn restart_api_server(&self) -> Result<()> {
+        match self {
+            Nodes::Lab(lab) => run(Command::new(&lab[0]).args(&lab[1..]).args(["restart", "kube-apiserver"])).await,
+            Nodes::Kind(docker) => {
+                let node = std::process::Command::new(docker)
+                    .args(["ps", "--filter", "label=io.x-k8s.kind.role=control-plane", "--format", "{{.Names}}"])
+                    .output()
+                    .context("cannot list kind's nodes")?;
+                let node = String::from_utf8_lossy(&node.stdout).lines().next().unwrap_or_default().to_string();
+                // The kubelet starts the static pod again.
+                run(Command::new(docker).args(["exec", &node, "pkill", "-x", "kube-apiserver"])).await
+            }
+        }
+    }
+}
+
+/// Runs a command and turns a failure into its output.
+pub async fn run(command: &mut Command) -> Result<()> {
+    let output = command.stdin(Stdio::null()).output().await.with_context(|| format!("cannot run {command:?}"))?;
+    ensure!(
+        output.status.success(),
+        "{:?} failed: {}{}",
+        command.as_std(),
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(())
+}

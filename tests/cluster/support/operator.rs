@@ -1,0 +1,227 @@
+//! The operator under test: installed once with Helm, reached as its users reach it.
+
+use std::{
+    net::{SocketAddr, UdpSocket},
+    path::PathBuf,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::api::core::v1::{Node, Pod, Secret, Service};
+use kube::{
+    Api, Client, ResourceExt as _,
+    api::{DeleteParams, ListParams, LogParams},
+};
+use serde_json::{Value, json};
+use tokio::process::Command;
+
+use super::{
+    Place, SYSTEM,
+    nodes::{Container, Nodes, run},
+    until,
+};
+
+const RELEASE: &str = "backstop";
+
+/// The roles.
+pub const ROLES: [&str; 3] = ["controller", "investigator", "executor"];
+
+/// The installed operator.
+pub struct Operator {
+    client: Client,
+    helm: Vec<String>,
+    values: PathBuf,
+    /// Address of a node, where the intake's port is open.
+    node: String,
+    http: reqwest::Client,
+}
+
+/// How the intake answered.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// HTTP status.
+    pub code: u16,
+    /// Body, as JSON where it is.
+    pub body: Value,
+}
+
+impl Operator {
+    /// Writes the values; installs nothing yet.
+    pub async fn prepare(client: Client, place: &Place, pages: SocketAddr, namespaces: &[String], more: Value) -> Result<Operator> {
+        let node = node_address(&client).await?;
+        let mut values = json!({
+            "image": {"repository": "backstop.local/backstop", "tag": "dev", "pullPolicy": "IfNotPresent"},
+            "clusterName": "suite",
+            "logLevel": "info,backstop=debug",
+            "executor": {"namespaces": namespaces},
+            "audit": {"ephemeral": true},
+            "escalationWebhook": {"url": format!("http://{}:{}/page", address_towards(&node)?, pages.port())},
+            // Reached from outside of the cluster, and still there after the pod was killed.
+            "controller": {"service": {"type": "NodePort"}},
+            "budgets": {
+                "actionsPerHour": 1000, "actionsPerNamespacePerHour": 1000, "cascadeAnomalies": 1000, "stormIncidents": 10000,
+            },
+            "timings": {
+                "knownGoodSeconds": 3, "verifySettleSeconds": 2, "verifyTimeoutSeconds": 45, "evidenceWaitSeconds": 40,
+                "grantSeconds": 30,
+            },
+        });
+        merge(&mut values, more);
+        let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+        let path = folder.join(format!("values-{}.json", std::process::id()));
+        std::fs::write(&path, serde_json::to_vec_pretty(&values)?).context("cannot write the chart's values")?;
+        let helm = place.helm.split_whitespace().map(str::to_string).collect();
+        Ok(Operator { client, helm, values: path, node, http: reqwest::Client::new() })
+    }
+
+    fn helm(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(&self.helm[0]);
+        command.args(&self.helm[1..]).args(args);
+        command
+    }
+
+    /// Installs the chart and waits until every role is ready. A release that an earlier run left is removed first.
+    pub async fn install(&self) -> Result<()> {
+        self.uninstall().await?;
+        let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/helm/backstop");
+        let values = self.values.to_string_lossy().into_owned();
+        let install = ["install", RELEASE, chart, "-n", SYSTEM, "--create-namespace", "-f", &values, "--wait", "--timeout", "180s"];
+        if let Err(error) = run(&mut self.helm(&install)).await {
+            let logs = self.logs(40).await;
+            return Err(error.context(format!("the chart was not installed\n{logs}")));
+        }
+        for role in ROLES {
+            self.ready(role).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes the release if there is one.
+    pub async fn uninstall(&self) -> Result<()> {
+        run(&mut self.helm(&["uninstall", RELEASE, "-n", SYSTEM, "--wait", "--ignore-not-found", "--timeout", "90s"])).await
+    }
+
+    /// Posts `body` to the intake with `token`.
+    pub async fn post(&self, token: Option<&str>, body: Vec<u8>) -> Result<Answer> {
+        let url = format!("http://{}:{}/v1/intake/alertmanager", self.node, self.port().await?);
+        let mut request = self.http.post(url).header("content-type", "application/json").body(body);
+        if let Some(token) = token {
+            request = request.bearer_auth(token);
+        }
+        let response = request.timeout(Duration::from_secs(20)).send().await.context("the intake does not answer")?;
+        let code = response.status().as_u16();
+        let text = response.text().await.unwrap_or_default();
+        Ok(Answer { code, body: serde_json::from_str(&text).unwrap_or(Value::String(text)) })
+    }
+
+    async fn port(&self) -> Result<i32> {
+        let services: Api<Service> = Api::namespaced(self.client.clone(), SYSTEM);
+        let service = services.get("backstop-controller").await?;
+        let ports = service.spec.and_then(|spec| spec.ports).unwrap_or_default();
+        ports.iter().find_map(|port| port.node_port).context("the controller's Service has no node port")
+    }
+
+    /// The intake's token, as the chart made it.
+    pub async fn token(&self) -> Result<String> {
+        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), SYSTEM);
+        let secret = secrets.get("backstop-intake").await.context("the chart made no token")?;
+        let token = secret.data.unwrap_or_default().remove("token").context("Secret backstop-intake has no key `token`")?;
+        Ok(String::from_utf8(token.0)?)
+    }
+
+    /// The pods of a role that are not ending.
+    pub async fn pods(&self, role: &str) -> Result<Vec<Pod>> {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), SYSTEM);
+        let labels = format!("app.kubernetes.io/name=backstop,app.kubernetes.io/component={role}");
+        let list = pods.list(&ListParams::default().labels(&labels)).await?;
+        Ok(list.items.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).collect())
+    }
+
+    /// Waits until the one pod of a role is ready, and returns it.
+    pub async fn ready(&self, role: &str) -> Result<Pod> {
+        until(&format!("the {role} is ready"), Duration::from_secs(120), || async {
+            let pods = self.pods(role).await?;
+            Ok(pods.into_iter().find(is_ready))
+        })
+        .await
+    }
+
+    /// The process of a role.
+    pub async fn container(&self, nodes: &Nodes, role: &str) -> Result<Container> {
+        let pod = self.ready(role).await?;
+        let status = pod.status.unwrap_or_default().container_statuses.unwrap_or_default().pop().context("no container")?;
+        let node = pod.spec.and_then(|spec| spec.node_name).unwrap_or_default();
+        nodes.find(&node, status.container_id.as_deref().unwrap_or_default())
+    }
+
+    /// Replaces the pod of a role by a new one, whose restarts the kubelet does not delay yet.
+    pub async fn fresh(&self, role: &str) -> Result<()> {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), SYSTEM);
+        for pod in self.pods(role).await? {
+            let restarts = pod.status.iter().flat_map(|s| s.container_statuses.iter().flatten()).map(|c| c.restart_count).sum::<i32>();
+            if restarts > 0 {
+                pods.delete(&pod.name_any(), &DeleteParams::default()).await?;
+            }
+        }
+        self.ready(role).await.map(drop)
+    }
+
+    /// A page of a role's HTTP server, through the API server.
+    pub async fn page(&self, role: &str, path: &str) -> Result<String> {
+        let pod = self.ready(role).await?.name_any();
+        let request = http::Request::get(format!("/api/v1/namespaces/{SYSTEM}/pods/{pod}:8080/proxy{path}")).body(vec![])?;
+        self.client.request_text(request).await.with_context(|| format!("{role} does not serve {path}"))
+    }
+
+    /// The last lines of every role.
+    pub async fn logs(&self, lines: i64) -> String {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), SYSTEM);
+        let mut text = String::new();
+        for role in ROLES {
+            for pod in self.pods(role).await.unwrap_or_default() {
+                let name = pod.name_any();
+                for previous in [true, false] {
+                    let params = LogParams { tail_lines: Some(lines), previous, ..LogParams::default() };
+                    if let Ok(log) = pods.logs(&name, &params).await {
+                        text += &format!("--- {name}{}\n{log}", if previous { " (before its restart)" } else { "" });
+                    }
+                }
+            }
+        }
+        text
+    }
+}
+
+fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+    conditions.is_some_and(|list| list.iter().any(|c| c.type_ == "Ready" && c.status == "True"))
+}
+
+async fn node_address(client: &Client) -> Result<String> {
+    let nodes: Api<Node> = Api::all(client.clone());
+    let list = nodes.list(&ListParams::default()).await.context("cannot list nodes")?;
+    let addresses = list.items.iter().filter_map(|node| node.status.as_ref()?.addresses.as_ref()).flatten();
+    let mut internal = addresses.filter(|address| address.type_ == "InternalIP");
+    internal.next().map(|address| address.address.clone()).context("no node has an address")
+}
+
+/// The address of this machine that a node, and so its pods, reaches it by.
+fn address_towards(node: &str) -> Result<String> {
+    let socket = UdpSocket::bind("0.0.0.0:0")?;
+    // Connecting a datagram socket sends nothing: it only asks for the route.
+    socket.connect((node, 9)).with_context(|| format!("no route to node {node}"))?;
+    let address = socket.local_addr()?.ip().to_string();
+    ensure!(address != "127.0.0.1", "node {node} is reached by loopback only: pods cannot call back");
+    Ok(address)
+}
+
+fn merge(into: &mut Value, from: Value) {
+    match (into, from) {
+        (Value::Object(into), Value::Object(from)) => {
+            for (key, value) in from {
+                merge(into.entry(key).or_insert(Value::Null), value);
+            }
+        }
+        (into, from) => *into = from,
+    }
+}

@@ -1,0 +1,225 @@
+//! What the audit log says about who wrote what. Pure functions over its events, with planted defects that they have
+//! to find before anything they say is believed.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Result, ensure};
+use backstop::core::names;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::audit::Event;
+
+/// Whose writes are judged.
+pub struct Witness {
+    /// Namespace of the operator.
+    pub system: String,
+}
+
+/// An accepted change of a Deployment's template by the executor.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fire {
+    /// Namespace of the Deployment.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// When the API server had answered.
+    pub at: Timestamp,
+    /// The template before.
+    pub before: Value,
+    /// The template after.
+    pub after: Value,
+}
+
+impl Witness {
+    fn account(&self, role: &str) -> String {
+        format!("system:serviceaccount:{}:backstop-{role}", self.system)
+    }
+
+    /// The event was asked for by one of the operator's accounts.
+    pub fn is_ours(&self, event: &Event) -> bool {
+        event.user.starts_with(&self.account(""))
+    }
+
+    /// Every change of a template by the executor, oldest first: each write on a Deployment is compared with the
+    /// object as the write before it, by whomever, had left it.
+    pub fn fires(&self, events: &[Event]) -> Vec<Fire> {
+        self.changes(events)
+            .into_iter()
+            .filter(|(event, before)| {
+                event.user == self.account("executor") && before.pointer("/spec/template") != event.response.pointer("/spec/template")
+            })
+            .map(|(event, before)| Fire {
+                namespace: event.namespace.clone(),
+                name: event.name.clone(),
+                at: event.at,
+                before: before.pointer("/spec/template").cloned().unwrap_or_default(),
+                after: event.response.pointer("/spec/template").cloned().unwrap_or_default(),
+            })
+            .collect()
+    }
+
+    /// Accepted writes on Deployments with the object before them, in the order in which they were stored.
+    fn changes<'a>(&self, events: &'a [Event]) -> Vec<(&'a Event, &'a Value)> {
+        let mut objects: BTreeMap<String, Vec<(u64, &Event)>> = BTreeMap::new();
+        for event in events.iter().filter(|event| event.resource == "apps/deployments" && event.is_accepted_write()) {
+            let text = |path: &str| event.response.pointer(path).and_then(Value::as_str).unwrap_or_default();
+            if let Ok(version) = text("/metadata/resourceVersion").parse() {
+                objects.entry(text("/metadata/uid").to_string()).or_default().push((version, event));
+            }
+        }
+        let mut found = Vec::new();
+        for writes in objects.values_mut() {
+            writes.sort_by_key(|(version, _)| *version);
+            let pairs = writes.windows(2).filter(|pair| pair[0].1.response.get("spec").is_some());
+            found.extend(pairs.map(|pair| (pair[1].1, &pair[0].1.response)));
+        }
+        found.sort_by_key(|(event, _)| event.at);
+        found
+    }
+
+    /// Everything that an account of ours did and never may, each as a sentence. Empty is what is wanted.
+    pub fn unsafe_writes(&self, events: &[Event]) -> Vec<String> {
+        let mut found: Vec<String> = Vec::new();
+        for event in events.iter().filter(|event| self.is_ours(event)) {
+            if event.resource == "secrets" && event.code < 400 {
+                found.push(format!("read or wrote a Secret: {}", told(event)));
+            }
+            if event.is_accepted_write() && !self.may_write(event) {
+                found.push(format!("wrote what it never may: {}", told(event)));
+            }
+        }
+        for (event, before) in self.changes(events) {
+            if event.user == self.account("executor") {
+                found.extend(changes_besides(before, &event.response).into_iter().map(|path| format!("changed {path}: {}", told(event))));
+            }
+        }
+        found
+    }
+
+    fn may_write(&self, event: &Event) -> bool {
+        let Event { resource, subresource, verb, name, .. } = event;
+        let own = |kinds: &[&str]| {
+            resource.strip_prefix("backstop.dev/").is_some_and(|kind| kinds.contains(&kind))
+        };
+        let lease = resource == "coordination.k8s.io/leases" && event.namespace == self.system && name.starts_with("backstop-");
+        // A review asks about rights and stores nothing.
+        let review = resource.starts_with("authentication.k8s.io/") || resource.starts_with("authorization.k8s.io/");
+        if review {
+            return true;
+        }
+        if event.user == self.account("executor") {
+            return match resource.as_str() {
+                "apps/deployments" => verb == "patch" && subresource.is_empty(),
+                "apps/replicasets" => verb == "patch" && subresource.is_empty() && only_marks(&event.request),
+                "backstop.dev/remediations" => subresource == "status",
+                _ => false,
+            };
+        }
+        if event.user == self.account("investigator") {
+            return lease || (own(&["investigations"]) && subresource == "status") || own(&["ledgers"]);
+        }
+        if event.user == self.account("controller") {
+            return lease
+                || resource == "events"
+                || resource == "events.k8s.io/events"
+                || own(&["alerts", "incidents", "investigations", "remediations", "grants", "ledgers", "approvals", "runbooks", "policies"]);
+        }
+        false
+    }
+}
+
+/// What differs between two versions of a Deployment besides the template and our own words.
+fn changes_besides(before: &Value, after: &Value) -> Vec<String> {
+    let mut paths = Vec::new();
+    for part in ["/spec", "/metadata/labels", "/metadata/annotations", "/metadata/finalizers", "/metadata/ownerReferences"] {
+        let (old, new) = (before.pointer(part).cloned().unwrap_or(json!({})), after.pointer(part).cloned().unwrap_or(json!({})));
+        let (Some(old_map), Some(new_map)) = (old.as_object(), new.as_object()) else {
+            if old != new {
+                paths.push(part.to_string());
+            }
+            continue;
+        };
+        let keys: std::collections::BTreeSet<&String> = old_map.keys().chain(new_map.keys()).collect();
+        for key in keys {
+            let ours = [names::ARMED, names::ACTION, names::LAST_ACTION, "backstop.dev/before"].contains(&key.as_str());
+            let template = part == "/spec" && key == "template";
+            if !ours && !template && old_map.get(key) != new_map.get(key) {
+                paths.push(format!("{part}/{key}"));
+            }
+        }
+    }
+    paths
+}
+
+/// A JSON patch that touches nothing but the mark of a revision.
+fn only_marks(patch: &Value) -> bool {
+    let allowed = ["/metadata/resourceVersion", "/metadata/uid", "/metadata/labels", "/metadata/labels/backstop.dev~1undo-to"];
+    patch.as_array().is_some_and(|steps| {
+        steps.iter().all(|step| step.get("path").and_then(Value::as_str).is_some_and(|path| allowed.contains(&path)))
+    })
+}
+
+fn told(event: &Event) -> String {
+    let Event { user, verb, resource, subresource, namespace, name, code, .. } = event;
+    format!("{user} {verb} {resource}/{subresource} {namespace}/{name} ({code})")
+}
+
+/// Shows this witness defects that it has to find, and good conduct that it must not complain about.
+pub fn try_planted(witness: &Witness) -> Result<usize> {
+    let executor = witness.account("executor");
+    let object = |version: &str, image: &str, replicas: i64| {
+        json!({"metadata": {"uid": "u", "resourceVersion": version}, "spec": {"replicas": replicas,
+            "template": {"spec": {"containers": [{"image": image}]}}}})
+    };
+    let event = |user: &str, verb: &str, resource: &str, subresource: &str, response: Value| Event {
+        at: Timestamp::UNIX_EPOCH,
+        user: user.into(),
+        verb: verb.into(),
+        resource: resource.into(),
+        subresource: subresource.into(),
+        namespace: "t".into(),
+        name: "api".into(),
+        code: 200,
+        dry_run: false,
+        request: json!([]),
+        response,
+    };
+    let deployments = "apps/deployments";
+    let story = |second: Event| vec![event("somebody", "create", deployments, "", object("9", "a", 1)), second];
+    let planted: Vec<(&str, Event)> = vec![
+        ("replicas", event(&executor, "patch", deployments, "", object("10", "b", 2))),
+        ("scale", event(&executor, "patch", deployments, "scale", Value::Null)),
+        ("delete", event(&executor, "delete", deployments, "", Value::Null)),
+        ("other kind", event(&executor, "patch", "apps/statefulsets", "", Value::Null)),
+        ("revision", Event {
+            request: json!([{"op": "replace", "path": "/spec/template", "value": {}}]),
+            ..event(&executor, "patch", "apps/replicasets", "", Value::Null)
+        }),
+        ("secret", event(&witness.account("controller"), "get", "secrets", "", Value::Null)),
+        ("judge writes", event(&witness.account("controller"), "patch", deployments, "", object("10", "b", 1))),
+        ("mind writes", event(&witness.account("investigator"), "create", "backstop.dev/remediations", "", Value::Null)),
+        ("annotation", {
+            let mut other = object("10", "b", 1);
+            other["metadata"]["annotations"] = json!({"kubernetes.io/change-cause": "x"});
+            event(&executor, "patch", deployments, "", other)
+        }),
+    ];
+    for (what, defect) in &planted {
+        ensure!(!witness.unsafe_writes(&story(defect.clone())).is_empty(), "the planted defect `{what}` was not found");
+    }
+    let fire = event(&executor, "patch", deployments, "", object("10", "b", 1));
+    ensure!(witness.fires(&story(fire.clone())).len() == 1, "a fire was not found");
+    ensure!(witness.unsafe_writes(&story(fire.clone())).is_empty(), "a fire was taken for an unsafe write");
+    let again = Event { response: object("11", "c", 1), ..fire.clone() };
+    ensure!(witness.fires(&[story(fire.clone()), vec![again]].concat()).len() == 2, "a second fire was not found");
+    for harmless in [
+        Event { dry_run: true, ..fire.clone() },
+        Event { code: 422, ..fire.clone() },
+        Event { response: object("10", "a", 1), ..fire.clone() },
+        Event { user: "somebody".into(), ..fire },
+    ] {
+        ensure!(witness.fires(&story(harmless.clone())).is_empty(), "no fire, but counted: {}", told(&harmless));
+    }
+    Ok(planted.len() + 1)
+}
