@@ -16,8 +16,7 @@ const COMMON: &[&str] = &["api", "core", "settings", "clock", "telemetry"];
 /// plumbing: how to reach the API server (`cluster`) and the registry of metrics (`serve`).
 fn allowed() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
     let edge: BTreeSet<&str> = COMMON.iter().copied().chain(["cluster", "serve"]).collect();
-    let role: BTreeSet<&str> =
-        edge.iter().copied().chain(["observe", "model", "act", "audit", "notify"]).collect();
+    let role: BTreeSet<&str> = edge.iter().copied().chain(["observe", "model", "act", "audit", "notify"]).collect();
     BTreeMap::from([
         ("api", BTreeSet::new()),
         ("core", BTreeSet::from(["api", "settings"])),

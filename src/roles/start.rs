@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use anyhow::Context as _;
 use axum::Router;
 use kube::Client;
 use tokio_util::sync::CancellationToken;
@@ -67,5 +68,23 @@ impl Start {
         }
         held.release().await;
         Ok(())
+    }
+
+    /// Waits for `work` beside the HTTP server. On shutdown the server ends first, and the work still gets the time to
+    /// end in order: to finish its step and to give its Lease back.
+    pub async fn supervise(
+        work: impl Future<Output = anyhow::Result<()>>,
+        server: tokio::task::JoinHandle<anyhow::Result<()>>,
+        shutdown: &CancellationToken,
+    ) -> anyhow::Result<()> {
+        let mut work = std::pin::pin!(work);
+        tokio::select! {
+            outcome = &mut work => outcome,
+            outcome = server => {
+                outcome.context("the HTTP server failed")??;
+                anyhow::ensure!(shutdown.is_cancelled(), "the HTTP server ended by itself");
+                work.await
+            }
+        }
     }
 }

@@ -122,7 +122,9 @@ async fn fires_on(bench: &Bench, name: &str) -> Result<usize> {
 async fn ended_about(bench: &Bench, name: &str) -> Result<backstop::api::v1alpha1::Incident> {
     crate::support::until(&format!("the incident about {name} ended"), Duration::from_secs(150), || async {
         let incidents = bench.incidents().await?;
-        let about = incidents.into_iter().find(|incident| incident.spec.target.as_ref().is_some_and(|target| target.name == name));
+        let about = incidents
+            .into_iter()
+            .find(|incident| incident.spec.target.as_ref().is_some_and(|target| target.name == name));
         Ok(about.filter(|incident| crate::support::bench::phase(incident).is_final()))
     })
     .await

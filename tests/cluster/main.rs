@@ -131,7 +131,8 @@ async fn main() -> ExitCode {
 
 async fn run(args: &Args) -> Result<bool> {
     let start = Instant::now();
-    let wanted = |test: &&Test| args.names.is_empty() || args.names.iter().any(|word| test.name.contains(word.as_str()));
+    let wanted =
+        |test: &&Test| args.names.is_empty() || args.names.iter().any(|word| test.name.contains(word.as_str()));
     let together: Vec<&Test> = TOGETHER.iter().filter(wanted).collect();
     let alone: Vec<&Test> = ALONE.iter().filter(wanted).collect();
     ensure!(!(together.is_empty() && alone.is_empty()), "no test has a name with {:?}; --list shows all", args.names);

@@ -28,7 +28,10 @@ pub async fn a_crash_loop_after_a_rollout_is_rolled_back(bench: Bench) -> Result
     let incident = is_rolled_back(&bench, Release::CrashLoop).await?;
     let status = incident.status.context("an ended incident has a status")?;
     ensure!(status.plan.is_some(), "the incident shows no plan");
-    ensure!(status.decision.is_some_and(|decision| decision.checks.len() > 20), "the decision does not show every check");
+    ensure!(
+        status.decision.is_some_and(|decision| decision.checks.len() > 20),
+        "the decision does not show every check"
+    );
     for event in ["AlertReceived", "PlanWritten", "Diagnosed", "GrantOpened", "Fired", "Healthy"] {
         ensure!(status.timeline.iter().any(|entry| entry.event == event), "the timeline does not show {event}");
     }
@@ -159,7 +162,8 @@ pub async fn in_approve_mode_nothing_is_written_until_a_person_approves_the_exac
     bench.alert("api").await?;
     let waiting = bench.incident_in(IncidentPhase::AwaitingApproval).await?;
     bench.nothing_written().await?;
-    let digest = waiting.status.as_ref().and_then(|s| s.decision.as_ref()).map(|d| d.digest.clone()).context("no digest")?;
+    let digest =
+        waiting.status.as_ref().and_then(|s| s.decision.as_ref()).map(|d| d.digest.clone()).context("no digest")?;
     let user = whoami(&bench).await?;
     let approve = |name: &str, digest: String| {
         json!({
@@ -189,7 +193,11 @@ async fn whoami(bench: &Bench) -> Result<String> {
     use k8s_openapi::api::authentication::v1::SelfSubjectReview;
     let api: Api<SelfSubjectReview> = Api::all(bench.suite.client.clone());
     let review = api.create(&Default::default(), &SelfSubjectReview::default()).await?;
-    review.status.and_then(|status| status.user_info).and_then(|user| user.username).context("the API server does not say who we are")
+    review
+        .status
+        .and_then(|status| status.user_info)
+        .and_then(|user| user.username)
+        .context("the API server does not say who we are")
 }
 
 /// Revision 1 needs a node label that is gone when Backstop returns to it: nothing in the cluster's objects shows that
@@ -226,7 +234,10 @@ pub async fn a_rollback_that_does_not_help_is_taken_back_exactly_and_handed_over
     let fires = bench.suite.witness.fires(&events);
     ensure!(fires.len() == 2, "{} fires, expected the write and its undo: {fires:#?}", fires.len());
     ensure!(fires[0].after == first_template(&events, "api")?, "the write was not the template of revision 1");
-    ensure!(fires[1].after == bad && fires[1].before == fires[0].after, "the undo did not restore exactly what was there");
+    ensure!(
+        fires[1].after == bad && fires[1].before == fires[0].after,
+        "the undo did not restore exactly what was there"
+    );
     ensure!(bench.template("api").await? == bad, "the template is not as it was before");
     bench.nothing_in_flight().await
 }

@@ -21,7 +21,12 @@ use crate::support::{SYSTEM, until};
 async fn is_told(bench: &Bench, incident: &Incident, reason: &str) -> Result<()> {
     let name = incident.name_any();
     let page = until("the escalation arrives at the webhook", Duration::from_secs(30), || async {
-        Ok(bench.suite.pages.about(&incident.namespace().unwrap_or_default()).into_iter().find(|page| page["incident"] == name))
+        Ok(bench
+            .suite
+            .pages
+            .about(&incident.namespace().unwrap_or_default())
+            .into_iter()
+            .find(|page| page["incident"] == name))
     })
     .await?;
     ensure!(page["reason"] == reason, "the page says {}, expected {reason}", page["reason"]);
@@ -30,7 +35,9 @@ async fn is_told(bench: &Bench, incident: &Incident, reason: &str) -> Result<()>
     let events: Api<CoreEvent> = Api::namespaced(bench.suite.client.clone(), &incident.namespace().unwrap_or_default());
     until("an Event says that the incident was escalated", Duration::from_secs(30), || async {
         let list = events.list(&ListParams::default()).await?;
-        Ok(list.items.into_iter().find(|e| e.reporting_component.as_deref() == Some("backstop-controller") && e.type_.as_deref() == Some("Warning")))
+        Ok(list.items.into_iter().find(|e| {
+            e.reporting_component.as_deref() == Some("backstop-controller") && e.type_.as_deref() == Some("Warning")
+        }))
     })
     .await
     .map(drop)
@@ -68,7 +75,8 @@ pub async fn what_argo_cd_owns_is_left_to_it(bench: Bench) -> Result<()> {
 pub async fn what_helm_installed_is_left_to_it_unless_a_policy_allows_it(bench: Bench) -> Result<()> {
     let mut manifest = deployment("api", 1);
     manifest["metadata"]["labels"]["app.kubernetes.io/managed-by"] = json!("Helm");
-    manifest["metadata"]["annotations"] = json!({"meta.helm.sh/release-name": "shop", "meta.helm.sh/release-namespace": bench.ns});
+    manifest["metadata"]["annotations"] =
+        json!({"meta.helm.sh/release-name": "shop", "meta.helm.sh/release-namespace": bench.ns});
     bench.healthy_as("api", manifest).await?;
     bench.broken("api", Release::CrashLoop).await?;
     bench.alert("api").await?;
@@ -194,15 +202,24 @@ pub async fn labels_that_inject_paths_reach_nothing(bench: Bench) -> Result<()> 
     let incidents: Api<Incident> = Api::all(bench.suite.client.clone());
     let mark = format!("{}", bench.suite.run);
     let ours = |incident: &Incident| {
-        incident.spec.alerts.iter().any(|alert| alert.alertname.starts_with("Injection") && alert.alertname.ends_with(&mark))
+        incident
+            .spec
+            .alerts
+            .iter()
+            .any(|alert| alert.alertname.starts_with("Injection") && alert.alertname.ends_with(&mark))
     };
     until("every alert is handed over", Duration::from_secs(120), || async {
         let all = incidents.list(&ListParams::default()).await?.items;
-        let ended: Vec<&Incident> = all.iter().filter(|i| ours(i) && crate::support::bench::phase(i).is_final()).collect();
+        let ended: Vec<&Incident> =
+            all.iter().filter(|i| ours(i) && crate::support::bench::phase(i).is_final()).collect();
         let alerts: usize = ended.iter().map(|incident| incident.spec.alerts.len()).sum();
         for incident in &ended {
             ensure!(incident.spec.target.is_none(), "an alert with an injected label found {:?}", incident.spec.target);
-            crate::support::bench::expect(incident, backstop::api::v1alpha1::IncidentPhase::Escalated, "TargetInvalid")?;
+            crate::support::bench::expect(
+                incident,
+                backstop::api::v1alpha1::IncidentPhase::Escalated,
+                "TargetInvalid",
+            )?;
         }
         Ok((alerts == tries.len()).then_some(()))
     })
@@ -211,7 +228,8 @@ pub async fn labels_that_inject_paths_reach_nothing(bench: Bench) -> Result<()> 
     // Whatever the operator asked for by name is a valid name, and nothing of it lies where the labels pointed.
     let asked = bench.suite.events_of_operator(&bench.ns).await?;
     for event in &asked {
-        let valid = |name: &str| name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "-.:".contains(c));
+        let valid =
+            |name: &str| name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "-.:".contains(c));
         ensure!(valid(&event.name) && valid(&event.namespace), "asked for {:?} in {:?}", event.name, event.namespace);
         ensure!(event.resource != "secrets", "asked for Secret {}/{}", event.namespace, event.name);
     }
@@ -234,7 +252,11 @@ pub async fn bad_requests_get_a_helpful_answer_and_leave_nothing(bench: Bench) -
     for (what, token, body, code) in cases {
         let answer = operator.post(token, body).await?;
         ensure!(answer.code == code, "{what}: answered {} {}, expected {code}", answer.code, answer.body);
-        ensure!(answer.body["nextStep"].as_str().is_some_and(|text| !text.is_empty()), "{what}: no next step in {}", answer.body);
+        ensure!(
+            answer.body["nextStep"].as_str().is_some_and(|text| !text.is_empty()),
+            "{what}: no next step in {}",
+            answer.body
+        );
     }
     let alerts: Api<Alert> = bench.api();
     ensure!(alerts.list(&ListParams::default()).await?.items.is_empty(), "a refused request left an Alert");

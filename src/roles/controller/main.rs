@@ -47,12 +47,8 @@ pub async fn main(start: Start) -> anyhow::Result<()> {
         notifier,
         metrics,
     };
-    let outcome = tokio::select! {
-        outcome = start.while_leading(LEASE, &shutdown, super::run(parts)) => outcome,
-        outcome = server => outcome.context("the HTTP server ended")?,
-    };
-    drop(ready);
-    outcome
+    let work = start.while_leading(LEASE, &shutdown, super::run(parts));
+    Start::supervise(work, server, &shutdown).await
 }
 
 /// Alerts are taken, and this pod is ready, once the API server serves our kinds; leading is not needed for that.

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use anyhow::Context as _;
 use tokio::sync::watch;
 
 use crate::roles::Start;
@@ -19,8 +18,6 @@ pub async fn main(start: Start) -> anyhow::Result<()> {
     let (ready, readiness) = watch::channel(Err("the admission policies were not tried yet".to_string()));
     let health = Health::new().with("admission-policies", readiness);
     let server = start.serve(serve::router(health, Arc::new(registry)), &shutdown);
-    tokio::select! {
-        outcome = super::run(start.client.clone(), start.settings.clone(), ready, metrics, shutdown.clone()) => outcome,
-        outcome = server => outcome.context("the HTTP server ended")?,
-    }
+    let work = super::run(start.client.clone(), start.settings.clone(), ready, metrics, shutdown.clone());
+    Start::supervise(work, server, &shutdown).await
 }

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use anyhow::Context as _;
 use tokio::sync::watch;
 
 use crate::roles::Start;
@@ -33,8 +32,5 @@ pub async fn main(start: Start) -> anyhow::Result<()> {
             std::future::pending::<()>().await;
         }
     };
-    tokio::select! {
-        outcome = start.while_leading(LEASE, &shutdown, work) => outcome,
-        outcome = server => outcome.context("the HTTP server ended")?,
-    }
+    Start::supervise(start.while_leading(LEASE, &shutdown, work), server, &shutdown).await
 }

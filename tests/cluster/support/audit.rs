@@ -53,7 +53,8 @@ impl Event {
     /// Reads one line; `None` for stages before the answer.
     pub fn parse(line: &str) -> Result<Option<Event>> {
         let mut value: Value = serde_json::from_str(line).context("a line of the audit log is not JSON")?;
-        let text = |value: &Value, path: &str| value.pointer(path).and_then(Value::as_str).unwrap_or_default().to_string();
+        let text =
+            |value: &Value, path: &str| value.pointer(path).and_then(Value::as_str).unwrap_or_default().to_string();
         if text(&value, "/stage") != "ResponseComplete" {
             return Ok(None);
         }
@@ -68,7 +69,11 @@ impl Event {
             subresource: text(&value, "/objectRef/subresource"),
             namespace: text(&value, "/objectRef/namespace"),
             name: text(&value, "/objectRef/name"),
-            code: value.pointer("/responseStatus/code").and_then(Value::as_u64).and_then(|c| c.try_into().ok()).unwrap_or(0),
+            code: value
+                .pointer("/responseStatus/code")
+                .and_then(Value::as_u64)
+                .and_then(|c| c.try_into().ok())
+                .unwrap_or(0),
             dry_run: text(&value, "/requestURI").contains("dryRun=All"),
             request: value.pointer_mut("/requestObject").map(Value::take).unwrap_or_default(),
             response: value.pointer_mut("/responseObject").map(Value::take).unwrap_or_default(),
@@ -98,7 +103,10 @@ impl Audit {
     /// Follows `path` from its end. `keep` says which events are of interest: the log of a cluster is long.
     pub fn follow(path: &Path, keep: impl Fn(&Event) -> bool + Send + 'static) -> Result<Audit> {
         let mut file = File::open(path).with_context(|| {
-            format!("cannot read the audit log {}: the suite judges by it; start the cluster with `make cluster-up`", path.display())
+            format!(
+                "cannot read the audit log {}: the suite judges by it; start the cluster with `make cluster-up`",
+                path.display()
+            )
         })?;
         file.seek(SeekFrom::End(0)).context("cannot seek in the audit log")?;
         let mut follower = Follower::new(path, file)?;
@@ -139,7 +147,10 @@ impl Audit {
         let start = Instant::now();
         while self.events(&marker)?.is_empty() {
             if start.elapsed() > MARKER {
-                bail!("the audit log does not show a write of {} s ago: is it the log of this cluster?", MARKER.as_secs());
+                bail!(
+                    "the audit log does not show a write of {} s ago: is it the log of this cluster?",
+                    MARKER.as_secs()
+                );
             }
             tokio::time::sleep(LOOK).await;
         }

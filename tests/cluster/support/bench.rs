@@ -20,7 +20,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::{
-    Suite, SYSTEM,
+    SYSTEM, Suite,
     audit::Event,
     nodes::{Container, Signal},
     operator::Answer,
@@ -118,7 +118,11 @@ impl Bench {
     /// Creates any object of this namespace from its JSON.
     pub async fn create<K>(&self, object: Value) -> Result<K>
     where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + serde::Serialize + std::fmt::Debug,
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + DeserializeOwned
+            + serde::Serialize
+            + std::fmt::Debug,
     {
         let object: K = serde_json::from_value(object).context("the test's object is not of its kind")?;
         Ok(self.api().create(&Default::default(), &object).await?)
@@ -186,7 +190,10 @@ impl Bench {
     pub async fn patch(&self, name: &str, patch: Value) -> Result<()> {
         let params = PatchParams { field_manager: Some("kubectl".into()), ..PatchParams::default() };
         let api: Api<Deployment> = self.api();
-        api.patch(name, &params, &Patch::Strategic(&patch)).await.map(drop).with_context(|| format!("cannot change {name}"))
+        api.patch(name, &params, &Patch::Strategic(&patch))
+            .await
+            .map(drop)
+            .with_context(|| format!("cannot change {name}"))
     }
 
     /// Waits until a pod of `name` shows that it fails: a container waits for a reason or restarted, or runs for some
@@ -195,11 +202,18 @@ impl Bench {
         until(&format!("a pod of {name} fails"), Duration::from_secs(60), || async {
             let list = ListParams::default().labels(&format!("app.kubernetes.io/name={name}"));
             let pods = self.api::<Pod>().list(&list).await?.items;
-            let fails = pods.iter().flat_map(|pod| pod.status.iter()).flat_map(|s| s.container_statuses.iter().flatten()).any(|c| {
-                let waiting = c.state.as_ref().and_then(|state| state.waiting.as_ref()).and_then(|w| w.reason.as_deref());
-                let unready = c.state.as_ref().is_some_and(|state| state.running.is_some()) && !c.ready;
-                c.restart_count > 0 || unready || waiting.is_some_and(|reason| reason != "ContainerCreating" && reason != "PodInitializing")
-            });
+            let fails = pods
+                .iter()
+                .flat_map(|pod| pod.status.iter())
+                .flat_map(|s| s.container_statuses.iter().flatten())
+                .any(|c| {
+                    let waiting =
+                        c.state.as_ref().and_then(|state| state.waiting.as_ref()).and_then(|w| w.reason.as_deref());
+                    let unready = c.state.as_ref().is_some_and(|state| state.running.is_some()) && !c.ready;
+                    c.restart_count > 0
+                        || unready
+                        || waiting.is_some_and(|reason| reason != "ContainerCreating" && reason != "PodInitializing")
+                });
             Ok(fails.then_some(()))
         })
         .await
@@ -230,7 +244,8 @@ impl Bench {
 
     /// Labels of an alert about this namespace; `more` wins.
     pub fn labels(&self, more: &[(&str, &str)]) -> BTreeMap<String, String> {
-        let base = [("alertname", "KubeDeploymentRolloutStuck"), ("namespace", self.ns.as_str()), ("severity", "critical")];
+        let base =
+            [("alertname", "KubeDeploymentRolloutStuck"), ("namespace", self.ns.as_str()), ("severity", "critical")];
         base.iter().chain(more).map(|(key, value)| (key.to_string(), value.to_string())).collect()
     }
 
@@ -343,7 +358,12 @@ impl Bench {
 
     /// Does something to the process of a role at the moment when `point` is seen in this namespace. Call it before the
     /// alert is sent; the task ends when the signal was sent.
-    pub async fn signal_at(&self, point: Point, role: &str, signal: Signal) -> Result<(Container, tokio::task::JoinHandle<Result<()>>)> {
+    pub async fn signal_at(
+        &self,
+        point: Point,
+        role: &str,
+        signal: Signal,
+    ) -> Result<(Container, tokio::task::JoinHandle<Result<()>>)> {
         let container = self.suite.operator.container(&self.suite.nodes, role).await?;
         let (bench, found) = (self.clone(), container.clone());
         let task = tokio::spawn(async move {
@@ -366,7 +386,11 @@ impl Bench {
 
     async fn yaml<K>(&self) -> String
     where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + serde::Serialize + std::fmt::Debug,
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + DeserializeOwned
+            + serde::Serialize
+            + std::fmt::Debug,
     {
         let mut items = self.list::<K>().await.unwrap_or_default();
         items.truncate(3);
@@ -407,7 +431,10 @@ pub fn verdict(incident: &Incident, check: &str) -> Option<String> {
 /// The template with which the Deployment `name` was created.
 pub fn first_template(events: &[Event], name: &str) -> Result<Value> {
     let created = events.iter().find(|event| {
-        event.resource == "apps/deployments" && event.verb == "create" && event.is_accepted_write() && event.response["metadata"]["name"] == name
+        event.resource == "apps/deployments"
+            && event.verb == "create"
+            && event.is_accepted_write()
+            && event.response["metadata"]["name"] == name
     });
     created
         .and_then(|event| event.response.pointer("/spec/template").cloned())

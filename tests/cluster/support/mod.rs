@@ -74,7 +74,12 @@ pub struct Suite {
 
 impl Suite {
     /// Connects, makes the namespaces and installs the operator for them.
-    pub async fn start(place: &Place, namespaces: &[String], run: &str, values: serde_json::Value) -> Result<Arc<Suite>> {
+    pub async fn start(
+        place: &Place,
+        namespaces: &[String],
+        run: &str,
+        values: serde_json::Value,
+    ) -> Result<Arc<Suite>> {
         let client = connect().await?;
         let witness = Witness { system: SYSTEM.into() };
         let caught = witness::try_planted(&witness)?;
@@ -89,7 +94,16 @@ impl Suite {
             create_namespace(&client, namespace).await?;
         }
         operator.install().await?;
-        Ok(Arc::new(Suite { client, audit, witness, operator, pages, nodes: suite_nodes, run: run.into(), markers: AtomicU64::new(0) }))
+        Ok(Arc::new(Suite {
+            client,
+            audit,
+            witness,
+            operator,
+            pages,
+            nodes: suite_nodes,
+            run: run.into(),
+            markers: AtomicU64::new(0),
+        }))
     }
 
     /// Everything in the namespace until now, as the API server has it.
@@ -97,11 +111,17 @@ impl Suite {
         let marker = format!("{}", self.markers.fetch_add(1, Ordering::Relaxed));
         let patch = json!({"metadata": {"annotations": {"suite.backstop.dev/marker": marker}}});
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
-        namespaces.patch(namespace, &PatchParams::default(), &Patch::Merge(&patch)).await.context("cannot mark the audit log")?;
+        namespaces
+            .patch(namespace, &PatchParams::default(), &Patch::Merge(&patch))
+            .await
+            .context("cannot mark the audit log")?;
         let is_marker = |event: &Event| {
             event.resource == "namespaces"
                 && event.name == namespace
-                && event.request.pointer("/metadata/annotations/suite.backstop.dev~1marker").is_some_and(|m| *m == marker)
+                && event
+                    .request
+                    .pointer("/metadata/annotations/suite.backstop.dev~1marker")
+                    .is_some_and(|m| *m == marker)
         };
         self.audit.reached(is_marker).await?;
         self.audit.events(|event| event.namespace == namespace)
@@ -136,13 +156,15 @@ impl Suite {
 
 /// A client of the administrator that KUBECONFIG names. The suite's own reads may be tried again.
 pub async fn connect() -> Result<Client> {
-    let config = kube::Config::infer().await.context("no cluster: set KUBECONFIG, or start one with `make cluster-up`")?;
+    let config =
+        kube::Config::infer().await.context("no cluster: set KUBECONFIG, or start one with `make cluster-up`")?;
     Client::try_from(config).context("cannot build a Kubernetes client")
 }
 
 async fn create_namespace(client: &Client, name: &str) -> Result<()> {
     let api: Api<Namespace> = Api::all(client.clone());
-    let namespace = serde_json::from_value(json!({"metadata": {"name": name, "labels": {"backstop.dev/mode": "auto"}}}))?;
+    let namespace =
+        serde_json::from_value(json!({"metadata": {"name": name, "labels": {"backstop.dev/mode": "auto"}}}))?;
     api.create(&Default::default(), &namespace).await.with_context(|| format!("cannot create namespace {name}"))?;
     Ok(())
 }

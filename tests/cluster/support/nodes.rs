@@ -85,7 +85,8 @@ impl Nodes {
             }
             Nodes::Kind(docker) => {
                 let number = signal.number().trim_start_matches('-');
-                run(Command::new(docker).args(["exec", node, "ctr", "-n", "k8s.io", "tasks", "kill", "-s", number, id])).await
+                run(Command::new(docker).args(["exec", node, "ctr", "-n", "k8s.io", "tasks", "kill", "-s", number, id]))
+                    .await
             }
         }
     }

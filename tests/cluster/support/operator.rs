@@ -47,7 +47,13 @@ pub struct Answer {
 
 impl Operator {
     /// Writes the values; installs nothing yet.
-    pub async fn prepare(client: Client, place: &Place, pages: SocketAddr, namespaces: &[String], more: Value) -> Result<Operator> {
+    pub async fn prepare(
+        client: Client,
+        place: &Place,
+        pages: SocketAddr,
+        namespaces: &[String],
+        more: Value,
+    ) -> Result<Operator> {
         let node = node_address(&client).await?;
         let mut values = json!({
             "image": {"repository": "backstop.local/backstop", "tag": "dev", "pullPolicy": "IfNotPresent"},
@@ -85,7 +91,19 @@ impl Operator {
         self.uninstall().await?;
         let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/helm/backstop");
         let values = self.values.to_string_lossy().into_owned();
-        let install = ["install", RELEASE, chart, "-n", SYSTEM, "--create-namespace", "-f", &values, "--wait", "--timeout", "180s"];
+        let install = [
+            "install",
+            RELEASE,
+            chart,
+            "-n",
+            SYSTEM,
+            "--create-namespace",
+            "-f",
+            &values,
+            "--wait",
+            "--timeout",
+            "180s",
+        ];
         if let Err(error) = run(&mut self.helm(&install)).await {
             let logs = self.logs(40).await;
             return Err(error.context(format!("the chart was not installed\n{logs}")));
@@ -98,7 +116,8 @@ impl Operator {
 
     /// Removes the release if there is one.
     pub async fn uninstall(&self) -> Result<()> {
-        run(&mut self.helm(&["uninstall", RELEASE, "-n", SYSTEM, "--wait", "--ignore-not-found", "--timeout", "90s"])).await
+        run(&mut self.helm(&["uninstall", RELEASE, "-n", SYSTEM, "--wait", "--ignore-not-found", "--timeout", "90s"]))
+            .await
     }
 
     /// Posts `body` to the intake with `token`.
@@ -125,7 +144,8 @@ impl Operator {
     pub async fn token(&self) -> Result<String> {
         let secrets: Api<Secret> = Api::namespaced(self.client.clone(), SYSTEM);
         let secret = secrets.get("backstop-intake").await.context("the chart made no token")?;
-        let token = secret.data.unwrap_or_default().remove("token").context("Secret backstop-intake has no key `token`")?;
+        let token =
+            secret.data.unwrap_or_default().remove("token").context("Secret backstop-intake has no key `token`")?;
         Ok(String::from_utf8(token.0)?)
     }
 
@@ -149,7 +169,8 @@ impl Operator {
     /// The process of a role.
     pub async fn container(&self, nodes: &Nodes, role: &str) -> Result<Container> {
         let pod = self.ready(role).await?;
-        let status = pod.status.unwrap_or_default().container_statuses.unwrap_or_default().pop().context("no container")?;
+        let status =
+            pod.status.unwrap_or_default().container_statuses.unwrap_or_default().pop().context("no container")?;
         let node = pod.spec.and_then(|spec| spec.node_name).unwrap_or_default();
         nodes.find(&node, status.container_id.as_deref().unwrap_or_default())
     }
@@ -158,7 +179,12 @@ impl Operator {
     pub async fn fresh(&self, role: &str) -> Result<()> {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), SYSTEM);
         for pod in self.pods(role).await? {
-            let restarts = pod.status.iter().flat_map(|s| s.container_statuses.iter().flatten()).map(|c| c.restart_count).sum::<i32>();
+            let restarts = pod
+                .status
+                .iter()
+                .flat_map(|s| s.container_statuses.iter().flatten())
+                .map(|c| c.restart_count)
+                .sum::<i32>();
             if restarts > 0 {
                 pods.delete(&pod.name_any(), &DeleteParams::default()).await?;
             }
@@ -169,7 +195,8 @@ impl Operator {
     /// A page of a role's HTTP server, through the API server.
     pub async fn page(&self, role: &str, path: &str) -> Result<String> {
         let pod = self.ready(role).await?.name_any();
-        let request = http::Request::get(format!("/api/v1/namespaces/{SYSTEM}/pods/{pod}:8080/proxy{path}")).body(vec![])?;
+        let request =
+            http::Request::get(format!("/api/v1/namespaces/{SYSTEM}/pods/{pod}:8080/proxy{path}")).body(vec![])?;
         self.client.request_text(request).await.with_context(|| format!("{role} does not serve {path}"))
     }
 

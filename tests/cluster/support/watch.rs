@@ -43,10 +43,19 @@ impl Point {
             match self {
                 Point::Investigating => first(objects::<Investigation>(client, namespace), |_| true).await,
                 Point::Created => first(objects::<Remediation>(client, namespace), |_| true).await,
-                Point::Claimed => first(objects(client, namespace), |r: &Remediation| phase(r).is_some_and(|p| p != RemediationPhase::Pending)).await,
-                Point::Fired => first(objects(client, namespace), |r: &Remediation| phase(r) == Some(RemediationPhase::Fired)).await,
+                Point::Claimed => {
+                    first(objects(client, namespace), |r: &Remediation| {
+                        phase(r).is_some_and(|p| p != RemediationPhase::Pending)
+                    })
+                    .await
+                }
+                Point::Fired => {
+                    first(objects(client, namespace), |r: &Remediation| phase(r) == Some(RemediationPhase::Fired)).await
+                }
                 Point::GrantOpen => first(objects(client, namespace), |grant: &Grant| grant.spec.open.is_some()).await,
-                Point::Armed => first(objects(client, namespace), |d: &Deployment| d.labels().contains_key(names::ARMED)).await,
+                Point::Armed => {
+                    first(objects(client, namespace), |d: &Deployment| d.labels().contains_key(names::ARMED)).await
+                }
             }
         };
         tokio::time::timeout(PATIENCE, wait).await.with_context(|| format!("{self:?} was not seen in {namespace}"))
@@ -59,11 +68,21 @@ fn phase(remediation: &Remediation) -> Option<RemediationPhase> {
 
 fn objects<K>(client: &Client, namespace: &str) -> impl Stream<Item = K> + Unpin + use<K>
 where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + std::fmt::Debug + Send + 'static,
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + DeserializeOwned
+        + std::fmt::Debug
+        + Send
+        + 'static,
 {
     let api: Api<K> = Api::namespaced(client.clone(), namespace);
     // An interrupted watch is taken up again: some tests restart the API server.
-    Box::pin(watcher(api, watcher::Config::default()).default_backoff().applied_objects().filter_map(|object| async { object.ok() }))
+    Box::pin(
+        watcher(api, watcher::Config::default())
+            .default_backoff()
+            .applied_objects()
+            .filter_map(|object| async { object.ok() }),
+    )
 }
 
 async fn first<K>(mut objects: impl Stream<Item = K> + Unpin, wanted: impl Fn(&K) -> bool) {

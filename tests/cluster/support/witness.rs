@@ -47,7 +47,8 @@ impl Witness {
         self.changes(events)
             .into_iter()
             .filter(|(event, before)| {
-                event.user == self.account("executor") && before.pointer("/spec/template") != event.response.pointer("/spec/template")
+                event.user == self.account("executor")
+                    && before.pointer("/spec/template") != event.response.pointer("/spec/template")
             })
             .map(|(event, before)| Fire {
                 namespace: event.namespace.clone(),
@@ -91,7 +92,11 @@ impl Witness {
         }
         for (event, before) in self.changes(events) {
             if event.user == self.account("executor") {
-                found.extend(changes_besides(before, &event.response).into_iter().map(|path| format!("changed {path}: {}", told(event))));
+                found.extend(
+                    changes_besides(before, &event.response)
+                        .into_iter()
+                        .map(|path| format!("changed {path}: {}", told(event))),
+                );
             }
         }
         found
@@ -99,10 +104,9 @@ impl Witness {
 
     fn may_write(&self, event: &Event) -> bool {
         let Event { resource, subresource, verb, name, .. } = event;
-        let own = |kinds: &[&str]| {
-            resource.strip_prefix("backstop.dev/").is_some_and(|kind| kinds.contains(&kind))
-        };
-        let lease = resource == "coordination.k8s.io/leases" && event.namespace == self.system && name.starts_with("backstop-");
+        let own = |kinds: &[&str]| resource.strip_prefix("backstop.dev/").is_some_and(|kind| kinds.contains(&kind));
+        let lease =
+            resource == "coordination.k8s.io/leases" && event.namespace == self.system && name.starts_with("backstop-");
         // A review asks about rights and stores nothing.
         let review = resource.starts_with("authentication.k8s.io/") || resource.starts_with("authorization.k8s.io/");
         if review {
@@ -123,7 +127,17 @@ impl Witness {
             return lease
                 || resource == "events"
                 || resource == "events.k8s.io/events"
-                || own(&["alerts", "incidents", "investigations", "remediations", "grants", "ledgers", "approvals", "runbooks", "policies"]);
+                || own(&[
+                    "alerts",
+                    "incidents",
+                    "investigations",
+                    "remediations",
+                    "grants",
+                    "ledgers",
+                    "approvals",
+                    "runbooks",
+                    "policies",
+                ]);
         }
         false
     }
@@ -132,8 +146,11 @@ impl Witness {
 /// What differs between two versions of a Deployment besides the template and our own words.
 fn changes_besides(before: &Value, after: &Value) -> Vec<String> {
     let mut paths = Vec::new();
-    for part in ["/spec", "/metadata/labels", "/metadata/annotations", "/metadata/finalizers", "/metadata/ownerReferences"] {
-        let (old, new) = (before.pointer(part).cloned().unwrap_or(json!({})), after.pointer(part).cloned().unwrap_or(json!({})));
+    for part in
+        ["/spec", "/metadata/labels", "/metadata/annotations", "/metadata/finalizers", "/metadata/ownerReferences"]
+    {
+        let (old, new) =
+            (before.pointer(part).cloned().unwrap_or(json!({})), after.pointer(part).cloned().unwrap_or(json!({})));
         let (Some(old_map), Some(new_map)) = (old.as_object(), new.as_object()) else {
             if old != new {
                 paths.push(part.to_string());
@@ -154,7 +171,8 @@ fn changes_besides(before: &Value, after: &Value) -> Vec<String> {
 
 /// A JSON patch that touches nothing but the mark of a revision.
 fn only_marks(patch: &Value) -> bool {
-    let allowed = ["/metadata/resourceVersion", "/metadata/uid", "/metadata/labels", "/metadata/labels/backstop.dev~1undo-to"];
+    let allowed =
+        ["/metadata/resourceVersion", "/metadata/uid", "/metadata/labels", "/metadata/labels/backstop.dev~1undo-to"];
     patch.as_array().is_some_and(|steps| {
         steps.iter().all(|step| step.get("path").and_then(Value::as_str).is_some_and(|path| allowed.contains(&path)))
     })
@@ -192,13 +210,19 @@ pub fn try_planted(witness: &Witness) -> Result<usize> {
         ("scale", event(&executor, "patch", deployments, "scale", Value::Null)),
         ("delete", event(&executor, "delete", deployments, "", Value::Null)),
         ("other kind", event(&executor, "patch", "apps/statefulsets", "", Value::Null)),
-        ("revision", Event {
-            request: json!([{"op": "replace", "path": "/spec/template", "value": {}}]),
-            ..event(&executor, "patch", "apps/replicasets", "", Value::Null)
-        }),
+        (
+            "revision",
+            Event {
+                request: json!([{"op": "replace", "path": "/spec/template", "value": {}}]),
+                ..event(&executor, "patch", "apps/replicasets", "", Value::Null)
+            },
+        ),
         ("secret", event(&witness.account("controller"), "get", "secrets", "", Value::Null)),
         ("judge writes", event(&witness.account("controller"), "patch", deployments, "", object("10", "b", 1))),
-        ("mind writes", event(&witness.account("investigator"), "create", "backstop.dev/remediations", "", Value::Null)),
+        (
+            "mind writes",
+            event(&witness.account("investigator"), "create", "backstop.dev/remediations", "", Value::Null),
+        ),
         ("annotation", {
             let mut other = object("10", "b", 1);
             other["metadata"]["annotations"] = json!({"kubernetes.io/change-cause": "x"});
