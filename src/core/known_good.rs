@@ -31,6 +31,10 @@ pub fn health(reading: &Reading, after: SignedDuration) -> Health {
         return Health::NotHealthy;
     }
     let pods = || reading.pods_of_revision(current.fact.number);
+    // The time of a pod that is not ready is since when it is not.
+    if pods().any(|pod| !pod.fact.ready) {
+        return Health::NotHealthy;
+    }
     let youngest = pods()
         .map(|pod| pod.fact.ready_since.into_iter().chain(pod.fact.last_terminated_at).max())
         .try_fold(Time::MIN, |latest, since| since.map(|since| latest.max(since)));
@@ -99,6 +103,14 @@ mod tests {
         let mut none = reading().healthy();
         none.pods.clear();
         assert_eq!(health(&none, AFTER), Health::NotHealthy);
+    }
+
+    #[test]
+    fn a_revision_whose_pods_were_never_ready_is_not_marked_while_others_serve() {
+        let mut now = reading().healthy();
+        now.read_at = at(1000);
+        now.pods.iter_mut().for_each(|pod| pod.fact.ready = false);
+        assert_eq!(health(&now, AFTER), Health::NotHealthy);
     }
 
     #[test]

@@ -156,10 +156,13 @@ pub async fn people_write_freely_while_an_object_is_armed(bench: Bench) -> Resul
         anyhow::Ok(())
     };
     let edits = edits.await;
-    let forged = bench.patch(&name, json!({"metadata": {"annotations": {names::LAST_ACTION: "0".repeat(32)}}})).await;
+    // All but this: our label would make an object of theirs one in flight.
+    let mut forged = crate::support::bench::deployment("forged", 1);
+    forged["metadata"]["labels"][names::ARMED] = json!("rollout-undo");
+    let forged = bench.create::<Deployment>(forged).await;
     bench.suite.nodes.signal(&executor, Signal::Continue).await?;
     edits.context("a person was hindered")?;
-    ensure!(forged.is_err(), "a person could write an annotation that only the executor may write");
+    ensure!(forged.is_err(), "a person could arm an object");
     let incident = ended_about(&bench, &name).await?;
     expect(&incident, backstop::api::v1alpha1::IncidentPhase::Resolved, "Recovered")?;
     ensure!(fires_on(&bench, &name).await? == 1, "expected one fire");

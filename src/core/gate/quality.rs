@@ -21,11 +21,22 @@ pub(crate) fn action_proposed(case: &Case<'_>, _: &Subject<'_>) -> Outcome {
         (None, Cause::Recovered) => {
             refuse(reason::NOTHING_FAILS, "the diagnosis is that nothing fails any more").later()
         }
-        (None, Cause::BadRollout | Cause::Unknown) => refuse(
-            reason::NOTHING_PROPOSED,
-            format!("{} proposes no action: {}", diagnosis.diagnoser, diagnosis.advice),
-        ),
+        (None, Cause::BadRollout | Cause::Unknown) => {
+            let outcome = refuse(
+                reason::NOTHING_PROPOSED,
+                format!("{} proposes no action: {}", diagnosis.diagnoser, diagnosis.advice),
+            );
+            if facts_are_overtaken(case) { outcome.later() } else { outcome }
+        }
     }
+}
+
+/// Pods fail now, and none did when the facts were gathered: a diagnosis of the new state is worth waiting for.
+fn facts_are_overtaken(case: &Case<'_>) -> bool {
+    let failed_then = case.facts.iter().any(|fact| matches!(&fact.data, FactData::Pod(pod) if pod.failure.is_hard()));
+    let fails_now =
+        case.reading.as_ref().is_ok_and(|reading| reading.pods.iter().any(|pod| pod.fact.failure.is_hard()));
+    fails_now && !failed_then
 }
 
 pub(crate) fn proposal_names_target(case: &Case<'_>, _: &Subject<'_>) -> Outcome {

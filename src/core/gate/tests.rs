@@ -483,3 +483,14 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_diagnosis_that_the_failure_has_overtaken_is_asked_for_again() {
+    let mut world = bad_rollout();
+    world.diagnosis().cause = Cause::Unknown;
+    world.diagnosis().proposal = None;
+    world.diagnosis().claims.clear();
+    assert_eq!(world.judge().decision.outcome, DecisionOutcome::Escalate, "it saw the failure and knows no action");
+    world.facts.retain(|fact| fact.id != "f2");
+    assert_eq!(world.judge().decision.outcome, DecisionOutcome::Wait, "it was made before the pods failed");
+}

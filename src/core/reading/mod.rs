@@ -203,8 +203,16 @@ impl Reading {
             && updated >= desired
             && ready >= desired
             && available >= desired
-            && self.pods.iter().filter(|pod| pod.fact.ready).count() >= usize::try_from(desired).unwrap_or_default()
+            && self.ready_now() >= usize::try_from(desired).unwrap_or_default()
             && self.failing_pods().next().is_none()
+    }
+
+    /// Ready pods of the current revision. The workload's own counts hold pods of every revision: in the middle of a
+    /// rollout the old ones are ready and the new ones are only made.
+    fn ready_now(&self) -> usize {
+        let number = self.current().map(|current| current.fact.number);
+        let counts = |pod: &&Pod| pod.fact.ready && number.is_none_or(|number| pod.fact.revision == number);
+        self.pods.iter().filter(counts).count()
     }
 
     /// What changed from one revision to another, for people and for rules.

@@ -159,6 +159,13 @@ fn a_healthy_workload_is_healthy() {
 }
 
 #[test]
+fn old_pods_that_serve_do_not_make_a_new_revision_healthy() {
+    let starting = waiting("ContainerCreating");
+    let world = World { replicas: 1, ..World::two_revisions() }.pods(1, 1, &ready(60)).pods(2, 1, &starting);
+    assert!(!read(&world).is_healthy(), "nothing of revision 2 was ever ready");
+}
+
+#[test]
 fn managing_tools_are_recognised_by_their_marks() {
     let tools = |metadata: Value| {
         let mut world = World::one_revision();

@@ -68,7 +68,7 @@ impl Operator {
                 "actionsPerHour": 1000, "actionsPerNamespacePerHour": 1000, "cascadeAnomalies": 1000, "stormIncidents": 10000,
             },
             "timings": {
-                "knownGoodSeconds": 3, "verifySettleSeconds": 2, "verifyTimeoutSeconds": 45, "evidenceWaitSeconds": 40,
+                "knownGoodSeconds": 3, "verifySettleSeconds": 2, "verifyTimeoutSeconds": 45, "evidenceWaitSeconds": 30,
                 "grantSeconds": 30,
             },
         });
