@@ -9,5 +9,5 @@ pub use client::connect;
 pub use snapshot::{SnapshotError, resolve_top, snapshot};
 pub mod lease;
 
-pub use lease::{Held, Lease, Lost};
+pub use lease::{Leading, Lease, Lost};
 pub use watch::watch;
