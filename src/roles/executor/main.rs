@@ -19,8 +19,8 @@ pub async fn main(start: Start) -> anyhow::Result<()> {
     let (ready, readiness) = watch::channel(Err("the admission policies were not tried yet".to_string()));
     let health = Health::new().with("admission-policies", readiness);
     let server = start.serve(serve::router(health, Arc::new(registry)), &shutdown);
-    tokio::select! {
-        outcome = super::run(start.client.clone(), start.settings.clone(), ready, metrics, shutdown.clone()) => outcome,
-        outcome = server => outcome.context("the HTTP server ended")?,
-    }
+    // Both end by the same shutdown. The server's end must not cut off a step of the hands.
+    let hands = super::run(start.client.clone(), start.settings.clone(), ready, metrics, shutdown.clone());
+    tokio::try_join!(hands, async { server.await.context("the HTTP server ended")? })?;
+    Ok(())
 }
