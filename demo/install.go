@@ -67,9 +67,6 @@ func (d *demo) deploy(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := d.kube.applyIn(ctx, shop, "demo/customer.yaml"); err != nil {
-		return err
-	}
 	if err := d.kube.applyIn(ctx, argo, "demo/shop/cases/argocd-owned.yaml"); err != nil {
 		return err
 	}
@@ -91,6 +88,9 @@ func (d *demo) deploy(ctx context.Context) error {
 	}
 	page, err := d.page(ctx)
 	if err != nil {
+		return err
+	}
+	if err := d.kube.applyIn(ctx, shop, "demo/customer.yaml"); err != nil {
 		return err
 	}
 	d.t.say("  a real request to web, answered through all three services:\n\n%s", indent(page))
