@@ -49,9 +49,10 @@ pub fn init(format: LogFormat, level: &str) -> anyhow::Result<()> {
     .context("logging was already started in this process")
 }
 
-/// The span under which everything about one request, alert or incident is logged.
+/// The span under which everything about one request, alert or incident is logged. It has the highest level, so
+/// that the id stays on the lines that are left when the log level is raised to `warn` or `error`.
 pub fn request_span(request_id: &str) -> Span {
-    tracing::info_span!("request", request_id = %request_id)
+    tracing::error_span!("request", request_id = %request_id)
 }
 
 /// One event as one flat JSON object: `at`, `level`, `target`, `message`, fields of the spans, fields of the event.
@@ -141,13 +142,17 @@ mod tests {
     }
 
     fn lines_of(log: impl FnOnce()) -> Vec<Value> {
+        lines_at("info", log)
+    }
+
+    fn lines_at(level: &str, log: impl FnOnce()) -> Vec<Value> {
         let sink = Sink::default();
         let layer = tracing_subscriber::fmt::layer()
             .fmt_fields(JsonFields::new())
             .event_format(JsonLine)
             .with_ansi(false)
             .with_writer(sink.clone());
-        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), log);
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(EnvFilter::new(level)).with(layer), log);
         let bytes = sink.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
@@ -164,6 +169,16 @@ mod tests {
         assert_eq!(lines[0]["count"], 3);
         assert_eq!(lines[0]["message"], "something happened");
         assert_eq!(lines[0]["level"], "WARN");
+    }
+
+    #[test]
+    fn the_id_stays_on_errors_when_only_errors_are_logged() {
+        let lines = lines_at("error", || {
+            let _request = request_span("abc").entered();
+            tracing::info!("dropped");
+            tracing::error!("kept");
+        });
+        assert_eq!((lines.len(), &lines[0]["request_id"]), (1, &Value::from("abc")));
     }
 
     #[test]

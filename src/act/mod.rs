@@ -77,6 +77,8 @@ pub struct ReadError {
     what: &'static str,
     namespace: String,
     message: String,
+    /// The account has no rights there, or the namespace is gone.
+    pub forbidden: bool,
 }
 
 /// A quorum read: without a resourceVersion the API server must not answer from an old cache.
@@ -103,11 +105,12 @@ async fn answer(
     namespace: &str,
     built: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
 ) -> Result<Option<Value>, ReadError> {
-    let failed = |message: String| ReadError { what, namespace: namespace.to_owned(), message };
+    let failed = |message: String| ReadError { what, namespace: namespace.to_owned(), message, forbidden: false };
     match call_within_deadline(client, built.map_err(|error| failed(error.to_string()))?).await {
         Outcome::Done(object) => Ok(Some(object)),
         Outcome::NotFound => Ok(None),
         Outcome::Conflict => Err(failed("the API server answered 409 to a read".into())),
-        Outcome::Refused { message, .. } | Outcome::Unknown(message) => Err(failed(message)),
+        Outcome::Refused { message, .. } => Err(ReadError { forbidden: true, ..failed(message) }),
+        Outcome::Unknown(message) => Err(failed(message)),
     }
 }

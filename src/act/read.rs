@@ -99,5 +99,6 @@ fn typed<T: DeserializeOwned>(object: Value, what: &'static str, namespace: &str
         what,
         namespace: namespace.to_owned(),
         message: format!("not what the installed definition says: {error}"),
+        forbidden: false,
     })
 }

@@ -1,14 +1,14 @@
 //! `backstop disarm`: takes every label of ours off the workloads of some namespaces, before an uninstall takes
 //! the rights for that away.
 
-use std::time::Duration;
+use std::{cell::Cell, time::Duration};
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use kube::Client;
 
 use crate::{
     act, cluster,
-    core::act::{LAG_PAUSE, Outcome, sweep},
+    core::act::{LAG_PAUSE, Outcome, SETTLING_PAUSE, raw, sweep},
 };
 
 /// An uninstall must not hang on us.
@@ -25,22 +25,43 @@ pub struct Args {
 /// Disarms and unmarks everything; fine when there is nothing.
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let client = cluster::connect().await?;
-    let mut problem = String::from("the API server did not answer");
+    let problem = Cell::new(String::from("the API server did not answer"));
     let all = async {
+        let mut failed = Vec::new();
         for namespace in args.namespaces.iter().map(|name| name.trim()).filter(|name| !name.is_empty()) {
-            clear(&client, namespace, &mut problem).await?;
+            // One namespace that cannot be cleared must not keep the others from it.
+            if let Err(error) = clear(&client, namespace, &problem).await {
+                failed.push(format!("{error:#}"));
+            }
         }
-        anyhow::Ok(())
+        failed
     };
-    match tokio::time::timeout(DEADLINE, all).await {
-        Ok(outcome) => outcome,
-        Err(_) => bail!("not everything could be disarmed in {} s: {problem}", DEADLINE.as_secs()),
+    let failed = tokio::time::timeout(DEADLINE, all).await;
+    match failed {
+        Ok(failed) if failed.is_empty() => Ok(()),
+        Ok(failed) => bail!("not everything could be disarmed: {}", failed.join("; ")),
+        Err(_) => bail!("not everything could be disarmed in {} s: {}", DEADLINE.as_secs(), problem.take()),
     }
 }
 
-async fn clear(client: &Client, namespace: &str, problem: &mut String) -> anyhow::Result<()> {
+async fn clear(client: &Client, namespace: &str, problem: &Cell<String>) -> anyhow::Result<()> {
+    if !raw::is_path_safe(namespace) {
+        bail!("{namespace:?} is not the name of a namespace");
+    }
     loop {
-        let seen = act::surroundings(client, namespace, Vec::new()).await.context("cannot look for what is armed")?;
+        let seen = match act::surroundings(client, namespace, Vec::new()).await {
+            Ok(seen) => seen,
+            // A namespace that was deleted took our rights with it. What may not even be read is not armed by us.
+            Err(error) if error.forbidden => {
+                println!("namespace {namespace}: no rights there, nothing to do ({error})");
+                return Ok(());
+            }
+            Err(error) => {
+                problem.set(error.to_string());
+                tokio::time::sleep(SETTLING_PAUSE).await;
+                continue;
+            }
+        };
         let Some(request) = sweep(&seen) else { return Ok(()) };
         let what = format!("{} {}/{}", request.verb.as_str(), request.namespace, request.name);
         match act::send(client, &request).await {
@@ -49,15 +70,15 @@ async fn clear(client: &Client, namespace: &str, problem: &mut String) -> anyhow
             Outcome::Conflict | Outcome::NotFound => {}
             Outcome::Refused { policy: None, message } => bail!("{what} was refused: {message}"),
             Outcome::Refused { policy: Some(policy), message } => {
-                *problem = format!(
+                problem.set(format!(
                     "{what} was refused by {policy}: {message}. A person with the right to do so can remove binding \
                      {policy}, which frees the object; the next helm upgrade restores it"
-                );
+                ));
                 tokio::time::sleep(LAG_PAUSE * 4).await;
             }
             Outcome::Unknown(why) => {
-                *problem = format!("{what}: {why}");
-                tokio::time::sleep(LAG_PAUSE * 20).await;
+                problem.set(format!("{what}: {why}"));
+                tokio::time::sleep(SETTLING_PAUSE).await;
             }
         }
     }

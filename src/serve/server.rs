@@ -40,10 +40,19 @@ pub async fn serve_on(
     router: Router,
     shutdown: impl Future<Output = ()> + Send,
 ) -> anyhow::Result<()> {
+    serve_bounded(listener, router, shutdown, HEAD_TIMEOUT).await
+}
+
+pub(super) async fn serve_bounded(
+    listener: TcpListener,
+    router: Router,
+    shutdown: impl Future<Output = ()> + Send,
+    head_timeout: Duration,
+) -> anyhow::Result<()> {
     let slots = Arc::new(Semaphore::new(CONNECTIONS));
     let graceful = GracefulShutdown::new();
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_BYTES);
+    builder.timer(TokioTimer::new()).header_read_timeout(head_timeout).max_buf_size(HEAD_BYTES);
     tokio::pin!(shutdown);
     loop {
         let next = async {

@@ -91,3 +91,37 @@ async fn shutdown_finishes_the_request_in_flight_and_closes_idle_connections() {
     tokio::time::timeout(Duration::from_secs(5), server).await.unwrap().unwrap().unwrap();
     assert!(TcpStream::connect(&address).await.is_err());
 }
+
+#[tokio::test]
+async fn a_client_that_never_finishes_its_request_or_sends_the_next_is_cut_off() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let routes = router(Health::new(), Arc::new(registry("controller")));
+    let patience = Duration::from_millis(100);
+    tokio::spawn(server::serve_bounded(listener, routes, std::future::pending(), patience));
+    for start in ["GET /healthz HT", "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"] {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(start.as_bytes()).await.unwrap();
+        let mut rest = Vec::new();
+        let end = tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut rest)).await;
+        assert!(end.is_ok(), "the connection after {start:?} was left open");
+    }
+}
+
+#[tokio::test]
+async fn an_endless_head_is_refused() {
+    let (address, _stop, _server) = start(router(Health::new(), Arc::new(registry("controller")))).await;
+    let (mut answers, mut requests) = TcpStream::connect(&address).await.unwrap().into_split();
+    let flood = tokio::spawn(async move {
+        let line = format!("x-padding: {}\r\n", "x".repeat(1000));
+        requests.write_all(b"GET /healthz HTTP/1.1\r\n").await?;
+        while requests.write_all(line.as_bytes()).await.is_ok() {}
+        Ok::<_, std::io::Error>(())
+    });
+    let mut answer = Vec::new();
+    // The server may reset the connection right after its answer.
+    let _ = answers.read_to_end(&mut answer).await;
+    flood.await.unwrap().unwrap();
+    let text = String::from_utf8_lossy(&answer);
+    assert!(text.is_empty() || text.starts_with("HTTP/1.1 431"), "{text}");
+}

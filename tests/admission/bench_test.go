@@ -259,15 +259,17 @@ func (b *bench) patch(name string, ops []any) request {
 	return request{method: "PATCH", kind: jsonPatch, path: deploymentPath(b.ns, name) + manager, body: ops}
 }
 
-// setMode writes the namespace's mode label and waits until the static policy reads it.
-func (b *bench) setMode(mode string) error {
+// pullKillSwitch sets the mode to observe and waits until the static policy
+// reads it: it alone refuses the granted fire then.
+func (b *bench) pullKillSwitch() error {
 	b.admin.must(request{method: "PATCH", kind: mergePatch, path: "/api/v1/namespaces/" + b.ns,
-		body: object{"metadata": object{"labels": object{"backstop.dev/mode": mode}}}})
-	rs := b.setPath("other", "2")
+		body: object{"metadata": object{"labels": object{"backstop.dev/mode": "observe"}}}})
+	fire := b.patch("api", fireOps(b.recorded("api")))
+	fire.path += "&dryRun=All"
 	var last answer
-	err := eventually("the static policy reads mode "+mode, 5*time.Second, func() bool {
-		last, _ = b.executor.do(request{method: "PATCH", kind: jsonPatch, path: rs + manager + "&dryRun=All", body: []any{op("add", undoToPtr, "true")}})
-		return last.accepted() == (mode == "approve" || mode == "auto")
+	err := eventually("the static policy reads mode observe", 5*time.Second, func() bool {
+		last, _ = b.executor.do(fire)
+		return strings.Contains(last.message, "mode of namespace "+b.ns+" is observe")
 	})
 	if err != nil {
 		return fmt.Errorf("%s: %w: %s", b.ns, err, last.message)

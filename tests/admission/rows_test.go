@@ -357,7 +357,11 @@ func withoutGrant() []row {
 		}),
 		on(nsObserve, "fire after the kill switch", static, late()),
 		on(nsObserve, "ALLOWED: disarm after the kill switch", nil, fixed(disarmOps()...)),
-		{name: "mark a revision after the kill switch", ns: nsObserve, want: static, make: func(b *bench) request {
+		on(nsObserve, "arm after the kill switch", granted, func(b *bench) []any {
+			return []any{op("replace", armedPtr, "rollout-undo"), op("replace", actionPtr, otherID)}
+		}),
+		// Marking may be what it takes to disarm, so it is possible as long as disarming is.
+		{name: "ALLOWED: mark a revision after the kill switch", ns: nsObserve, make: func(b *bench) request {
 			return revisionPatch(b, "other", "2", op("add", undoToPtr, "true"))
 		}},
 		{name: "ALLOWED: unmark after the kill switch", ns: nsObserve, make: func(b *bench) request {

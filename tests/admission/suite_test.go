@@ -179,7 +179,7 @@ func (s *suite) reachStates() error {
 	if err != nil {
 		return err
 	}
-	if err := s.benches[nsObserve].setMode("observe"); err != nil {
+	if err := s.benches[nsObserve].pullKillSwitch(); err != nil {
 		return err
 	}
 	// Everything so far was written in time; from a second after notAfter on nothing is (the server

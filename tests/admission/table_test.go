@@ -80,6 +80,7 @@ func TestAdmission(t *testing.T) {
 	chapter(t, "admission holds with every right", admissionHoldsWithEveryRight)
 	chapter(t, "planted defects are caught", plantedDefectsAreCaught)
 	chapter(t, "the granted sequence is accepted, once", theGrantedSequenceIsAccepted)
+	chapter(t, "a leftover is freed after the kill switch", aLeftoverIsFreedAfterTheKillSwitch)
 	chapter(t, "a namespace is deleted while armed", aNamespaceIsDeletedWhileArmed)
 	chapter(t, "the release is deleted and installed again", theReleaseIsDeletedAndInstalledAgain)
 }

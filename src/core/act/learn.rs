@@ -1,9 +1,12 @@
 //! Taking an answer in: what the next step may rely on, and when to stop.
 
+use std::time::Duration;
+
+use jiff::SignedDuration;
 use serde_json::{Map, Value};
 
 use super::{
-    LAG, LAG_PAUSE, MAX_TRIES, Memory, Observation, Outcome, PolicyName, Probe, Reason, Request, Verb, patch, raw,
+    LAG, LAG_PAUSE, SETTLING, SETTLING_PAUSE, MAX_TRIES, Memory, Observation, Outcome, PolicyName, Probe, Reason, Request, Verb, patch, raw,
     refusal,
 };
 use crate::api::v1alpha1::{Receipt, ReceiptStep, Time};
@@ -89,16 +92,16 @@ fn refused(memory: &mut Memory, seen: &Observation, verb: Verb, policy: Option<&
         }
         return;
     }
-    if may_be_lag(memory, seen, policy, message, now) {
+    if let Some((patience, pause)) = may_be_lag(memory, seen, policy, message, now) {
         let since = memory.lag.map_or(now, |(since, _)| since);
-        if now.duration_since(since) <= LAG {
-            memory.lag = Some((since, now.checked_add(LAG_PAUSE).unwrap_or(now)));
+        if now.duration_since(since) <= patience {
+            memory.lag = Some((since, now.checked_add(pause).unwrap_or(now)));
             return;
         }
     }
     let tries = memory.tried(verb);
     if verb == Verb::Disarm {
-        memory.lag = Some((now, now.checked_add(LAG_PAUSE * 10).unwrap_or(now)));
+        memory.lag = Some((now, now.checked_add(SETTLING_PAUSE).unwrap_or(now)));
         return;
     }
     if matches!(verb, Verb::UnmarkRevision | Verb::Claim | Verb::Reclaim | Verb::Finish | Verb::Abort) {
@@ -138,6 +141,7 @@ pub const PROVENANCE_BLIND: &str = "a revision is marked, so the API server no l
 /// The refusal is the one that the dry-run is for: by the right policy, which sees what we see.
 fn answers(seen: &Observation, probe: Probe, policy: Option<&str>, message: &str) -> bool {
     policy.is_some_and(|name| probe.expected().contains(&name))
+        && !refusal::settling(message)
         && match probe {
             Probe::Static | Probe::OtherImage => true,
             Probe::Grant => refusal::grant_seen(message) == Some(grant_version(seen)),
@@ -149,9 +153,17 @@ fn grant_version(seen: &Observation) -> &str {
     seen.grant.as_ref().and_then(|grant| grant.metadata.resource_version.as_deref()).unwrap_or_default()
 }
 
-/// The API server's policies see Grants and revisions a few milliseconds late.
-fn may_be_lag(memory: &Memory, seen: &Observation, policy: Option<&str>, message: &str, now: Time) -> bool {
-    match policy {
+/// The API server's policies see Grants and revisions a few milliseconds late, and need a moment after it started.
+/// How long to be patient, and with which pauses; `None`: the refusal means what it says.
+fn may_be_lag(
+    memory: &Memory,
+    seen: &Observation,
+    policy: Option<&str>,
+    message: &str,
+    now: Time,
+) -> Option<(SignedDuration, Duration)> {
+    let late = match policy {
+        Some(_) if refusal::settling(message) => return Some((SETTLING, SETTLING_PAUSE)),
         // It may also be ahead of us: read again.
         Some(PolicyName::GRANT) => {
             refusal::no_params(message)
@@ -161,7 +173,8 @@ fn may_be_lag(memory: &Memory, seen: &Observation, policy: Option<&str>, message
             refusal::no_params(message) || memory.mark_moved.is_some_and(|moved| now.duration_since(moved) <= LAG)
         }
         _ => false,
-    }
+    };
+    late.then_some((LAG, LAG_PAUSE))
 }
 
 /// The answer of the dry-run is the object that we read with the patch on it, and nothing else.

@@ -41,6 +41,10 @@ pub const MAX_TRIES: u8 = 5;
 pub const LAG: jiff::SignedDuration = jiff::SignedDuration::from_secs(2);
 /// Pause between two tries while it may be lag.
 pub const LAG_PAUSE: Duration = Duration::from_millis(15);
+/// How long the API server may take to set its policies up after it started.
+pub const SETTLING: jiff::SignedDuration = jiff::SignedDuration::from_secs(30);
+/// Pause between two tries while it does, and between two tries to disarm.
+pub const SETTLING_PAUSE: Duration = Duration::from_millis(500);
 /// A Grant with less validity left than this is not begun with.
 pub const GRANT_MARGIN: jiff::SignedDuration = jiff::SignedDuration::from_secs(2);
 /// How long a claim waits for its Grant.

@@ -45,6 +45,11 @@ pub(super) fn no_params(message: &str) -> bool {
     message.contains("no params found")
 }
 
+/// The API server just started or just got the policy, and has not set it up: it refuses until it has.
+pub(super) fn settling(message: &str) -> bool {
+    message.starts_with("failed to configure") && !no_params(message)
+}
+
 /// The static policy speaks of the namespace's mode.
 pub(super) fn mode_forbids(message: &str) -> bool {
     message.starts_with("mode of namespace ")

@@ -31,7 +31,7 @@ pub fn verdict(probe: Probe, request: &Request, outcome: &Outcome) -> Result<(),
     let namespace = &request.namespace;
     match outcome {
         Outcome::Refused { policy: Some(policy), message } if probe.expected().contains(&policy.as_str()) => {
-            if message.contains("paramKind") || message.contains("not yet synced") {
+            if refusal::settling(message) {
                 Err(format!("policy {policy} is not set up in the API server yet: {message}"))
             } else if policy == PolicyName::GRANT && refusal::no_params(message) {
                 Err(format!("Grant active is missing in namespace {namespace}: the controller creates it, closed"))

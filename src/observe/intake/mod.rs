@@ -48,7 +48,7 @@ const BODY: usize = 1 << 20;
 /// Requests that are worked on at one time.
 const REQUESTS: usize = 64;
 /// Writes to the API server at one time, of one request.
-const WRITES: usize = 16;
+const WRITES: usize = 32;
 /// A request is answered in this time.
 const DEADLINE: Duration = Duration::from_secs(5);
 /// What `Retry-After` says, in seconds.

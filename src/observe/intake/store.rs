@@ -186,8 +186,9 @@ impl AlertStore for KubeAlerts {
     }
 }
 
-/// How long an alert counts as durable without another look. Short: people may delete Alerts by hand.
-const RECENT: Duration = Duration::from_secs(10);
+/// How long an alert counts as durable without another look. Long enough that a large group which missed its
+/// deadline goes on where it stopped when it is sent again, and short because people may delete Alerts by hand.
+const RECENT: Duration = Duration::from_secs(30);
 /// Alerts that are remembered.
 const REMEMBERED: usize = 10_000;
 

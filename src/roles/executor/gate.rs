@@ -50,7 +50,7 @@ impl Gate {
 
     /// A policy did not answer as expected: closed until the self-test passes again.
     pub fn surprise(&self, namespace: &str, message: &str) {
-        tracing::error!(namespace, message, "the admission policies did not answer as expected");
+        tracing::error!(namespace, why = message, "the admission policies did not answer as expected");
         self.set(namespace, Err(message.to_owned()));
         self.surprised.notify_one();
     }
@@ -79,8 +79,10 @@ impl Gate {
         loop {
             for namespace in &namespaces {
                 let state = test(&client, namespace, &metrics).await;
-                if let Err(message) = &state {
-                    tracing::warn!(namespace, message, "self-test of the admission policies failed");
+                if let Err(why) = &state
+                    && *why != self.closed_because(namespace)
+                {
+                    tracing::warn!(namespace, why, "self-test of the admission policies failed");
                 }
                 self.set(namespace, state);
             }

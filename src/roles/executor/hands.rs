@@ -152,8 +152,8 @@ impl Hands {
             }
         }
         if self.synced && Instant::now() >= self.sweep_at {
-            self.sweep_at = Instant::now() + SWEEP_EVERY;
-            self.sweep().await;
+            let clean = self.sweep().await;
+            self.sweep_at = Instant::now() + if clean { SWEEP_EVERY } else { RECHECK };
         }
         pause
     }
@@ -196,7 +196,7 @@ impl Hands {
         let ended_before = slot.memory.ending().is_some();
         learn(&mut slot.memory, &seen, &request, &outcome, clock::now());
         if let Some(ending) = slot.memory.ending().filter(|_| !ended_before) {
-            tracing::warn!(reason = ending.reason.as_str(), message = ending.message, "will not write");
+            tracing::warn!(reason = ending.reason.as_str(), why = ending.message, "will not write");
             if matches!(ending.reason, Reason::PolicyMissing | Reason::RefusedByPolicy) {
                 self.gate.surprise(&self.namespace, &ending.message);
             }
@@ -213,8 +213,8 @@ impl Hands {
         }
     }
 
-    /// Takes labels of ours away that no open Remediation accounts for.
-    async fn sweep(&self) {
+    /// Takes labels of ours away that no open Remediation accounts for. `false`: some may be left.
+    async fn sweep(&self) -> bool {
         for _ in 0..SWEEP_LIMIT {
             let open = self.open.values().map(|slot| {
                 let spec = &slot.remediation.spec;
@@ -224,10 +224,10 @@ impl Hands {
                 Ok(seen) => seen,
                 Err(error) => {
                     tracing::warn!(%error, "cannot look for leftovers, will try again");
-                    return;
+                    return false;
                 }
             };
-            let Some(request) = sweep(&seen) else { return };
+            let Some(request) = sweep(&seen) else { return true };
             tracing::info!(
                 namespace = self.namespace,
                 step = request.verb.as_str(),
@@ -235,9 +235,10 @@ impl Hands {
                 "taking a leftover away"
             );
             if !matches!(send(&self.client, &self.metrics, &request).await, Outcome::Done(_) | Outcome::Conflict) {
-                return;
+                return false;
             }
         }
+        false
     }
 }
 

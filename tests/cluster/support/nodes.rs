@@ -1,9 +1,11 @@
 //! What only the machine below the cluster can do: signal a container's process, restart the API server.
 
-use std::{fs, process::Stdio};
+use std::{
+    fs,
+    process::{Command, Stdio},
+};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use tokio::process::Command;
 
 /// Signals that the suite sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,12 +83,12 @@ impl Nodes {
         match self {
             Nodes::Lab(_) => {
                 let pids = pids.iter().map(u32::to_string).collect::<Vec<_>>();
-                run(Command::new("kill").arg(signal.number()).args(pids)).await
+                run(Command::new("kill").arg(signal.number()).args(pids)).await.map(drop)
             }
             Nodes::Kind(docker) => {
                 let number = signal.number().trim_start_matches('-');
-                run(Command::new(docker).args(["exec", node, "ctr", "-n", "k8s.io", "tasks", "kill", "-s", number, id]))
-                    .await
+                let kill = ["exec", node, "ctr", "-n", "k8s.io", "tasks", "kill", "-s", number, id];
+                run(Command::new(docker).args(kill)).await.map(drop)
             }
         }
     }
@@ -94,29 +96,28 @@ impl Nodes {
     /// Ends the API server and starts it again.
     pub async fn restart_api_server(&self) -> Result<()> {
         match self {
-            Nodes::Lab(lab) => run(Command::new(&lab[0]).args(&lab[1..]).args(["restart", "kube-apiserver"])).await,
+            Nodes::Lab(lab) => {
+                run(Command::new(&lab[0]).args(&lab[1..]).args(["restart", "kube-apiserver"])).await.map(drop)
+            }
             Nodes::Kind(docker) => {
-                let node = std::process::Command::new(docker)
-                    .args(["ps", "--filter", "label=io.x-k8s.kind.role=control-plane", "--format", "{{.Names}}"])
-                    .output()
-                    .context("cannot list kind's nodes")?;
-                let node = String::from_utf8_lossy(&node.stdout).lines().next().unwrap_or_default().to_string();
+                let role = "label=io.x-k8s.kind.role=control-plane";
+                let nodes = run(Command::new(docker).args(["ps", "--filter", role, "--format", "{{.Names}}"])).await?;
+                let node = nodes.lines().next().context("no control plane of kind is running")?;
                 // The kubelet starts the static pod again.
-                run(Command::new(docker).args(["exec", &node, "pkill", "-x", "kube-apiserver"])).await
+                run(Command::new(docker).args(["exec", node, "pkill", "-x", "kube-apiserver"])).await.map(drop)
             }
         }
     }
 }
 
 /// Runs a command and turns a failure into its output.
-pub async fn run(command: &mut Command) -> Result<()> {
-    let output = command.stdin(Stdio::null()).output().await.with_context(|| format!("cannot run {command:?}"))?;
-    ensure!(
-        output.status.success(),
-        "{:?} failed: {}{}",
-        command.as_std(),
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Ok(())
+pub async fn run(command: &mut Command) -> Result<String> {
+    let mut command = std::mem::replace(command, Command::new(""));
+    tokio::task::spawn_blocking(move || {
+        let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot run {command:?}"))?;
+        let (out, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        ensure!(output.status.success(), "{command:?} failed: {out}{error}");
+        Ok(out.into_owned())
+    })
+    .await?
 }

@@ -3,6 +3,7 @@
 use std::{
     net::{SocketAddr, UdpSocket},
     path::PathBuf,
+    process::Command,
     time::Duration,
 };
 
@@ -13,7 +14,6 @@ use kube::{
     api::{DeleteParams, ListParams, LogParams},
 };
 use serde_json::{Value, json};
-use tokio::process::Command;
 
 use super::{
     Place, SYSTEM,
@@ -118,6 +118,7 @@ impl Operator {
     pub async fn uninstall(&self) -> Result<()> {
         run(&mut self.helm(&["uninstall", RELEASE, "-n", SYSTEM, "--wait", "--ignore-not-found", "--timeout", "90s"]))
             .await
+            .map(drop)
     }
 
     /// Posts `body` to the intake with `token`.
