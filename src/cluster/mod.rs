@@ -3,6 +3,8 @@
 pub mod client;
 pub mod raw;
 pub mod snapshot;
+#[cfg(test)]
+pub mod testing;
 pub mod watch;
 
 pub use client::connect;
