@@ -21,7 +21,10 @@ type event struct {
 	User                     struct{ Username string }
 	ObjectRef                struct{ Resource, Namespace, Name, Subresource, APIGroup string }
 	ResponseStatus           struct{ Code int }
-	ResponseObject           struct{ Metadata meta }
+	ResponseObject           struct {
+		Metadata meta
+		Spec     json.RawMessage
+	}
 }
 
 // witness asks the API server's audit log, which does not depend on anything
@@ -57,11 +60,11 @@ const accounts = "system:serviceaccount:" + system + ":backstop-"
 
 // judgeEvents counts the changes of spec that the executor made to
 // Deployments, by namespace, and lists every other write of Backstop to
-// anything that runs. A change of spec raises the generation; arming and
-// disarming do not.
+// anything that runs. The generation would not do: an annotation raises that of
+// a Deployment too, and arming sets one.
 func judgeEvents(events []event) (fires map[string]int, others []string) {
 	fires = map[string]int{}
-	generation := map[string]int64{}
+	specs := map[string]string{}
 	slices.SortStableFunc(events, func(a, b event) int { return a.RequestReceivedTimestamp.Compare(b.RequestReceivedTimestamp) })
 	for _, e := range events {
 		writes := slices.Contains([]string{"create", "update", "patch", "delete", "deletecollection"}, e.Verb)
@@ -72,11 +75,11 @@ func judgeEvents(events []event) (fires map[string]int, others []string) {
 		ours := strings.HasPrefix(e.User.Username, accounts)
 		switch {
 		case isDeployment:
-			m := e.ResponseObject.Metadata
-			before, known := generation[m.UID]
-			generation[m.UID] = m.Generation
+			uid, spec := e.ResponseObject.Metadata.UID, string(e.ResponseObject.Spec)
+			before, known := specs[uid]
+			specs[uid] = spec
 			executor := e.User.Username == accounts+"executor"
-			if executor && known && m.Generation > before {
+			if executor && known && spec != before {
 				fires[e.ObjectRef.Namespace]++
 			} else if ours && (!executor || !known && e.Verb != "patch") {
 				others = append(others, e.User.Username+" "+e.Verb+" "+e.RequestURI)

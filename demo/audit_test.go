@@ -10,10 +10,10 @@ import (
 )
 
 // line is an event as the API server writes it.
-func line(second int, user, verb, uri, group, resource, namespace string, generation int) string {
+func line(second int, user, verb, uri, group, resource, namespace string, spec int) string {
 	return fmt.Sprintf(`{"verb":%q,"requestURI":%q,"requestReceivedTimestamp":"2026-11-21T10:00:%02d.000000Z","user":{"username":%q},`+
 		`"objectRef":{"resource":%q,"namespace":%q,"name":"catalog","apiGroup":%q},"responseStatus":{"code":200},`+
-		`"responseObject":{"metadata":{"uid":"u-%s","generation":%d}}}`+"\n", verb, uri, second, user, resource, namespace, group, namespace, generation)
+		`"responseObject":{"metadata":{"uid":"u-%s"},"spec":{"minReadySeconds":%d}}}`+"\n", verb, uri, second, user, resource, namespace, group, namespace, spec)
 }
 
 func judge(t *testing.T, lines ...string) (map[string]int, []string) {

@@ -37,7 +37,29 @@ func (d *demo) install(ctx context.Context) error {
 	}
 	d.t.say("  $ helm %s", strings.Join(args, " "))
 	helm := strings.Fields(d.helm)
-	return d.t.long(ctx, "Helm installs and waits until all three roles are ready", helm[0], append(helm[1:], args...)...)
+	err := d.t.long(ctx, "Helm installs and waits until all three roles are ready", helm[0], append(helm[1:], args...)...)
+	if err != nil || !d.monitoring {
+		return err
+	}
+	return d.introduce(ctx)
+}
+
+// introduce gives the cluster's Alertmanager the token of the intake.
+func (d *demo) introduce(ctx context.Context) error {
+	const monitoring = "monitoring"
+	token, err := d.kube.run(ctx, "--namespace="+system, "get", "secret", "backstop-intake", "--output=jsonpath={.data.token}")
+	if err != nil {
+		return err
+	}
+	secret := fmt.Sprintf(`{"apiVersion":"v1","kind":"Secret","metadata":{"name":"backstop-intake","namespace":%q},"data":{"token":%q}}`, monitoring, token)
+	if _, err := d.kube.feed(ctx, secret, "apply", "--filename=-"); err != nil {
+		return err
+	}
+	// The kubelet would bring a new Secret into a running pod, but takes its time.
+	if _, err := d.kube.run(ctx, "--namespace="+monitoring, "rollout", "restart", "deployment/alertmanager"); err != nil {
+		return err
+	}
+	return d.rolledOut(ctx, monitoring, "alertmanager")
 }
 
 // freshNamespaces makes every run begin with nothing.
@@ -67,9 +89,6 @@ func (d *demo) deploy(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := d.kube.applyIn(ctx, shop, "demo/customer.yaml"); err != nil {
-		return err
-	}
 	if err := d.kube.applyIn(ctx, argo, "demo/shop/cases/argocd-owned.yaml"); err != nil {
 		return err
 	}
@@ -91,6 +110,9 @@ func (d *demo) deploy(ctx context.Context) error {
 	}
 	page, err := d.page(ctx)
 	if err != nil {
+		return err
+	}
+	if err := d.kube.applyIn(ctx, shop, "demo/customer.yaml"); err != nil {
 		return err
 	}
 	d.t.say("  a real request to web, answered through all three services:\n\n%s", indent(page))

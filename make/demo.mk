@@ -31,6 +31,7 @@ demo-clean: cluster-down
 
 # What the demo runs beside the cluster.
 demo-tools: $(HELM)
+	@command -v $(firstword $(DEMO_KUBECTL)) >/dev/null || { echo 'kubectl is needed for CLUSTER=$(CLUSTER): https://kubernetes.io/docs/tasks/tools/' >&2; exit 1; }
 
 demo-test: | lab-go ## Test the demo's own code
 	cd demo && test -z "$$(gofmt -l .)" && go vet ./... && go test -count=1 ./...

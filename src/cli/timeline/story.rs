@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashSet};
 use kube::ResourceExt as _;
 
 use crate::api::v1alpha1::{
-    Actor, CheckVerdict, Decision, DecisionOutcome, Fact, Incident, IncidentStatus, Investigation, InvestigationPhase,
-    Purpose, ReceiptStep, Remediation, Severity, Time, TimelineEntry, Verdict,
+    Actor, CheckVerdict, Decision, DecisionOutcome, Fact, FactData, Incident, IncidentStatus, Investigation,
+    InvestigationPhase, Purpose, ReceiptStep, Remediation, Severity, Time, TimelineEntry, Verdict,
 };
 
 use super::text::{Line, Stamp, Tone};
@@ -141,7 +141,10 @@ impl Story {
                 break;
             }
             // The timeline is bounded: a line's place in it can change, its moment and its text do not.
-            let key = format!("{}/{}/{}", entry.at, entry.event, entry.message);
+            let key = match entry.event.as_str() {
+                "Fired" => fired_key(entry.at),
+                event => format!("{}/{event}/{}", entry.at, entry.message),
+            };
             if !self.told.contains(&key) {
                 all.push(self.entry(view, &status, entry, investigation, key));
             }
@@ -150,7 +153,8 @@ impl Story {
             return all;
         }
         all.extend(waiting(&status));
-        all.extend(view.remediations.values().flat_map(receipts));
+        let opened = view.incident.spec.opened_at;
+        all.extend(view.remediations.values().flat_map(|remediation| receipts(remediation, opened)));
         all.extend(rollout(view, &status));
         all.extend(told_people(&status));
         if view.has_ended() {
@@ -168,7 +172,7 @@ impl Story {
         key: String,
     ) -> Paragraph {
         let (tone, head, details) = match entry.event.as_str() {
-            "AlertReceived" => (Tone::Bad, format!("alert {}", entry.message), vec![]),
+            "AlertReceived" => (Tone::Bad, entry.message.clone(), vec![]),
             "PlanWritten" => (Tone::Plain, format!("plan: {}", entry.message), plan(status)),
             "Diagnosed" => match investigation {
                 Some(found) => self.diagnosis(found, entry),
@@ -201,7 +205,15 @@ impl Story {
             .filter(|fact| self.told.insert(format!("fact/{}/{}/{}", fact.source.as_str(), fact.object, fact.text)))
             .collect();
         let again = status.facts.len() - fresh.len();
-        let mut details: Vec<(Tone, String)> = fresh.iter().flat_map(|fact| self.fact(fact)).collect();
+        let cited =
+            |fact: &Fact| status.diagnosis.iter().flat_map(|d| &d.claims).any(|claim| claim.cites.contains(&fact.id));
+        let dull = |fact: &&&Fact| !self.full && is_normal_event(fact) && !cited(fact);
+        let hidden = fresh.iter().filter(dull).count();
+        let mut details: Vec<(Tone, String)> =
+            fresh.iter().filter(|fact| !dull(fact)).flat_map(|fact| self.fact(fact)).collect();
+        if hidden > 0 {
+            details.push((Tone::Quiet, format!("{hidden} Events of type Normal (--full shows them)")));
+        }
         if again > 0 {
             details.push((Tone::Quiet, format!("{again} facts are as they were in the round before")));
         }
@@ -210,7 +222,7 @@ impl Story {
             return (Tone::Plain, format!("{} facts, round {}:", status.facts.len(), found.spec.round), details);
         };
         details.push((
-            Tone::Title,
+            Tone::Strong,
             format!("diagnosis by {}: {:?}, {}%", diagnosis.diagnoser, diagnosis.cause, diagnosis.confidence),
         ));
         details.push((Tone::Plain, diagnosis.hypothesis.clone()));
@@ -256,6 +268,10 @@ impl Story {
             })
             .collect()
     }
+}
+
+fn is_normal_event(fact: &Fact) -> bool {
+    matches!(&fact.data, FactData::Event(event) if event.kind == "Normal")
 }
 
 fn is_over(investigation: &Investigation) -> bool {
@@ -359,29 +375,45 @@ fn waiting(status: &IncidentStatus) -> Option<Paragraph> {
     })
 }
 
-fn receipts(remediation: &Remediation) -> Vec<Paragraph> {
+/// The write is told by the receipt, or by the incident's own entry: by whichever is seen first.
+fn fired_key(at: Time) -> String {
+    format!("fired/{at}")
+}
+
+fn receipts(remediation: &Remediation, opened: Time) -> Vec<Paragraph> {
     let status = remediation.status.clone().unwrap_or_default();
     let back = if remediation.spec.purpose == Purpose::Undo { " (taking back)" } else { "" };
-    let steps = status.receipts.iter().filter_map(|receipt| {
+    let steps = status.receipts.iter().map(|receipt| {
         let text = match receipt.step {
             ReceiptStep::RevisionMarked => "marked the revision to return to",
             ReceiptStep::Armed => "armed the target",
             ReceiptStep::WrongValueRefused => "dry-run of a wrong value: refused by the API server, as it must be",
             ReceiptStep::RightValueShown => "dry-run of the right value: shows exactly the granted value",
-            // The incident's own timeline tells that one, with its duration.
-            ReceiptStep::Fired => return None,
+            ReceiptStep::Fired => {
+                let took = receipt.at.duration_since(opened).as_secs_f64();
+                return Paragraph {
+                    key: fired_key(receipt.at),
+                    at: receipt.at,
+                    actor: "executor",
+                    tone: Tone::Good,
+                    head: format!(
+                        "written{back}: the API server accepted the write {took:.3} s after the alert was received"
+                    ),
+                    details: vec![],
+                };
+            }
             ReceiptStep::ReadBack => "read back: the object holds exactly the granted value",
             ReceiptStep::Disarmed => "disarmed the target without a change",
             ReceiptStep::RevisionUnmarked => "took the mark off the revision",
         };
-        Some(Paragraph {
+        Paragraph {
             key: format!("receipt/{}/{}/{:?}/{}", remediation.name_any(), receipt.epoch, receipt.step, receipt.at),
             at: receipt.at,
             actor: "executor",
             tone: Tone::Plain,
             head: format!("{text}{back}"),
             details: vec![],
-        })
+        }
     });
     steps.collect()
 }

@@ -185,12 +185,17 @@ fn the_steps_of_the_hands_are_told_in_their_order() {
     view.remediation(remediation);
     view.rollout = Some(Rollout { at: at(6), seen: true, desired: 2, total: 3, updated: 1, ready: 0 });
     let told = text(&Story::new(false).tell(&view));
-    let places: Vec<_> =
-        ["armed the target", "written: 0.4 s", "read back", "rollout: 1 of 2 pods updated, 0 ready, 2 old"]
-            .iter()
-            .map(|part| told.find(part).unwrap_or_else(|| panic!("{part:?} is missing in:\n{told}")))
-            .collect();
+    let places: Vec<_> = [
+        "armed the target",
+        "accepted the write 4.000 s after",
+        "read back",
+        "rollout: 1 of 2 pods updated, 0 ready, 2 old",
+    ]
+    .iter()
+    .map(|part| told.find(part).unwrap_or_else(|| panic!("{part:?} is missing in:\n{told}")))
+    .collect();
     assert!(places.is_sorted(), "{told}");
+    assert_eq!(told.matches("written").count(), 1, "the write is told twice:\n{told}");
 }
 
 #[test]

@@ -17,6 +17,8 @@ pub enum Tone {
     Bad,
     /// It asks for attention.
     Warn,
+    /// What matters most among details.
+    Strong,
     /// Detail.
     Quiet,
 }
@@ -75,7 +77,7 @@ impl Style {
         let code = match tone {
             _ if !self.colours => return text.to_string(),
             Tone::Plain => return text.to_string(),
-            Tone::Title => "1",
+            Tone::Title | Tone::Strong => "1",
             Tone::Good => "32",
             Tone::Bad => "31",
             Tone::Warn => "33",
