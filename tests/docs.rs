@@ -93,7 +93,8 @@ fn assert_known(written: &Value, understood: &Value, at: &str) {
     match (written, understood) {
         (Value::Object(written), Value::Object(understood)) => {
             for (key, value) in written {
-                let empty = value.as_array().is_some_and(Vec::is_empty) || value.as_object().is_some_and(|o| o.is_empty());
+                let empty =
+                    value.as_array().is_some_and(Vec::is_empty) || value.as_object().is_some_and(|o| o.is_empty());
                 match understood.get(key) {
                     Some(other) => assert_known(value, other, &format!("{at}: {key}")),
                     None => assert!(empty, "{at}: field {key} is not known"),

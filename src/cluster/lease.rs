@@ -50,6 +50,20 @@ enum State {
     Lost(Lost),
 }
 
+/// The right to act while the Lease is held. A process that was frozen may wake up after its Lease went to another.
+#[derive(Clone)]
+pub struct Leading(watch::Receiver<State>);
+
+impl Leading {
+    /// Whether the Lease is surely ours at this moment.
+    pub fn is_current(&self) -> bool {
+        match &*self.0.borrow() {
+            State::Until(deadline) => Instant::now() < *deadline && self.0.has_changed().is_ok(),
+            State::Lost(_) => false,
+        }
+    }
+}
+
 impl Lease {
     /// Waits until the Lease `namespace/name` is ours, however long that takes. `holder` is the pod's name: a
     /// restarted container retakes its Lease at once. Errors of the API server are logged and tried again.
@@ -125,12 +139,9 @@ impl Held {
         Held { store, holder: holder.into(), state, stop, renewal: Some(renewal) }
     }
 
-    /// Whether the Lease is surely ours at this moment. Ask again right before every effect.
-    pub fn is_current(&self) -> bool {
-        match &*self.state.borrow() {
-            State::Until(deadline) => Instant::now() < *deadline && self.state.has_changed().is_ok(),
-            State::Lost(_) => false,
-        }
+    /// The right to act, to be asked right before each effect that another leader could have too.
+    pub fn leading(&self) -> Leading {
+        Leading(self.state.clone())
     }
 
     /// Resolves when the Lease is lost. The process must then exit.

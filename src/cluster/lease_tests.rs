@@ -77,19 +77,19 @@ impl Store for Memory {
 async fn the_first_candidate_gets_it_and_the_second_only_after_its_release() {
     let store = Arc::new(Memory::default());
     let first = acquire(store.clone(), "a").await;
-    assert!(first.is_current());
+    assert!(first.leading().is_current());
     let second = tokio::spawn({
         let store = store.clone();
         async move { acquire(store, "b").await }
     });
     tokio::time::sleep(Duration::from_secs(120)).await;
-    assert!(first.is_current() && !second.is_finished(), "a renewed Lease is not taken");
+    assert!(first.leading().is_current() && !second.is_finished(), "a renewed Lease is not taken");
     let released = Instant::now();
     first.release().await;
     let second = second.await.unwrap();
     assert!(released.elapsed() <= RETRY, "a released Lease is taken at the next look");
     assert_eq!(store.holder(), "b");
-    assert!(second.is_current());
+    assert!(second.leading().is_current());
 }
 
 #[tokio::test(start_paused = true)]
@@ -110,7 +110,7 @@ async fn a_restarted_pod_retakes_its_lease_at_once_and_the_old_process_learns_it
     assert_eq!(before.elapsed(), Duration::ZERO);
     let lost = old.lost().await;
     assert!(lost.to_string().contains("another process took it"), "{lost}");
-    assert!(!old.is_current() && new.is_current());
+    assert!(!old.leading().is_current() && new.leading().is_current());
 }
 
 #[tokio::test(start_paused = true)]
@@ -122,7 +122,7 @@ async fn a_holder_that_cannot_renew_stops_before_anybody_else_starts() {
     let down = Instant::now();
     held.lost().await;
     assert!(down.elapsed() <= RENEW_DEADLINE, "{:?}", down.elapsed());
-    assert!(!held.is_current());
+    assert!(!held.leading().is_current());
 }
 
 #[tokio::test(start_paused = true)]
@@ -133,7 +133,7 @@ async fn a_short_outage_costs_nothing() {
     tokio::time::sleep(Duration::from_secs(7)).await;
     store.set_down(false);
     tokio::time::sleep(Duration::from_secs(60)).await;
-    assert!(held.is_current());
+    assert!(held.leading().is_current());
 }
 
 #[tokio::test(start_paused = true)]
@@ -142,7 +142,7 @@ async fn somebody_elses_edit_of_the_lease_is_no_loss() {
     let held = acquire(store.clone(), "a").await;
     store.edit(|object| object.metadata.labels = Some([("team".to_owned(), "x".to_owned())].into()));
     tokio::time::sleep(Duration::from_secs(30)).await;
-    assert!(held.is_current());
+    assert!(held.leading().is_current());
     assert!(store.object.lock().unwrap().as_ref().unwrap().metadata.labels.is_some(), "and the edit is kept");
 }
 
@@ -152,13 +152,13 @@ async fn a_lease_that_was_taken_or_deleted_is_lost() {
     let held = acquire(store.clone(), "a").await;
     store.edit(|object| object.spec.as_mut().unwrap().holder_identity = Some("b".into()));
     held.lost().await;
-    assert!(!held.is_current());
+    assert!(!held.leading().is_current());
 
     let store = Arc::new(Memory::default());
     let held = acquire(store.clone(), "a").await;
     *store.object.lock().unwrap() = None;
     held.lost().await;
-    assert!(!held.is_current());
+    assert!(!held.leading().is_current());
 }
 
 #[tokio::test(start_paused = true)]
@@ -171,5 +171,5 @@ async fn a_server_that_is_down_at_the_start_is_waited_for() {
     });
     tokio::time::sleep(Duration::from_secs(60)).await;
     store.set_down(false);
-    assert!(candidate.await.unwrap().is_current());
+    assert!(candidate.await.unwrap().leading().is_current());
 }

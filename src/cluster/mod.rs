@@ -3,11 +3,13 @@
 pub mod client;
 pub mod raw;
 pub mod snapshot;
+#[cfg(test)]
+pub mod testing;
 pub mod watch;
 
 pub use client::connect;
 pub use snapshot::{SnapshotError, resolve_top, snapshot};
 pub mod lease;
 
-pub use lease::{Held, Lease, Lost};
+pub use lease::{Leading, Lease, Lost};
 pub use watch::watch;

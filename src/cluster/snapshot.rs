@@ -179,6 +179,10 @@ fn selector(object: &Value) -> String {
 }
 
 #[cfg(test)]
+#[path = "snapshot_tests.rs"]
+mod reading_tests;
+
+#[cfg(test)]
 mod tests {
     use serde_json::json;
 

@@ -7,7 +7,7 @@ use axum::Router;
 use kube::Client;
 use tokio_util::sync::CancellationToken;
 
-use crate::cluster::Lease;
+use crate::cluster::{Leading, Lease};
 use crate::serve;
 use crate::settings::Settings;
 
@@ -53,7 +53,7 @@ impl Start {
         &self,
         name: &str,
         shutdown: &CancellationToken,
-        work: impl Future<Output = ()>,
+        work: impl AsyncFnOnce(Leading),
     ) -> anyhow::Result<()> {
         let held = tokio::select! {
             held = Lease::acquire(self.client.clone(), &self.system, name, &self.pod) => held,
@@ -62,7 +62,7 @@ impl Start {
         tracing::info!(lease = name, holder = %self.pod, "leading");
         let lost = held.lost();
         tokio::select! {
-            () = work => anyhow::bail!("the work of this role ended by itself; this process ends so that it is started again"),
+            () = work(held.leading()) => anyhow::bail!("the work of this role ended by itself; this process ends so that it is started again"),
             lost = lost => return Err(lost.into()),
             () = shutdown.cancelled() => {}
         }

@@ -39,9 +39,11 @@ struct Args {
     /// Print the names of the tests.
     #[arg(long)]
     list: bool,
-    /// Measure instead of testing; with how many alerts.
+    /// Measure instead of testing.
     #[arg(long)]
     measure: bool,
+    #[command(flatten)]
+    amount: measure::Amount,
     #[command(flatten)]
     place: Place,
 }
@@ -118,7 +120,7 @@ async fn main() -> ExitCode {
         TOGETHER.iter().chain(ALONE).for_each(|test| println!("{}", test.name));
         return ExitCode::SUCCESS;
     }
-    let outcome = if args.measure { measure::run(&args.place).await } else { run(&args).await };
+    let outcome = if args.measure { measure::run(&args.place, &args.amount).await } else { run(&args).await };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,

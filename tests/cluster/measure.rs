@@ -1,10 +1,239 @@
-//! Measurements.
+//! Measurements, with the rules as the only diagnoser: how long from alert to plan, from alert to write, and what
+//! Backstop adds to a recovery; and how much memory its roles hold. `make measure` prints them.
 
-use anyhow::Result;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
 
-use crate::support::Place;
+use anyhow::{Context as _, Result, ensure};
+use backstop::api::v1alpha1::Incident;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::api::{DeleteParams, ListParams};
+use serde_json::{Value, json};
 
-/// Measures.
-pub async fn run(_place: &Place) -> Result<bool> {
+use crate::support::bench::{Bench, Release, deployment, payload};
+use crate::support::operator::ROLES;
+use crate::support::{Place, Suite, until};
+
+/// Deployments that are broken at one time: a small machine has to run them.
+const BATCH: usize = 10;
+/// Namespaces over which the alerts of the first measurement are spread.
+const SPREAD: usize = 4;
+
+/// How much is measured.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Amount {
+    /// Alerts for the time from alert to plan.
+    #[arg(long, default_value_t = 1000)]
+    alerts: usize,
+    /// Alerts sent in a second.
+    #[arg(long, default_value_t = 4)]
+    rate: u64,
+    /// Rollbacks for the time from alert to write.
+    #[arg(long, default_value_t = 100)]
+    fires: usize,
+}
+
+/// Measures and prints.
+pub async fn run(place: &Place, amount: &Amount) -> Result<bool> {
+    let start = Instant::now();
+    let run = format!("{:04x}", rand::random::<u16>());
+    let plans: Vec<String> = (0..SPREAD).map(|number| format!("m-plan-{number}-{run}")).collect();
+    let fires: Vec<String> = (0..amount.fires.div_ceil(BATCH)).map(|number| format!("m-fire-{number}-{run}")).collect();
+    let namespaces: Vec<String> = plans.iter().chain(&fires).cloned().collect();
+    // What does not fail is handed over soon, and makes room for the next alert.
+    let values = json!({"timings": {"evidenceWaitSeconds": 2}, "logLevel": "info"});
+    let suite = Suite::start(place, &namespaces, &run, values).await?;
+    let memory = Memory::watch(&suite).await?;
+
+    let writes = write_times(&suite, &fires, amount).await;
+    let planned = plan_times(&suite, &plans, amount).await;
+    let (idle, most) = memory.end().await?;
+    suite.clean(&namespaces).await?;
+    let (fire, added) = writes?;
+    let (planned, first_source) = planned?;
+
+    println!("\n{:<58} {:>5} {:>8} {:>8} {:>8} {:>8}  target", "seconds, rules only", "n", "p50", "p99", "p99.9", "max");
+    let mut ok = true;
+    ok &= row("alert sent -> patch accepted (audit log)", &fire, 0.99, 1.0);
+    ok &= row("added to break -> recovered, beyond detection and rollout", &added, 0.99, 2.0);
+    ok &= row("alert sent -> plan written", &planned, 0.999, 0.3);
+    ok &= row("alert sent -> first source asked", &first_source, 0.999, 0.3);
+    println!("\n{:<20} {:>10} {:>10}", "resident memory", "idle MiB", "most MiB");
+    for role in ROLES {
+        println!("{role:<20} {:>10.1} {:>10.1}", mebibytes(idle.get(role)), mebibytes(most.get(role)));
+    }
+    println!("\ntook {:.0} s; absolute times inform and fail nothing", start.elapsed().as_secs_f64());
+    println!("measure: 4 checked, {} failed", if ok { "0" } else { "targets missed; 0" });
     Ok(true)
+}
+
+/// Prints a row; returns whether the target was met.
+fn row(what: &str, seconds: &[f64], percentile: f64, target: f64) -> bool {
+    let mut sorted = seconds.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let at = |p: f64| sorted.get(((sorted.len() as f64 * p).ceil() as usize).clamp(1, sorted.len().max(1)) - 1).copied().unwrap_or(f64::NAN);
+    let met = at(percentile) <= target;
+    println!(
+        "{what:<58} {:>5} {:>8.3} {:>8.3} {:>8.3} {:>8.3}  p{} <= {target} s: {}",
+        sorted.len(), at(0.5), at(0.99), at(0.999), at(1.0), percentile * 100.0, if met { "met" } else { "missed" }
+    );
+    met
+}
+
+/// From sending an alert to the accepted write, by the audit log; and what is added to that after the rollout ended.
+async fn write_times(suite: &Arc<Suite>, namespaces: &[String], amount: &Amount) -> Result<(Vec<f64>, Vec<f64>)> {
+    let (mut to_fire, mut added) = (Vec::new(), Vec::new());
+    for (batch, namespace) in namespaces.iter().enumerate() {
+        let bench = Bench { suite: suite.clone(), ns: namespace.clone() };
+        let count = BATCH.min(amount.fires - batch * BATCH);
+        let names: Vec<String> = (0..count).map(|number| format!("api-{number}")).collect();
+        stream::iter(&names).map(|name| bench.healthy(name)).buffer_unordered(BATCH).try_collect::<()>().await?;
+        stream::iter(&names).map(|name| bench.broken(name, Release::ImagePull)).buffer_unordered(BATCH).try_collect::<()>().await?;
+        for name in &names {
+            let sent = backstop::clock::now();
+            bench.alert(name).await?;
+            let incident = recovered(&bench, name).await?;
+            let events = bench.events().await?;
+            let fires = suite.witness.fires(&events);
+            let fire = fires.iter().find(|fire| fire.name == *name).context("the audit log shows no fire")?;
+            let wait = seconds(sent, fire.at);
+            let rolled_out = events
+                .iter()
+                .filter(|event| event.resource == "apps/deployments" && event.name == *name && event.at > fire.at)
+                .find(|event| is_rolled_out(&event.response))
+                .context("the audit log does not show the end of the rollout")?;
+            let healthy = incident.status.and_then(|status| status.times.healthy).context("no time of health")?;
+            to_fire.push(wait);
+            added.push(wait + seconds(rolled_out.at, healthy).max(0.0));
+        }
+        bench.api::<Deployment>().delete_collection(&DeleteParams::default(), &ListParams::default()).await?;
+        println!("{} of {} rollbacks", to_fire.len(), amount.fires);
+    }
+    Ok((to_fire, added))
+}
+
+async fn recovered(bench: &Bench, name: &str) -> Result<Incident> {
+    let incident = until(&format!("{name} recovered"), Duration::from_secs(90), || async {
+        let about = |incident: &Incident| incident.spec.target.as_ref().is_some_and(|target| target.name == name);
+        let incidents = bench.incidents().await?;
+        Ok(incidents.into_iter().find(|i| about(i) && crate::support::bench::phase(i).is_final()))
+    })
+    .await?;
+    crate::support::bench::expect(&incident, backstop::api::v1alpha1::IncidentPhase::Resolved, "Recovered")?;
+    Ok(incident)
+}
+
+fn is_rolled_out(deployment: &Value) -> bool {
+    let number = |path: &str| deployment.pointer(path).and_then(Value::as_i64).unwrap_or(0);
+    number("/status/observedGeneration") == number("/metadata/generation")
+        && ["/status/replicas", "/status/updatedReplicas", "/status/availableReplicas"]
+            .iter()
+            .all(|path| number(path) == number("/spec/replicas"))
+}
+
+/// From sending an alert to the written plan and to the first source. The Deployments have no pods: what is measured is
+/// the same, and a small machine can hold a thousand of them.
+async fn plan_times(suite: &Arc<Suite>, namespaces: &[String], amount: &Amount) -> Result<(Vec<f64>, Vec<f64>)> {
+    let benches: Vec<Bench> = namespaces.iter().map(|ns| Bench { suite: suite.clone(), ns: ns.clone() }).collect();
+    let place = |number: usize| (&benches[number % SPREAD], format!("idle-{number}"));
+    stream::iter(0..amount.alerts)
+        .map(|number| {
+            let (bench, name) = place(number);
+            async move { bench.create::<Deployment>(deployment(&name, 0)).await.map(drop) }
+        })
+        .buffer_unordered(8)
+        .try_collect::<()>()
+        .await?;
+    let token = suite.operator.token().await?;
+    let mut sent: BTreeMap<String, Timestamp> = BTreeMap::new();
+    let mut pace = tokio::time::interval(Duration::from_secs(1) / u32::try_from(amount.rate)?);
+    let mut posts = tokio::task::JoinSet::new();
+    for number in 0..amount.alerts {
+        pace.tick().await;
+        let (bench, name) = place(number);
+        let body = serde_json::to_vec(&payload(&[bench.labels(&[("deployment", &name)])]))?;
+        sent.insert(name, backstop::clock::now());
+        let (suite, token) = (suite.clone(), token.clone());
+        posts.spawn(async move { suite.operator.post(Some(&token), body).await });
+    }
+    for answer in posts.join_all().await {
+        let answer = answer?;
+        ensure!(answer.code == 202, "the intake answered {} {}", answer.code, answer.body);
+    }
+    let (mut planned, mut asked) = (Vec::new(), Vec::new());
+    for bench in &benches {
+        let wanted = sent.keys().filter(|name| name[5..].parse::<usize>().is_ok_and(|n| std::ptr::eq(place(n).0, bench))).count();
+        let incidents = until("every alert has its incident", Duration::from_secs(180), || async {
+            let incidents = bench.incidents().await?;
+            let ready = |i: &&Incident| i.status.as_ref().is_some_and(|status| status.times.first_source.is_some());
+            Ok((incidents.iter().filter(ready).count() >= wanted).then_some(incidents))
+        })
+        .await?;
+        for incident in incidents {
+            let (target, times) = (incident.spec.target.context("a target")?, incident.status.context("a status")?.times);
+            let start = sent.get(&target.name).context("an incident that nobody sent an alert for")?;
+            planned.push(seconds(*start, times.planned.context("a plan")?));
+            asked.push(seconds(*start, times.first_source.context("a source")?));
+        }
+    }
+    Ok((planned, asked))
+}
+
+fn seconds(from: Timestamp, to: Timestamp) -> f64 {
+    to.duration_since(from).as_secs_f64()
+}
+
+fn mebibytes(bytes: Option<&f64>) -> f64 {
+    bytes.copied().unwrap_or(f64::NAN) / 1_048_576.0
+}
+
+type Sizes = BTreeMap<&'static str, f64>;
+
+/// Looks at the memory of every role again and again.
+struct Memory {
+    idle: Sizes,
+    most: Arc<Mutex<Sizes>>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Memory {
+    async fn watch(suite: &Arc<Suite>) -> Result<Memory> {
+        let idle = sizes(suite).await?;
+        let most = Arc::new(Mutex::new(idle.clone()));
+        let (suite, shared) = (suite.clone(), most.clone());
+        let task = tokio::spawn(async move {
+            let mut pace = tokio::time::interval(Duration::from_secs(2));
+            loop {
+                pace.tick().await;
+                let Ok(now) = sizes(&suite).await else { continue };
+                let mut most = shared.lock().expect("nobody panics");
+                for (role, bytes) in now {
+                    let entry = most.entry(role).or_insert(bytes);
+                    *entry = entry.max(bytes);
+                }
+            }
+        });
+        Ok(Memory { idle, most, task })
+    }
+
+    async fn end(self) -> Result<(Sizes, Sizes)> {
+        self.task.abort();
+        let most = self.most.lock().expect("nobody panics").clone();
+        Ok((self.idle, most))
+    }
+}
+
+async fn sizes(suite: &Suite) -> Result<Sizes> {
+    let mut sizes = Sizes::new();
+    for role in ROLES {
+        let metrics = suite.operator.page(role, "/metrics").await?;
+        let line = metrics.lines().find_map(|line| line.strip_prefix("backstop_process_resident_memory_bytes "));
+        sizes.insert(role, line.context("no metric of resident memory")?.trim().parse()?);
+    }
+    Ok(sizes)
 }

@@ -6,8 +6,8 @@ use jiff::SignedDuration;
 use serde_json::{Map, Value};
 
 use super::{
-    LAG, LAG_PAUSE, SETTLING, SETTLING_PAUSE, MAX_TRIES, Memory, Observation, Outcome, PolicyName, Probe, Reason, Request, Verb, patch, raw,
-    refusal,
+    LAG, LAG_PAUSE, MAX_TRIES, Memory, Observation, Outcome, PolicyName, Probe, Reason, Request, SETTLING,
+    SETTLING_PAUSE, Verb, patch, raw, refusal,
 };
 use crate::api::v1alpha1::{Receipt, ReceiptStep, Time};
 

@@ -35,6 +35,8 @@ pub struct Model {
     pub not_ready: String,
     pub grant_seconds: i64,
     pub opened: i64,
+    /// Until then the API server has not set its policies up, and refuses what they match.
+    pub settled_at: Time,
 }
 
 pub fn template(image: &str) -> Value {
@@ -124,6 +126,7 @@ impl Model {
             not_ready: String::new(),
             grant_seconds: 60,
             opened: 0,
+            settled_at: Time::UNIX_EPOCH,
         }
     }
 
@@ -291,6 +294,9 @@ impl Model {
         }
         if request.resource == Resource::ReplicaSet || (was.is_empty() && is.is_empty()) {
             return None;
+        }
+        if self.now < self.settled_at {
+            return Some(("backstop-grant", "failed to configure policy: failed to find resource".into()));
         }
         let (grant, any_mark) = &self.past[self.past.len().saturating_sub(1 + self.lag)];
         if on("backstop-provenance") && is != "self-test-grant" {

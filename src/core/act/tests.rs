@@ -341,6 +341,19 @@ fn policies_that_lag_are_waited_for_and_are_no_refusal() {
 }
 
 #[test]
+fn an_api_server_that_just_started_is_waited_for() {
+    for after in [Verb::Claim, Verb::MarkRevision, Verb::Arm, Verb::DryRunRight] {
+        let mut model = Model::new();
+        run_with(&mut model, after, |model| model.settled_at = model.now + jiff::SignedDuration::from_secs(10));
+        assert_fired_once(&model);
+        // Longer than the Grant is valid: disarmed as soon as the API server lets it, and claimed anew.
+        let mut model = Model::new();
+        run_with(&mut model, after, |model| model.settled_at = model.now + jiff::SignedDuration::from_secs(28));
+        assert_fired_once(&model);
+    }
+}
+
+#[test]
 fn a_provenance_policy_that_never_sees_the_mark_is_named_with_its_cure() {
     let mut model = Model::new();
     model.lag = usize::MAX / 2;

@@ -32,7 +32,10 @@ pub fn diagnose(evidence: &Evidence) -> Option<Diagnosis> {
     confidence += if seconds(made, evidence.alert_started_at) <= LONG_BEFORE_SECONDS { 5 } else { 0 };
     confidence -= if evidence.failed(SourceName::ConfigReferences).is_some() { 20 } else { 0 };
 
-    let changes = diff.data.changes.len();
+    let fields = match diff.data.changes.len() {
+        1 => "1 field".to_owned(),
+        count => format!("{count} fields"),
+    };
     let first = diff.data.changes.first();
     let what = first.map(|change| format!(" ({}: {:?} → {:?})", change.path, change.before, change.after));
     let mut claims = evidence.failure_claims();
@@ -40,14 +43,14 @@ pub fn diagnose(evidence: &Evidence) -> Option<Diagnosis> {
         ClaimKind::TemplateChanged,
         to,
         cite([diff.id, current.id, earlier.id]),
-        &format!("revision {number} differs from revision {to} in {changes} fields"),
+        &format!("revision {number} differs from revision {to} in {fields}"),
     ));
     claims.extend(earlier_ready(evidence, to));
     let (ns, name) = evidence.kubectl();
     Some(Diagnosis {
         cause: Cause::BadRollout,
         hypothesis: format!(
-            "Since revision {number} of {}, {}; revision {to} differs in {changes} fields{}",
+            "Since revision {number} of {}, {}; revision {to} differs in {fields}{}",
             evidence.name(),
             words(evidence.failure()),
             what.unwrap_or_default(),

@@ -244,3 +244,91 @@ fn the_text_of_facts_never_changes_a_diagnosis() {
     }
     assert_eq!(diagnose_at(ago(60), shouting).0, plain);
 }
+
+mod any_facts {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::api::v1alpha1::{FieldChange, PodFact, RevisionDiffFact, RevisionFact, WorkloadFact};
+
+    fn failure() -> impl Strategy<Value = PodFailure> {
+        use PodFailure::*;
+        prop::sample::select(vec![
+            None,
+            CrashLoop,
+            OutOfMemory,
+            ImagePull,
+            ConfigError,
+            ProbeFailing,
+            Unschedulable,
+            Starting,
+        ])
+    }
+
+    fn time() -> impl Strategy<Value = Option<Time>> {
+        prop::option::of((-10_000i64..10_000).prop_map(ago))
+    }
+
+    fn data() -> impl Strategy<Value = FactData> {
+        prop_oneof![
+            (0i64..3, any::<bool>(), time(), time(), failure(), 0i32..4, prop::option::of(0i64..200)).prop_map(
+                |(revision, ready, ready_since, created_at, failure, restarts, ran_seconds)| {
+                    FactData::Pod(PodFact {
+                        revision,
+                        ready,
+                        ready_since,
+                        created_at,
+                        failure,
+                        restarts,
+                        ran_seconds,
+                        ..PodFact::default()
+                    })
+                }
+            ),
+            (0i64..4, any::<bool>(), 0i32..3, time()).prop_map(|(number, current, ready, created_at)| {
+                FactData::Revision(RevisionFact { number, current, ready, created_at, ..RevisionFact::default() })
+            }),
+            (0i64..4, 0i64..4, 0usize..2).prop_map(|(from, to, changes)| {
+                let changes = vec![FieldChange::default(); changes];
+                FactData::RevisionDiff(RevisionDiffFact { from, to, restart_only: changes.is_empty(), changes })
+            }),
+            (any::<bool>(), time()).prop_map(|(exists, changed_at)| {
+                FactData::Config(ConfigFact { exists, changed_at, changed_by: String::new() })
+            }),
+            (0i32..3, 0i32..3).prop_map(|(desired, ready)| {
+                FactData::Workload(WorkloadFact {
+                    desired,
+                    ready,
+                    updated: ready,
+                    available: ready,
+                    ..WorkloadFact::default()
+                })
+            }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_the_facts_say_a_proposal_is_grounded_in_them(
+            all in prop::collection::vec(data(), 0..24), alert in -9_000i64..9_000,
+        ) {
+            let drafts = all.into_iter().map(|data| draft(SourceName::Pods, "checkout", data)).collect();
+            let (diagnosis, facts) = diagnose_at(ago(alert), drafts);
+            for claim in &diagnosis.claims {
+                prop_assert!(!claim.cites.is_empty());
+                prop_assert!(claim.cites.iter().all(|id| facts.iter().any(|fact| fact.id == *id)));
+            }
+            prop_assert!((0..=100).contains(&diagnosis.confidence));
+            prop_assert_eq!(diagnosis.proposal.is_some(), diagnosis.cause == Cause::BadRollout);
+            if let Some(proposal) = diagnosis.proposal {
+                let earlier = |fact: &Fact| matches!(&fact.data,
+                    FactData::Revision(r) if r.number == proposal.to_revision && !r.current);
+                let failing = |fact: &Fact| matches!(&fact.data,
+                    FactData::Pod(p) if p.failure.is_hard() && p.revision == diagnosis.suspected_revision);
+                prop_assert!(facts.iter().any(earlier));
+                prop_assert!(facts.iter().any(failing));
+                prop_assert_eq!(proposal.target, target());
+            }
+        }
+    }
+}

@@ -13,6 +13,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::api::v1alpha1::{Incident, IncidentStatus};
 use crate::audit::Audit;
+use crate::cluster::Leading;
 use crate::core::names::CONTROLLER;
 use crate::notify::Notifier;
 use crate::settings::Settings;
@@ -36,6 +37,8 @@ pub struct Context {
     pub notifier: Notifier,
     /// Metrics of this role.
     pub metrics: Metrics,
+    /// The right to act.
+    pub leading: Leading,
     /// Incidents as last seen; for counts only, never for a decision about one of them.
     pub incidents: Store<Incident>,
     /// Held while an alert is grouped, so that two alerts about one target cannot open two incidents.
@@ -62,6 +65,9 @@ pub enum Error {
     /// The audit log cannot be written.
     #[error("audit log: {0}")]
     Audit(std::io::Error),
+    /// Another process may lead by now.
+    #[error("the Lease is not surely ours any more; nothing was written")]
+    NotLeading,
 }
 
 impl Error {
@@ -73,6 +79,7 @@ impl Error {
             Error::Api { .. } => "Api",
             Error::Timeout { .. } => "Timeout",
             Error::Audit(_) => "Audit",
+            Error::NotLeading => "NotLeading",
         }
     }
 }

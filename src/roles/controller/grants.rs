@@ -82,6 +82,9 @@ pub async fn open(ctx: &Context, remediation: &Remediation, epoch: i64, now: Tim
         // Whole seconds, because managedFields carry whole seconds.
         not_after: Time::from_second(end.as_second()).unwrap_or(end),
     };
+    if !ctx.leading.is_current() {
+        return Err(Error::NotLeading);
+    }
     write(ctx, &api, grant, GrantSpec { open: Some(open), closed_because: String::new() }).await?;
     ctx.metrics.grants.inc();
     Ok(Opening::Open)

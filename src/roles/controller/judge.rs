@@ -189,7 +189,9 @@ async fn pay(
 ) -> Result<Option<budget::Refusal>, Error> {
     let (Some(decision), Some(target)) = (&status.decision, &incident.spec.target) else { return Ok(None) };
     let name = incident.name_any();
-    let limits: Vec<_> = gathered.rules.policies.iter().map(|policy| policy.spec.limits.clone()).collect();
+    let matching =
+        gathered.rules.policies.iter().filter(|p| gathered.reading().is_none_or(|reading| p.matches(reading)));
+    let limits: Vec<_> = matching.map(|policy| policy.spec.limits.clone()).collect();
     let unsigned = |value: i32| u32::try_from(value).unwrap_or(0);
     let request = budget::Request {
         action_id: &decision.action_id,

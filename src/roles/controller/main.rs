@@ -47,7 +47,7 @@ pub async fn main(start: Start) -> anyhow::Result<()> {
         notifier,
         metrics,
     };
-    let work = start.while_leading(LEASE, &shutdown, super::run(parts));
+    let work = start.while_leading(LEASE, &shutdown, async move |leading| super::run(parts, leading).await);
     Start::supervise(work, server, &shutdown).await
 }
 

@@ -37,7 +37,7 @@ use serde::de::DeserializeOwned;
 
 use crate::api::v1alpha1::{Alert, Approval, Incident, Investigation, Policy, Remediation, Runbook};
 use crate::audit::Audit;
-use crate::cluster;
+use crate::cluster::{self, Leading};
 use crate::notify::Notifier;
 use crate::settings::Settings;
 
@@ -62,7 +62,7 @@ struct Parts {
 }
 
 /// Reconciles until the process ends. Called only while the Lease is held.
-async fn run(parts: Parts) {
+async fn run(parts: Parts, leading: Leading) {
     let Parts { client, settings, system, audit, notifier, metrics } = parts;
     let (incident_events, incidents) = events::<Incident>(&client);
     let ctx: Shared = Arc::new(Context {
@@ -72,6 +72,7 @@ async fn run(parts: Parts) {
         audit,
         notifier,
         metrics,
+        leading,
         incidents: incidents.clone(),
         grouping: tokio::sync::Mutex::new(()),
     });

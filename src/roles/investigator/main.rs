@@ -20,7 +20,7 @@ pub async fn main(start: Start) -> anyhow::Result<()> {
     let health = Health::new().with("investigations", readiness);
     let server = start.serve(serve::router(health, Arc::new(registry)), &shutdown);
     let stop = shutdown.clone();
-    let work = async {
+    let work = async |_| {
         let stopped = stop.clone();
         if let Err(error) =
             super::run(start.client.clone(), &start.settings, ready, async move { stopped.cancelled().await }).await

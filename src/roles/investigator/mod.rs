@@ -8,6 +8,8 @@ pub mod metrics;
 mod run;
 mod sources;
 mod status;
+#[cfg(test)]
+mod tests;
 
 pub use main::main;
 pub use run::run;

@@ -162,7 +162,8 @@ fn later(time: Time, by: Duration) -> Time {
     time.checked_add(by).unwrap_or(Time::MAX)
 }
 
-async fn investigate(
+/// One run from mark to diagnosis.
+pub(super) async fn investigate(
     client: &Client,
     gatherer: &Gatherer,
     investigation: &Investigation,
@@ -219,5 +220,52 @@ fn word(cause: Cause) -> &'static str {
         Cause::NeverWorked => "NeverWorked",
         Cause::Recovered => "Recovered",
         Cause::Unknown => "Unknown",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn at(second: i64) -> Time {
+        Time::from_second(second).unwrap()
+    }
+
+    fn seen(status: serde_json::Value) -> Investigation {
+        serde_json::from_value(json!({
+            "apiVersion": "backstop.dev/v1alpha1", "kind": "Investigation",
+            "metadata": {"name": "a", "namespace": "shop", "uid": "u", "resourceVersion": "1"},
+            "spec": {"incident": "i", "round": 1, "sources": [], "chain": ["rules"], "lowestRung": "rules",
+                "deadlineSeconds": 30, "alertStartedAt": "2026-01-01T00:00:00Z", "requestId": "r"},
+            "status": status,
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_new_investigation_is_run_at_once_and_one_that_ended_never() {
+        assert_eq!(due(&seen(json!({})), false, at(5)), Some(at(5)));
+        assert_eq!(due(&seen(json!({"phase": "Complete"})), true, at(5)), None);
+        assert_eq!(due(&seen(json!({"phase": "Failed"})), true, at(5)), None);
+    }
+
+    #[test]
+    fn a_run_left_behind_is_taken_over_at_once_by_a_new_holder_of_the_lease_and_else_after_its_deadline() {
+        let running = seen(json!({"phase": "Running", "startedAt": at(100)}));
+        assert_eq!(due(&running, true, at(101)), Some(at(101)));
+        assert_eq!(due(&running, false, at(101)), Some(at(135)));
+    }
+
+    #[test]
+    fn an_edit_of_metadata_does_not_bring_a_run_forward() {
+        let mut open = HashMap::new();
+        note(&mut open, seen(json!({"phase": "Running", "startedAt": clock::now()})), false);
+        let due = open["u"].not_before;
+        note(&mut open, seen(json!({"phase": "Running", "startedAt": clock::now()})), true);
+        assert_eq!(open["u"].not_before, due);
+        note(&mut open, seen(json!({"phase": "Complete"})), false);
+        assert!(open.is_empty());
     }
 }

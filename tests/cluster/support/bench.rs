@@ -321,13 +321,6 @@ impl Bench {
         Ok(fires.into_iter().next().expect("there is one"))
     }
 
-    /// By the audit log the executor changed no template, and left nothing behind.
-    pub async fn nothing_fired(&self) -> Result<()> {
-        let fires = self.fires().await?;
-        ensure!(fires.is_empty(), "expected no fire: {fires:#?}");
-        self.nothing_in_flight().await
-    }
-
     /// By the audit log no account of the operator wrote to a workload at all, not even a label.
     pub async fn nothing_written(&self) -> Result<()> {
         let events = self.events().await?;

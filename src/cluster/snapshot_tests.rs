@@ -1,0 +1,129 @@
+use serde_json::json;
+
+use super::*;
+use crate::cluster::testing::{Asked, Reply, client, failure, list};
+use crate::core::reading::{
+    Reading,
+    fixtures::{World, crash_loop, now, ready},
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn target(uid: &str) -> ObjectRef {
+    ObjectRef {
+        api_version: "apps/v1".into(),
+        kind: "Deployment".into(),
+        namespace: "shop".into(),
+        name: "checkout".into(),
+        uid: uid.into(),
+    }
+}
+
+/// The API server of a world, with strangers that the selector happens to choose.
+fn serve(world: &World) -> impl Fn(&Asked) -> Reply + use<> {
+    let snapshot = world.snapshot();
+    let mut stranger = snapshot.revisions[0].clone();
+    stranger["metadata"]["ownerReferences"][0]["uid"] = json!("another");
+    let mut stray = snapshot.pods[0].clone();
+    stray["metadata"]["ownerReferences"] = json!([]);
+    let sets = [snapshot.revisions.clone(), vec![stranger]].concat();
+    let pods = [snapshot.pods.clone(), vec![stray]].concat();
+    move |asked| match asked.path.as_str() {
+        "/apis/apps/v1/namespaces/shop/deployments/checkout" => Reply::Json(200, snapshot.object.clone()),
+        "/apis/apps/v1/namespaces/shop/replicasets" => list(&sets),
+        "/api/v1/namespaces/shop/pods" => list(&pods),
+        _ => failure(404, "NotFound"),
+    }
+}
+
+fn world() -> World {
+    World::two_revisions().pods(1, 2, &ready(3600)).pods(2, 1, &crash_loop())
+}
+
+#[tokio::test]
+async fn a_snapshot_is_exactly_what_the_api_server_said_of_the_workload_and_its_own() {
+    let (client, log) = client(serve(&world()));
+    let found = snapshot(&client, &target("deploy-1"), SECOND, now()).await.unwrap();
+    assert_eq!(found, world().snapshot());
+    assert_eq!(Reading::of(&found).unwrap().failing_pods().count(), 1);
+    for asked in log.lock().unwrap().iter() {
+        assert!(!asked.query.contains("resourceVersion"), "not a quorum read: {asked:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_object_made_anew_under_the_same_name_is_not_the_target() {
+    let (client, _) = client(serve(&world()));
+    let error = snapshot(&client, &target("old"), SECOND, now()).await.unwrap_err();
+    assert!(error.is_not_found() && error.to_string().contains("UID old"), "{error}");
+}
+
+#[tokio::test]
+async fn what_is_missing_and_what_is_forbidden_are_told_apart() {
+    for (code, reason, expected) in
+        [(404, "NotFound", "NotFound"), (403, "Forbidden", "Forbidden"), (500, "InternalError", "Unavailable")]
+    {
+        let (client, _) = client(move |_| failure(code, reason));
+        assert_eq!(snapshot(&client, &target(""), SECOND, now()).await.unwrap_err().reason(), expected);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_does_not_answer_costs_no_more_than_the_deadline() {
+    let (client, _) = client(|_| Reply::Never);
+    let began = tokio::time::Instant::now();
+    let error = snapshot(&client, &target(""), SECOND, now()).await.unwrap_err();
+    assert_eq!((error.reason(), began.elapsed().as_secs()), ("Timeout", 1));
+}
+
+#[tokio::test]
+async fn a_name_that_would_lead_to_another_path_is_never_asked_for() {
+    let (client, log) = client(|_| failure(500, "InternalError"));
+    let hostile = ObjectRef { namespace: "../kube-system".into(), ..target("") };
+    assert_eq!(snapshot(&client, &hostile, SECOND, now()).await.unwrap_err().reason(), "InvalidName");
+    assert!(resolve_top(&client, "Pod", "shop", "a?b", SECOND).await.is_err());
+    assert!(log.lock().unwrap().is_empty());
+}
+
+fn owned(kind: &str, name: &str, uid: &str, owner: Option<(&str, &str, &str, &str)>) -> Value {
+    let owners: Vec<Value> = owner
+        .into_iter()
+        .map(|(api, kind, name, uid)| json!({"apiVersion": api, "kind": kind, "name": name, "uid": uid, "controller": true}))
+        .collect();
+    json!({"kind": kind, "metadata": {"name": name, "namespace": "shop", "uid": uid, "ownerReferences": owners}})
+}
+
+fn family(asked: &Asked) -> Reply {
+    assert!(asked.accept.contains("PartialObjectMetadata"), "more than metadata was asked for: {asked:?}");
+    let object = match asked.path.rsplit('/').next().unwrap() {
+        "pod" => owned("Pod", "pod", "1", Some(("apps/v1", "ReplicaSet", "set", "2"))),
+        "set" => owned("ReplicaSet", "set", "2", Some(("apps/v1", "Deployment", "deploy", "3"))),
+        "deploy" => owned("Deployment", "deploy", "3", Some(("example.com/v1", "Shop", "shop", "4"))),
+        "orphan" => owned("Pod", "orphan", "5", Some(("apps/v1", "ReplicaSet", "gone", "6"))),
+        "reused" => owned("Pod", "reused", "7", Some(("apps/v1", "ReplicaSet", "set", "old"))),
+        _ => return failure(404, "NotFound"),
+    };
+    Reply::Json(200, object)
+}
+
+#[tokio::test]
+async fn a_pod_is_followed_to_the_topmost_built_in_workload_and_the_owner_above_is_reported() {
+    let (client, _) = client(family);
+    let top = resolve(&client, "Pod", "shop", "pod", SECOND).await.unwrap().unwrap();
+    assert_eq!(
+        (top.object.kind.as_str(), top.object.name.as_str(), top.object.uid.as_str()),
+        ("Deployment", "deploy", "3")
+    );
+    assert_eq!(top.owner.unwrap().kind, "Shop");
+}
+
+#[tokio::test]
+async fn an_owner_that_is_gone_or_was_made_anew_is_not_taken_for_the_owner() {
+    let (client, _) = client(family);
+    for pod in ["orphan", "reused"] {
+        let top = resolve(&client, "Pod", "shop", pod, SECOND).await.unwrap().unwrap();
+        assert_eq!(top.object.name, pod);
+        assert_eq!(top.owner.unwrap().kind, "ReplicaSet");
+    }
+    assert!(resolve(&client, "Pod", "shop", "absent", SECOND).await.unwrap().is_none());
+}
