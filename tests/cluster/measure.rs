@@ -57,7 +57,10 @@ pub async fn run(place: &Place, amount: &Amount) -> Result<bool> {
     let (fire, added) = writes?;
     let (planned, first_source) = planned?;
 
-    println!("\n{:<58} {:>5} {:>8} {:>8} {:>8} {:>8}  target", "seconds, rules only", "n", "p50", "p99", "p99.9", "max");
+    println!(
+        "\n{:<58} {:>5} {:>8} {:>8} {:>8} {:>8}  target",
+        "seconds, rules only", "n", "p50", "p99", "p99.9", "max"
+    );
     let mut ok = true;
     ok &= row("alert sent -> patch accepted (audit log)", &fire, 0.99, 1.0);
     ok &= row("added to break -> recovered, beyond detection and rollout", &added, 0.99, 2.0);
@@ -76,11 +79,22 @@ pub async fn run(place: &Place, amount: &Amount) -> Result<bool> {
 fn row(what: &str, seconds: &[f64], percentile: f64, target: f64) -> bool {
     let mut sorted = seconds.to_vec();
     sorted.sort_by(f64::total_cmp);
-    let at = |p: f64| sorted.get(((sorted.len() as f64 * p).ceil() as usize).clamp(1, sorted.len().max(1)) - 1).copied().unwrap_or(f64::NAN);
+    let at = |p: f64| {
+        sorted
+            .get(((sorted.len() as f64 * p).ceil() as usize).clamp(1, sorted.len().max(1)) - 1)
+            .copied()
+            .unwrap_or(f64::NAN)
+    };
     let met = at(percentile) <= target;
     println!(
         "{what:<58} {:>5} {:>8.3} {:>8.3} {:>8.3} {:>8.3}  p{} <= {target} s: {}",
-        sorted.len(), at(0.5), at(0.99), at(0.999), at(1.0), percentile * 100.0, if met { "met" } else { "missed" }
+        sorted.len(),
+        at(0.5),
+        at(0.99),
+        at(0.999),
+        at(1.0),
+        percentile * 100.0,
+        if met { "met" } else { "missed" }
     );
     met
 }
@@ -93,7 +107,11 @@ async fn write_times(suite: &Arc<Suite>, namespaces: &[String], amount: &Amount)
         let count = BATCH.min(amount.fires - batch * BATCH);
         let names: Vec<String> = (0..count).map(|number| format!("api-{number}")).collect();
         stream::iter(&names).map(|name| bench.healthy(name)).buffer_unordered(BATCH).try_collect::<()>().await?;
-        stream::iter(&names).map(|name| bench.broken(name, Release::ImagePull)).buffer_unordered(BATCH).try_collect::<()>().await?;
+        stream::iter(&names)
+            .map(|name| bench.broken(name, Release::ImagePull))
+            .buffer_unordered(BATCH)
+            .try_collect::<()>()
+            .await?;
         for name in &names {
             let sent = backstop::clock::now();
             bench.alert(name).await?;
@@ -167,7 +185,10 @@ async fn plan_times(suite: &Arc<Suite>, namespaces: &[String], amount: &Amount) 
     }
     let (mut planned, mut asked) = (Vec::new(), Vec::new());
     for bench in &benches {
-        let wanted = sent.keys().filter(|name| name[5..].parse::<usize>().is_ok_and(|n| std::ptr::eq(place(n).0, bench))).count();
+        let wanted = sent
+            .keys()
+            .filter(|name| name[5..].parse::<usize>().is_ok_and(|n| std::ptr::eq(place(n).0, bench)))
+            .count();
         let incidents = until("every alert has its incident", Duration::from_secs(180), || async {
             let incidents = bench.incidents().await?;
             let ready = |i: &&Incident| i.status.as_ref().is_some_and(|status| status.times.first_source.is_some());
@@ -175,7 +196,8 @@ async fn plan_times(suite: &Arc<Suite>, namespaces: &[String], amount: &Amount) 
         })
         .await?;
         for incident in incidents {
-            let (target, times) = (incident.spec.target.context("a target")?, incident.status.context("a status")?.times);
+            let (target, times) =
+                (incident.spec.target.context("a target")?, incident.status.context("a status")?.times);
             let start = sent.get(&target.name).context("an incident that nobody sent an alert for")?;
             planned.push(seconds(*start, times.planned.context("a plan")?));
             asked.push(seconds(*start, times.first_source.context("a source")?));
