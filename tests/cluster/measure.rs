@@ -48,14 +48,9 @@ pub async fn run(place: &Place, amount: &Amount) -> Result<bool> {
     // What does not fail is handed over soon, and makes room for the next alert.
     let values = json!({"timings": {"evidenceWaitSeconds": 2}, "logLevel": "info"});
     let suite = Suite::start(place, &namespaces, &run, values).await?;
-    let memory = Memory::watch(&suite).await?;
-
-    let writes = write_times(&suite, &fires, amount).await;
-    let planned = plan_times(&suite, &plans, amount).await;
-    let (idle, most) = memory.end().await?;
+    let measured = measured(&suite, &fires, &plans, amount).await;
     suite.clean(&namespaces).await?;
-    let (fire, added) = writes?;
-    let (planned, first_source) = planned?;
+    let Measured { fire, added, planned, first_source, idle, most } = measured?;
 
     println!(
         "\n{:<58} {:>5} {:>8} {:>8} {:>8} {:>8}  target",
@@ -72,6 +67,23 @@ pub async fn run(place: &Place, amount: &Amount) -> Result<bool> {
     println!("\ntook {:.0} s; absolute times inform and fail nothing", start.elapsed().as_secs_f64());
     println!("measure: {} checked, 0 failed", fire.len() + planned.len());
     Ok(true)
+}
+
+struct Measured {
+    fire: Vec<f64>,
+    added: Vec<f64>,
+    planned: Vec<f64>,
+    first_source: Vec<f64>,
+    idle: Sizes,
+    most: Sizes,
+}
+
+async fn measured(suite: &Arc<Suite>, fires: &[String], plans: &[String], amount: &Amount) -> Result<Measured> {
+    let memory = Memory::watch(suite).await?;
+    let (fire, added) = write_times(suite, fires, amount).await?;
+    let (planned, first_source) = plan_times(suite, plans, amount).await?;
+    let (idle, most) = memory.end();
+    Ok(Measured { fire, added, planned, first_source, idle, most })
 }
 
 /// Prints a row, and whether the target was met.
@@ -241,10 +253,10 @@ impl Memory {
         Ok(Memory { idle, most, task })
     }
 
-    async fn end(self) -> Result<(Sizes, Sizes)> {
+    fn end(self) -> (Sizes, Sizes) {
         self.task.abort();
         let most = self.most.lock().expect("nobody panics").clone();
-        Ok((self.idle, most))
+        (self.idle, most)
     }
 }
 
