@@ -88,22 +88,23 @@ impl Suite {
         let keep = move |event: &Event| event.namespace.ends_with(&suffix) || event.user.starts_with(&accounts);
         let audit = Audit::follow(&place.audit_log, keep)?;
         let (pages, address) = Pages::listen().await?;
-        let suite_nodes = Nodes::of(&place.cluster, &place.lab)?;
+        let nodes = Nodes::of(&place.cluster, &place.lab)?;
         let operator = Operator::prepare(client.clone(), place, address, namespaces, values).await?;
-        for namespace in namespaces {
-            create_namespace(&client, namespace).await?;
+        let markers = AtomicU64::new(0);
+        let suite = Suite { client, audit, witness, operator, pages, nodes, run: run.into(), markers };
+        if let Err(error) = suite.set_up(namespaces).await {
+            // What a failed start leaves behind would be in the way of the next one.
+            suite.clean(namespaces).await.context(format!("and then, after: {error:#}"))?;
+            return Err(error);
         }
-        operator.install().await?;
-        Ok(Arc::new(Suite {
-            client,
-            audit,
-            witness,
-            operator,
-            pages,
-            nodes: suite_nodes,
-            run: run.into(),
-            markers: AtomicU64::new(0),
-        }))
+        Ok(Arc::new(suite))
+    }
+
+    async fn set_up(&self, namespaces: &[String]) -> Result<()> {
+        for namespace in namespaces {
+            create_namespace(&self.client, namespace).await?;
+        }
+        self.operator.install().await
     }
 
     /// Everything in the namespace until now, as the API server has it.

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use k8s_openapi::api::core::v1::{Node, Pod, Secret, Service};
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Secret, Service};
 use kube::{
     Api, Client, ResourceExt as _,
     api::{DeleteParams, ListParams, LogParams},
@@ -89,6 +89,12 @@ impl Operator {
     /// Installs the chart and waits until every role is ready. A release that an earlier run left is removed first.
     pub async fn install(&self) -> Result<()> {
         self.uninstall().await?;
+        let namespaces: Api<Namespace> = Api::all(self.client.clone());
+        until(&format!("namespace {SYSTEM} is not ending any more"), Duration::from_secs(90), || async {
+            let namespace = namespaces.get_opt(SYSTEM).await?;
+            Ok(namespace.is_none_or(|namespace| namespace.metadata.deletion_timestamp.is_none()).then_some(()))
+        })
+        .await?;
         let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/helm/backstop");
         let values = self.values.to_string_lossy().into_owned();
         let install = [
