@@ -78,6 +78,22 @@ pub enum SourceName {
 }
 
 impl SourceName {
+    /// Every source.
+    pub const ALL: [SourceName; 7] = [
+        SourceName::Workload,
+        SourceName::Pods,
+        SourceName::RolloutHistory,
+        SourceName::Events,
+        SourceName::Logs,
+        SourceName::ConfigReferences,
+        SourceName::Metrics,
+    ];
+
+    /// The source of this name.
+    pub fn named(name: &str) -> Option<SourceName> {
+        SourceName::ALL.into_iter().find(|source| source.as_str() == name)
+    }
+
     /// The name as it is written in plans, facts and metrics.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -6,9 +6,9 @@ use jiff::SignedDuration;
 use kube::{Api, Resource as _, ResourceExt as _, api::ObjectMeta};
 
 use crate::api::v1alpha1::{
-    Actor, Incident, IncidentPhase, Investigation, InvestigationPhase, InvestigationSpec, Time,
+    Actor, Incident, IncidentPhase, Investigation, InvestigationPhase, InvestigationSpec, SourceName, Time,
 };
-use crate::core::{names, plan, reason, timeline};
+use crate::core::{names, reason, timeline};
 
 use super::context::{Error, Next, Shared, call, exists};
 use super::{escalate, observe};
@@ -57,24 +57,17 @@ pub async fn run(ctx: &Shared, incident: &Incident, now: Time) -> Result<Next, E
     }
 }
 
-async fn start(ctx: &Shared, incident: &Incident) -> Result<Next, Error> {
+/// Asks for the round that the status names. What is asked is what the plan says.
+pub async fn start(ctx: &Shared, incident: &Incident) -> Result<Next, Error> {
     let namespace = incident.namespace().unwrap_or_default();
     let status = incident.status.clone().unwrap_or_default();
-    let rules = observe::rules(ctx, incident).await?;
-    let runbooks = rules.sources();
-    let inputs = plan::Inputs {
-        has_target: incident.spec.target.is_some(),
-        mode: Default::default(),
-        runbooks: &runbooks,
-        policies: vec![],
-        settings: &ctx.settings,
-    };
+    let planned = status.plan.as_ref().map(|plan| plan.sources.as_slice()).unwrap_or_default();
     let started = incident.spec.alerts.iter().map(|alert| alert.starts_at).min().unwrap_or(incident.spec.opened_at);
     let spec = InvestigationSpec {
         incident: incident.name_any(),
         round: status.rounds.max(1),
         target: incident.spec.target.clone(),
-        sources: plan::sources(&inputs),
+        sources: planned.iter().filter_map(|name| SourceName::named(name)).collect(),
         chain: vec!["rules".into()],
         lowest_rung: "rules".into(),
         deadline_seconds: DEADLINE_SECONDS,

@@ -6,7 +6,7 @@ use crate::api::v1alpha1::{Actor, Incident, IncidentPhase, Time};
 use crate::core::{names, plan, policy, timeline};
 
 use super::context::{Error, Next, Shared};
-use super::observe;
+use super::{investigate, observe};
 
 /// Writes the plan.
 pub async fn write(ctx: &Shared, incident: &Incident, now: Time) -> Result<Next, Error> {
@@ -57,7 +57,9 @@ pub async fn write(ctx: &Shared, incident: &Incident, now: Time) -> Result<Next,
     status.investigation = investigation_name(incident, 1);
     status.phase = IncidentPhase::Investigating;
     ctx.metrics.to_plan.observe(now.duration_since(incident.spec.opened_at).as_secs_f64().max(0.0));
-    Ok(Next::Again(Box::new(ctx.write_status(incident, status).await?)))
+    let planned = ctx.write_status(incident, status).await?;
+    // At once: nobody can have asked for this round before its plan was written.
+    investigate::start(ctx, &planned).await
 }
 
 /// Name of the Investigation of a round.
