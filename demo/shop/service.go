@@ -46,7 +46,10 @@ type service struct {
 }
 
 func newService(c config) *service {
-	return &service{config: c, client: &http.Client{Timeout: c.timeout}}
+	// A new connection for each question: a kept one would stick to one pod of
+	// the next service for as long as it lives.
+	transport := &http.Transport{DisableKeepAlives: true}
+	return &service{config: c, client: &http.Client{Timeout: c.timeout, Transport: transport}}
 }
 
 func (s *service) handler() http.Handler {

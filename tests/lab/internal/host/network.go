@@ -25,17 +25,24 @@ func succeeds(name string, args ...string) bool {
 type rule struct {
 	table, chain string
 	spec         []string
+	first        bool // before the rules that are there already
 }
 
 // rules let pods reach the outside and be reached, also where the machine
 // forwards nothing by default (Docker sets that policy).
+//
+// What is addressed to a Service and was not sent on to a pod must end here:
+// kube-proxy changes one table after the other, and in the moment between them
+// a connection would leave the machine, where anything may answer it.
 func rules() []rule {
 	return []rule{
-		{"nat", layout.Chain, []string{"-s", layout.PodCIDR, "!", "-d", layout.PodCIDR, "-j", "MASQUERADE"}},
-		{"nat", "POSTROUTING", []string{"-j", layout.Chain}},
-		{"filter", layout.Chain, []string{"-s", layout.PodCIDR, "-j", "ACCEPT"}},
-		{"filter", layout.Chain, []string{"-d", layout.PodCIDR, "-j", "ACCEPT"}},
-		{"filter", "FORWARD", []string{"-j", layout.Chain}},
+		{"nat", layout.Chain, []string{"-s", layout.PodCIDR, "!", "-d", layout.PodCIDR, "-j", "MASQUERADE"}, false},
+		{"nat", "POSTROUTING", []string{"-j", layout.Chain}, false},
+		{"filter", layout.Chain, []string{"-d", layout.ServiceCIDR, "-j", "REJECT"}, true},
+		{"filter", layout.Chain, []string{"-s", layout.PodCIDR, "-j", "ACCEPT"}, false},
+		{"filter", layout.Chain, []string{"-d", layout.PodCIDR, "-j", "ACCEPT"}, false},
+		// Before whatever the machine's own chains reject.
+		{"filter", "FORWARD", []string{"-j", layout.Chain}, true},
 	}
 }
 
@@ -78,8 +85,7 @@ func NetworkUp(nodes []layout.Node) error {
 			continue
 		}
 		args[3] = "-A"
-		if r.chain == "FORWARD" {
-			// Before whatever the machine's own chains reject.
+		if r.first {
 			args[3] = "-I"
 		}
 		if err := run("iptables", args...); err != nil {
