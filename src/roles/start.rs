@@ -70,17 +70,23 @@ impl Start {
         Ok(())
     }
 
-    /// Waits for `work` beside the HTTP server. On shutdown the server ends first, and the work still gets the time to
-    /// end in order: to finish its step and to give its Lease back.
+    /// Waits for `work` beside the HTTP server. On shutdown each gets the time to end in order: the server to answer the
+    /// requests in flight, the work to finish its step and to give its Lease back.
     pub async fn supervise(
         work: impl Future<Output = anyhow::Result<()>>,
-        server: tokio::task::JoinHandle<anyhow::Result<()>>,
+        mut server: tokio::task::JoinHandle<anyhow::Result<()>>,
         shutdown: &CancellationToken,
     ) -> anyhow::Result<()> {
         let mut work = std::pin::pin!(work);
         tokio::select! {
-            outcome = &mut work => outcome,
-            outcome = server => {
+            outcome = &mut work => {
+                outcome?;
+                if shutdown.is_cancelled() {
+                    server.await.context("the HTTP server failed")??;
+                }
+                Ok(())
+            }
+            outcome = &mut server => {
                 outcome.context("the HTTP server failed")??;
                 anyhow::ensure!(shutdown.is_cancelled(), "the HTTP server ended by itself");
                 work.await

@@ -187,7 +187,7 @@ fn the_steps_of_the_hands_are_told_in_their_order() {
     let told = text(&Story::new(false).tell(&view));
     let places: Vec<_> = [
         "armed the target",
-        "accepted the write 4.000 s after",
+        "written: 0.4 s after the alert",
         "read back",
         "rollout: 1 of 2 pods updated, 0 ready, 2 old",
     ]

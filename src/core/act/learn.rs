@@ -164,6 +164,7 @@ fn may_be_lag(
 ) -> Option<(SignedDuration, Duration)> {
     let late = match policy {
         Some(_) if refusal::settling(message) => return Some((SETTLING, SETTLING_PAUSE)),
+        None if refusal::starting(message) => return Some((SETTLING, SETTLING_PAUSE)),
         // It may also be ahead of us: read again.
         Some(PolicyName::GRANT) => {
             refusal::no_params(message)

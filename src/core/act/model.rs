@@ -37,6 +37,10 @@ pub struct Model {
     pub opened: i64,
     /// Until then the API server has not set its policies up, and refuses what they match.
     pub settled_at: Time,
+    /// Until then the API server knows of no rights.
+    pub rights_at: Time,
+    /// The right to write workloads is missing.
+    pub missing_right: bool,
 }
 
 pub fn template(image: &str) -> Value {
@@ -127,6 +131,8 @@ impl Model {
             grant_seconds: 60,
             opened: 0,
             settled_at: Time::UNIX_EPOCH,
+            rights_at: Time::UNIX_EPOCH,
+            missing_right: false,
         }
     }
 
@@ -244,6 +250,11 @@ impl Model {
         let Ok(mut new) = patch::apply(&old, &request.patch) else { return Outcome::Conflict };
         if raw::meta(&new, "resourceVersion") != raw::meta(&old, "resourceVersion") {
             return Outcome::Conflict;
+        }
+        let missing = self.missing_right && request.resource != Resource::RemediationStatus;
+        if missing || self.now < self.rights_at {
+            let message = "deployments.apps is forbidden: User \"executor\" cannot patch resource".into();
+            return Outcome::Refused { policy: None, message };
         }
         if let Some((policy, message)) = self.refusal(request, &old, &new) {
             return Outcome::Refused { policy: Some(policy.into()), message };

@@ -50,6 +50,12 @@ pub(super) fn settling(message: &str) -> bool {
     message.starts_with("failed to configure") && !no_params(message)
 }
 
+/// Rights and admission are not loaded yet, as for a moment after the API server started. Missing rights look the
+/// same, and only last longer.
+pub(super) fn starting(message: &str) -> bool {
+    message.contains("is forbidden: User ") || message.contains("not yet ready to handle request")
+}
+
 /// The static policy speaks of the namespace's mode.
 pub(super) fn mode_forbids(message: &str) -> bool {
     message.starts_with("mode of namespace ")

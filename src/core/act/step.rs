@@ -1,10 +1,12 @@
 //! The decision: from the objects as they are to the next request.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
 use super::{
-    Ending, GRANT_MARGIN, GRANT_WAIT, LAG_PAUSE, MAX_EPOCHS, Memory, Next, Observation, Probe, READY_WAIT, RECHECK,
-    Reason, Request, Resource, Verb, Wait, patch, raw,
+    Ending, GRANT_MARGIN, GRANT_WAIT, MAX_EPOCHS, Memory, Next, Observation, Probe, READY_WAIT, RECHECK, Reason,
+    Request, Resource, Verb, Wait, patch, raw,
 };
 use crate::{
     api::v1alpha1::{
@@ -407,7 +409,8 @@ fn not_ready(memory: &mut Memory, seen: &Observation, now: Time) -> Option<Next>
 
 fn lagging(memory: &Memory, now: Time) -> Option<Next> {
     let (_, until) = memory.lag?;
-    (now < until).then_some(Next::Wait(Wait::Lag, LAG_PAUSE))
+    let left = Duration::try_from(until.duration_since(now)).ok().filter(|left| !left.is_zero())?;
+    Some(Next::Wait(Wait::Lag, left))
 }
 
 /// The target, if it is still the same object.

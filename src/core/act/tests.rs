@@ -346,11 +346,27 @@ fn an_api_server_that_just_started_is_waited_for() {
         let mut model = Model::new();
         run_with(&mut model, after, |model| model.settled_at = model.now + jiff::SignedDuration::from_secs(10));
         assert_fired_once(&model);
-        // Longer than the Grant is valid: disarmed as soon as the API server lets it, and claimed anew.
         let mut model = Model::new();
-        run_with(&mut model, after, |model| model.settled_at = model.now + jiff::SignedDuration::from_secs(28));
+        run_with(&mut model, after, |model| model.rights_at = model.now + jiff::SignedDuration::from_secs(10));
         assert_fired_once(&model);
     }
+}
+
+#[test]
+fn an_api_server_that_is_away_longer_than_the_grant_is_valid_leads_to_a_new_claim() {
+    let mut model = Model::new();
+    model.grant_seconds = 20;
+    run_with(&mut model, Verb::Arm, |model| model.settled_at = model.now + jiff::SignedDuration::from_secs(25));
+    assert_fired_once(&model);
+    assert_eq!(model.remediation.status.as_ref().unwrap().epoch, 2);
+}
+
+#[test]
+fn rights_that_stay_missing_end_it_with_the_answer_of_the_api_server() {
+    let mut model = Model::new();
+    run_with(&mut model, Verb::Claim, |model| model.missing_right = true);
+    assert_aborted(&model, "Refused");
+    assert!(model.remediation.status.as_ref().unwrap().message.contains("cannot patch"));
 }
 
 #[test]

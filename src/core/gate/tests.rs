@@ -386,7 +386,8 @@ fn a_paused_rollout_is_left_to_whoever_paused_it() {
 /// planted defects is the chain itself.
 #[test]
 fn each_check_is_the_only_one_that_refuses_some_case() {
-    let cases: Vec<(&str, Box<dyn Fn(&mut World)>)> = vec![
+    type Bend = Box<dyn Fn(&mut World)>;
+    let cases: Vec<(&str, Bend)> = vec![
         ("AlertFiring", Box::new(|w| w.firing = false)),
         ("TopmostController", Box::new(|w| w.reading.workload.owners = vec!["X/y".into()])),
         ("NotManagedByTool", Box::new(|w| w.reading.workload.managed_by = vec!["argocd".into()])),

@@ -194,7 +194,9 @@ impl<'a> Evidence<'a> {
             .into_iter()
             .map(|failure| {
                 let pods: Vec<_> = failing.iter().filter(|pod| pod.data.failure == failure).collect();
-                let text = format!("{} pods fail: {}", pods.len(), words(failure));
+                let count =
+                    if pods.len() == 1 { "1 pod fails".to_owned() } else { format!("{} pods fail", pods.len()) };
+                let text = format!("{count}: {}", words(failure));
                 let cites = cite(pods.iter().map(|pod| pod.id));
                 Claim { failure, ..claim(ClaimKind::PodsFailing, 0, cites, &text) }
             })

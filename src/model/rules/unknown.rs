@@ -74,9 +74,13 @@ pub fn diagnose(evidence: &Evidence) -> Diagnosis {
     } else if evidence.pods.is_empty() {
         "it has no pods".to_owned()
     } else if unschedulable > 0 {
-        format!("no node takes {unschedulable} of its pods")
+        format!("{} without a node that takes {}", pods(unschedulable), if unschedulable == 1 { "it" } else { "them" })
     } else if starting > 0 {
-        format!("{starting} of its pods are still starting")
+        format!(
+            "{} not ready, and nothing is known to be wrong with {} yet",
+            pods(starting),
+            if starting == 1 { "it" } else { "them" }
+        )
     } else {
         format!("{} of {} replicas are ready, and no pod fails", workload.ready, workload.desired)
     };
@@ -110,6 +114,10 @@ fn why_not(evidence: &Evidence) -> String {
         }
         _ => "nothing shows which change broke it".to_owned(),
     }
+}
+
+fn pods(count: usize) -> String {
+    if count == 1 { "1 of its pods is".to_owned() } else { format!("{count} of its pods are") }
 }
 
 fn unknown(hypothesis: String, advice: String) -> Diagnosis {

@@ -148,3 +148,13 @@ impl Context {
 
 /// A shared context.
 pub type Shared = Arc<Context>;
+
+/// What follows a step.
+pub enum Next {
+    /// Take the next step at once, from this state.
+    Again(Box<Incident>),
+    /// Come back after this time, or when something changes.
+    After(Duration),
+    /// Come back when something changes.
+    Change,
+}

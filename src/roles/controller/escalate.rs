@@ -12,8 +12,7 @@ use crate::audit::Record;
 use crate::core::{conditions, reason, timeline};
 use crate::notify::{EscalationMessage, Severity};
 
-use super::context::{Context, Error, Shared};
-use super::incidents::Next;
+use super::context::{Context, Error, Next, Shared};
 use super::{grants, observe};
 
 /// A delivery that failed is tried again after this, until the incident is an hour old.

@@ -11,18 +11,8 @@ use crate::api::v1alpha1::{Incident, IncidentPhase};
 use crate::clock;
 use crate::telemetry::request_span;
 
-use super::context::{Error, Shared, call};
+use super::context::{Error, Next, Shared, call};
 use super::{escalate, investigate, judge, plan, remediate, verify};
-
-/// What follows a step.
-pub enum Next {
-    /// Take the next step at once, from this state.
-    Again(Box<Incident>),
-    /// Come back after this time, or when something changes.
-    After(Duration),
-    /// Come back when something changes.
-    Change,
-}
 
 /// Steps of one reconcile at most; the rest follows in the next one.
 const STEPS: usize = 8;

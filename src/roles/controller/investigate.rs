@@ -10,8 +10,7 @@ use crate::api::v1alpha1::{
 };
 use crate::core::{names, plan, reason, timeline};
 
-use super::context::{Error, Shared, call, exists};
-use super::incidents::Next;
+use super::context::{Error, Next, Shared, call, exists};
 use super::{escalate, observe};
 
 /// Budget of one round, in seconds.

@@ -15,8 +15,7 @@ use crate::core::{
     reason, timeline,
 };
 
-use super::context::{Context, Error, Shared, call};
-use super::incidents::Next;
+use super::context::{Context, Error, Next, Shared, call};
 use super::{escalate, ledgers, observe, plan, remediate};
 
 /// Pause between two rounds.

@@ -5,8 +5,7 @@ use kube::ResourceExt as _;
 use crate::api::v1alpha1::{Actor, Incident, IncidentPhase, Time};
 use crate::core::{names, plan, policy, timeline};
 
-use super::context::{Error, Shared};
-use super::incidents::Next;
+use super::context::{Error, Next, Shared};
 use super::observe;
 
 /// Writes the plan.

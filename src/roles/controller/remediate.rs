@@ -13,9 +13,8 @@ use crate::api::v1alpha1::{
 use crate::audit::Record;
 use crate::core::{action, actions::Prediction, budget, names, policy, reason, timeline};
 
-use super::context::{Context, Error, Shared, call, exists};
+use super::context::{Context, Error, Next, Shared, call, exists};
 use super::grants::{self, Opening};
-use super::incidents::Next;
 use super::investigate::owned;
 use super::{escalate, judge, ledgers, observe};
 

@@ -11,8 +11,7 @@ use crate::core::{
     verify::{Progress, Written, progress},
 };
 
-use super::context::{Error, Shared};
-use super::incidents::Next;
+use super::context::{Error, Next, Shared};
 use super::{escalate, judge, ledgers, observe, remediate};
 
 /// Pause between two looks.
