@@ -60,7 +60,7 @@ pub async fn run(ctx: &Shared, incident: &Incident, now: Time) -> Result<Next, E
 async fn start(ctx: &Shared, incident: &Incident) -> Result<Next, Error> {
     let namespace = incident.namespace().unwrap_or_default();
     let status = incident.status.clone().unwrap_or_default();
-    let rules = observe::rules(ctx, incident).await?;
+    let rules = observe::rules(ctx, incident, observe::Freshness::AtHand).await?;
     let runbooks = rules.sources();
     let inputs = plan::Inputs {
         has_target: incident.spec.target.is_some(),
