@@ -7,7 +7,7 @@ use std::{
 };
 
 use backstop::api::v1alpha1::{Alert, Approval, Policy, Runbook};
-use backstop::core::{policy::CompiledPolicy, reason};
+use backstop::core::{gate, policy::CompiledPolicy, reason};
 use regex::Regex;
 use serde_json::Value;
 
@@ -51,6 +51,14 @@ fn every_reason_is_explained_once_and_none_that_does_not_exist() {
     let missing: Vec<_> = exist.difference(&explained).collect();
     let stale: Vec<_> = explained.difference(&exist).collect();
     assert!(missing.is_empty() && stale.is_empty(), "docs/reasons.md lacks {missing:?} and has {stale:?} too many");
+}
+
+#[test]
+fn the_number_of_checks_that_the_documents_tell_is_right() {
+    let told = format!("{} named checks", gate::check_names().len());
+    for page in ["README.md", "docs/architecture.md"] {
+        assert!(read(&root().join(page)).contains(&told), "{page} does not say {told:?}");
+    }
 }
 
 #[test]
