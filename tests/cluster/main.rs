@@ -21,7 +21,7 @@ use anyhow::{Result, anyhow, ensure};
 use clap::Parser;
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream};
 
-use support::{Place, Suite, bench::Bench};
+use support::{Place, Suite, bench::Bench, memory::Memory};
 
 /// One test takes at most this long.
 const TIMEOUT: Duration = Duration::from_secs(240);
@@ -147,6 +147,7 @@ async fn run(args: &Args) -> Result<bool> {
     let suite = Suite::start(&args.place, &namespaces, &run, values).await?;
     println!("set up in {:.0} s; {} tests, {} at a time", start.elapsed().as_secs_f64(), all.len(), args.threads);
 
+    let memory = Memory::watch(&suite).await?;
     let one = |test: &'static Test| check(test, Bench { suite: suite.clone(), ns: namespace(test, &run) });
     let mut reports: Vec<Report> = stream::iter(together).map(one).buffer_unordered(args.threads).collect().await;
     for test in alone {
@@ -158,6 +159,8 @@ async fn run(args: &Args) -> Result<bool> {
     } else {
         suite.clean(&namespaces).await?;
     }
+    println!();
+    memory.print();
     Ok(close(&reports, unsafe_writes, start.elapsed()))
 }
 

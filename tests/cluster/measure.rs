@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -16,7 +16,7 @@ use kube::api::{DeleteParams, ListParams};
 use serde_json::{Value, json};
 
 use crate::support::bench::{Bench, Release, deployment, payload};
-use crate::support::operator::ROLES;
+use crate::support::memory::Memory;
 use crate::support::{Place, Suite, until};
 
 /// Deployments that are broken at one time: a small machine has to run them.
@@ -45,12 +45,12 @@ pub async fn run(place: &Place, amount: &Amount) -> Result<bool> {
     let plans: Vec<String> = (0..SPREAD).map(|number| format!("m-plan-{number}-{run}")).collect();
     let fires: Vec<String> = (0..amount.fires.div_ceil(BATCH)).map(|number| format!("m-fire-{number}-{run}")).collect();
     let namespaces: Vec<String> = plans.iter().chain(&fires).cloned().collect();
-    // What does not fail is handed over soon, and makes room for the next alert.
-    let values = json!({"timings": {"evidenceWaitSeconds": 2}, "logLevel": "info"});
+    // What does not fail is handed over soon, and what recovered is done at once: both make room for the next alert.
+    let values = json!({"timings": {"evidenceWaitSeconds": 2, "verifySettleSeconds": 0}, "logLevel": "info"});
     let suite = Suite::start(place, &namespaces, &run, values).await?;
     let measured = measured(&suite, &fires, &plans, amount).await;
     suite.clean(&namespaces).await?;
-    let Measured { fire, added, planned, first_source, idle, most } = measured?;
+    let Measured { fire, added, planned, first_source, memory } = measured?;
 
     println!(
         "\n{:<58} {:>5} {:>8} {:>8} {:>8} {:>8}  target",
@@ -60,10 +60,8 @@ pub async fn run(place: &Place, amount: &Amount) -> Result<bool> {
     row("added to break -> recovered, beyond detection and rollout", &added, 0.99, 2.0);
     row("alert sent -> plan written", &planned, 0.999, 0.3);
     row("alert sent -> first source asked", &first_source, 0.999, 0.3);
-    println!("\n{:<20} {:>10} {:>10}", "resident memory", "idle MiB", "most MiB");
-    for role in ROLES {
-        println!("{role:<20} {:>10.1} {:>10.1}", mebibytes(idle.get(role)), mebibytes(most.get(role)));
-    }
+    println!();
+    memory.print();
     println!("\ntook {:.0} s; absolute times inform and fail nothing", start.elapsed().as_secs_f64());
     println!("measure: {} checked, 0 failed", fire.len() + planned.len());
     Ok(true)
@@ -74,16 +72,14 @@ struct Measured {
     added: Vec<f64>,
     planned: Vec<f64>,
     first_source: Vec<f64>,
-    idle: Sizes,
-    most: Sizes,
+    memory: Memory,
 }
 
 async fn measured(suite: &Arc<Suite>, fires: &[String], plans: &[String], amount: &Amount) -> Result<Measured> {
     let memory = Memory::watch(suite).await?;
     let (fire, added) = write_times(suite, fires, amount).await?;
     let (planned, first_source) = plan_times(suite, plans, amount).await?;
-    let (idle, most) = memory.end();
-    Ok(Measured { fire, added, planned, first_source, idle, most })
+    Ok(Measured { fire, added, planned, first_source, memory })
 }
 
 /// Prints a row, and whether the target was met.
@@ -218,54 +214,4 @@ async fn plan_times(suite: &Arc<Suite>, namespaces: &[String], amount: &Amount) 
 
 fn seconds(from: Timestamp, to: Timestamp) -> f64 {
     to.duration_since(from).as_secs_f64()
-}
-
-fn mebibytes(bytes: Option<&f64>) -> f64 {
-    bytes.copied().unwrap_or(f64::NAN) / 1_048_576.0
-}
-
-type Sizes = BTreeMap<&'static str, f64>;
-
-/// Looks at the memory of every role again and again.
-struct Memory {
-    idle: Sizes,
-    most: Arc<Mutex<Sizes>>,
-    task: tokio::task::JoinHandle<()>,
-}
-
-impl Memory {
-    async fn watch(suite: &Arc<Suite>) -> Result<Memory> {
-        let idle = sizes(suite).await?;
-        let most = Arc::new(Mutex::new(idle.clone()));
-        let (suite, shared) = (suite.clone(), most.clone());
-        let task = tokio::spawn(async move {
-            let mut pace = tokio::time::interval(Duration::from_secs(2));
-            loop {
-                pace.tick().await;
-                let Ok(now) = sizes(&suite).await else { continue };
-                let mut most = shared.lock().expect("nobody panics");
-                for (role, bytes) in now {
-                    let entry = most.entry(role).or_insert(bytes);
-                    *entry = entry.max(bytes);
-                }
-            }
-        });
-        Ok(Memory { idle, most, task })
-    }
-
-    fn end(self) -> (Sizes, Sizes) {
-        self.task.abort();
-        let most = self.most.lock().expect("nobody panics").clone();
-        (self.idle, most)
-    }
-}
-
-async fn sizes(suite: &Suite) -> Result<Sizes> {
-    let mut sizes = Sizes::new();
-    for role in ROLES {
-        let metrics = suite.operator.page(role, "/metrics").await?;
-        let line = metrics.lines().find_map(|line| line.strip_prefix("backstop_process_resident_memory_bytes "));
-        sizes.insert(role, line.context("no metric of resident memory")?.trim().parse()?);
-    }
-    Ok(sizes)
 }

@@ -116,7 +116,7 @@ async fn place(ctx: &Shared, alert: &Alert, target: &Result<ObjectRef, Unresolve
         Ok(target) => target.uid.clone(),
         Err(_) => names::short_digest(&["unresolved", &reference.namespace, &reference.name]),
     };
-    let _one_at_a_time = ctx.grouping.lock().await;
+    let _one_at_a_time = ctx.grouping.lock(&namespace, &label).await;
     let list = ListParams::default().labels(&format!("{TARGET_LABEL}={label}"));
     let open = call("list Incidents", api.list(&list)).await?.items;
     let name = match grouping::group(&reference, target.as_ref().ok(), &open, clock::now()) {

@@ -1,5 +1,6 @@
 //! What every reconciler of the controller shares.
 
+use std::hash::{Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,7 +43,7 @@ pub struct Context {
     /// Incidents as last seen; for counts only, never for a decision about one of them.
     pub incidents: Store<Incident>,
     /// Held while an alert is grouped, so that two alerts about one target cannot open two incidents.
-    pub grouping: tokio::sync::Mutex<()>,
+    pub grouping: Grouping,
 }
 
 /// Why a step could not be taken. Every one of them is tried again.
@@ -143,6 +144,22 @@ impl Context {
         let what = format!("write status of {} {}", K::kind(&()), object.name_any());
         let params = PatchParams { field_manager: Some(CONTROLLER.into()), ..PatchParams::default() };
         call(what, api.patch_status(&object.name_any(), &params, &Patch::Merge(&patch))).await.map(drop)
+    }
+}
+
+/// Locks for grouping: one for each of some shares of all targets, because the list that is read under it takes time.
+#[derive(Default)]
+pub struct Grouping {
+    shares: [tokio::sync::Mutex<()>; 32],
+}
+
+impl Grouping {
+    /// Waits until nobody else groups alerts about this target.
+    pub async fn lock(&self, namespace: &str, target: &str) -> tokio::sync::MutexGuard<'_, ()> {
+        let mut hash = std::hash::DefaultHasher::new();
+        (namespace, target).hash(&mut hash);
+        let share = usize::try_from(hash.finish() % self.shares.len() as u64).unwrap_or_default();
+        self.shares[share].lock().await
     }
 }
 

@@ -45,7 +45,7 @@ pub async fn gather(ctx: &Context, incident: &Incident, now: Time) -> Result<Gat
     };
     let (firing, rules, books, investigation, reading) = tokio::try_join!(
         observe::firing(ctx, incident),
-        observe::rules(ctx, incident),
+        observe::rules(ctx, incident, observe::Freshness::Quorum),
         observe::books(ctx, incident, now),
         observe::investigation(ctx, &namespace, &name),
         reading,

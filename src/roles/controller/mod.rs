@@ -74,7 +74,7 @@ async fn run(parts: Parts, leading: Leading) {
         metrics,
         leading,
         incidents: incidents.clone(),
-        grouping: tokio::sync::Mutex::new(()),
+        grouping: context::Grouping::default(),
     });
     let (alert_events, alerts) = events::<Alert>(&client);
     let (policy_events, policies) = events::<Policy>(&client);

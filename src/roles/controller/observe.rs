@@ -45,13 +45,26 @@ impl Rules {
     }
 }
 
+/// How fresh a reading of rules has to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Freshness {
+    /// Whatever a decision rests on: a quorum read. On kinds that seldom change the API server's own cache takes up to
+    /// 100 ms to prove that it is current.
+    Quorum,
+    /// For what is only shown or asked, such as the plan: as the API server has it at hand.
+    AtHand,
+}
+
 /// Reads what holds for the namespace of `incident`.
-pub async fn rules(ctx: &Context, incident: &Incident) -> Result<Rules, Error> {
+pub async fn rules(ctx: &Context, incident: &Incident, freshness: Freshness) -> Result<Rules, Error> {
     let namespace = incident.namespace().unwrap_or_default();
     let namespaces: Api<Namespace> = Api::all(ctx.client.clone());
     let (own, system): (Api<Policy>, Api<Policy>) = (ctx.api(&namespace), ctx.api(&ctx.system));
     let (own_books, system_books): (Api<Runbook>, Api<Runbook>) = (ctx.api(&namespace), ctx.api(&ctx.system));
-    let list = ListParams::default();
+    let list = match freshness {
+        Freshness::Quorum => ListParams::default(),
+        Freshness::AtHand => ListParams::default().match_any(),
+    };
     let (object, policies, shared_policies, books, shared_books) = tokio::try_join!(
         call("read Namespace", namespaces.get_opt(&namespace)),
         call("list Policies", own.list(&list)),

@@ -10,7 +10,8 @@ use super::{investigate, observe};
 
 /// Writes the plan.
 pub async fn write(ctx: &Shared, incident: &Incident, now: Time) -> Result<Next, Error> {
-    let rules = observe::rules(ctx, incident).await?;
+    // The judge reads them again, by quorum, before anything is decided.
+    let rules = observe::rules(ctx, incident, observe::Freshness::AtHand).await?;
     let sources = rules.sources();
     let matching: Vec<&policy::CompiledPolicy> = rules
         .policies

@@ -331,7 +331,7 @@ pub async fn undo(ctx: &Shared, incident: &Incident, now: Time) -> Result<Next, 
             escalate::begin(ctx, incident, status, reason::VERIFY_FAILED, &message, now).await
         }
         RemediationPhase::Claimed if state.epoch > status.grant_epoch => {
-            let rules = observe::rules(ctx, incident).await?;
+            let rules = observe::rules(ctx, incident, observe::Freshness::Quorum).await?;
             let policies: Vec<_> = rules.policies.iter().collect();
             if policy::mode(rules.mode.as_deref(), &policies) < Mode::Approve {
                 let message = format!("{why}. The mode forbids taking it back");

@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod bench;
+pub mod memory;
 pub mod nodes;
 pub mod operator;
 pub mod pages;
