@@ -21,7 +21,7 @@ fn allowed() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
         ("api", BTreeSet::new()),
         ("core", BTreeSet::from(["api", "settings"])),
         ("settings", BTreeSet::from(["api"])),
-        ("clock", BTreeSet::new()),
+        ("clock", BTreeSet::from(["api"])),
         ("telemetry", BTreeSet::from(["clock", "settings"])),
         ("cluster", COMMON.iter().copied().collect()),
         ("serve", COMMON.iter().copied().collect()),
