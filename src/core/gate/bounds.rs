@@ -138,7 +138,7 @@ pub(crate) fn cascade_breaker_closed(case: &Case<'_>, subject: &Subject<'_>) -> 
 
 pub(crate) fn audit_durable(case: &Case<'_>, _: &Subject<'_>) -> Outcome {
     if case.audit_durable {
-        pass("the audit log outlives the pod")
+        pass("the audit log can be written, and is kept as the installation asks for")
     } else {
         refuse(
             reason::AUDIT_NOT_DURABLE,
