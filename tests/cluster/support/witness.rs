@@ -61,7 +61,7 @@ impl Witness {
     }
 
     /// Accepted writes on Deployments with the object before them, in the order in which they were stored.
-    fn changes<'a>(&self, events: &'a [Event]) -> Vec<(&'a Event, &'a Value)> {
+    fn changes<'a>(&self, events: &'a [Event]) -> Vec<(&'a Event, Value)> {
         let mut objects: BTreeMap<String, Vec<(u64, &Event)>> = BTreeMap::new();
         for event in events.iter().filter(|event| event.resource == "apps/deployments" && event.is_accepted_write()) {
             let text = |path: &str| event.response.pointer(path).and_then(Value::as_str).unwrap_or_default();
@@ -72,8 +72,20 @@ impl Witness {
         let mut found = Vec::new();
         for writes in objects.values_mut() {
             writes.sort_by_key(|(version, _)| *version);
-            let pairs = writes.windows(2).filter(|pair| pair[0].1.response.get("spec").is_some());
-            found.extend(pairs.map(|pair| (pair[1].1, &pair[0].1.response)));
+            let mut before: Option<Value> = None;
+            for (_, event) in writes.iter() {
+                // The answer to a write of /scale is no Deployment: it tells the replicas and nothing else.
+                if event.subresource == "scale" {
+                    if let (Some(object), Some(replicas)) = (&mut before, event.response.pointer("/spec/replicas")) {
+                        object["spec"]["replicas"] = replicas.clone();
+                    }
+                    continue;
+                }
+                if let Some(object) = before.take() {
+                    found.push((*event, object));
+                }
+                before = event.response.get("spec").is_some().then(|| event.response.clone());
+            }
         }
         found.sort_by_key(|(event, _)| event.at);
         found
@@ -93,7 +105,7 @@ impl Witness {
         for (event, before) in self.changes(events) {
             if event.user == self.account("executor") {
                 found.extend(
-                    changes_besides(before, &event.response)
+                    changes_besides(&before, &event.response)
                         .into_iter()
                         .map(|path| format!("changed {path}: {}", told(event))),
                 );
@@ -237,6 +249,12 @@ pub fn try_planted(witness: &Witness) -> Result<usize> {
     ensure!(witness.unsafe_writes(&story(fire.clone())).is_empty(), "a fire was taken for an unsafe write");
     let again = Event { response: object("11", "c", 1), ..fire.clone() };
     ensure!(witness.fires(&[story(fire.clone()), vec![again]].concat()).len() == 2, "a second fire was not found");
+    let scaled = json!({"kind": "Scale", "metadata": {"uid": "u", "resourceVersion": "10"}, "spec": {"replicas": 3}});
+    let person_scales = event("somebody", "patch", deployments, "scale", scaled);
+    let fire_at = |replicas| event(&executor, "patch", deployments, "", object("11", "b", replicas));
+    let told_of = |second: Event| witness.unsafe_writes(&[story(person_scales.clone()), vec![second]].concat());
+    ensure!(told_of(fire_at(3)).is_empty(), "a fire after a person scaled was taken for an unsafe write");
+    ensure!(!told_of(fire_at(1)).is_empty(), "a fire that undoes a person's scaling was not found");
     for harmless in [
         Event { dry_run: true, ..fire.clone() },
         Event { code: 422, ..fire.clone() },
@@ -245,5 +263,5 @@ pub fn try_planted(witness: &Witness) -> Result<usize> {
     ] {
         ensure!(witness.fires(&story(harmless.clone())).is_empty(), "no fire, but counted: {}", told(&harmless));
     }
-    Ok(planted.len() + 1)
+    Ok(planted.len() + 2)
 }
