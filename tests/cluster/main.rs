@@ -5,6 +5,7 @@
 //! and run one by one after them. Words on the command line choose tests by a part of their name.
 
 mod interruptions;
+mod limits;
 mod measure;
 mod operations;
 mod recovery;
@@ -102,6 +103,8 @@ const ALONE: &[Test] = tests![
     interruptions::people_write_freely_while_an_object_is_armed,
     interruptions::a_persons_fix_in_the_middle_stays,
     interruptions::the_api_server_restarts_in_between,
+    limits::finished_incidents_beyond_the_bound_are_removed_and_open_ones_stay,
+    limits::a_storm_stops_every_write_until_one_trial_succeeds,
     operations::an_uninstall_in_the_middle_leaves_nothing_armed,
 ];
 

@@ -15,6 +15,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::{DeleteParams, ListParams};
 use serde_json::{Value, json};
 
+use crate::support::audit::Event;
 use crate::support::bench::{Bench, Release, deployment, payload};
 use crate::support::memory::Memory;
 use crate::support::{Place, Suite, until};
@@ -58,8 +59,8 @@ pub async fn run(place: &Place, amount: &Amount) -> Result<bool> {
     );
     row("alert sent -> patch accepted (audit log)", &fire, 0.99, 1.0);
     row("added to break -> recovered, beyond detection and rollout", &added, 0.99, 2.0);
-    row("alert sent -> plan written", &planned, 0.999, 0.3);
-    row("alert sent -> first source asked", &first_source, 0.999, 0.3);
+    row("alert sent -> plan written (audit log)", &planned, 0.999, 0.3);
+    row("alert sent -> first source asked (audit log)", &first_source, 0.999, 0.3);
     println!();
     memory.print();
     println!("\ntook {:.0} s; absolute times inform and fail nothing", start.elapsed().as_secs_f64());
@@ -173,7 +174,7 @@ async fn plan_times(suite: &Arc<Suite>, namespaces: &[String], amount: &Amount) 
         .buffer_unordered(8)
         .try_collect::<()>()
         .await?;
-    let token = suite.operator.token().await?;
+    let (token, intake) = (suite.operator.token().await?, suite.operator.intake().await?);
     let mut sent: BTreeMap<String, Timestamp> = BTreeMap::new();
     let mut pace = tokio::time::interval(Duration::from_secs(1) / u32::try_from(amount.rate)?);
     let mut posts = tokio::task::JoinSet::new();
@@ -182,8 +183,8 @@ async fn plan_times(suite: &Arc<Suite>, namespaces: &[String], amount: &Amount) 
         let (bench, name) = place(number);
         let body = serde_json::to_vec(&payload(&[bench.labels(&[("deployment", &name)])]))?;
         sent.insert(name, backstop::clock::now());
-        let (suite, token) = (suite.clone(), token.clone());
-        posts.spawn(async move { suite.operator.post(Some(&token), body).await });
+        let (suite, token, intake) = (suite.clone(), token.clone(), intake.clone());
+        posts.spawn(async move { suite.operator.post_to(&intake, Some(&token), body).await });
     }
     for answer in posts.join_all().await {
         let answer = answer?;
@@ -201,15 +202,33 @@ async fn plan_times(suite: &Arc<Suite>, namespaces: &[String], amount: &Amount) 
             Ok((incidents.iter().filter(ready).count() >= wanted).then_some(incidents))
         })
         .await?;
+        let events = bench.events().await?;
         for incident in incidents {
-            let (target, times) =
-                (incident.spec.target.context("a target")?, incident.status.context("a status")?.times);
-            let start = sent.get(&target.name).context("an incident that nobody sent an alert for")?;
-            planned.push(seconds(*start, times.planned.context("a plan")?));
-            asked.push(seconds(*start, times.first_source.context("a source")?));
+            let target = incident.spec.target.context("a target")?.name;
+            let start = sent.get(&target).context("an incident that nobody sent an alert for")?;
+            let name = incident.metadata.name.context("a name")?;
+            let (plan, source) = by_audit_log(&events, &name, &target)
+                .with_context(|| format!("the audit log shows no plan or no source of incident {name}"))?;
+            planned.push(seconds(*start, plan));
+            asked.push(seconds(*start, source));
         }
     }
     Ok((planned, asked))
+}
+
+/// When the plan of an incident was stored, and when the investigator first asked for its target.
+fn by_audit_log(events: &[Event], incident: &str, target: &str) -> Option<(Timestamp, Timestamp)> {
+    let plan = events.iter().find(|event| {
+        event.resource == "backstop.dev/incidents"
+            && event.subresource == "status"
+            && event.name == incident
+            && event.is_accepted_write()
+            && event.response.pointer("/status/plan").is_some_and(|plan| !plan.is_null())
+    })?;
+    let source = events.iter().find(|event| {
+        event.user.ends_with(":backstop-investigator") && event.resource == "apps/deployments" && event.name == target
+    })?;
+    Some((plan.at, source.asked))
 }
 
 fn seconds(from: Timestamp, to: Timestamp) -> f64 {

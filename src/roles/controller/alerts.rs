@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use kube::{
     Api, ResourceExt as _,
-    api::{ListParams, ObjectMeta, Patch, PatchParams},
-    runtime::controller::Action,
+    api::{ObjectMeta, Patch, PatchParams},
+    runtime::{controller::Action, reflector::ObjectRef as Cached},
 };
 use serde_json::json;
 
-use crate::api::v1alpha1::{Alert, AlertState, AlertStatus, Incident, IncidentSpec, ObjectRef};
+use crate::api::v1alpha1::{Alert, AlertRef, AlertState, AlertStatus, Incident, IncidentSpec, ObjectRef};
 use crate::clock;
 use crate::cluster::{SnapshotError, resolve_top};
 use crate::core::{
@@ -19,7 +19,7 @@ use crate::core::{
     target::{Unresolved, candidates},
 };
 
-use super::context::{CALL, Error, Shared, call, exists};
+use super::context::{CALL, Context, Error, Shared, call, exists, filled};
 
 /// Label on an Incident: UID of its target.
 pub const TARGET_LABEL: &str = "backstop.dev/target";
@@ -116,16 +116,14 @@ async fn place(ctx: &Shared, alert: &Alert, target: &Result<ObjectRef, Unresolve
         Ok(target) => target.uid.clone(),
         Err(_) => names::short_digest(&["unresolved", &reference.namespace, &reference.name]),
     };
-    let _one_at_a_time = ctx.grouping.lock(&namespace, &label).await;
-    let list = ListParams::default().labels(&format!("{TARGET_LABEL}={label}"));
-    let open = call("list Incidents", api.list(&list)).await?.items;
-    let name = match grouping::group(&reference, target.as_ref().ok(), &open, clock::now()) {
-        Grouping::Known(name) => name,
-        Grouping::Join(name) => {
-            join(&api, &open, &name, alert).await?;
-            name
+    let mut opened = ctx.grouping.lock(&namespace, &label).await;
+    let name = match find(ctx, &mut opened, &namespace, &label, &reference, target.as_ref().ok()).await? {
+        Found::Known(name) => name,
+        Found::Join(incident) => {
+            join(&api, &incident, alert).await?;
+            incident.name_any()
         }
-        Grouping::Open(name) => {
+        Found::Open(name) => {
             let mut incident = Incident::new(&name, spec(alert, target));
             incident.metadata = ObjectMeta {
                 name: Some(name.clone()),
@@ -136,10 +134,62 @@ async fn place(ctx: &Shared, alert: &Alert, target: &Result<ObjectRef, Unresolve
             exists(call("create Incident", api.create(&ctx.create_params(), &incident)).await)?;
             ctx.metrics.opened.inc();
             tracing::info!(request_id = %incident.spec.request_id, incident = %name, %namespace, "incident opened");
+            opened.push(incident);
             name
         }
     };
     Ok((namespace, name))
+}
+
+/// Where an alert belongs.
+enum Found {
+    /// To an incident that lists it already.
+    Known(String),
+    /// To this one, as it was just read.
+    Join(Box<Incident>),
+    /// To a new one of this name.
+    Open(String),
+}
+
+/// Finds the incident of a target by the cache, and reads it afresh before an alert joins it. A target without an
+/// incident, which is the case that has to be quick, costs no request.
+async fn find(
+    ctx: &Context,
+    opened: &mut Vec<Incident>,
+    namespace: &str,
+    label: &str,
+    reference: &AlertRef,
+    target: Option<&ObjectRef>,
+) -> Result<Found, Error> {
+    filled(&ctx.incidents).await?;
+    opened.retain(|incident| ctx.incidents.get(&Cached::from_obj(incident)).is_none());
+    let about = |incident: &&Incident| {
+        incident.metadata.namespace.as_deref() == Some(namespace)
+            && incident.labels().get(TARGET_LABEL).is_some_and(|value| value == label)
+    };
+    let cached = ctx.incidents.state();
+    let mut view: Vec<Incident> =
+        cached.iter().map(std::sync::Arc::as_ref).chain(opened.iter()).filter(about).cloned().collect();
+    let api: Api<Incident> = ctx.api(namespace);
+    let mut fresh = None;
+    loop {
+        let name = match grouping::group(reference, target, &view, clock::now()) {
+            Grouping::Open(name) => return Ok(Found::Open(name)),
+            Grouping::Known(name) if fresh.as_ref() == Some(&name) => return Ok(Found::Known(name)),
+            // It was put first when it was read.
+            Grouping::Join(name) if fresh.as_ref() == Some(&name) => {
+                return Ok(Found::Join(Box::new(view.swap_remove(0))));
+            }
+            Grouping::Known(name) | Grouping::Join(name) => name,
+        };
+        // What is asked about goes out of the view, and comes back as it is: so this ends.
+        view.retain(|incident| incident.name_any() != name);
+        match call("read Incident", api.get_opt(&name)).await? {
+            Some(incident) => view.insert(0, incident),
+            None => opened.retain(|incident| incident.name_any() != name),
+        }
+        fresh = Some(name);
+    }
 }
 
 fn spec(alert: &Alert, target: &Result<ObjectRef, Unresolved>) -> IncidentSpec {
@@ -158,8 +208,7 @@ fn spec(alert: &Alert, target: &Result<ObjectRef, Unresolved>) -> IncidentSpec {
     }
 }
 
-async fn join(api: &Api<Incident>, open: &[Incident], name: &str, alert: &Alert) -> Result<(), Error> {
-    let Some(incident) = open.iter().find(|incident| incident.name_any() == name) else { return Ok(()) };
+async fn join(api: &Api<Incident>, incident: &Incident, alert: &Alert) -> Result<(), Error> {
     let mut alerts = incident.spec.alerts.clone();
     if alerts.len() < grouping::MAX_ALERTS {
         alerts.push(grouping::reference(alert));
@@ -171,5 +220,5 @@ async fn join(api: &Api<Incident>, open: &[Incident], name: &str, alert: &Alert)
         "spec": { "alerts": alerts, "severity": severity },
     });
     let params = PatchParams { field_manager: Some(names::CONTROLLER.into()), ..PatchParams::default() };
-    call("add an alert to an Incident", api.patch(name, &params, &Patch::Merge(&patch))).await.map(drop)
+    call("add an alert to an Incident", api.patch(&incident.name_any(), &params, &Patch::Merge(&patch))).await.map(drop)
 }

@@ -12,7 +12,7 @@ use kube::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::api::v1alpha1::{Incident, IncidentStatus};
+use crate::api::v1alpha1::{Incident, IncidentStatus, Policy, Runbook};
 use crate::audit::Audit;
 use crate::cluster::Leading;
 use crate::core::names::CONTROLLER;
@@ -40,8 +40,12 @@ pub struct Context {
     pub metrics: Metrics,
     /// The right to act.
     pub leading: Leading,
-    /// Incidents as last seen; for counts only, never for a decision about one of them.
+    /// Incidents as last seen: for counts, and to find the one that is read afresh before anything rests on it.
     pub incidents: Store<Incident>,
+    /// Policies as last seen, for what is only shown; a decision reads them by quorum.
+    pub policies: Store<Policy>,
+    /// Runbooks as last seen, for what is only shown or asked; a decision reads them by quorum.
+    pub runbooks: Store<Runbook>,
     /// Held while an alert is grouped, so that two alerts about one target cannot open two incidents.
     pub grouping: Grouping,
 }
@@ -98,6 +102,19 @@ pub async fn call<T>(
     }
 }
 
+/// Waits until a cache was filled once.
+pub async fn filled<K>(store: &Store<K>) -> Result<(), Error>
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    let what = || format!("fill the cache of {}", K::plural(&()));
+    match tokio::time::timeout(CALL, store.wait_until_ready()).await {
+        Ok(Ok(())) => Ok(()),
+        // Its watch ended, which only the end of the process does; or it has not begun yet.
+        Ok(Err(_)) | Err(_) => Err(Error::Timeout { what: what() }),
+    }
+}
+
 /// Of a create: whether the object exists now, made by us or before.
 pub fn exists<T>(result: Result<T, Error>) -> Result<(), Error> {
     match result {
@@ -147,15 +164,17 @@ impl Context {
     }
 }
 
-/// Locks for grouping: one for each of some shares of all targets, because the list that is read under it takes time.
+/// Locks for grouping, one for each of some shares of all targets. Each guards the incidents that this process opened
+/// in its share and that [`Context::incidents`] does not show yet: the two together are all there are, because only
+/// the holder of the Lease opens incidents, and it begins with a quorum list of those of its predecessors.
 #[derive(Default)]
 pub struct Grouping {
-    shares: [tokio::sync::Mutex<()>; 32],
+    shares: [tokio::sync::Mutex<Vec<Incident>>; 32],
 }
 
 impl Grouping {
     /// Waits until nobody else groups alerts about this target.
-    pub async fn lock(&self, namespace: &str, target: &str) -> tokio::sync::MutexGuard<'_, ()> {
+    pub async fn lock(&self, namespace: &str, target: &str) -> tokio::sync::MutexGuard<'_, Vec<Incident>> {
         let mut hash = std::hash::DefaultHasher::new();
         (namespace, target).hash(&mut hash);
         let share = usize::try_from(hash.finish() % self.shares.len() as u64).unwrap_or_default();

@@ -65,6 +65,9 @@ struct Parts {
 async fn run(parts: Parts, leading: Leading) {
     let Parts { client, settings, system, audit, notifier, metrics } = parts;
     let (incident_events, incidents) = events::<Incident>(&client);
+    let (alert_events, alerts) = events::<Alert>(&client);
+    let (policy_events, policies) = events::<Policy>(&client);
+    let (runbook_events, runbooks) = events::<Runbook>(&client);
     let ctx: Shared = Arc::new(Context {
         client: client.clone(),
         settings,
@@ -74,11 +77,10 @@ async fn run(parts: Parts, leading: Leading) {
         metrics,
         leading,
         incidents: incidents.clone(),
+        policies: policies.clone(),
+        runbooks: runbooks.clone(),
         grouping: context::Grouping::default(),
     });
-    let (alert_events, alerts) = events::<Alert>(&client);
-    let (policy_events, policies) = events::<Policy>(&client);
-    let (runbook_events, runbooks) = events::<Runbook>(&client);
 
     let incidents = Controller::for_stream(incident_events, incidents)
         .watches_stream(touched::<Investigation>(&client), |i| owner(i.namespace(), &i.spec.incident))

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Namespace, ResourceQuota};
-use kube::{Api, Client, ResourceExt as _, api::ListParams};
+use kube::{Api, Client, Resource, ResourceExt as _, api::ListParams, runtime::reflector::Store};
 
 use crate::api::v1alpha1::{
     ActionKind, Alert, Approval, Incident, Investigation, KnownGood, LedgerStatus, ObjectRef, Policy, Runbook,
@@ -17,7 +17,7 @@ use crate::core::{
     reason,
 };
 
-use super::context::{Context, Error, call};
+use super::context::{Context, Error, call, filled};
 use super::ledgers;
 
 /// Bound on one reading of a target.
@@ -51,7 +51,7 @@ pub enum Freshness {
     /// Whatever a decision rests on: a quorum read. On kinds that seldom change the API server's own cache takes up to
     /// 100 ms to prove that it is current.
     Quorum,
-    /// For what is only shown or asked, such as the plan: as the API server has it at hand.
+    /// For what is only shown or asked, such as the plan: as the watches of this process last saw it.
     AtHand,
 }
 
@@ -59,29 +59,60 @@ pub enum Freshness {
 pub async fn rules(ctx: &Context, incident: &Incident, freshness: Freshness) -> Result<Rules, Error> {
     let namespace = incident.namespace().unwrap_or_default();
     let namespaces: Api<Namespace> = Api::all(ctx.client.clone());
-    let (own, system): (Api<Policy>, Api<Policy>) = (ctx.api(&namespace), ctx.api(&ctx.system));
-    let (own_books, system_books): (Api<Runbook>, Api<Runbook>) = (ctx.api(&namespace), ctx.api(&ctx.system));
-    let list = match freshness {
-        Freshness::Quorum => ListParams::default(),
-        Freshness::AtHand => ListParams::default().match_any(),
-    };
-    let (object, policies, shared_policies, books, shared_books) = tokio::try_join!(
-        call("read Namespace", namespaces.get_opt(&namespace)),
+    // What holds is declared in the namespace itself or in the system namespace.
+    let (object, (policies, runbooks)) =
+        tokio::try_join!(call("read Namespace", namespaces.get_opt(&namespace)), async {
+            match freshness {
+                Freshness::Quorum => declared(ctx, &namespace).await,
+                Freshness::AtHand => at_hand(ctx, &namespace).await,
+            }
+        })?;
+    let names: Vec<&str> = incident.spec.alerts.iter().map(|alert| alert.alertname.as_str()).collect();
+    let kind = incident.spec.target.as_ref().map(|target| target.kind.as_str());
+    Ok(Rules {
+        mode: object.and_then(|object| object.labels().get(crate::core::names::MODE).cloned()),
+        policies: policies.iter().map(CompiledPolicy::of).collect(),
+        runbooks: runbooks.into_iter().filter(|book| runbook_matches(&book.spec, &names, kind)).collect(),
+    })
+}
+
+/// Policies and Runbooks by quorum.
+async fn declared(ctx: &Context, namespace: &str) -> Result<(Vec<Policy>, Vec<Runbook>), Error> {
+    let (own, system): (Api<Policy>, Api<Policy>) = (ctx.api(namespace), ctx.api(&ctx.system));
+    let (own_books, system_books): (Api<Runbook>, Api<Runbook>) = (ctx.api(namespace), ctx.api(&ctx.system));
+    let list = ListParams::default();
+    let (mut policies, shared_policies, mut runbooks, shared_runbooks) = tokio::try_join!(
         call("list Policies", own.list(&list)),
         call("list system Policies", system.list(&list)),
         call("list Runbooks", own_books.list(&list)),
         call("list system Runbooks", system_books.list(&list)),
     )?;
-    let in_system = namespace == ctx.system;
-    let policies = policies.items.into_iter().chain(if in_system { vec![] } else { shared_policies.items });
-    let books = books.items.into_iter().chain(if in_system { vec![] } else { shared_books.items });
-    let names: Vec<&str> = incident.spec.alerts.iter().map(|alert| alert.alertname.as_str()).collect();
-    let kind = incident.spec.target.as_ref().map(|target| target.kind.as_str());
-    Ok(Rules {
-        mode: object.and_then(|object| object.labels().get(crate::core::names::MODE).cloned()),
-        policies: policies.map(|policy| CompiledPolicy::of(&policy)).collect(),
-        runbooks: books.filter(|book| runbook_matches(&book.spec, &names, kind)).collect(),
-    })
+    if namespace != ctx.system {
+        policies.items.extend(shared_policies.items);
+        runbooks.items.extend(shared_runbooks.items);
+    }
+    Ok((policies.items, runbooks.items))
+}
+
+/// Policies and Runbooks by the watches of this process, in the order of the quorum read.
+async fn at_hand(ctx: &Context, namespace: &str) -> Result<(Vec<Policy>, Vec<Runbook>), Error> {
+    tokio::try_join!(filled(&ctx.policies), filled(&ctx.runbooks))?;
+    Ok((chosen(&ctx.policies, namespace, &ctx.system), chosen(&ctx.runbooks, namespace, &ctx.system)))
+}
+
+fn chosen<K>(store: &Store<K>, namespace: &str, system: &str) -> Vec<K>
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    let rank = |object: &K| match object.meta().namespace.as_deref() {
+        Some(own) if own == namespace => Some(0),
+        Some(shared) if shared == system => Some(1),
+        _ => None,
+    };
+    let mut objects: Vec<K> =
+        store.state().iter().filter(|object| rank(object).is_some()).map(|object| object.as_ref().clone()).collect();
+    objects.sort_by_key(|object| (rank(object), object.name_any()));
+    objects
 }
 
 /// Reads the target. An object that cannot be read is a reason, not an error: it has to end in a decision.

@@ -25,6 +25,8 @@ const MARKER: Duration = Duration::from_secs(30);
 /// One request to the API server, as it was answered.
 #[derive(Clone, Debug)]
 pub struct Event {
+    /// When the request arrived, by the API server's clock.
+    pub asked: Timestamp,
     /// When the answer was complete, by the API server's clock.
     pub at: Timestamp,
     /// Account that asked.
@@ -59,9 +61,12 @@ impl Event {
             return Ok(None);
         }
         let at = text(&value, "/stageTimestamp").parse().context("stageTimestamp of an audit event")?;
+        let asked =
+            text(&value, "/requestReceivedTimestamp").parse().context("requestReceivedTimestamp of an event")?;
         let group = text(&value, "/objectRef/apiGroup");
         let plural = text(&value, "/objectRef/resource");
         Ok(Some(Event {
+            asked,
             at,
             user: text(&value, "/user/username"),
             verb: text(&value, "/verb"),

@@ -120,6 +120,21 @@ impl Operator {
         Ok(())
     }
 
+    /// Gives the chart these values besides those of the suite, and waits until every role is ready again.
+    pub async fn reconfigure(&self, more: Value) -> Result<()> {
+        let path = self.values.with_extension("more.json");
+        std::fs::write(&path, serde_json::to_vec_pretty(&more)?).context("cannot write the chart's values")?;
+        let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/helm/backstop");
+        let (values, more) = (self.values.to_string_lossy().into_owned(), path.to_string_lossy().into_owned());
+        let upgrade =
+            ["upgrade", RELEASE, chart, "-n", SYSTEM, "-f", &values, "-f", &more, "--wait", "--timeout", "120s"];
+        run(&mut self.helm(&upgrade)).await?;
+        for role in ROLES {
+            self.ready(role).await?;
+        }
+        Ok(())
+    }
+
     /// Removes the release if there is one.
     pub async fn uninstall(&self) -> Result<()> {
         run(&mut self.helm(&["uninstall", RELEASE, "-n", SYSTEM, "--wait", "--ignore-not-found", "--timeout", "90s"]))
@@ -129,7 +144,16 @@ impl Operator {
 
     /// Posts `body` to the intake with `token`.
     pub async fn post(&self, token: Option<&str>, body: Vec<u8>) -> Result<Answer> {
-        let url = format!("http://{}:{}/v1/intake/alertmanager", self.node, self.port().await?);
+        self.post_to(&self.intake().await?, token, body).await
+    }
+
+    /// Where the intake is reached now.
+    pub async fn intake(&self) -> Result<String> {
+        Ok(format!("http://{}:{}/v1/intake/alertmanager", self.node, self.port().await?))
+    }
+
+    /// Posts `body` to the intake at `url`, as [`Operator::intake`] told it, with `token`.
+    pub async fn post_to(&self, url: &str, token: Option<&str>, body: Vec<u8>) -> Result<Answer> {
         let mut request = self.http.post(url).header("content-type", "application/json").body(body);
         if let Some(token) = token {
             request = request.bearer_auth(token);

@@ -203,6 +203,7 @@ pub fn try_planted(witness: &Witness) -> Result<usize> {
             "template": {"spec": {"containers": [{"image": image}]}}}})
     };
     let event = |user: &str, verb: &str, resource: &str, subresource: &str, response: Value| Event {
+        asked: Timestamp::UNIX_EPOCH,
         at: Timestamp::UNIX_EPOCH,
         user: user.into(),
         verb: verb.into(),

@@ -17,11 +17,14 @@ use crate::{
 
 /// Events that are kept: the newest.
 const MAX_EVENTS: usize = 30;
+/// Leaves out, at the API server, what Backstop itself said about its Incidents: it is no evidence, and in a storm it
+/// would be most of the list.
+const NOT_OURS: &str = "regarding.kind!=Incident";
 
 /// Reads the Events of a namespace. They are kept for an hour only, so the list is bounded by nature; one that is
 /// longer than is read counts as a failed source.
 pub async fn list(client: &Client, namespace: &str, budget: Duration) -> Result<Vec<Value>, Failure> {
-    Ok(EVENTS.list(client, namespace, ListParams::default(), budget).await?)
+    Ok(EVENTS.list(client, namespace, ListParams::default().fields(NOT_OURS), budget).await?)
 }
 
 /// The newest Events about the target and, when it could be read, its revisions and pods.
