@@ -8,6 +8,7 @@ test: test-static test-unit test-cluster ## Run the whole proof: static checks, 
 test-static: lab-test demo-test chart-lint ## Format, clippy with warnings as errors, Go's vet, Helm lint, rendered chart
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- --deny warnings
+	cargo clippy --locked --test cluster -- --deny warnings # `test = false` keeps it out of the line above
 	cd demo/shop && test -z "$$(gofmt -l .)" && go vet ./... && go test -count=1 ./...
 
 test-unit: ## Unit and property tests, drift of crds/, direction of modules, examples in docs/

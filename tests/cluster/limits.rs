@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use backstop::api::v1alpha1::{BreakerState, Incident, IncidentPhase, Investigation, Ledger};
 use futures::future::try_join_all;
-use kube::{Api, ResourceExt as _, api::ListParams};
+use kube::{Api, ResourceExt, api::ListParams};
 use serde_json::json;
 
 use crate::support::bench::{Bench, Release, expect, payload, phase};
