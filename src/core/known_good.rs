@@ -1,6 +1,7 @@
 //! When a revision counts as known good, and how long that is remembered.
 
 use jiff::SignedDuration;
+use k8s_openapi::api::apps::v1::Deployment;
 
 use crate::api::v1alpha1::{KnownGood, LedgerStatus, Time};
 
@@ -22,6 +23,18 @@ pub enum Health {
     },
     /// The current revision is known good.
     Good(KnownGood),
+}
+
+/// Whether a Deployment, as a watch showed it, is worth reading with its revisions and pods. `false` means that
+/// [`health`] cannot find it healthy as it is; what would change that changes its status, which the watch shows.
+pub fn may_be_healthy(deployment: &Deployment) -> bool {
+    let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+    deployment.status.as_ref().is_some_and(|status| {
+        wanted > 0
+            && status.observed_generation == deployment.metadata.generation
+            && status.updated_replicas.unwrap_or(0) >= wanted
+            && status.ready_replicas.unwrap_or(0) >= wanted
+    })
 }
 
 /// Judges the current revision: every replica ready for at least `after`, and no container of it ended meanwhile.
@@ -87,6 +100,26 @@ mod tests {
         assert!(
             matches!(health(&now, AFTER), Health::Good(mark) if mark.template_hash == now.revisions[0].template_hash)
         );
+    }
+
+    #[test]
+    fn only_a_deployment_whose_replicas_are_all_updated_and_ready_is_worth_reading() {
+        let seen = |replicas: i32, updated: i32, ready: i32, observed: i64| {
+            may_be_healthy(
+                &serde_json::from_value(serde_json::json!({
+                    "metadata": {"generation": 3},
+                    "spec": {"replicas": replicas, "selector": {}, "template": {}},
+                    "status": {"observedGeneration": observed, "updatedReplicas": updated, "readyReplicas": ready},
+                }))
+                .unwrap(),
+            )
+        };
+        assert!(seen(2, 2, 2, 3));
+        assert!(!seen(2, 1, 2, 3), "a rollout is under way");
+        assert!(!seen(2, 2, 1, 3), "one is not ready");
+        assert!(!seen(2, 2, 2, 2), "the controller has not seen the latest spec");
+        assert!(!seen(0, 0, 0, 3), "one without replicas shows nothing");
+        assert!(!may_be_healthy(&Deployment::default()));
     }
 
     #[test]

@@ -22,6 +22,8 @@ use crate::support::{Place, Suite, until};
 
 /// Deployments that are broken at one time: a small machine has to run them.
 const BATCH: usize = 10;
+/// Nothing is written or read by an account for this long before the first alert is sent.
+const QUIET: Duration = Duration::from_secs(3);
 /// Namespaces over which the alerts of the first measurement are spread.
 const SPREAD: usize = 4;
 
@@ -174,6 +176,7 @@ async fn plan_times(suite: &Arc<Suite>, namespaces: &[String], amount: &Amount) 
         .buffer_unordered(8)
         .try_collect::<()>()
         .await?;
+    settled(&benches).await?;
     let (token, intake) = (suite.operator.token().await?, suite.operator.intake().await?);
     let mut sent: BTreeMap<String, Timestamp> = BTreeMap::new();
     let mut pace = tokio::time::interval(Duration::from_secs(1) / u32::try_from(amount.rate)?);
@@ -214,6 +217,26 @@ async fn plan_times(suite: &Arc<Suite>, namespaces: &[String], amount: &Amount) 
         }
     }
     Ok((planned, asked))
+}
+
+/// Waits until the cluster has digested the creation of so many objects: what is measured is alerts, not that.
+async fn settled(benches: &[Bench]) -> Result<()> {
+    for bench in benches {
+        until("every Deployment was seen by its controller", Duration::from_secs(180), || async {
+            let all = bench.api::<Deployment>().list(&ListParams::default()).await?.items;
+            let seen = |d: &Deployment| {
+                d.status.as_ref().and_then(|status| status.observed_generation) == d.metadata.generation
+            };
+            Ok(all.iter().all(seen).then_some(()))
+        })
+        .await?;
+    }
+    until("the namespaces are quiet", Duration::from_secs(180), || async {
+        let since = backstop::clock::now() - QUIET;
+        let busy = |event: &Event| event.at > since && benches.iter().any(|bench| bench.ns == event.namespace);
+        Ok(benches[0].suite.audit.events(busy)?.is_empty().then_some(()))
+    })
+    .await
 }
 
 /// When the plan of an incident was stored, and when the investigator first asked for its target.
