@@ -164,6 +164,13 @@ pub enum InvestigationPhase {
     Failed,
 }
 
+impl InvestigationPhase {
+    /// Nothing follows.
+    pub fn is_final(self) -> bool {
+        matches!(self, InvestigationPhase::Complete | InvestigationPhase::Failed)
+    }
+}
+
 /// One thing that was seen.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

@@ -135,7 +135,7 @@ pub async fn ask_for_approval(ctx: &Context, incident: &Incident, message: &str)
 async fn message(ctx: &Context, incident: &Incident, status: &IncidentStatus) -> Result<EscalationMessage, Error> {
     let namespace = incident.namespace().unwrap_or_default();
     let found = observe::investigation(ctx, &namespace, &status.investigation).await?.and_then(|i| i.status);
-    let rules = observe::rules(ctx, incident, observe::Freshness::Quorum).await?;
+    let rules = observe::rules(ctx, incident, observe::Freshness::AtHand).await?;
     let mut docs = BTreeMap::new();
     for runbook in &rules.runbooks {
         let d = &runbook.spec.docs;

@@ -27,8 +27,9 @@ use kube::{
     Api, Client, Resource, ResourceExt,
     core::DeserializeGuard,
     runtime::{
-        Controller, WatchStreamExt as _,
+        Controller, PredicateConfig, WatchStreamExt as _,
         controller::{Action, Config},
+        predicates,
         reflector::{self, ObjectRef, Store},
         watcher,
     },
@@ -82,8 +83,13 @@ async fn run(parts: Parts, leading: Leading) {
         grouping: context::Grouping::default(),
     });
 
+    // Their status is written by this process alone, which knows what it wrote: only a new spec is news.
+    let incident_events = incident_events.predicate_filter(predicates::generation, PredicateConfig::default());
     let incidents = Controller::for_stream(incident_events, incidents)
-        .watches_stream(touched::<Investigation>(&client), |i| owner(i.namespace(), &i.spec.incident))
+        .watches_stream(touched::<Investigation>(&client), |i: Investigation| {
+            let ended = i.status.is_some_and(|status| status.phase.is_final());
+            ended.then(|| owner(i.metadata.namespace, &i.spec.incident)).flatten()
+        })
         .watches_stream(touched::<Remediation>(&client), |r| owner(r.namespace(), &r.spec.incident))
         .watches_stream(touched::<Approval>(&client), |a| owner(a.namespace(), &a.spec.incident))
         .watches_stream(touched::<Alert>(&client), |alert: Alert| {
