@@ -34,6 +34,8 @@ cluster-down: $(CLUSTER)-down ## Remove it (CLUSTER=current: only our copy of th
 .PHONY: kind-up kind-load kind-down kind-docker
 kind-up: $(filter .build/kind,$(KIND)) kind-docker
 	mkdir -p .lab/kind/audit
+	@# Made here, it stays readable for who runs this: the API server keeps owner and mode, also when it rotates.
+	test -e .lab/kind/audit/audit.log || (umask 077; touch .lab/kind/audit/audit.log)
 	umask 077; if $(KIND) get clusters --quiet | grep -qxF '$(KIND_CLUSTER)'; then \
 	  $(KIND) export kubeconfig --name $(KIND_CLUSTER) --kubeconfig $(CURDIR)/.lab/kind.kubeconfig; \
 	else \

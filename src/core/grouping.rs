@@ -21,10 +21,18 @@ pub enum Grouping {
     Open(String),
 }
 
-/// Decides where `alert` belongs among the `incidents` of the namespace.
-pub fn group(alert_key: &AlertRef, target: Option<&ObjectRef>, incidents: &[Incident], now: Time) -> Grouping {
+/// Decides where `alert` belongs among the `incidents` of the namespace. `fires_again` is the generation of an alert that
+/// had ended: an incident that is over does not count for it any more, and what is opened gets a name of its own.
+pub fn group(
+    alert_key: &AlertRef,
+    target: Option<&ObjectRef>,
+    incidents: &[Incident],
+    fires_again: Option<i64>,
+    now: Time,
+) -> Grouping {
     let listed = |incident: &&Incident| {
         incident.spec.alerts.iter().any(|a| a.name == alert_key.name && a.namespace == alert_key.namespace)
+            && (fires_again.is_none() || accepts_alerts(incident, now))
     };
     if let Some(incident) = incidents.iter().find(listed) {
         return Grouping::Known(name_of(incident));
@@ -38,7 +46,9 @@ pub fn group(alert_key: &AlertRef, target: Option<&ObjectRef>, incidents: &[Inci
         }
     }
     let about = target.map_or("unresolved", |t| t.uid.as_str());
-    Grouping::Open(short_digest(&["incident", about, &alert_key.namespace, &alert_key.name]))
+    let time = fires_again.map(|generation| generation.to_string());
+    let inputs = ["incident", about, &alert_key.namespace, &alert_key.name];
+    Grouping::Open(short_digest(&inputs.into_iter().chain(time.as_deref()).collect::<Vec<_>>()))
 }
 
 fn accepts_alerts(incident: &Incident, now: Time) -> bool {
@@ -116,8 +126,8 @@ mod tests {
 
     #[test]
     fn the_first_alert_opens_and_the_same_alert_finds_the_same_name() {
-        let a = group(&key("first"), Some(&target()), &[], at(0));
-        let b = group(&key("first"), Some(&target()), &[], at(9));
+        let a = group(&key("first"), Some(&target()), &[], None, at(0));
+        let b = group(&key("first"), Some(&target()), &[], None, at(9));
         assert!(matches!(a, Grouping::Open(_)));
         assert_eq!(a, b);
     }
@@ -126,7 +136,7 @@ mod tests {
     fn another_alert_about_the_same_target_joins_while_it_is_open() {
         for phase in [IncidentPhase::Open, IncidentPhase::Remediating, IncidentPhase::Verifying] {
             assert_eq!(
-                group(&key("second"), Some(&target()), &[incident(phase, None)], at(5)),
+                group(&key("second"), Some(&target()), &[incident(phase, None)], None, at(5)),
                 Grouping::Join("inc".into())
             );
         }
@@ -136,26 +146,36 @@ mod tests {
     fn an_escalated_incident_keeps_its_target_for_half_an_hour() {
         let escalated = incident(IncidentPhase::Escalated, Some(at(0)));
         assert_eq!(
-            group(&key("second"), Some(&target()), std::slice::from_ref(&escalated), at(1799)),
+            group(&key("second"), Some(&target()), std::slice::from_ref(&escalated), None, at(1799)),
             Grouping::Join("inc".into())
         );
-        assert!(matches!(group(&key("second"), Some(&target()), &[escalated], at(1801)), Grouping::Open(_)));
+        assert!(matches!(group(&key("second"), Some(&target()), &[escalated], None, at(1801)), Grouping::Open(_)));
     }
 
     #[test]
     fn after_a_recovery_a_new_alert_opens_a_new_incident() {
         let resolved = incident(IncidentPhase::Resolved, Some(at(0)));
-        assert!(matches!(group(&key("second"), Some(&target()), &[resolved], at(1)), Grouping::Open(_)));
+        assert!(matches!(group(&key("second"), Some(&target()), &[resolved], None, at(1)), Grouping::Open(_)));
     }
 
     #[test]
     fn a_listed_alert_is_known_even_after_the_incident_ended() {
         let resolved = incident(IncidentPhase::Resolved, Some(at(0)));
-        assert_eq!(group(&key("first"), Some(&target()), &[resolved], at(9999)), Grouping::Known("inc".into()));
+        assert_eq!(group(&key("first"), Some(&target()), &[resolved], None, at(9999)), Grouping::Known("inc".into()));
+    }
+
+    #[test]
+    fn an_alert_that_had_ended_and_fires_again_opens_another_incident_unless_its_own_is_still_somebodys() {
+        let again = |incident: Incident| group(&key("first"), Some(&target()), &[incident], Some(3), at(9));
+        let opened = again(incident(IncidentPhase::Resolved, Some(at(0))));
+        assert!(matches!(opened, Grouping::Open(_)));
+        assert_ne!(opened, group(&key("first"), Some(&target()), &[], None, at(9)), "the old name is taken");
+        assert_eq!(again(incident(IncidentPhase::Escalated, Some(at(0)))), Grouping::Known("inc".into()));
+        assert_eq!(again(incident(IncidentPhase::Verifying, None)), Grouping::Known("inc".into()));
     }
 
     #[test]
     fn alerts_without_a_target_never_share_an_incident() {
-        assert_ne!(group(&key("a"), None, &[], at(0)), group(&key("b"), None, &[], at(0)));
+        assert_ne!(group(&key("a"), None, &[], None, at(0)), group(&key("b"), None, &[], None, at(0)));
     }
 }

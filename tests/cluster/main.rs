@@ -84,6 +84,7 @@ const TOGETHER: &[Test] = tests![
     refusals::an_object_that_people_protect_is_not_touched,
     refusals::a_policy_that_forbids_the_action_is_obeyed,
     refusals::a_healthy_object_is_left_alone,
+    refusals::an_alert_that_ends_and_fires_again_is_another_incident,
     refusals::an_alert_in_a_tenants_namespace_may_only_name_that_namespace,
     refusals::labels_that_inject_paths_reach_nothing,
     refusals::bad_requests_get_a_helpful_answer_and_leave_nothing,

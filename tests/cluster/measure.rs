@@ -25,7 +25,7 @@ const BATCH: usize = 10;
 /// Nothing is written or read by an account for this long before the first alert is sent.
 const QUIET: Duration = Duration::from_secs(3);
 /// Namespaces over which the alerts of the first measurement are spread.
-const SPREAD: usize = 4;
+const SPREAD: usize = 20;
 
 /// How much is measured.
 #[derive(Clone, Debug, clap::Args)]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use backstop::api::v1alpha1::{Alert, Incident, Policy};
+use backstop::api::v1alpha1::{Alert, Incident, IncidentPhase, Policy};
 use k8s_openapi::api::{
     apps::v1::Deployment,
     core::v1::{ConfigMap, Event as CoreEvent, Pod},
@@ -14,7 +14,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use crate::support::bench::{Bench, Release, deployment, payload, verdict};
+use crate::support::bench::{Bench, Release, deployment, expect, payload, phase, verdict};
 use crate::support::{SYSTEM, until};
 
 /// A person was told, by webhook and by Event, with the reason and what to do next.
@@ -157,6 +157,27 @@ pub async fn a_healthy_object_is_left_alone(bench: Bench) -> Result<()> {
     bench.rolled_out("api").await?;
     bench.alert("api").await?;
     is_handed_over(&bench, "NothingFails").await.map(drop)
+}
+
+/// An alert that ends by itself closes its incident. The same alert, when it fires again, is looked at again.
+pub async fn an_alert_that_ends_and_fires_again_is_another_incident(bench: Bench) -> Result<()> {
+    bench.healthy("api").await?;
+    let fires = payload(&[bench.labels(&[("deployment", "api")])]);
+    let mut ends = fires.clone();
+    ends["status"] = json!("resolved");
+    ends["alerts"][0]["status"] = json!("resolved");
+    ends["alerts"][0]["endsAt"] = json!((backstop::clock::now() + Duration::from_secs(1)).to_string());
+    for count in 1..=2 {
+        bench.post(&fires).await?;
+        until(&format!("incident {count} is open"), Duration::from_secs(20), || async {
+            let incidents = bench.incidents().await?;
+            Ok((incidents.len() == count && incidents.iter().any(|i| !phase(i).is_final())).then_some(()))
+        })
+        .await?;
+        bench.post(&ends).await?;
+        expect(&bench.nth_ended(count).await?, IncidentPhase::Resolved, "AlertResolved")?;
+    }
+    bench.nothing_written().await
 }
 
 pub async fn an_alert_in_a_tenants_namespace_may_only_name_that_namespace(bench: Bench) -> Result<()> {

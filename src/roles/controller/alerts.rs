@@ -9,7 +9,7 @@ use kube::{
 };
 use serde_json::json;
 
-use crate::api::v1alpha1::{Alert, AlertRef, AlertState, AlertStatus, Incident, IncidentSpec, ObjectRef};
+use crate::api::v1alpha1::{Alert, AlertState, AlertStatus, Incident, IncidentSpec, ObjectRef};
 use crate::clock;
 use crate::cluster::{SnapshotError, resolve_top};
 use crate::core::{
@@ -29,7 +29,9 @@ pub async fn reconcile(alert: std::sync::Arc<Alert>, ctx: Shared) -> Result<Acti
     let alert = alert.as_ref();
     let status = alert.status.clone().unwrap_or_default();
     let state = if alert.spec.ends_at.is_some() { AlertState::Resolved } else { AlertState::Firing };
-    if !status.incident.is_empty() {
+    // Its incident may be over: nobody would look at what happens now.
+    let fires_again = state == AlertState::Firing && status.state == AlertState::Resolved;
+    if !status.incident.is_empty() && !fires_again {
         if status.state != state {
             ctx.merge_status(alert, &json!({ "state": state })).await?;
         }
@@ -44,7 +46,8 @@ pub async fn reconcile(alert: std::sync::Arc<Alert>, ctx: Shared) -> Result<Acti
         return Ok(Action::await_change());
     }
     let target = resolve(&ctx, alert).await?;
-    let (namespace, incident) = place(&ctx, alert, &target).await?;
+    let fires_again = fires_again.then(|| alert.metadata.generation.unwrap_or(0));
+    let (namespace, incident) = place(&ctx, alert, &target, fires_again).await?;
     let mut next = AlertStatus {
         state,
         target: target.as_ref().ok().cloned(),
@@ -105,7 +108,12 @@ async fn resolve(ctx: &Shared, alert: &Alert) -> Result<Result<ObjectRef, Unreso
 }
 
 /// Opens an incident or joins one; returns its namespace and name.
-async fn place(ctx: &Shared, alert: &Alert, target: &Result<ObjectRef, Unresolved>) -> Result<(String, String), Error> {
+async fn place(
+    ctx: &Shared,
+    alert: &Alert,
+    target: &Result<ObjectRef, Unresolved>,
+    fires_again: Option<i64>,
+) -> Result<(String, String), Error> {
     let namespace = match target {
         Ok(target) if !target.namespace.is_empty() => target.namespace.clone(),
         _ => alert.namespace().unwrap_or_else(|| ctx.system.clone()),
@@ -117,7 +125,8 @@ async fn place(ctx: &Shared, alert: &Alert, target: &Result<ObjectRef, Unresolve
         Err(_) => names::short_digest(&["unresolved", &reference.namespace, &reference.name]),
     };
     let mut opened = ctx.grouping.lock(&namespace, &label).await;
-    let name = match find(ctx, &mut opened, &namespace, &label, &reference, target.as_ref().ok()).await? {
+    let group = |view: &[Incident]| grouping::group(&reference, target.as_ref().ok(), view, fires_again, clock::now());
+    let name = match find(ctx, &mut opened, &namespace, &label, group).await? {
         Found::Known(name) => name,
         Found::Join(incident) => {
             join(&api, &incident, alert).await?;
@@ -158,8 +167,7 @@ async fn find(
     opened: &mut Vec<Incident>,
     namespace: &str,
     label: &str,
-    reference: &AlertRef,
-    target: Option<&ObjectRef>,
+    group: impl Fn(&[Incident]) -> Grouping,
 ) -> Result<Found, Error> {
     filled(&ctx.incidents).await?;
     opened.retain(|incident| ctx.incidents.get(&Cached::from_obj(incident)).is_none());
@@ -173,7 +181,7 @@ async fn find(
     let api: Api<Incident> = ctx.api(namespace);
     let mut fresh = None;
     loop {
-        let name = match grouping::group(reference, target, &view, clock::now()) {
+        let name = match group(&view) {
             Grouping::Open(name) => return Ok(Found::Open(name)),
             Grouping::Known(name) if fresh.as_ref() == Some(&name) => return Ok(Found::Known(name)),
             // It was put first when it was read.

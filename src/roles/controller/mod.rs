@@ -36,7 +36,7 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 
-use crate::api::v1alpha1::{Alert, Approval, Incident, Investigation, Policy, Remediation, Runbook};
+use crate::api::v1alpha1::{Alert, Approval, Incident, IncidentStatus, Investigation, Policy, Remediation, Runbook};
 use crate::audit::Audit;
 use crate::cluster::{self, Leading};
 use crate::notify::Notifier;
@@ -65,10 +65,10 @@ struct Parts {
 /// Reconciles until the process ends. Called only while the Lease is held.
 async fn run(parts: Parts, leading: Leading) {
     let Parts { client, settings, system, audit, notifier, metrics } = parts;
-    let (incident_events, incidents) = events::<Incident>(&client);
-    let (alert_events, alerts) = events::<Alert>(&client);
-    let (policy_events, policies) = events::<Policy>(&client);
-    let (runbook_events, runbooks) = events::<Runbook>(&client);
+    let (incident_events, incidents) = events(&client, essence);
+    let (alert_events, alerts) = events(&client, |alert: &mut Alert| alert.spec.annotations.clear());
+    let (policy_events, policies) = events(&client, |_: &mut Policy| {});
+    let (runbook_events, runbooks) = events(&client, |_: &mut Runbook| {});
     let ctx: Shared = Arc::new(Context {
         client: client.clone(),
         settings,
@@ -122,14 +122,27 @@ async fn run(parts: Parts, leading: Leading) {
     );
 }
 
-/// A guarded watch with the store that it fills.
-fn events<K>(client: &Client) -> (impl Stream<Item = Result<K, watcher::Error>> + Send + use<K>, Store<K>)
+/// Takes from an Incident what its cache is not asked for: thousands of them are kept for a week, and a step reads its
+/// own afresh.
+fn essence(incident: &mut Incident) {
+    if let Some(status) = &mut incident.status {
+        let (phase, times) = (status.phase, status.times.clone());
+        *status = IncidentStatus { phase, times, ..IncidentStatus::default() };
+    }
+}
+
+/// A guarded watch with the store that it fills. `trim` takes from each object what nobody asks the store for.
+fn events<K>(
+    client: &Client,
+    trim: fn(&mut K),
+) -> (impl Stream<Item = Result<K, watcher::Error>> + Send + use<K>, Store<K>)
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
     let (reader, writer) = reflector::store();
     let api: Api<DeserializeGuard<K>> = Api::all(client.clone());
-    let events = cluster::watch(api, watcher::Config::default()).map(Ok).reflect(writer).applied_objects();
+    let events = cluster::watch(api, watcher::Config::default()).map(move |event| Ok(event.modify(trim)));
+    let events = events.reflect(writer).applied_objects();
     (events, reader)
 }
 

@@ -9,6 +9,7 @@ use crate::{
     api::v1alpha1::{EventFact, FactData, ObjectRef, SourceName, Time},
     cluster::raw::EVENTS,
     core::{
+        names,
         reading::{Draft, Reading},
         redact,
     },
@@ -17,14 +18,13 @@ use crate::{
 
 /// Events that are kept: the newest.
 const MAX_EVENTS: usize = 30;
-/// Leaves out, at the API server, what Backstop itself said about its Incidents: it is no evidence, and in a storm it
-/// would be most of the list.
-const NOT_OURS: &str = "regarding.kind!=Incident";
 
 /// Reads the Events of a namespace. They are kept for an hour only, so the list is bounded by nature; one that is
-/// longer than is read counts as a failed source.
+/// longer than is read counts as a failed source. What Backstop itself said is left out: it is no evidence, and in a
+/// storm it would be most of the list.
 pub async fn list(client: &Client, namespace: &str, budget: Duration) -> Result<Vec<Value>, Failure> {
-    Ok(EVENTS.list(client, namespace, ListParams::default().fields(NOT_OURS), budget).await?)
+    let not_ours = format!("reportingController!={}", names::CONTROLLER);
+    Ok(EVENTS.list(client, namespace, ListParams::default().fields(&not_ours), budget).await?)
 }
 
 /// The newest Events about the target and, when it could be read, its revisions and pods.
