@@ -85,11 +85,6 @@ impl Audit {
         self.state.borrow().clone()
     }
 
-    /// [`Audit::is_durable`] as it changes: a condition of readiness.
-    pub fn state(&self) -> watch::Receiver<Result<(), String>> {
-        self.state.clone()
-    }
-
     /// Adds the log's metrics.
     pub fn register(&self, registry: &mut Registry) {
         let help = "Records that could not be made durable in the audit log";

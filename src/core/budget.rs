@@ -65,7 +65,7 @@ pub fn reserve(
             message: format!("the Ledger holds {MAX_ENTRIES} actions of the last day, which is its bound"),
         });
     }
-    if next.breaker.state == BreakerState::Open && !request.undo {
+    if next.breaker.state != BreakerState::Closed && !request.undo {
         next.breaker.state = BreakerState::HalfOpen;
         next.breaker.trial = request.action_id.to_string();
     }
@@ -125,7 +125,7 @@ pub fn breaker(ledger: &LedgerStatus, action_id: &str, budgets: &Budgets, now: T
     let breaker = &ledger.breaker;
     match breaker.state {
         BreakerState::Closed => Ok(()),
-        BreakerState::HalfOpen if breaker.trial == action_id => Ok(()),
+        BreakerState::HalfOpen if breaker.trial == action_id || trial_is_over(ledger, budgets, now) => Ok(()),
         BreakerState::HalfOpen => refuse("the cascade breaker is half-open and its one trial is under way".to_string()),
         BreakerState::Open => {
             let cooldown = SignedDuration::from_secs(budgets.cascade_cooldown_seconds.into());
@@ -142,7 +142,15 @@ pub fn breaker(ledger: &LedgerStatus, action_id: &str, budgets: &Budgets, now: T
     }
 }
 
-/// Records what became of an action. A good end of the trial closes the breaker, a bad one opens it again.
+/// The trial ended without having shown anything: it was stopped before its write, or nobody has heard of it for a
+/// whole cooldown. Another action may try then; else the breaker would wait for ever.
+fn trial_is_over(ledger: &LedgerStatus, budgets: &Budgets, now: Time) -> bool {
+    let cooldown = SignedDuration::from_secs(budgets.cascade_cooldown_seconds.into());
+    let trial = ledger.entries.iter().find(|entry| entry.action_id == ledger.breaker.trial);
+    trial.is_none_or(|entry| entry.state == LedgerState::Refunded || now.duration_since(entry.at) >= cooldown)
+}
+
+/// Records what became of an action. The breaker does not change by it: see [`trial_succeeded`] and [`anomaly`].
 pub fn settle(ledger: &LedgerStatus, action_id: &str, state: LedgerState) -> LedgerStatus {
     let mut next = ledger.clone();
     for entry in next.entries.iter_mut().filter(|entry| entry.action_id == action_id) {
@@ -277,6 +285,21 @@ mod tests {
         assert!(breaker(&trial_succeeded(&trial, "x"), "y", &budgets, later).is_ok());
         let reopened = anomaly(&trial, bad(950, "c"), &budgets);
         assert_eq!(reopened.breaker.state, BreakerState::Open);
+    }
+
+    #[test]
+    fn a_trial_that_never_wrote_or_was_never_heard_of_again_makes_room_for_another() {
+        let budgets = Budgets { cascade_anomalies: 1, ..Budgets::default() };
+        let open = anomaly(&LedgerStatus::default(), bad(0, "a"), &budgets);
+        let begun = at(900);
+        let trial = reserve(&open, &request("x", "u"), &budgets, begun).unwrap();
+        assert!(reserve(&trial, &request("y", "v"), &budgets, at(901)).is_err());
+        let stopped = settle(&trial, "x", LedgerState::Refunded);
+        let second = reserve(&stopped, &request("y", "v"), &budgets, at(901)).unwrap();
+        assert_eq!(second.breaker.trial, "y");
+        assert!(reserve(&second, &request("z", "w"), &budgets, at(902)).is_err(), "one at a time");
+        assert!(reserve(&trial, &request("y", "v"), &budgets, at(900 + 899)).is_err());
+        assert!(reserve(&trial, &request("y", "v"), &budgets, at(900 + 900)).is_ok());
     }
 
     #[test]

@@ -21,8 +21,9 @@ pub enum Grouping {
     Open(String),
 }
 
-/// Decides where `alert` belongs among the `incidents` of the namespace. `fires_again` is the generation of an alert that
-/// had ended: an incident that is over does not count for it any more, and what is opened gets a name of its own.
+/// Decides where `alert` belongs among the `incidents` of the namespace. `fires_again` is the generation of an alert whose
+/// news may have come after its incident was over: such an incident does not count any more, and what is opened gets a
+/// name of its own.
 pub fn group(
     alert_key: &AlertRef,
     target: Option<&ObjectRef>,
@@ -31,7 +32,7 @@ pub fn group(
     now: Time,
 ) -> Grouping {
     let listed = |incident: &&Incident| {
-        incident.spec.alerts.iter().any(|a| a.name == alert_key.name && a.namespace == alert_key.namespace)
+        incident.spec.alerts.iter().any(|listed| same_alert(listed, alert_key))
             && (fires_again.is_none() || accepts_alerts(incident, now))
     };
     if let Some(incident) = incidents.iter().find(listed) {
@@ -47,8 +48,12 @@ pub fn group(
     }
     let about = target.map_or("unresolved", |t| t.uid.as_str());
     let time = fires_again.map(|generation| generation.to_string());
-    let inputs = ["incident", about, &alert_key.namespace, &alert_key.name];
+    let inputs = ["incident", about, &alert_key.namespace, &alert_key.name, &alert_key.uid];
     Grouping::Open(short_digest(&inputs.into_iter().chain(time.as_deref()).collect::<Vec<_>>()))
+}
+
+fn same_alert(a: &AlertRef, b: &AlertRef) -> bool {
+    a.namespace == b.namespace && a.name == b.name && a.uid == b.uid
 }
 
 fn accepts_alerts(incident: &Incident, now: Time) -> bool {
@@ -69,6 +74,7 @@ pub fn reference(alert: &Alert) -> AlertRef {
     AlertRef {
         namespace: alert.metadata.namespace.clone().unwrap_or_default(),
         name: alert.metadata.name.clone().unwrap_or_default(),
+        uid: alert.metadata.uid.clone().unwrap_or_default(),
         alertname: alert.spec.labels.get("alertname").cloned().unwrap_or_default(),
         starts_at: alert.spec.starts_at,
     }
@@ -94,7 +100,13 @@ mod tests {
     }
 
     fn key(name: &str) -> AlertRef {
-        AlertRef { namespace: "shop".into(), name: name.into(), alertname: "A".into(), starts_at: at(0) }
+        AlertRef {
+            namespace: "shop".into(),
+            name: name.into(),
+            uid: format!("uid-{name}"),
+            alertname: "A".into(),
+            starts_at: at(0),
+        }
     }
 
     fn target() -> ObjectRef {
@@ -172,6 +184,17 @@ mod tests {
         assert_ne!(opened, group(&key("first"), Some(&target()), &[], None, at(9)), "the old name is taken");
         assert_eq!(again(incident(IncidentPhase::Escalated, Some(at(0)))), Grouping::Known("inc".into()));
         assert_eq!(again(incident(IncidentPhase::Verifying, None)), Grouping::Known("inc".into()));
+    }
+
+    #[test]
+    fn an_alert_that_was_deleted_and_made_again_under_its_name_is_another_one() {
+        let resolved = || incident(IncidentPhase::Resolved, Some(at(0)));
+        let second = AlertRef { uid: "another".into(), ..key("first") };
+        assert!(matches!(group(&second, Some(&target()), &[resolved()], None, at(9)), Grouping::Open(_)));
+        assert_ne!(
+            group(&second, Some(&target()), &[], None, at(9)),
+            group(&key("first"), Some(&target()), &[], None, at(9))
+        );
     }
 
     #[test]

@@ -78,6 +78,8 @@ struct ChannelOutcome {
     outcome: &'static str,
 }
 
+/// Channel of Kubernetes Events.
+const EVENT: &str = "event";
 /// Longest wait for one Event to be written.
 const EVENT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -93,13 +95,13 @@ impl Notifier {
         registry.register("backstop_notifications", "Notifications by channel and outcome", self.sent.clone());
     }
 
-    /// Tells people through every channel at once, and how each went. Takes up to half a minute when the webhook
-    /// does not answer: call it beside the other work, not in its way.
-    pub async fn escalate(&self, message: &EscalationMessage) -> Vec<Delivery> {
-        let (events, webhook) = tokio::join!(self.escalation_events(message), async {
+    /// Tells people through every channel at once but those in `arrived`, and how each went. Takes up to half a minute
+    /// when the webhook does not answer: call it beside the other work, not in its way.
+    pub async fn escalate(&self, message: &EscalationMessage, arrived: &[&str]) -> Vec<Delivery> {
+        let (events, webhook) = tokio::join!(self.escalation_events(message, arrived), async {
             match &self.webhook {
-                Some(webhook) => Some(webhook.deliver(message).await),
-                None => None,
+                Some(webhook) if !arrived.contains(&webhook::CHANNEL) => Some(webhook.deliver(message).await),
+                _ => None,
             }
         });
         let deliveries: Vec<Delivery> = events.into_iter().chain(webhook).collect();
@@ -123,8 +125,8 @@ impl Notifier {
         delivery
     }
 
-    async fn escalation_events(&self, message: &EscalationMessage) -> Vec<Delivery> {
-        if self.events.is_none() {
+    async fn escalation_events(&self, message: &EscalationMessage, arrived: &[&str]) -> Vec<Delivery> {
+        if self.events.is_none() || arrived.contains(&EVENT) {
             return Vec::new();
         }
         let incident = ObjectReference {
@@ -173,7 +175,7 @@ impl Notifier {
             tracing::warn!(%error, reason, %on, "an Event could not be written");
         }
         Delivery {
-            channel: "event".into(),
+            channel: EVENT.into(),
             delivered: outcome.is_ok(),
             attempts: 1,
             detail: bounded(&outcome.map_or_else(|error| format!("{on}: {error}"), |()| on.clone()), 512),
@@ -181,7 +183,7 @@ impl Notifier {
     }
 
     fn count(&self, delivery: &Delivery) {
-        let channel = if delivery.channel == "event" { "event" } else { "webhook" };
+        let channel = if delivery.channel == EVENT { EVENT } else { webhook::CHANNEL };
         let outcome = if delivery.delivered { "delivered" } else { "failed" };
         self.sent.get_or_create(&ChannelOutcome { channel, outcome }).inc();
     }

@@ -73,7 +73,7 @@ fn message() -> EscalationMessage {
 
 async fn escalate(url: &str, token_file: &str) -> Delivery {
     let notifier = notifier(url, token_file);
-    let mut deliveries = notifier.escalate(&message()).await;
+    let mut deliveries = notifier.escalate(&message(), &[]).await;
     assert_eq!(deliveries.len(), 1);
     deliveries.remove(0)
 }
@@ -87,6 +87,13 @@ async fn a_receiver_that_fails_once_gets_it_again_under_the_same_key() {
     assert!(got.iter().all(|(headers, _)| headers["idempotency-key"] == "uid-1"));
     let body: EscalationMessage = serde_json::from_slice(&got[1].1).unwrap();
     assert_eq!(body, message());
+}
+
+#[tokio::test]
+async fn a_channel_by_which_it_arrived_is_not_used_again() {
+    let (receiver, url) = Receiver::start(&[200]).await;
+    assert!(notifier(&url, "").escalate(&message(), &["webhook"]).await.is_empty());
+    assert_eq!(receiver.count(), 0);
 }
 
 #[tokio::test]

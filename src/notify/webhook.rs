@@ -8,6 +8,8 @@ use reqwest::{StatusCode, Url, header};
 use super::{EscalationMessage, bounded};
 use crate::{api::v1alpha1::Delivery, settings::EscalationWebhook};
 
+/// Name of this channel.
+pub(super) const CHANNEL: &str = "webhook";
 /// Attempts in all.
 const ATTEMPTS: i32 = 4;
 /// Longest wait for one answer.
@@ -70,7 +72,7 @@ impl Webhook {
 
     /// Posts `message` until it is accepted, refused, or tried often enough.
     pub async fn deliver(&self, message: &EscalationMessage) -> Delivery {
-        let mut delivery = Delivery { channel: "webhook".into(), ..Delivery::default() };
+        let mut delivery = Delivery { channel: CHANNEL.into(), ..Delivery::default() };
         let mut pause = self.pause;
         loop {
             delivery.attempts += 1;

@@ -62,6 +62,10 @@ pub struct AlertRef {
     /// Name of the Alert.
     #[schemars(length(max = 253))]
     pub name: String,
+    /// UID of the Alert: one that was deleted and made again is another one.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 64))]
+    pub uid: String,
     /// Its `alertname` label.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 1024))]

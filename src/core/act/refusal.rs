@@ -26,8 +26,8 @@ pub fn classify(code: u16, reason: &str, message: &str) -> Outcome {
         422 if message.contains("the server rejected our request") || message.contains("does not apply") => {
             Outcome::Conflict
         }
-        // Overloaded, starting or stopping: it may or may not have been written.
-        408 | 429 | 500..=599 | 0 => Outcome::Unknown(format!("{code} {reason}: {message}")),
+        // Overloaded, starting, stopping, or its keys for tokens not loaded: it may or may not have been written.
+        401 | 408 | 429 | 500..=599 | 0 => Outcome::Unknown(format!("{code} {reason}: {message}")),
         _ => Outcome::Refused { policy: None, message: message.to_owned() },
     }
 }

@@ -142,7 +142,7 @@ pub(crate) fn audit_durable(case: &Case<'_>, _: &Subject<'_>) -> Outcome {
     } else {
         refuse(
             reason::AUDIT_NOT_DURABLE,
-            "the audit log would not outlive the pod; give the chart a volume with audit.persistence, or set audit.ephemeral",
+            "the audit log would not outlive the pod; give the chart a volume with audit.persistentVolumeClaim, or set audit.ephemeral",
         )
     }
 }

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use futures::TryFutureExt as _;
 use kube::{
     Api, ResourceExt as _,
     api::{ObjectMeta, Patch, PatchParams},
     runtime::{controller::Action, reflector::ObjectRef as Cached},
 };
 use serde_json::json;
+use tracing::Instrument as _;
 
 use crate::api::v1alpha1::{Alert, AlertState, AlertStatus, Incident, IncidentSpec, ObjectRef};
 use crate::clock;
@@ -18,6 +20,7 @@ use crate::core::{
     names, reason,
     target::{Unresolved, candidates},
 };
+use crate::telemetry::request_span;
 
 use super::context::{CALL, Context, Error, Shared, call, exists, filled};
 
@@ -26,34 +29,41 @@ pub const TARGET_LABEL: &str = "backstop.dev/target";
 
 /// Brings one alert to its incident.
 pub async fn reconcile(alert: std::sync::Arc<Alert>, ctx: Shared) -> Result<Action, Error> {
-    let alert = alert.as_ref();
+    let span = request_span(&alert.spec.request_id);
+    group(&alert, ctx).inspect_err(|error| error.tell("Alert", alert.as_ref())).instrument(span).await
+}
+
+async fn group(alert: &Alert, ctx: Shared) -> Result<Action, Error> {
     let status = alert.status.clone().unwrap_or_default();
+    let generation = alert.metadata.generation.unwrap_or(0);
     let state = if alert.spec.ends_at.is_some() { AlertState::Resolved } else { AlertState::Firing };
-    // Its incident may be over: nobody would look at what happens now.
-    let fires_again = state == AlertState::Firing && status.state == AlertState::Resolved;
+    // Its incident may be over, and nobody would look at what happens now. Whatever changed in its spec is such news: an
+    // end and a new beginning between two looks leave nothing but the generation.
+    let changed = status.observed_generation != 0 && status.observed_generation != generation;
+    let fires_again = state == AlertState::Firing && changed;
     if !status.incident.is_empty() && !fires_again {
-        if status.state != state {
-            ctx.merge_status(alert, &json!({ "state": state })).await?;
+        if status.state != state || changed {
+            ctx.merge_status(alert, &json!({ "state": state, "observedGeneration": generation })).await?;
         }
         return Ok(Action::await_change());
     }
     if state == AlertState::Resolved {
         // It began and ended before anybody looked.
-        if status.observed_generation != alert.metadata.generation.unwrap_or(0) {
-            let done = AlertStatus { state, observed_generation: alert.metadata.generation.unwrap_or(0), ..status };
+        if status.observed_generation != generation {
+            let done = AlertStatus { state, observed_generation: generation, ..status };
             ctx.merge_status(alert, &done).await?;
         }
         return Ok(Action::await_change());
     }
     let target = resolve(&ctx, alert).await?;
-    let fires_again = fires_again.then(|| alert.metadata.generation.unwrap_or(0));
+    let fires_again = fires_again.then_some(generation);
     let (namespace, incident) = place(&ctx, alert, &target, fires_again).await?;
     let mut next = AlertStatus {
         state,
         target: target.as_ref().ok().cloned(),
         incident,
         incident_namespace: namespace,
-        observed_generation: alert.metadata.generation.unwrap_or(0),
+        observed_generation: generation,
         conditions: status.conditions,
     };
     let (word, message) = match &target {
@@ -125,15 +135,15 @@ async fn place(
         Err(_) => names::short_digest(&["unresolved", &reference.namespace, &reference.name]),
     };
     let mut opened = ctx.grouping.lock(&namespace, &label).await;
-    let group = |view: &[Incident]| grouping::group(&reference, target.as_ref().ok(), view, fires_again, clock::now());
-    let name = match find(ctx, &mut opened, &namespace, &label, group).await? {
+    let decide = |view: &[Incident]| grouping::group(&reference, target.as_ref().ok(), view, fires_again, clock::now());
+    let name = match find(ctx, &mut opened, &namespace, &label, decide).await? {
         Found::Known(name) => name,
         Found::Join(incident) => {
             join(&api, &incident, alert).await?;
             incident.name_any()
         }
         Found::Open(name) => {
-            let mut incident = Incident::new(&name, spec(alert, target));
+            let mut incident = Incident::new(&name, spec(alert, target, fires_again));
             incident.metadata = ObjectMeta {
                 name: Some(name.clone()),
                 namespace: Some(namespace.clone()),
@@ -167,7 +177,7 @@ async fn find(
     opened: &mut Vec<Incident>,
     namespace: &str,
     label: &str,
-    group: impl Fn(&[Incident]) -> Grouping,
+    decide: impl Fn(&[Incident]) -> Grouping,
 ) -> Result<Found, Error> {
     filled(&ctx.incidents).await?;
     opened.retain(|incident| ctx.incidents.get(&Cached::from_obj(incident)).is_none());
@@ -181,7 +191,7 @@ async fn find(
     let api: Api<Incident> = ctx.api(namespace);
     let mut fresh = None;
     loop {
-        let name = match group(&view) {
+        let name = match decide(&view) {
             Grouping::Open(name) => return Ok(Found::Open(name)),
             Grouping::Known(name) if fresh.as_ref() == Some(&name) => return Ok(Found::Known(name)),
             // It was put first when it was read.
@@ -200,9 +210,17 @@ async fn find(
     }
 }
 
-fn spec(alert: &Alert, target: &Result<ObjectRef, Unresolved>) -> IncidentSpec {
-    let made_by_hand = || names::short_digest(&["request", alert.metadata.uid.as_deref().unwrap_or_default()]);
-    let created = alert.metadata.creation_timestamp.as_ref().map(|time| time.0);
+fn spec(alert: &Alert, target: &Result<ObjectRef, Unresolved>, fires_again: Option<i64>) -> IncidentSpec {
+    let uid = alert.metadata.uid.as_deref().unwrap_or_default();
+    let made = alert.spec.received_at.or(alert.metadata.creation_timestamp.as_ref().map(|time| time.0));
+    // What was received first says nothing about the time at which it fires again.
+    let (request_id, opened_at) = match fires_again {
+        Some(generation) => (names::short_digest(&["request", uid, &generation.to_string()]), clock::now()),
+        None if alert.spec.request_id.is_empty() => {
+            (names::short_digest(&["request", uid]), made.unwrap_or(alert.spec.starts_at))
+        }
+        None => (alert.spec.request_id.clone(), made.unwrap_or(alert.spec.starts_at)),
+    };
     let (unresolved, unresolved_message) =
         target.as_ref().err().map(|u| (u.reason.to_string(), u.message.clone())).unwrap_or_default();
     IncidentSpec {
@@ -211,8 +229,8 @@ fn spec(alert: &Alert, target: &Result<ObjectRef, Unresolved>) -> IncidentSpec {
         unresolved_message,
         alerts: vec![grouping::reference(alert)],
         severity: grouping::severity(alert),
-        request_id: if alert.spec.request_id.is_empty() { made_by_hand() } else { alert.spec.request_id.clone() },
-        opened_at: alert.spec.received_at.or(created).unwrap_or(alert.spec.starts_at),
+        request_id,
+        opened_at,
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kube::{
-    Api, Client, Resource, ResourceExt as _,
+    Api, Client, Resource, ResourceExt,
     api::{Patch, PatchParams, PostParams},
     core::NamespaceResourceScope,
     runtime::reflector::Store,
@@ -38,6 +38,8 @@ pub struct Context {
     pub notifier: Notifier,
     /// Metrics of this role.
     pub metrics: Metrics,
+    /// Bounds the deliveries that go on at one time.
+    pub deliveries: tokio::sync::Semaphore,
     /// The right to act.
     pub leading: Leading,
     /// Incidents as last seen: for counts, and to find the one that is read afresh before anything rests on it.
@@ -85,6 +87,16 @@ impl Error {
             Error::Timeout { .. } => "Timeout",
             Error::Audit(_) => "Audit",
             Error::NotLeading => "NotLeading",
+        }
+    }
+}
+
+impl Error {
+    /// Says it in the log, inside the span of the request that it belongs to. A lost race is no news.
+    pub fn tell<K: ResourceExt>(&self, kind: &str, object: &K) {
+        if self.word() != "Conflict" {
+            let (name, namespace) = (object.name_any(), object.namespace());
+            tracing::warn!(kind, name, ?namespace, error = %self, "step failed, will retry");
         }
     }
 }

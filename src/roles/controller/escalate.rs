@@ -7,7 +7,7 @@ use jiff::SignedDuration;
 use kube::ResourceExt as _;
 use serde_json::json;
 
-use crate::api::v1alpha1::{Actor, Escalation, Incident, IncidentPhase, IncidentStatus, Time};
+use crate::api::v1alpha1::{Actor, Delivery, Escalation, Incident, IncidentPhase, IncidentStatus, Time};
 use crate::audit::Record;
 use crate::core::{conditions, reason, timeline};
 use crate::notify::{EscalationMessage, Severity};
@@ -43,7 +43,14 @@ pub async fn begin(
 ) -> Result<Next, Error> {
     for name in [&status.remediation, &status.undo] {
         if !name.is_empty() {
-            grants::close(ctx, &incident.namespace().unwrap_or_default(), name).await?;
+            match grants::close(ctx, &incident.namespace().unwrap_or_default(), name).await {
+                // The namespace is not enrolled any more. The Grant ends by itself within a minute, and its policy
+                // with it; a person is called now.
+                Err(error) if error.word() == "Forbidden" => {
+                    tracing::warn!(%error, "the Grant cannot be closed: is the namespace still enrolled?");
+                }
+                closed => closed?,
+            }
         }
     }
     status.escalation = Some(Escalation {
@@ -114,12 +121,17 @@ pub async fn deliver(ctx: &Shared, incident: &Incident, now: Time) -> Result<Nex
     if done || (old && !escalation.deliveries.is_empty()) {
         return Ok(Next::After(Duration::from_secs(3600)));
     }
+    // A receiver that does not answer takes half a minute: most of the reconcilers stay with the other incidents.
+    let Ok(_one_of_few) = ctx.deliveries.try_acquire() else { return Ok(Next::After(Duration::from_secs(1))) };
     let message = message(ctx, incident, &status).await?;
-    let mut deliveries = ctx.notifier.escalate(&message).await;
+    let arrived: Vec<&Delivery> = escalation.deliveries.iter().filter(|delivery| delivery.delivered).collect();
+    let channels: Vec<&str> = arrived.iter().map(|delivery| delivery.channel.as_str()).collect();
+    let mut deliveries = ctx.notifier.escalate(&message, &channels).await;
     for delivery in &mut deliveries {
         let before = escalation.deliveries.iter().find(|old| old.channel == delivery.channel);
         delivery.attempts += before.map_or(0, |old| old.attempts);
     }
+    deliveries.splice(0..0, arrived.into_iter().cloned());
     let failed = deliveries.iter().any(|delivery| !delivery.delivered);
     status.escalation = Some(Escalation { deliveries, ..escalation });
     ctx.write_status(incident, status).await?;

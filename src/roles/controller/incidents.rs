@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::TryFutureExt as _;
 use kube::{Api, ResourceExt as _, runtime::controller::Action};
 use tracing::Instrument as _;
 
@@ -20,7 +21,7 @@ const STEPS: usize = 8;
 /// Takes steps until there is something to wait for.
 pub async fn reconcile(cached: Arc<Incident>, ctx: Shared) -> Result<Action, Error> {
     let span = request_span(&cached.spec.request_id);
-    async move {
+    let steps = async {
         let api: Api<Incident> = ctx.api(&cached.namespace().unwrap_or_default());
         // A quorum read: the cache may be older than our own last step.
         let Some(mut incident) = call("read Incident", api.get_opt(&cached.name_any())).await? else {
@@ -34,9 +35,8 @@ pub async fn reconcile(cached: Arc<Incident>, ctx: Shared) -> Result<Action, Err
             }
         }
         Ok(Action::requeue(Duration::from_millis(10)))
-    }
-    .instrument(span)
-    .await
+    };
+    steps.inspect_err(|error: &Error| error.tell("Incident", cached.as_ref())).instrument(span).await
 }
 
 async fn step(ctx: &Shared, incident: &Incident) -> Result<Next, Error> {

@@ -48,9 +48,11 @@ pub async fn run(ctx: &Shared, incident: &Incident, now: Time) -> Result<Next, E
             let made = investigation.metadata.creation_timestamp.as_ref().map_or(now, |time| time.0);
             let late = SignedDuration::from_secs(DEADLINE_SECONDS.into()) + GRACE;
             if now.duration_since(made) > late {
-                let message =
-                    "the investigator did not finish in time; is it running? `kubectl -n backstop-system get pods`";
-                return escalate::begin(ctx, incident, status, reason::INVESTIGATION_TIMEOUT, message, now).await;
+                let message = format!(
+                    "the investigator did not finish in time; is it running? `kubectl -n {} get pods`",
+                    ctx.system
+                );
+                return escalate::begin(ctx, incident, status, reason::INVESTIGATION_TIMEOUT, &message, now).await;
             }
             Ok(Next::After(Duration::from_secs(2)))
         }

@@ -218,7 +218,8 @@ pub async fn ledger_anomaly(ctx: &Context, incident: &Incident, kind: &str, now:
     ledgers::change(ctx, ledgers::ACTIONS, change).await.map(drop)
 }
 
-/// Waits for a person; the whole case is judged again each time, so an old yes never meets a new world.
+/// Waits for a person, or for the alert to end. When the Approval is there the whole case is judged again, so an old
+/// yes never meets a new world.
 pub async fn await_approval(ctx: &Shared, incident: &Incident, now: Time) -> Result<Next, Error> {
     let status = incident.status.clone().unwrap_or_default();
     let asked = status.times.decided.unwrap_or(now);
@@ -226,6 +227,10 @@ pub async fn await_approval(ctx: &Shared, incident: &Incident, now: Time) -> Res
     if now.duration_since(asked) > patience {
         let message = format!("nobody approved within {} s", patience.as_secs());
         return escalate::begin(ctx, incident, status, reason::APPROVAL_TIMEOUT, &message, now).await;
+    }
+    if !observe::firing(ctx, incident).await? {
+        let message = "the alert ended while it was waited for an Approval";
+        return escalate::resolve(ctx, incident, status, reason::ALERT_RESOLVED, message, now).await;
     }
     let digest = status.decision.as_ref().map(|decision| decision.digest.clone()).unwrap_or_default();
     let books = observe::books(ctx, incident, now).await?;

@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use futures::{Stream, StreamExt as _};
 use kube::{
-    Api, Client, Resource, ResourceExt,
+    Api, Client, Resource, ResourceExt as _,
     core::DeserializeGuard,
     runtime::{
         Controller, PredicateConfig, WatchStreamExt as _,
@@ -45,6 +45,9 @@ use crate::settings::Settings;
 use context::{Context, Error, Shared};
 
 pub use main::main;
+
+/// Deliveries of escalations at one time: fewer than incidents that are worked on.
+const DELIVERIES: usize = 4;
 
 /// What the process hands to the work.
 struct Parts {
@@ -76,6 +79,7 @@ async fn run(parts: Parts, leading: Leading) {
         audit,
         notifier,
         metrics,
+        deliveries: tokio::sync::Semaphore::new(DELIVERIES),
         leading,
         incidents: incidents.clone(),
         policies: policies.clone(),
@@ -160,12 +164,11 @@ fn owner(namespace: Option<String>, name: &str) -> Option<ObjectRef<Incident>> {
 }
 
 /// Every error is tried again soon: a conflict at once, the rest after a pause with some jitter.
-fn again<K: ResourceExt>(object: Arc<K>, error: &Error, ctx: Shared) -> Action {
+fn again<K>(_object: Arc<K>, error: &Error, ctx: Shared) -> Action {
     ctx.metrics.errors.get_or_create(&metrics::Reason { reason: error.word().into() }).inc();
     if error.word() == "Conflict" {
         return Action::requeue(Duration::from_millis(20));
     }
-    tracing::warn!(object = %object.name_any(), namespace = ?object.namespace(), %error, "step failed, will retry");
     let jitter = u64::from(rand::random::<u8>());
     Action::requeue(Duration::from_millis(800 + jitter))
 }

@@ -227,7 +227,10 @@ async fn settle(
     grants::close(ctx, &incident.namespace().unwrap_or_default(), &remediation.name_any()).await?;
     let state = remediation.status.clone().unwrap_or_default();
     let details = json!({ "phase": state.phase, "reason": state.reason, "receipts": state.receipts });
-    audit(ctx, incident, &remediation.spec, "RemediationEnded", details, now).await?;
+    // What was written has to be verified all the same, or taken back; without a log no further Grant opens.
+    if let Err(error) = audit(ctx, incident, &remediation.spec, "RemediationEnded", details, now).await {
+        tracing::error!(%error, remediation = %remediation.name_any(), "the end of the remediation is not in the audit log");
+    }
     let id = &remediation.spec.action_id;
     let change = |old: &LedgerStatus| Ok::<_, ()>(budget::settle(old, id, book));
     let _ = ledgers::change(ctx, ledgers::ACTIONS, change).await?;
@@ -332,7 +335,11 @@ pub async fn undo(ctx: &Shared, incident: &Incident, now: Time) -> Result<Next, 
         }
         RemediationPhase::Claimed if state.epoch > status.grant_epoch => {
             let rules = observe::rules(ctx, incident, observe::Freshness::Quorum).await?;
-            let policies: Vec<_> = rules.policies.iter().collect();
+            let target = incident.spec.target.clone().unwrap_or_default();
+            let reading = observe::reading(&ctx.client, &target, now).await.ok();
+            // As for the repair: a Policy about other objects does not keep this one broken.
+            let policies: Vec<_> =
+                rules.policies.iter().filter(|policy| reading.as_ref().is_none_or(|r| policy.matches(r))).collect();
             if policy::mode(rules.mode.as_deref(), &policies) < Mode::Approve {
                 let message = format!("{why}. The mode forbids taking it back");
                 return escalate::begin(ctx, incident, status, reason::MODE_FORBIDS, &message, now).await;
