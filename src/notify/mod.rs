@@ -16,6 +16,7 @@ use prometheus_client::{
 use serde::{Deserialize, Serialize};
 
 pub use events::Severity;
+pub use webhook::CHANNEL as WEBHOOK;
 
 use crate::{
     api::v1alpha1::{CheckVerdict, Delivery, ObjectRef},

@@ -84,7 +84,7 @@ async fn a_receiver_that_fails_once_gets_it_again_under_the_same_key() {
     let delivery = escalate(&url, "").await;
     assert_eq!((delivery.delivered, delivery.attempts, delivery.detail.as_str()), (true, 2, "200 OK"));
     let got = receiver.got.lock().unwrap();
-    assert!(got.iter().all(|(headers, _)| headers["idempotency-key"] == "uid-1"));
+    assert!(got.iter().all(|(headers, _)| headers["idempotency-key"] == "uid-1/OnlyOneRevision"));
     let body: EscalationMessage = serde_json::from_slice(&got[1].1).unwrap();
     assert_eq!(body, message());
 }

@@ -9,7 +9,7 @@ use super::{EscalationMessage, bounded};
 use crate::{api::v1alpha1::Delivery, settings::EscalationWebhook};
 
 /// Name of this channel.
-pub(super) const CHANNEL: &str = "webhook";
+pub const CHANNEL: &str = "webhook";
 /// Attempts in all.
 const ATTEMPTS: i32 = 4;
 /// Longest wait for one answer.
@@ -18,7 +18,7 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(400);
 /// Longest pause, whatever the receiver asks for.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// The receiver's key for telling repeats: the Incident's UID.
+/// The receiver's key for telling repeats: the Incident's UID and the reason.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 /// Where to post, and how.
@@ -105,8 +105,9 @@ impl Webhook {
     }
 
     async fn attempt(&self, message: &EscalationMessage) -> Outcome {
-        let mut request =
-            self.client.post(self.url.clone()).header(IDEMPOTENCY_KEY, &message.incident_uid).json(message);
+        // The same for every attempt to tell the same thing: an incident asks for an Approval, and may be handed over.
+        let key = format!("{}/{}", message.incident_uid, message.reason);
+        let mut request = self.client.post(self.url.clone()).header(IDEMPOTENCY_KEY, key).json(message);
         if let Some(file) = &self.token_file {
             // Read each time: Secrets rotate.
             match tokio::fs::read_to_string(file).await {

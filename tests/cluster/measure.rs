@@ -34,7 +34,7 @@ pub struct Amount {
     #[arg(long, default_value_t = 1000)]
     alerts: usize,
     /// Alerts sent in a second.
-    #[arg(long, default_value_t = 4)]
+    #[arg(long, default_value_t = 2)]
     rate: u64,
     /// Rollbacks for the time from alert to write.
     #[arg(long, default_value_t = 100)]

@@ -162,6 +162,8 @@ pub async fn in_approve_mode_nothing_is_written_until_a_person_approves_the_exac
     bench.alert("api").await?;
     let waiting = bench.incident_in(IncidentPhase::AwaitingApproval).await?;
     bench.nothing_written().await?;
+    let asked = |page: &serde_json::Value| page["reason"] == "ApprovalMissing" && page["phase"] == "AwaitingApproval";
+    ensure!(bench.suite.pages.about(&bench.ns).iter().any(asked), "nobody was asked by the webhook");
     let digest =
         waiting.status.as_ref().and_then(|s| s.decision.as_ref()).map(|d| d.digest.clone()).context("no digest")?;
     let user = whoami(&bench).await?;

@@ -138,10 +138,31 @@ pub async fn deliver(ctx: &Shared, incident: &Incident, now: Time) -> Result<Nex
     Ok(Next::After(if failed { RETRY } else { Duration::from_secs(3600) }))
 }
 
-/// Asks a person for an Approval, by an Event.
-pub async fn ask_for_approval(ctx: &Context, incident: &Incident, message: &str) {
-    let related = incident.spec.target.as_ref();
-    ctx.notifier.event(Severity::Warning, &reference(incident), related, reason::APPROVAL_MISSING, message).await;
+/// Asks people for an Approval, by every channel. Nothing rests on its arrival: without an Approval the incident is
+/// handed over when its time is up.
+pub async fn ask_for_approval(
+    ctx: &Context,
+    incident: &Incident,
+    status: &IncidentStatus,
+    what: &str,
+) -> Result<(), Error> {
+    let (namespace, name) = (incident.namespace().unwrap_or_default(), incident.name_any());
+    let message = EscalationMessage {
+        phase: format!("{:?}", IncidentPhase::AwaitingApproval),
+        reason: reason::APPROVAL_MISSING.into(),
+        message: what.into(),
+        next_step: format!(
+            "look at `status.decision.diff` of `kubectl -n {namespace} get incident {name} -o yaml`; to allow exactly \
+             that, create an Approval with its digest"
+        ),
+        ..message(ctx, incident, status).await?
+    };
+    // With all of them busy the Event has to do.
+    match ctx.deliveries.try_acquire() {
+        Ok(_one_of_few) => ctx.notifier.escalate(&message, &[]).await,
+        Err(_) => ctx.notifier.escalate(&message, &[crate::notify::WEBHOOK]).await,
+    };
+    Ok(())
 }
 
 async fn message(ctx: &Context, incident: &Incident, status: &IncidentStatus) -> Result<EscalationMessage, Error> {

@@ -166,7 +166,7 @@ async fn act_on(
         (DecisionOutcome::AwaitApproval, _) => {
             let digest = status.decision.as_ref().map(|d| d.digest.clone()).unwrap_or_default();
             let message = format!("waits for an Approval of digest {digest}");
-            escalate::ask_for_approval(ctx, incident, &message).await;
+            escalate::ask_for_approval(ctx, incident, &status, &message).await?;
             timeline::note(&mut status, now, Actor::Controller, "ApprovalAsked", message);
             status.phase = IncidentPhase::AwaitingApproval;
             Ok(Next::Again(Box::new(ctx.write_status(incident, status).await?)))
