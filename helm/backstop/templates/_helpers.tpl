@@ -57,6 +57,9 @@ app.kubernetes.io/component: {{ . }}
 {{- if and .Values.audit.persistentVolumeClaim.create .Values.audit.persistentVolumeClaim.existingClaim }}
 {{- fail "audit.persistentVolumeClaim has both create and existingClaim: set one of them." }}
 {{- end }}
+{{- if and (gt (int .Values.controller.replicas) 1) (include "backstop.auditClaim" .) }}
+{{- fail (printf "controller.replicas is %d, and the audit trail is on a claim (audit.persistentVolumeClaim): one process at a time may open its file, so every further pod would crash at its start, again and again. Set controller.replicas to 1; the Deployment starts another pod when this one ends." (int .Values.controller.replicas)) }}
+{{- end }}
 {{- end -}}
 
 {{/* The pod of a role: security, probes and mounts that all three share. */}}

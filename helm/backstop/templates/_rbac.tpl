@@ -3,35 +3,34 @@ What the judge and the mind read about the cluster. No Secrets, in no form: even
 requests need the full right. No wildcard: a kind added to the cluster later is not covered.
 */}}
 {{- define "backstop.rules.readCluster" -}}
-# The workloads themselves, their revisions and who owns whom: a decision rests on a fresh read of them.
+# A target with all that belongs to it, read afresh: the Deployment by name, its revisions and its
+# pods by selector (src/cluster/snapshot.rs).
 - apiGroups: [apps]
-  resources: [deployments, replicasets, statefulsets, daemonsets, controllerrevisions]
-  verbs: [get, list, watch]
-# Jobs and CronJobs are targets of alerts, and owners of pods.
+  resources: [deployments]
+  verbs: [get]
+- apiGroups: [apps]
+  resources: [replicasets]
+  verbs: [get, list]
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [get, list]
+# From what an alert names up to the workload that owns it: metadata, one object by name. These and
+# the three above are the table BUILT_IN in src/cluster/raw.rs.
+- apiGroups: [apps]
+  resources: [statefulsets, daemonsets]
+  verbs: [get]
 - apiGroups: [batch]
   resources: [jobs, cronjobs]
-  verbs: [get, list, watch]
-# Pods: states, restart counts, waiting reasons. Nodes: is it the node's fault? Namespaces: mode
-# label, enrolment, deletion. Services: which pods does an alert about a service mean?
-# ResourceQuotas: would new pods be let in?
+  verbs: [get]
 - apiGroups: [""]
-  resources: [pods, nodes, namespaces, services, resourcequotas]
-  verbs: [get, list, watch]
-# A Deployment that is scaled by an autoscaler must not be judged by its replica count.
+  resources: [replicationcontrollers, persistentvolumeclaims, resourcequotas, nodes, namespaces]
+  verbs: [get]
 - apiGroups: [autoscaling]
   resources: [horizontalpodautoscalers]
-  verbs: [get, list, watch]
-# Disruption budgets bound what may be taken away at once.
+  verbs: [get]
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
-  verbs: [get, list, watch]
-# Events: facts (failed mounts, image pulls, probes, quota), in both APIs that serve them.
-- apiGroups: [""]
-  resources: [events]
-  verbs: [get, list, watch]
-- apiGroups: [events.k8s.io]
-  resources: [events]
-  verbs: [get, list, watch]
+  verbs: [get]
 {{- end -}}
 
 {{- define "backstop.rules.lease" -}}
@@ -42,5 +41,5 @@ requests need the full right. No wildcard: a kind added to the cluster later is 
 - apiGroups: [coordination.k8s.io]
   resources: [leases]
   resourceNames: [{{ . }}]
-  verbs: [get, list, watch, update, patch]
+  verbs: [get, update]
 {{- end -}}
