@@ -1,4 +1,5 @@
-//! Policies and Runbooks, parsed once. A Policy that does not compile denies; every match can only tighten.
+//! Policies and Runbooks, parsed once. A Policy that does not compile denies; a match can only tighten,
+//! but for `allowHelm`, which any of them may give.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

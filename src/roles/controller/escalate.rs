@@ -43,14 +43,7 @@ pub async fn begin(
 ) -> Result<Next, Error> {
     for name in [&status.remediation, &status.undo] {
         if !name.is_empty() {
-            match grants::close(ctx, &incident.namespace().unwrap_or_default(), name).await {
-                // The namespace is not enrolled any more. The Grant ends by itself within a minute, and its policy
-                // with it; a person is called now.
-                Err(error) if error.word() == "Forbidden" => {
-                    tracing::warn!(%error, "the Grant cannot be closed: is the namespace still enrolled?");
-                }
-                closed => closed?,
-            }
+            grants::close(ctx, &incident.namespace().unwrap_or_default(), name).await?;
         }
     }
     status.escalation = Some(Escalation {
