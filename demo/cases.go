@@ -124,7 +124,7 @@ func (d *demo) onlyOneRevision(ctx context.Context) ([]row, error) {
 	d.t.title("2. Do not act: there is no earlier revision")
 	const file = "demo/shop/cases/first-release.yaml"
 	d.t.say("  %s: a service whose very first release crashes", file)
-	if err := d.kube.applyIn(ctx, newcomer, file); err != nil {
+	if err := d.applyIn(ctx, newcomer, file); err != nil {
 		return nil, err
 	}
 	return d.refuses(ctx, newcomer, "newsletter", "only revision 1 exists", "OnlyOneRevision")

@@ -16,12 +16,30 @@ import (
 // namespaces and nowhere else.
 func (d *demo) install(ctx context.Context) error {
 	d.t.title("Install Backstop")
-	if err := d.freshNamespaces(ctx); err != nil {
+	images, err := imageValues(d.operatorImage)
+	if err != nil {
+		return err
+	}
+	if _, _, err := splitImage(d.shopImage); err != nil {
+		return err
+	}
+	here, err := d.holdings(ctx)
+	if err != nil {
+		return err
+	}
+	// Before anything is changed.
+	if err := here.mayInstall(d.throwaway); err != nil {
+		return err
+	}
+	if err := d.freshNamespaces(ctx, here.ours); err != nil {
+		return err
+	}
+	if err := d.ownSystem(ctx, here); err != nil {
 		return err
 	}
 	args := []string{
-		"upgrade", "--install", "backstop", "helm/backstop",
-		"--namespace=" + system, "--create-namespace", "--wait", "--timeout=3m",
+		"upgrade", "--install", release, "helm/backstop",
+		"--namespace=" + system, "--wait", "--timeout=3m",
 		"--set=executor.namespaces={" + strings.Join(namespaces, ",") + "}",
 		"--set=clusterName=demo",
 		// The demo's cluster is thrown away, and with it its audit trail.
@@ -31,13 +49,16 @@ func (d *demo) install(ctx context.Context) error {
 		"--set=timings.verifySettleSeconds=5",
 		"--set=timings.evidenceWaitSeconds=30",
 	}
+	if d.operatorImage != chartImage {
+		args = append(args, images...)
+	}
 	if image, err := os.ReadFile(d.image); err == nil {
 		// The tag stays the same, so a new image needs a reason to be started.
 		args = append(args, fmt.Sprintf("--set-string=podAnnotations.image-sha256=%x", sha256.Sum256(image)))
 	}
 	d.t.say("  $ helm %s", strings.Join(args, " "))
 	helm := strings.Fields(d.helm)
-	err := d.t.long(ctx, "Helm installs and waits until all three roles are ready", helm[0], append(helm[1:], args...)...)
+	err = d.t.long(ctx, "Helm installs and waits until all three roles are ready", helm[0], append(helm[1:], args...)...)
 	if err != nil || !d.monitoring {
 		return err
 	}
@@ -63,17 +84,16 @@ func (d *demo) introduce(ctx context.Context) error {
 }
 
 // freshNamespaces makes every run begin with nothing.
-func (d *demo) freshNamespaces(ctx context.Context) error {
-	list := append([]string{"delete", "namespace", "--ignore-not-found", "--timeout=90s"}, namespaces...)
-	if out, err := d.kube.run(ctx, list...); err != nil {
-		return err
-	} else if out != "" {
-		d.t.say("  removed the namespaces of an earlier run")
+func (d *demo) freshNamespaces(ctx context.Context, old []string) error {
+	if len(old) > 0 {
+		if _, err := d.kube.run(ctx, append([]string{"delete", "namespace", "--ignore-not-found", "--timeout=90s"}, old...)...); err != nil {
+			return err
+		}
+		d.t.say("  removed the namespaces of an earlier run: %s", strings.Join(old, ", "))
 	}
 	for _, name := range namespaces {
-		namespace := fmt.Sprintf(`{"apiVersion":"v1","kind":"Namespace","metadata":{"name":%q,"labels":{
-			"backstop.dev/mode":"auto","backstop.dev/demo":"true","pod-security.kubernetes.io/enforce":"restricted"}}}`, name)
-		if _, err := d.kube.feed(ctx, namespace, "apply", "--filename=-"); err != nil {
+		labels := map[string]string{"backstop.dev/mode": "auto", "pod-security.kubernetes.io/enforce": "restricted"}
+		if err := d.create(ctx, name, labels, nil); err != nil {
 			return err
 		}
 	}
@@ -85,14 +105,14 @@ func (d *demo) freshNamespaces(ctx context.Context) error {
 func (d *demo) deploy(ctx context.Context) error {
 	d.t.title("Deploy the shop: web → catalog → prices")
 	for _, file := range []string{"prices", "catalog", "web"} {
-		if err := d.kube.applyIn(ctx, shop, "demo/shop/"+file+".yaml"); err != nil {
+		if err := d.applyIn(ctx, shop, "demo/shop/"+file+".yaml"); err != nil {
 			return err
 		}
 	}
-	if err := d.kube.applyIn(ctx, argo, "demo/shop/cases/argocd-owned.yaml"); err != nil {
+	if err := d.applyIn(ctx, argo, "demo/shop/cases/argocd-owned.yaml"); err != nil {
 		return err
 	}
-	if err := d.kube.applyIn(ctx, configMap, "demo/shop/prices.yaml"); err != nil {
+	if err := d.applyIn(ctx, configMap, "demo/shop/prices.yaml"); err != nil {
 		return err
 	}
 	if err := d.rolledOut(ctx, configMap, "prices"); err != nil {
@@ -112,7 +132,7 @@ func (d *demo) deploy(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := d.kube.applyIn(ctx, shop, "demo/customer.yaml"); err != nil {
+	if err := d.applyIn(ctx, shop, "demo/customer.yaml"); err != nil {
 		return err
 	}
 	d.t.say("  a real request to web, answered through all three services:\n\n%s", indent(page))
@@ -181,32 +201,62 @@ func (d *demo) knownGood(ctx context.Context, namespace, name string) error {
 	})
 }
 
-// clean removes what the demo installed: for clusters that stay.
+// clean removes what the demo installed: for clusters that stay. The system
+// namespace goes last, because its label says whose all the rest is.
 func (d *demo) clean(ctx context.Context) error {
 	d.t.title("Remove the demo")
-	helm := strings.Fields(d.helm)
-	args := append(helm[1:], "uninstall", "backstop", "--namespace="+system, "--ignore-not-found", "--wait", "--timeout=2m")
-	if err := d.t.long(ctx, "Helm uninstalls Backstop", helm[0], args...); err != nil {
-		return err
-	}
-	kinds, err := d.ourKinds(ctx)
+	here, err := d.holdings(ctx)
 	if err != nil {
 		return err
 	}
-	steps := [][]string{
-		append([]string{"namespace", system}, namespaces...),
-		// Kept by the uninstall on purpose, see docs/operations.md.
-		{"validatingadmissionpolicybinding", "backstop-provenance-anchor"},
-		{"validatingadmissionpolicy", "backstop-provenance"},
+	may, refused := here.removal()
+	if len(here.foreign) > 0 {
+		d.t.say("  left alone, because the demo did not make it: namespace %s", strings.Join(here.foreign, ", "))
 	}
-	if len(kinds) > 0 {
-		steps = append(steps, append([]string{"customresourcedefinition"}, kinds...))
+	if may.backstop {
+		status, err := d.releaseStatus(ctx)
+		if err != nil {
+			return err
+		}
+		if err := d.uninstall(ctx, "Helm uninstalls Backstop", status == "deployed"); err != nil {
+			return err
+		}
+	}
+	var steps [][]string
+	if len(may.namespaces) > 0 {
+		steps = append(steps, append([]string{"namespace"}, may.namespaces...))
+	}
+	if may.definitions {
+		kinds, err := d.ourKinds(ctx)
+		if err != nil {
+			return err
+		}
+		// Kept by the uninstall on purpose, see docs/operations.md.
+		steps = append(steps,
+			[]string{"validatingadmissionpolicybinding", "backstop-provenance-anchor"},
+			[]string{"validatingadmissionpolicy", "backstop-provenance"})
+		if len(kinds) > 0 {
+			steps = append(steps, append([]string{"customresourcedefinition"}, kinds...))
+		}
+	}
+	if may.backstop {
+		steps = append(steps, []string{"namespace", system})
 	}
 	for _, what := range steps {
 		if _, err := d.kube.run(ctx, append([]string{"delete", "--ignore-not-found", "--timeout=90s"}, what...)...); err != nil {
 			return err
 		}
 		d.t.say("  deleted %s", strings.Join(what, " "))
+	}
+	switch {
+	case refused != nil:
+		return refused
+	case may.definitions:
+		d.t.say("  Should Backstop be installed here again, restart the API server first: docs/operations.md, Remove it for good, says why.")
+	case may.backstop:
+		d.t.say("  Definitions of Backstop were here before the demo: they stay, and so does the policy backstop-provenance.")
+	case len(steps) == 0:
+		d.t.say("  nothing of the demo is here")
 	}
 	return nil
 }

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// kube runs kubectl.
+// kube runs kubectl, or another program that is used like it.
 type kube struct {
 	command string
 }
@@ -25,7 +25,7 @@ func (k kube) cmd(ctx context.Context, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// run returns what kubectl wrote.
+// run returns what it wrote.
 func (k kube) run(ctx context.Context, args ...string) (string, error) {
 	return k.feed(ctx, "", args...)
 }
@@ -37,7 +37,7 @@ func (k kube) feed(ctx context.Context, input string, args ...string) (string, e
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	if err := cmd.Run(); err != nil {
-		return out.String(), fmt.Errorf("kubectl %s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(errs.String()))
+		return out.String(), fmt.Errorf("%s %s: %w: %s", k.command, strings.Join(args, " "), err, strings.TrimSpace(errs.String()))
 	}
 	return out.String(), nil
 }
@@ -51,14 +51,14 @@ func (k kube) get(ctx context.Context, v any, args ...string) error {
 	return json.Unmarshal([]byte(out), v)
 }
 
-// applyIn applies a manifest that was written for the namespace shop in another one.
-func (k kube) applyIn(ctx context.Context, namespace, file string) error {
+// applyIn applies a manifest that was written for the namespace shop in another
+// one, with the shop's image as it is named here.
+func (d *demo) applyIn(ctx context.Context, namespace, file string) error {
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return err
 	}
-	moved := strings.ReplaceAll(string(text), "namespace: shop\n", "namespace: "+namespace+"\n")
-	_, err = k.feed(ctx, moved, "apply", "--filename=-")
+	_, err = d.kube.feed(ctx, moved(string(text), namespace, d.shopImage), "apply", "--filename=-")
 	return err
 }
 

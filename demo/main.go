@@ -20,13 +20,16 @@ import (
 
 // options are what make passes.
 type options struct {
-	make       string // empty: nothing is built, started or loaded
-	kubectl    string
-	helm       string
-	backstop   string
-	auditLog   string
-	image      string
-	monitoring bool
+	make          string // empty: nothing is built, started or loaded
+	kubectl       string
+	helm          string
+	backstop      string
+	auditLog      string
+	image         string
+	operatorImage string
+	shopImage     string
+	throwaway     bool
+	monitoring    bool
 }
 
 func main() {
@@ -37,8 +40,11 @@ func main() {
 	flag.StringVar(&o.backstop, "backstop", "target/release/backstop", "the operator's program, for its timeline")
 	flag.StringVar(&o.auditLog, "audit-log", "", "the API server's audit log (empty: it cannot be read here)")
 	flag.StringVar(&o.image, "image", ".build/backstop.tar", "the operator's image; when it changed, the operator is restarted")
+	flag.StringVar(&o.operatorImage, "operator-image", chartImage, "name and tag of the operator's image")
+	flag.StringVar(&o.shopImage, "shop-image", manifestImage, "name and tag of the shop's image")
+	flag.BoolVar(&o.throwaway, "throwaway", false, "the cluster was made for this: a Backstop that is installed in it is taken over")
 	flag.BoolVar(&o.monitoring, "monitoring", false, "alerts come from Prometheus and Alertmanager in the cluster")
-	remove := flag.Bool("clean", false, "uninstall Backstop and delete the demo's namespaces")
+	remove := flag.Bool("clean", false, "uninstall the Backstop that the demo installed, and delete the namespaces that it made")
 	flag.Parse()
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -73,8 +79,9 @@ type demo struct {
 }
 
 // Namespaces of the demo, one per case, so that each has its own Grant,
-// budget and incident.
+// budget and incident; and Backstop's release and namespace.
 const (
+	release   = "backstop"
 	system    = "backstop-system"
 	shop      = "shop"
 	newcomer  = "shop-first-release"
@@ -115,6 +122,9 @@ func (d *demo) run(ctx context.Context) error {
 
 // build makes and starts everything that the demo needs, with make.
 func (d *demo) build(ctx context.Context) error {
+	if !d.throwaway && (d.operatorImage == chartImage || d.shopImage == manifestImage) {
+		d.t.say("Images are not loaded onto the nodes of this cluster. Unless they have %s and %s,\nuse a registry of yours: OPERATOR_IMAGE and SHOP_IMAGE, see docs/install.md.", d.operatorImage, d.shopImage)
+	}
 	up := []string{"cluster-up"}
 	if d.monitoring {
 		up = append(up, "LAB_UP_FLAGS=--monitoring")

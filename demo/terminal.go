@@ -94,6 +94,9 @@ func (t *terminal) long(ctx context.Context, what, command string, args ...strin
 	output := &lastLine{}
 	cmd := exec.CommandContext(ctx, command, args...)
 	cmd.Stdout, cmd.Stderr = output, output
+	// Helm notes an install that was interrupted, if it is given the time.
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.WaitDelay = 10 * time.Second
 	if err := cmd.Start(); err != nil {
 		return err
 	}

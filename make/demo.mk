@@ -11,7 +11,9 @@ endif
 # Not named MAKE in the recipe: `make -n` would run it.
 DEMO_MAKE = $(MAKE)
 DEMO_ARGS = --kubectl='$(DEMO_KUBECTL)' --helm='$(HELM)' --backstop='$(OPERATOR)' \
-            --audit-log='$(CLUSTER_AUDIT_LOG)' --image=$(BUILD)/backstop.tar $(if $(MONITORING),--monitoring)
+            --audit-log='$(CLUSTER_AUDIT_LOG)' --image=$(BUILD)/backstop.tar \
+            --operator-image='$(OPERATOR_IMAGE)' --shop-image='$(SHOP_IMAGE)' \
+            $(if $(filter current,$(CLUSTER)),,--throwaway) $(if $(MONITORING),--monitoring)
 
 .PHONY: demo demo-clean demo-tools demo-test
 
@@ -21,13 +23,17 @@ ifneq ($(MONITORING),)
 endif
 	@KUBECONFIG='$(CLUSTER_KUBECONFIG)' $(BUILD)/demo --make="$(DEMO_MAKE)" $(DEMO_ARGS)
 
-# A cluster of ours is removed whole; in one that stays, only what the demo made.
+# A cluster of ours is removed whole. In one that stays, only what the demo made
+# goes, and our copy of the kubeconfig at the very end: everything before needs it.
 demo-clean: ## Remove everything that the demo made, and its cluster
 ifeq ($(CLUSTER),current)
-demo-clean: $(BUILD)/demo $(HELM)
+demo-clean: $(BUILD)/demo demo-tools
+	@[ -e '$(CLUSTER_KUBECONFIG)' ] || $(DEMO_MAKE) --no-print-directory cluster-up
 	@KUBECONFIG='$(CLUSTER_KUBECONFIG)' $(BUILD)/demo --clean $(DEMO_ARGS)
-endif
+	@$(DEMO_MAKE) --no-print-directory cluster-down
+else
 demo-clean: cluster-down
+endif
 
 # What the demo runs beside the cluster.
 demo-tools: $(HELM)

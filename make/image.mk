@@ -4,14 +4,29 @@
 # The cargo profile of the operator: release, or dev for a quicker build.
 PROFILE ?= release
 
-OPERATOR_IMAGE := backstop.local/backstop:dev
-SHOP_IMAGE     := backstop.local/shop:dev
+# Names of the images, each with a tag. The demo runs what they name, so that
+# with CLUSTER=current they can come from a registry of yours.
+OPERATOR_IMAGE ?= backstop.local/backstop:dev
+SHOP_IMAGE     ?= backstop.local/shop:dev
 
 OPERATOR := $(or $(CARGO_TARGET_DIR),target)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/backstop
 
-.PHONY: operator image shop image-shop
+# What compiling needs beside Rust: a linker, C for the cryptography, certificates.
+OPERATOR_PACKAGES := gcc libc6-dev ca-certificates
 
-operator: ## Build the operator (PROFILE=release or dev)
+.PHONY: operator operator-deps image shop image-shop
+
+# Three looks at files and no more when everything is there.
+operator-deps:
+	@{ command -v cc && [ -e /usr/include/stdio.h ] && [ -e /etc/ssl/certs/ca-certificates.crt ]; } >/dev/null \
+	  || ! command -v dpkg-query >/dev/null || make/debian-packages.sh $(OPERATOR_PACKAGES)
+	@command -v cc >/dev/null || { echo 'A C compiler is needed to build the operator, and there is no cc on the PATH.' >&2; exit 1; }
+	@command -v cargo >/dev/null || { \
+	  echo 'cargo is needed to build the operator and is not on the PATH. Install rustup, see https://rustup.rs (it puts cargo' >&2; \
+	  echo 'into ~/.cargo/bin), or where Debian has it its package rustup. It fetches the Rust that rust-toolchain.toml names.' >&2; \
+	  exit 1; }
+
+operator: | operator-deps ## Build the operator (PROFILE=release or dev)
 	cargo build --locked --profile $(PROFILE) --bin backstop
 
 image: operator .build/lab ## Write .build/backstop.tar, the operator's image

@@ -12,13 +12,26 @@ KIND_CLUSTER ?= backstop
 KIND_VERSION ?= v0.30.0
 KIND         ?= $(or $(shell command -v kind),.build/kind)
 
+# With kind: the program that nodes are containers of. The cluster tests ask it too.
+ifdef KIND_EXPERIMENTAL_PROVIDER
+export KIND_EXPERIMENTAL_PROVIDER
+endif
+
+# A command for an `if`. When kind cannot tell, the recipe ends: a wrong guess
+# would remove a cluster.
+KIND_IS_UP = clusters=$$($(KIND) get clusters --quiet) || exit 1; printf '%s\n' "$$clusters" | grep -qxF '$(KIND_CLUSTER)'
+
+# CLUSTER_IS_UP is such a command for the chosen cluster; CLUSTER_IS_UP_NEEDS is what it needs beside the lab's command line.
 # CLUSTER_AUDIT_LOG is empty where the API server's audit log cannot be read.
 ifeq ($(CLUSTER),lab)
 CLUSTER_KUBECONFIG := $(CURDIR)/.lab/kubeconfig
 CLUSTER_AUDIT_LOG  := $(CURDIR)/.lab/audit/audit.log
+CLUSTER_IS_UP = $(LAB) status >/dev/null 2>&1
 else ifeq ($(CLUSTER),kind)
 CLUSTER_KUBECONFIG := $(CURDIR)/.lab/kind.kubeconfig
 CLUSTER_AUDIT_LOG  := $(CURDIR)/.lab/kind/audit/audit.log
+CLUSTER_IS_UP       = $(KIND_IS_UP)
+CLUSTER_IS_UP_NEEDS = $(filter .build/kind,$(KIND)) kind-docker
 else ifeq ($(CLUSTER),current)
 CLUSTER_KUBECONFIG := $(CURDIR)/.lab/current.kubeconfig
 CLUSTER_AUDIT_LOG  :=
@@ -36,7 +49,7 @@ kind-up: $(filter .build/kind,$(KIND)) kind-docker
 	mkdir -p .lab/kind/audit
 	@# Made here, it stays readable for who runs this: the API server keeps owner and mode, also when it rotates.
 	test -e .lab/kind/audit/audit.log || (umask 077; touch .lab/kind/audit/audit.log)
-	umask 077; if $(KIND) get clusters --quiet | grep -qxF '$(KIND_CLUSTER)'; then \
+	umask 077; if $(KIND_IS_UP); then \
 	  $(KIND) export kubeconfig --name $(KIND_CLUSTER) --kubeconfig $(CURDIR)/.lab/kind.kubeconfig; \
 	else \
 	  $(KIND) create cluster --name $(KIND_CLUSTER) --config kind-config.yaml --wait 180s \
@@ -67,8 +80,10 @@ current-up:
 
 # Nobody but its owner knows how images get into that cluster.
 current-load: image image-shop
-	@echo 'Images are not loaded with CLUSTER=current. Unless its nodes have them, push .build/backstop.tar and'
-	@echo '.build/shop.tar to a registry of yours (crane push, skopeo copy) as $(OPERATOR_IMAGE) and $(SHOP_IMAGE).'
+	@echo 'Images are not loaded with CLUSTER=current. Unless its nodes have $(OPERATOR_IMAGE) and'
+	@echo '$(SHOP_IMAGE), use a registry of yours: name the images with OPERATOR_IMAGE=registry.example.com/backstop:0.1.0'
+	@echo 'and SHOP_IMAGE=registry.example.com/shop:0.1.0 in every make command, and push .build/backstop.tar and'
+	@echo '.build/shop.tar under these names (crane push FILE NAME). docs/install.md has the steps.'
 
 current-down:
 	rm -f $(CLUSTER_KUBECONFIG)

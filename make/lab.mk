@@ -39,20 +39,12 @@ lab-status: $(LAB) ## Show the cluster's components and nodes
 lab-load: image image-shop
 	$(LAB) import $(BUILD)/backstop.tar $(BUILD)/shop.tar
 
-# Only what is missing is installed, and the package lists are only fetched when
-# something is.
 lab-deps: ## Install the Debian packages that the lab needs
 	@command -v dpkg-query >/dev/null || { \
 	  echo 'The lab needs Debian 12 for the packages $(LAB_PACKAGES), and this machine has no dpkg.' >&2; \
 	  echo 'With Docker, use kind instead: add CLUSTER=kind to the make target.' >&2; exit 1; }
-	@missing=; for package in $(LAB_PACKAGES); do \
-	  dpkg-query -W -f='$${Status}' $$package 2>/dev/null | grep -q ' ok installed$$' || missing="$$missing $$package"; \
-	done; \
-	if [ -n "$$missing" ]; then \
-	  [ "$$(id -u)" = 0 ] || { echo "The Debian packages$$missing are missing: run make as root, or install them with apt-get." >&2; \
-	    echo 'With Docker, use kind instead: add CLUSTER=kind to the make target.' >&2; exit 1; }; \
-	  apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends $$missing; \
-	fi
+	@make/debian-packages.sh $(LAB_PACKAGES) || { \
+	  echo 'With Docker, use kind instead: add CLUSTER=kind to the make target.' >&2; exit 1; }
 
 lab-go:
 	@command -v go >/dev/null || { echo 'Go 1.25 or newer is needed to build the lab and is not on the PATH: see https://go.dev/dl/, or install golang-go from backports.' >&2; exit 1; }

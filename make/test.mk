@@ -3,38 +3,51 @@
 
 .PHONY: test test-static test-unit test-cluster measure
 
+# Said before anything is built or asked.
+ifeq ($(CLUSTER),current)
+ifneq ($(filter test test-cluster measure,$(MAKECMDGOALS)),)
+$(error CLUSTER=current is not for $(filter test test-cluster measure,$(MAKECMDGOALS)): the cluster tests judge by the API server's audit log and end processes on nodes, and can do neither there. Use CLUSTER=lab, as root on Debian, or CLUSTER=kind, with Docker)
+endif
+endif
+
 test: test-static test-unit test-cluster ## Run the whole proof: static checks, unit tests, and the suites on a real cluster
 
-test-static: lab-test demo-test chart-lint ## Format, clippy with warnings as errors, Go's vet, Helm lint, rendered chart
+test-static: lab-test demo-test chart-lint | operator-deps ## Format, clippy with warnings as errors, Go's vet, Helm lint, rendered chart
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- --deny warnings
 	cargo clippy --locked --test cluster -- --deny warnings # `test = false` keeps it out of the line above
 	cd demo/shop && test -z "$$(gofmt -l .)" && go vet ./... && go test -count=1 ./...
 
-test-unit: ## Unit and property tests, drift of crds/, direction of modules, examples in docs/
+test-unit: | operator-deps ## Unit and property tests, drift of crds/, direction of modules, examples in docs/
 	cargo test --locked
 
+# Not named MAKE in a recipe: `make -n` would run it.
+TEST_MAKE = $(MAKE)
+
 # A cluster that was up before stays up; one that this brought up goes again, whatever happened.
-test-cluster: $(HELM) $(LAB) ## The admission table and the cluster suite on the cluster of CLUSTER
+test-cluster: $(HELM) $(LAB) $(CLUSTER_IS_UP_NEEDS) ## The admission table and the cluster suite on the cluster of CLUSTER
 	@set -e; \
-	was_up=; if [ '$(CLUSTER)' = lab ] && $(LAB) status >/dev/null 2>&1; then was_up=1; fi; \
-	finish() { status=$$?; trap - EXIT; [ -n "$$was_up" ] || $(MAKE) cluster-down || status=1; exit $$status; }; \
+	was_up=; if $(CLUSTER_IS_UP); then was_up=1; fi; \
+	finish() { status=$$?; trap - EXIT; [ -n "$$was_up" ] || $(TEST_MAKE) cluster-down || status=1; exit $$status; }; \
 	trap finish EXIT; trap 'exit 130' INT TERM; \
-	$(MAKE) cluster-up; \
-	$(MAKE) cluster-load PROFILE=dev; \
-	$(MAKE) admission-test; \
+	$(TEST_MAKE) cluster-up; \
+	$(TEST_MAKE) cluster-load PROFILE=dev $(TEST_IMAGES); \
+	$(TEST_MAKE) admission-test; \
 	$(CLUSTER_SUITE)
+
+# The suites run the images under the names that the chart has.
+TEST_IMAGES := OPERATOR_IMAGE=backstop.local/backstop:dev SHOP_IMAGE=backstop.local/shop:dev
 
 CLUSTER_SUITE = KUBECONFIG='$(abspath $(CLUSTER_KUBECONFIG))' CLUSTER='$(CLUSTER)' \
   CLUSTER_AUDIT_LOG='$(CLUSTER_AUDIT_LOG)' HELM='$(abspath $(HELM))' LAB='$(abspath $(LAB))' \
   cargo test --locked --test cluster --
 
 # Measured with the release build. The cluster stays as it was found.
-measure: $(HELM) $(LAB) ## Measure latencies and memory on the cluster of CLUSTER; prints the tables that the README quotes
+measure: $(HELM) $(LAB) $(CLUSTER_IS_UP_NEEDS) ## Measure latencies and memory on the cluster of CLUSTER; prints the tables that the README quotes
 	@set -e; \
-	was_up=; if [ '$(CLUSTER)' = lab ] && $(LAB) status >/dev/null 2>&1; then was_up=1; fi; \
-	finish() { status=$$?; trap - EXIT; [ -n "$$was_up" ] || $(MAKE) cluster-down || status=1; exit $$status; }; \
+	was_up=; if $(CLUSTER_IS_UP); then was_up=1; fi; \
+	finish() { status=$$?; trap - EXIT; [ -n "$$was_up" ] || $(TEST_MAKE) cluster-down || status=1; exit $$status; }; \
 	trap finish EXIT; trap 'exit 130' INT TERM; \
-	$(MAKE) cluster-up; \
-	$(MAKE) cluster-load PROFILE=$(PROFILE); \
+	$(TEST_MAKE) cluster-up; \
+	$(TEST_MAKE) cluster-load PROFILE=$(PROFILE) $(TEST_IMAGES); \
 	$(CLUSTER_SUITE) --measure

@@ -22,7 +22,16 @@ if [ "${BACKSTOP_YES:-}" != 1 ]; then
     echo "CLUSTER=current: no terminal to ask whether context $context ($server) may be used; BACKSTOP_YES=1 says yes" >&2
     exit 1
   fi
-  printf 'Install Backstop and break workloads in context %s (%s)? Type the name of the context: ' "$context" "$server" >/dev/tty
+  cat >/dev/tty <<EOF
+In context $context ($server):
+  - the demo creates the namespaces shop, shop-first-release, shop-argocd and shop-config, and breaks workloads in them;
+    those of an earlier run (label backstop.dev/demo=true) it deletes first
+  - it installs Backstop into the namespace backstop-system, with its definitions (CRDs), cluster roles and admission policies
+  - make demo-clean deletes all these namespaces and that Backstop again, its definitions with every object of them included
+    (unless definitions of Backstop are here already)
+  - what exists under these names without that label is neither replaced nor deleted
+EOF
+  printf 'Type the name of the context to agree: ' >/dev/tty
   IFS= read -r answer </dev/tty
   if [ "$answer" != "$context" ]; then
     echo "CLUSTER=current: not confirmed, nothing was done" >&2

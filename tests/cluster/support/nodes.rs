@@ -1,7 +1,7 @@
 //! What only the machine below the cluster can do: signal a container's process, restart the API server.
 
 use std::{
-    fs,
+    env, fs,
     process::{Command, Stdio},
 };
 
@@ -53,7 +53,11 @@ impl Nodes {
     pub fn of(cluster: &str, lab: &str) -> Result<Nodes> {
         match cluster {
             "lab" => Ok(Nodes::Lab(lab.split_whitespace().map(str::to_string).collect())),
-            "kind" => Ok(Nodes::Kind("docker".into())),
+            "kind" => {
+                // As kind itself reads it; podman takes the same arguments as docker.
+                let provider = env::var("KIND_EXPERIMENTAL_PROVIDER").unwrap_or_default();
+                Ok(Nodes::Kind(if provider.is_empty() { "docker".into() } else { provider }))
+            }
             other => bail!("CLUSTER={other}: the suite kills processes on nodes and works with lab or kind only"),
         }
     }
