@@ -52,6 +52,9 @@ pub struct Place {
     /// Command line of the lab.
     #[arg(long, env = "LAB", default_value = ".build/lab")]
     pub lab: String,
+    /// With kind: the program that its nodes are containers of.
+    #[arg(long, env = "KIND_EXPERIMENTAL_PROVIDER", default_value = "docker")]
+    pub kind_provider: String,
 }
 
 /// Everything that tests share.
@@ -89,7 +92,7 @@ impl Suite {
         let keep = move |event: &Event| event.namespace.ends_with(&suffix) || event.user.starts_with(&accounts);
         let audit = Audit::follow(&place.audit_log, keep)?;
         let (pages, address) = Pages::listen().await?;
-        let nodes = Nodes::of(&place.cluster, &place.lab)?;
+        let nodes = Nodes::of(place)?;
         let operator = Operator::prepare(client.clone(), place, address, namespaces, values).await?;
         let markers = AtomicU64::new(0);
         let suite = Suite { client, audit, witness, operator, pages, nodes, run: run.into(), markers };

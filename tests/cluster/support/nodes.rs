@@ -1,11 +1,13 @@
 //! What only the machine below the cluster can do: signal a container's process, restart the API server.
 
 use std::{
-    env, fs,
+    fs,
     process::{Command, Stdio},
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
+
+use super::Place;
 
 /// Signals that the suite sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,14 +52,11 @@ pub enum Nodes {
 
 impl Nodes {
     /// By the value of `CLUSTER`.
-    pub fn of(cluster: &str, lab: &str) -> Result<Nodes> {
-        match cluster {
-            "lab" => Ok(Nodes::Lab(lab.split_whitespace().map(str::to_string).collect())),
-            "kind" => {
-                // As kind itself reads it; podman takes the same arguments as docker.
-                let provider = env::var("KIND_EXPERIMENTAL_PROVIDER").unwrap_or_default();
-                Ok(Nodes::Kind(if provider.is_empty() { "docker".into() } else { provider }))
-            }
+    pub fn of(place: &Place) -> Result<Nodes> {
+        match place.cluster.as_str() {
+            "lab" => Ok(Nodes::Lab(place.lab.split_whitespace().map(str::to_string).collect())),
+            "kind" if place.kind_provider.is_empty() => Ok(Nodes::Kind("docker".into())),
+            "kind" => Ok(Nodes::Kind(place.kind_provider.clone())),
             other => bail!("CLUSTER={other}: the suite kills processes on nodes and works with lab or kind only"),
         }
     }
