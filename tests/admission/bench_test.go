@@ -192,9 +192,10 @@ func (b *bench) grant(open object) error {
 		}})
 		version = at(made, "metadata", "resourceVersion").(string)
 	} else {
-		// A JSON patch, so that `after` is replaced and not merged.
-		made := b.controller.must(request{method: "PATCH", kind: jsonPatch, path: path, body: []any{op("replace", "/spec", spec)}})
-		version = at(made, "metadata", "resourceVersion").(string)
+		// Replaced whole, as the controller does it: `after` is not merged.
+		grant := b.admin.get(path)
+		grant["spec"] = spec
+		version = at(b.controller.must(request{method: "PUT", path: path, body: grant}), "metadata", "resourceVersion").(string)
 	}
 	var last answer
 	err := eventually("the grant policy sees the Grant", 5*time.Second, func() bool {
