@@ -75,8 +75,11 @@ kind-docker:
 	GOBIN=$(CURDIR)/.build go install sigs.k8s.io/kind@$(KIND_VERSION)
 
 .PHONY: current-up current-load current-down
+# The kubeconfig of who called, kept for the makes that the demo starts: it sets
+# KUBECONFIG to our copy. Empty is kubectl's own default.
+export BACKSTOP_USER_KUBECONFIG ?= $(KUBECONFIG)
 current-up:
-	make/use-current-context.sh $(CLUSTER_KUBECONFIG)
+	KUBECONFIG='$(BACKSTOP_USER_KUBECONFIG)' make/use-current-context.sh $(CLUSTER_KUBECONFIG)
 
 # Nobody but its owner knows how images get into that cluster.
 current-load: image image-shop
