@@ -41,7 +41,7 @@ func (d *demo) install(ctx context.Context) error {
 		"upgrade", "--install", release, "helm/backstop",
 		"--namespace=" + system, "--wait", "--timeout=3m",
 		"--set=executor.namespaces={" + strings.Join(namespaces, ",") + "}",
-		"--set=clusterName=demo",
+		"--set=clusterName=" + d.clusterName(),
 		// The demo's cluster is thrown away, and with it its audit trail.
 		"--set=audit.ephemeral=true",
 		// A demo does not wait half a minute where ten seconds show the same.
@@ -63,6 +63,16 @@ func (d *demo) install(ctx context.Context) error {
 		return err
 	}
 	return d.introduce(ctx)
+}
+
+// clusterName is what alerts have to carry as their label `cluster`, if they
+// carry one: the intake refuses those of another cluster. It is an external
+// label of the lab's Prometheus.
+func (d *demo) clusterName() string {
+	if d.monitoring {
+		return "lab"
+	}
+	return "demo"
 }
 
 // introduce gives the cluster's Alertmanager the token of the intake.
