@@ -212,7 +212,6 @@ async fn one_failed_sync_poisons_the_log_even_when_the_disk_recovers() {
     audit.append(record("C")).await.unwrap_err();
     assert_eq!(disk.calls.load(Ordering::SeqCst), 2, "the disk is not asked again");
     assert!(audit.is_durable().unwrap_err().contains("restart the controller"));
-    assert!(audit.is_durable().is_err());
     assert_eq!(audit.failures.get(), 2);
 }
 

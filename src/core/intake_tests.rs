@@ -195,26 +195,6 @@ fn a_time_that_nobody_can_mean_counts_as_missing() {
     }
 }
 
-/// The absolute bound only catches a parser that hangs or is quadratic: a linear one needs milliseconds.
-#[test]
-fn a_mebibyte_of_anything_is_read_in_bounded_time() {
-    let mebibyte = 1 << 20;
-    let nested_lists = format!(r#"{{"version":"4","alerts":[],"x":{}"#, "[".repeat(mebibyte));
-    let nested_objects = format!(r#"{{"version":"4","x":{}"#, r#"{"a":"#.repeat(mebibyte / 5));
-    let empty_lists = format!(r#"{{"version":"4","alerts":[{}[]]}}"#, "[],".repeat(mebibyte / 3));
-    let one_value = payload(json!([{"labels": {"pod": "\u{1}".repeat(mebibyte)}}]));
-    let labels: Map<String, Value> = (0..mebibyte / 16).map(|i| (format!("k{i}"), json!("v"))).collect();
-    let many_labels = payload(json!([{ "labels": labels }]));
-    let many_alerts = payload(json!(vec![json!({"labels": {"alertname": "A", "pod": "p".repeat(400)}}); MAX_ALERTS]));
-    let bodies = [nested_lists.into(), nested_objects.into(), empty_lists.into(), one_value, many_labels, many_alerts];
-    for (index, body) in bodies.iter().enumerate() {
-        let start = std::time::Instant::now();
-        let outcome = normalise(body, request());
-        assert!(start.elapsed().as_secs() < 10, "body {index} took {:?}", start.elapsed());
-        assert_eq!(outcome.is_ok(), index >= 3, "body {index}: {outcome:.200?}");
-    }
-}
-
 fn any_json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),

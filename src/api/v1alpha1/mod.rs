@@ -1,12 +1,13 @@
 //! API group `backstop.dev`, version `v1alpha1`.
 //!
-//! One file per kind. Every list and string is bounded, because the API server
+//! One file per kind, and one for the facts of an Investigation. Every list and string is bounded, because the API server
 //! prices CEL rules by the largest object that the schema admits. Each `status`
 //! has exactly one writer, named at its type; the API server's RBAC holds it to that.
 
 mod alert;
 mod approval;
 mod common;
+mod facts;
 mod grant;
 mod incident;
 mod investigation;
@@ -18,6 +19,7 @@ mod runbook;
 pub use alert::*;
 pub use approval::*;
 pub use common::*;
+pub use facts::*;
 pub use grant::*;
 pub use incident::*;
 pub use investigation::*;

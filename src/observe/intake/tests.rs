@@ -396,3 +396,26 @@ async fn everything_is_counted_without_names_that_senders_choose() {
     }
     assert!(!text.contains("SecretName"));
 }
+
+/// The absolute bound only catches a parser that hangs or is quadratic: a linear one needs milliseconds.
+#[test]
+fn a_mebibyte_of_anything_is_read_in_bounded_time() {
+    let mebibyte = 1 << 20;
+    let request = || rules::Request { received_at: START.parse().unwrap(), request_id: "r1", cluster_name: "" };
+    let body = |alerts: Value| json!({"version": "4", "status": "firing", "alerts": alerts}).to_string().into_bytes();
+    let nested_lists = format!(r#"{{"version":"4","alerts":[],"x":{}"#, "[".repeat(mebibyte));
+    let nested_objects = format!(r#"{{"version":"4","x":{}"#, r#"{"a":"#.repeat(mebibyte / 5));
+    let empty_lists = format!(r#"{{"version":"4","alerts":[{}[]]}}"#, "[],".repeat(mebibyte / 3));
+    let one_value = body(json!([{"labels": {"pod": "\u{1}".repeat(mebibyte)}}]));
+    let labels: serde_json::Map<String, Value> = (0..mebibyte / 16).map(|i| (format!("k{i}"), json!("v"))).collect();
+    let many_labels = body(json!([{ "labels": labels }]));
+    let many_alerts =
+        body(json!(vec![json!({"labels": {"alertname": "A", "pod": "p".repeat(400)}}); rules::MAX_ALERTS]));
+    let bodies = [nested_lists.into(), nested_objects.into(), empty_lists.into(), one_value, many_labels, many_alerts];
+    for (index, body) in bodies.iter().enumerate() {
+        let start = Instant::now();
+        let outcome = rules::normalise(body, request());
+        assert!(start.elapsed().as_secs() < 10, "body {index} took {:?}", start.elapsed());
+        assert_eq!(outcome.is_ok(), index >= 3, "body {index}: {outcome:.200?}");
+    }
+}
