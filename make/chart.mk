@@ -21,3 +21,8 @@ chart-lint: $(HELM) ## Lint the chart with every set of values in its ci/ folder
 admission-test: $(HELM) ## Try the admission policies on the cluster of CLUSTER_KUBECONFIG, with the executor's own token
 	cd tests/admission && test -z "$$(gofmt -l .)" && go vet ./... && \
 	  HELM=$(abspath $(HELM)) KUBECONFIG=$(CLUSTER_KUBECONFIG) go test -count=1
+
+.PHONY: crds
+crds: ## Write crds/ and its copy in the chart from the types
+	cargo run --locked --quiet -- crd --out crds
+	$(MAKE) --no-print-directory chart-crds

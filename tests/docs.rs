@@ -7,7 +7,7 @@ use std::{
 };
 
 use backstop::api::v1alpha1::{Alert, Approval, Policy, Runbook};
-use backstop::core::{gate, policy::CompiledPolicy, reason};
+use backstop::core::{gate, policy::CompiledPolicy, reason::Reason};
 use regex::Regex;
 use serde_json::Value;
 
@@ -42,11 +42,7 @@ fn explained(page: &str) -> BTreeSet<String> {
 #[test]
 fn every_reason_is_explained_once_and_none_that_does_not_exist() {
     let page = read(&root().join("docs/reasons.md"));
-    let source = read(&root().join("src/core/act/mod.rs"));
-    let executor = Regex::new(r#"Reason::[A-Za-z]+ => "([A-Za-z]+)""#).unwrap();
-    let mut exist: BTreeSet<String> = reason::ALL.iter().map(|word| word.to_string()).collect();
-    exist.extend(executor.captures_iter(&source).map(|found| found[1].to_string()));
-    assert!(exist.contains("PolicyMissing"), "the executor's reasons were not found in its source");
+    let exist: BTreeSet<String> = Reason::ALL.iter().map(|word| word.to_string()).collect();
     let explained = explained(&page);
     let missing: Vec<_> = exist.difference(&explained).collect();
     let stale: Vec<_> = explained.difference(&exist).collect();

@@ -1,4 +1,4 @@
-//! Edges out: sends what `core::act` decided, and reads what it decides from.
+//! Edges out: sends what `core::execution` decided, and reads what it decides from.
 //!
 //! Every call has a deadline and ends in a typed [`Outcome`]; nothing is retried here. Objects travel as untyped
 //! JSON, because typed structs drop fields that they do not know.
@@ -17,7 +17,7 @@ use serde_json::Value;
 pub use read::{observe, surroundings, workloads};
 
 use crate::core::{
-    act::{Outcome, Request, Resource, classify},
+    execution::{Outcome, Request, Resource, classify},
     names,
 };
 

@@ -8,8 +8,8 @@ use super::{DEPLOYMENTS, GRANTS, REMEDIATIONS, REPLICA_SETS, ReadError, get, lis
 use crate::{
     api::v1alpha1::{Grant, ObjectRef, Remediation},
     core::{
-        act::{Observation, Surroundings, raw},
-        names,
+        execution::{Observation, Surroundings},
+        kube_name, names,
     },
 };
 
@@ -24,7 +24,7 @@ pub async fn observe(
     let namespace = known.metadata.namespace.as_deref().unwrap_or_default();
     let name = known.metadata.name.as_deref().unwrap_or_default();
     let no_revision = ObjectRef::default();
-    let revision = known.spec.action.rollout_undo.as_ref().map_or(&no_revision, |undo| &undo.revision);
+    let revision = known.spec.provenance.as_ref().unwrap_or(&no_revision);
     let (remediation, grant, target, revision, marked, armed) = futures::try_join!(
         get(client, REMEDIATIONS, namespace, name),
         get(client, GRANTS, namespace, names::GRANT),
@@ -88,7 +88,7 @@ async fn named(
     namespace: &str,
     object: &ObjectRef,
 ) -> Result<Option<Value>, ReadError> {
-    if object.namespace != namespace || !raw::is_path_safe(&object.name) {
+    if object.namespace != namespace || !kube_name::is_subdomain(&object.name) {
         return Ok(None);
     }
     get(client, group, namespace, &object.name).await

@@ -8,7 +8,10 @@ use kube::Client;
 
 use crate::{
     act, cluster,
-    core::act::{LAG_PAUSE, Outcome, SETTLING_PAUSE, raw, sweep},
+    core::{
+        execution::{LAG_PAUSE, Outcome, SETTLING_PAUSE, orphans},
+        kube_name,
+    },
 };
 
 /// An uninstall must not hang on us.
@@ -45,7 +48,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 }
 
 async fn clear(client: &Client, namespace: &str, problem: &Cell<String>) -> anyhow::Result<()> {
-    if !raw::is_path_safe(namespace) {
+    if !kube_name::is_subdomain(namespace) {
         bail!("{namespace:?} is not the name of a namespace");
     }
     loop {
@@ -62,7 +65,7 @@ async fn clear(client: &Client, namespace: &str, problem: &Cell<String>) -> anyh
                 continue;
             }
         };
-        let Some(request) = sweep(&seen) else { return Ok(()) };
+        let Some(request) = orphans(&seen) else { return Ok(()) };
         let what = format!("{} {}/{}", request.verb.as_str(), request.namespace, request.name);
         match act::send(client, &request).await {
             Outcome::Done(_) => println!("{what}: done"),

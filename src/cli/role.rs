@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::cluster;
-use crate::roles::Start;
+use crate::roles::Process;
 use crate::settings::Settings;
 use crate::telemetry;
 
@@ -26,9 +26,9 @@ pub struct Args {
 }
 
 /// Reads the settings, starts logging, connects.
-pub async fn start(args: Args) -> anyhow::Result<Start> {
+pub async fn start(args: Args) -> anyhow::Result<Process> {
     let settings = Settings::read(&args.config)?;
     telemetry::init(settings.log_format, &settings.log_level)?;
     let client = cluster::connect().await?;
-    Ok(Start { client, settings, pod: args.pod_name, system: args.pod_namespace, listen: args.listen })
+    Ok(Process { client, settings, pod: args.pod_name, system: args.pod_namespace, listen: args.listen })
 }

@@ -5,17 +5,17 @@ use std::time::Duration;
 use kube::{Client, api::ListParams};
 use serde_json::Value;
 
-use super::raw::{self, DEPLOYMENTS, PODS, REPLICA_SETS, ReadError};
+use super::api::{self, DEPLOYMENTS, PODS, REPLICA_SETS, ReadError};
 use crate::{
     api::v1alpha1::{ObjectRef, Time},
-    core::reading::{Snapshot, controller_of, owned_by},
+    core::{
+        object::{controller_of, owned_by},
+        workload::RawWorkload,
+    },
 };
 
 /// Owners above an object that are followed.
 const MAX_OWNERS: usize = 5;
-
-/// Why no snapshot could be made.
-pub type SnapshotError = ReadError;
 
 /// Reads the Deployment `target`, its ReplicaSets, its pods and the controllers above it, all within `deadline`.
 ///
@@ -25,12 +25,12 @@ pub async fn snapshot(
     target: &ObjectRef,
     deadline: Duration,
     now: Time,
-) -> Result<Snapshot, SnapshotError> {
+) -> Result<RawWorkload, ReadError> {
     let timeout = || ReadError::Timeout { object: target.to_string(), milliseconds: deadline.as_millis() };
     tokio::time::timeout(deadline, read(client, target, deadline, now)).await.unwrap_or_else(|_| Err(timeout()))
 }
 
-async fn read(client: &Client, target: &ObjectRef, deadline: Duration, now: Time) -> Result<Snapshot, SnapshotError> {
+async fn read(client: &Client, target: &ObjectRef, deadline: Duration, now: Time) -> Result<RawWorkload, ReadError> {
     if target.kind != DEPLOYMENTS.kind {
         return Err(ReadError::Unsupported { object: target.to_string() });
     }
@@ -52,7 +52,7 @@ async fn read(client: &Client, target: &ObjectRef, deadline: Duration, now: Time
     pods.retain(|pod| {
         revisions.iter().filter_map(|set| set.pointer("/metadata/uid")?.as_str()).any(|set| owned_by(pod, set))
     });
-    Ok(Snapshot { object, owners, revisions, pods, read_at: now })
+    Ok(RawWorkload { object, owners, revisions, pods, read_at: now })
 }
 
 /// The controllers above an object, nearest first. One that may not be read, or whose kind is not known, ends the
@@ -61,7 +61,7 @@ async fn owners(client: &Client, namespace: &str, object: &Value, deadline: Dura
     let mut owners = Vec::new();
     let mut next = controller_of(object, namespace);
     while let Some(owner) = next.take() {
-        if owners.len() < MAX_OWNERS && raw::is_built_in(&owner) {
+        if owners.len() < MAX_OWNERS && api::is_built_in(&owner) {
             next = match metadata(client, &owner, deadline).await {
                 Ok(Some(metadata)) => controller_of(&metadata, namespace),
                 Ok(None) | Err(_) => None,
@@ -74,7 +74,7 @@ async fn owners(client: &Client, namespace: &str, object: &Value, deadline: Dura
 
 /// Metadata of a built-in object; `None` when it is gone, or another one has its name now.
 async fn metadata(client: &Client, object: &ObjectRef, deadline: Duration) -> Result<Option<Value>, ReadError> {
-    let Some(resource) = raw::built_in(&object.kind) else { return Ok(None) };
+    let Some(resource) = api::built_in(&object.kind) else { return Ok(None) };
     match resource.get_metadata(client, &object.namespace, &object.name, deadline).await {
         Ok(found) => {
             let uid = found.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default();
@@ -102,7 +102,7 @@ pub async fn resolve_top(
     namespace: &str,
     name: &str,
     deadline: Duration,
-) -> Result<Option<ObjectRef>, SnapshotError> {
+) -> Result<Option<ObjectRef>, ReadError> {
     Ok(resolve(client, kind, namespace, name, deadline).await?.map(|top| top.object))
 }
 
@@ -113,7 +113,7 @@ pub async fn resolve(
     namespace: &str,
     name: &str,
     deadline: Duration,
-) -> Result<Option<Top>, SnapshotError> {
+) -> Result<Option<Top>, ReadError> {
     let timeout =
         || ReadError::Timeout { object: format!("{kind} {namespace}/{name}"), milliseconds: deadline.as_millis() };
     tokio::time::timeout(deadline, climb(client, kind, namespace, name, deadline))
@@ -127,8 +127,8 @@ async fn climb(
     namespace: &str,
     name: &str,
     deadline: Duration,
-) -> Result<Option<Top>, SnapshotError> {
-    let Some(resource) = raw::built_in(kind) else { return Ok(None) };
+) -> Result<Option<Top>, ReadError> {
+    let Some(resource) = api::built_in(kind) else { return Ok(None) };
     let mut object = ObjectRef {
         api_version: resource.api_version.into(),
         kind: resource.kind.into(),
@@ -141,7 +141,7 @@ async fn climb(
     for _ in 0..MAX_OWNERS {
         let Some(owner) = controller_of(&found, namespace) else { return Ok(Some(Top { object, owner: None })) };
         // A Node owns the mirror pods of its manifests: nothing that a workload could be.
-        if !raw::is_built_in(&owner) || owner.kind == "Node" {
+        if !api::is_built_in(&owner) || owner.kind == "Node" {
             return Ok(Some(Top { object, owner: Some(owner) }));
         }
         match metadata(client, &owner, deadline).await? {

@@ -2,8 +2,8 @@ use serde_json::json;
 
 use super::*;
 use crate::cluster::testing::{Asked, Reply, client, failure, list};
-use crate::core::reading::{
-    Reading,
+use crate::core::workload::{
+    Workload,
     fixtures::{World, crash_loop, now, ready},
 };
 
@@ -45,7 +45,7 @@ async fn a_snapshot_is_exactly_what_the_api_server_said_of_the_workload_and_its_
     let (client, log) = client(serve(&world()));
     let found = snapshot(&client, &target("deploy-1"), SECOND, now()).await.unwrap();
     assert_eq!(found, world().snapshot());
-    assert_eq!(Reading::of(&found).unwrap().failing_pods().count(), 1);
+    assert_eq!(Workload::of(&found).unwrap().failing_pods().count(), 1);
     for asked in log.lock().unwrap().iter() {
         assert!(!asked.query.contains("resourceVersion"), "not a quorum read: {asked:?}");
     }

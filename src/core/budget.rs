@@ -6,7 +6,7 @@ use jiff::SignedDuration;
 use crate::api::v1alpha1::{Anomaly, BreakerState, LedgerEntry, LedgerState, LedgerStatus, Time};
 use crate::settings::Budgets;
 
-use super::reason;
+use super::reason::Reason;
 
 /// Entries older than this are dropped.
 const KEEP: SignedDuration = SignedDuration::from_hours(24);
@@ -37,8 +37,8 @@ pub struct Request<'a> {
 /// Why nothing is paid for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// One of [`reason`].
-    pub reason: &'static str,
+    /// The constant.
+    pub reason: Reason,
     /// One sentence.
     pub message: String,
 }
@@ -61,7 +61,7 @@ pub fn reserve(
     let mut next = pruned(ledger, budgets, now);
     if next.entries.len() >= MAX_ENTRIES {
         return Err(Refusal {
-            reason: reason::HOURLY_BUDGET,
+            reason: Reason::HourlyBudget,
             message: format!("the Ledger holds {MAX_ENTRIES} actions of the last day, which is its bound"),
         });
     }
@@ -91,7 +91,7 @@ pub fn cooldown(ledger: &LedgerStatus, request: &Request<'_>, budgets: &Budgets,
         .max();
     match latest {
         Some(at) if now.duration_since(at) < length => Err(Refusal {
-            reason: reason::COOLDOWN,
+            reason: Reason::Cooldown,
             message: format!("the target was written to at {at}; the cooldown of {seconds} s has not passed"),
         }),
         _ => Ok(()),
@@ -107,7 +107,7 @@ pub fn hourly(ledger: &LedgerStatus, request: &Request<'_>, budgets: &Budgets, n
         .policy_per_hour
         .map_or(budgets.actions_per_namespace_per_hour, |p| p.min(budgets.actions_per_namespace_per_hour));
     let refuse = |what: &str, spent: u32, limit: u32| Refusal {
-        reason: reason::HOURLY_BUDGET,
+        reason: Reason::HourlyBudget,
         message: format!("{spent} of {limit} actions {what} were spent in the last hour"),
     };
     if here >= namespace_limit {
@@ -121,7 +121,7 @@ pub fn hourly(ledger: &LedgerStatus, request: &Request<'_>, budgets: &Budgets, n
 
 /// Refuses while the cascade breaker is open; after its cooldown one action may try.
 pub fn breaker(ledger: &LedgerStatus, action_id: &str, budgets: &Budgets, now: Time) -> Result<(), Refusal> {
-    let refuse = |message| Err(Refusal { reason: reason::BREAKER_OPEN, message });
+    let refuse = |message| Err(Refusal { reason: Reason::BreakerOpen, message });
     let breaker = &ledger.breaker;
     match breaker.state {
         BreakerState::Closed => Ok(()),
@@ -184,7 +184,7 @@ pub fn anomaly(ledger: &LedgerStatus, anomaly: Anomaly, budgets: &Budgets) -> Le
         BreakerState::HalfOpen => true,
         BreakerState::Open => false,
     };
-    if trip || kind == reason::STORM && next.breaker.state == BreakerState::Closed {
+    if trip || kind == Reason::Storm.as_str() && next.breaker.state == BreakerState::Closed {
         next.breaker.state = BreakerState::Open;
         next.breaker.opened_at = Some(now);
         next.breaker.reason = kind;
@@ -242,7 +242,7 @@ mod tests {
     fn a_target_rests_after_an_action_even_if_its_outcome_is_unknown() {
         let budgets = Budgets::default();
         let one = reserve(&LedgerStatus::default(), &request("a", "u"), &budgets, at(0)).unwrap();
-        assert_eq!(reserve(&one, &request("b", "u"), &budgets, at(1799)).unwrap_err().reason, reason::COOLDOWN);
+        assert_eq!(reserve(&one, &request("b", "u"), &budgets, at(1799)).unwrap_err().reason, Reason::Cooldown);
         assert!(reserve(&one, &request("b", "u"), &budgets, at(1800)).is_ok());
         assert!(reserve(&one, &request("b", "other"), &budgets, at(1)).is_ok());
     }
@@ -267,7 +267,7 @@ mod tests {
         let budgets = Budgets { actions_per_namespace_per_hour: 1, ..Budgets::default() };
         let one = reserve(&LedgerStatus::default(), &request("a", "u"), &budgets, at(0)).unwrap();
         let more = Request { policy_per_hour: Some(99), ..request("b", "v") };
-        assert_eq!(reserve(&one, &more, &budgets, at(1)).unwrap_err().reason, reason::HOURLY_BUDGET);
+        assert_eq!(reserve(&one, &more, &budgets, at(1)).unwrap_err().reason, Reason::HourlyBudget);
         let none = Request { policy_per_hour: Some(0), ..request("a", "u") };
         assert!(reserve(&LedgerStatus::default(), &none, &budgets, at(0)).is_err());
     }
@@ -278,7 +278,7 @@ mod tests {
         let ledger = anomaly(&LedgerStatus::default(), bad(0, "a"), &budgets);
         assert!(breaker(&ledger, "x", &budgets, at(1)).is_ok());
         let ledger = anomaly(&ledger, bad(1, "b"), &budgets);
-        assert_eq!(breaker(&ledger, "x", &budgets, at(2)).unwrap_err().reason, reason::BREAKER_OPEN);
+        assert_eq!(breaker(&ledger, "x", &budgets, at(2)).unwrap_err().reason, Reason::BreakerOpen);
         let later = at(1 + 900);
         let trial = reserve(&ledger, &request("x", "u"), &budgets, later).unwrap();
         assert!(reserve(&trial, &request("y", "v"), &budgets, later).is_err());
@@ -322,7 +322,7 @@ mod tests {
 
     #[test]
     fn a_storm_opens_the_breaker_at_once() {
-        let storm = Anomaly { at: at(0), kind: reason::STORM.into(), incident: "a".into() };
+        let storm = Anomaly { at: at(0), kind: Reason::Storm.as_str().into(), incident: "a".into() };
         assert_eq!(anomaly(&LedgerStatus::default(), storm, &Budgets::default()).breaker.state, BreakerState::Open);
     }
 

@@ -122,8 +122,7 @@ mod tests {
     fn incident(phase: IncidentPhase, ended: Option<Time>) -> Incident {
         let spec = IncidentSpec {
             target: Some(target()),
-            unresolved: String::new(),
-            unresolved_message: String::new(),
+            unresolved: None,
             alerts: vec![key("first")],
             severity: Severity::Warning,
             request_id: "r".into(),

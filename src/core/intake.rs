@@ -8,6 +8,7 @@ use std::{collections::BTreeMap, fmt};
 
 use serde_json::{Map, Value};
 
+use super::kube_name;
 use super::names;
 use crate::api::v1alpha1::{AlertSource, AlertSpec, AlertState, Time};
 
@@ -145,19 +146,13 @@ impl Normalised {
 
     /// [`Normalised::named_namespace`] if it could be the name of a namespace.
     pub fn valid_namespace(&self) -> Option<&str> {
-        self.named_namespace().filter(|name| is_dns_label(name))
+        self.named_namespace().filter(|name| kube_name::is_label(name))
     }
 
     /// The `alertname` label.
     pub fn alertname(&self) -> &str {
         self.spec.labels.get("alertname").map_or("", String::as_str)
     }
-}
-
-/// Whether `text` is an RFC 1123 label: the form of a namespace's name.
-pub fn is_dns_label(text: &str) -> bool {
-    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    !text.is_empty() && text.len() <= 63 && text.bytes().all(inner) && !text.starts_with('-') && !text.ends_with('-')
 }
 
 /// Reads a webhook payload of Alertmanager, version 4. Unknown fields are ignored and missing ones defaulted.

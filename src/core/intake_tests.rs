@@ -265,6 +265,6 @@ proptest! {
     fn a_label_survives_unchanged_or_is_no_valid_name(text in any::<String>()) {
         let alert = read_one(json!({"labels": {"namespace": text}}));
         let kept = &alert.spec.labels["namespace"];
-        prop_assert!(*kept == text || !is_dns_label(kept));
+        prop_assert!(*kept == text || !kube_name::is_label(kept));
     }
 }

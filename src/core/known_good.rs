@@ -5,7 +5,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 
 use crate::api::v1alpha1::{KnownGood, LedgerStatus, Time};
 
-use super::{reading::Reading, verify};
+use super::{verify, workload::Workload};
 
 const MAX_MARKS: usize = 2_000;
 /// A mark is written again only when it is older than this: it is a lead for people, not a heartbeat.
@@ -38,7 +38,7 @@ pub fn may_be_healthy(deployment: &Deployment) -> bool {
 }
 
 /// Judges the current revision: every replica ready for at least `after`, and no container of it ended meanwhile.
-pub fn health(reading: &Reading, after: SignedDuration) -> Health {
+pub fn health(reading: &Workload, after: SignedDuration) -> Health {
     let Some(current) = reading.current() else { return Health::NotHealthy };
     if !verify::healthy(reading) {
         return Health::NotHealthy;

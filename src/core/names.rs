@@ -14,6 +14,8 @@ pub const UNDO_TO: &str = "backstop.dev/undo-to";
 pub const MODE: &str = "backstop.dev/mode";
 /// Label on our own objects: name of the Incident.
 pub const INCIDENT: &str = "backstop.dev/incident";
+/// Label on a Remediation: kind of its action, for its printer column.
+pub const ACTION_KIND: &str = "backstop.dev/action-kind";
 /// Annotation by which people protect a workload from every write of ours.
 pub const PROTECTED: &str = "backstop.dev/protected";
 /// Annotation of a Deployment and its ReplicaSets: number of the revision.

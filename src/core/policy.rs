@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::api::v1alpha1::{ActionKind, Mode, Policy, PolicySpec, Runbook, RunbookSpec, Time, Validation, WindowKind};
 
-use super::{reading::Reading, reason};
+use super::{reason::Reason, workload::Workload};
 
 /// A Policy that was compiled, or the reason why it was not.
 #[derive(Debug)]
@@ -34,8 +34,8 @@ struct Rules {
 /// Why a Policy refuses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Denial {
-    /// One of [`reason`], or the reason that the Policy's author gave.
-    pub reason: String,
+    /// The constant; what the Policy's author calls it is in the message.
+    pub reason: Reason,
     /// One sentence.
     pub message: String,
 }
@@ -57,7 +57,7 @@ impl CompiledPolicy {
     }
 
     /// Whether it is for this target. A selector that cannot be read matches, so that it can deny.
-    pub fn matches(&self, reading: &Reading) -> bool {
+    pub fn matches(&self, reading: &Workload) -> bool {
         let constraints = &self.spec.match_constraints;
         let kind = constraints.kinds.is_empty() || constraints.kinds.contains(&reading.object.kind);
         let labels = constraints.object_selector.as_ref().is_none_or(|selector| selects(selector, &reading.labels));
@@ -71,7 +71,7 @@ impl CompiledPolicy {
             && !allowed.contains(&action)
         {
             let message = format!("Policy {} does not list {action} in allowedActions", self.name);
-            return Err(Denial { reason: reason::ACTION_NOT_ALLOWED.into(), message });
+            return Err(Denial { reason: Reason::ActionNotAllowed, message });
         }
         self.inside_windows(rules, now)
     }
@@ -84,7 +84,7 @@ impl CompiledPolicy {
                 .map_err(|error| self.invalid(&format!("window: {error}")))
         };
         let outside = |what: &str| Denial {
-            reason: reason::OUTSIDE_WINDOW.into(),
+            reason: Reason::OutsideWindow,
             message: format!("Policy {}: {what} at {now}", self.name),
         };
         let mut allow_windows = 0;
@@ -116,8 +116,11 @@ impl CompiledPolicy {
         }
         for (validation, program, message) in &rules.validations {
             let failed = |detail: String| Denial {
-                reason: non_empty(&validation.reason).unwrap_or(reason::POLICY_VALIDATION_FAILED).to_string(),
-                message: format!("Policy {}: {detail}", self.name),
+                reason: Reason::PolicyValidationFailed,
+                message: match non_empty(&validation.reason) {
+                    Some(word) => format!("Policy {}: {word}: {detail}", self.name),
+                    None => format!("Policy {}: {detail}", self.name),
+                },
             };
             match run(program, &context) {
                 Ok(CelValue::Bool(true)) => {}
@@ -140,7 +143,7 @@ impl CompiledPolicy {
 
     fn invalid(&self, error: &str) -> Denial {
         Denial {
-            reason: reason::POLICY_INVALID.into(),
+            reason: Reason::PolicyInvalid,
             message: format!("Policy {} does not compile and so denies: {error}", self.name),
         }
     }
@@ -257,9 +260,9 @@ mod tests {
         ] {
             let policy = policy(spec);
             let denial = policy.admits(ActionKind::RolloutUndo, at("2026-01-01T00:00:00Z")).unwrap_err();
-            assert_eq!(denial.reason, reason::POLICY_INVALID);
+            assert_eq!(denial.reason, Reason::PolicyInvalid);
             assert!(denial.message.contains("shop/web"), "{}", denial.message);
-            assert_eq!(policy.validate(&json!({})).unwrap_err().reason, reason::POLICY_INVALID);
+            assert_eq!(policy.validate(&json!({})).unwrap_err().reason, Reason::PolicyInvalid);
         }
     }
 
@@ -272,18 +275,15 @@ mod tests {
         }]}));
         assert_eq!(policy.validate(&json!({"target": {"replicas": 2}})), Ok(()));
         let denial = policy.validate(&json!({"target": {"replicas": 9}})).unwrap_err();
-        assert_eq!((denial.reason.as_str(), denial.message.as_str()), ("TooWide", "Policy shop/web: too many: 9"));
+        assert_eq!(denial.reason, Reason::PolicyValidationFailed);
+        assert_eq!(denial.message, "Policy shop/web: TooWide: too many: 9");
     }
 
     #[test]
     fn an_unknown_variable_and_a_value_that_is_no_boolean_deny() {
         for expression in ["nobody.knows == 1", "1 + 1", "'yes'"] {
             let policy = policy(json!({"mode": "auto", "validations": [{"expression": expression}]}));
-            assert_eq!(
-                policy.validate(&json!({})).unwrap_err().reason,
-                reason::POLICY_VALIDATION_FAILED,
-                "{expression}"
-            );
+            assert_eq!(policy.validate(&json!({})).unwrap_err().reason, Reason::PolicyValidationFailed, "{expression}");
         }
     }
 
@@ -291,7 +291,7 @@ mod tests {
     fn an_empty_list_of_allowed_actions_allows_none() {
         let policy = policy(json!({"mode": "auto", "allowedActions": []}));
         let denial = policy.admits(ActionKind::RolloutUndo, at("2026-01-01T00:00:00Z")).unwrap_err();
-        assert_eq!(denial.reason, reason::ACTION_NOT_ALLOWED);
+        assert_eq!(denial.reason, Reason::ActionNotAllowed);
     }
 
     #[test]
@@ -302,7 +302,7 @@ mod tests {
         ]}));
         let action = ActionKind::RolloutUndo;
         // Friday 2026-11-20, 17:30 in Amsterdam is 16:30 UTC.
-        assert_eq!(policy.admits(action, at("2026-11-20T16:30:00Z")).unwrap_err().reason, reason::OUTSIDE_WINDOW);
+        assert_eq!(policy.admits(action, at("2026-11-20T16:30:00Z")).unwrap_err().reason, Reason::OutsideWindow);
         assert_eq!(policy.admits(action, at("2026-11-20T15:30:00Z")), Ok(()));
         assert_eq!(policy.admits(action, at("2026-11-20T17:00:00Z")), Ok(()));
     }

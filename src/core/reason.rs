@@ -1,128 +1,191 @@
-//! Reasons: constants that conditions, Events, metrics, logs and the documents share.
+//! Reasons: one closed set of constants that conditions, Events, metrics, logs and the documents share.
+//!
+//! What a person writes (the text of a Policy, the answer of a webhook) is never a reason.
+
+use std::fmt;
 
 macro_rules! reasons {
-    ($($(#[$doc:meta])* $name:ident = $value:literal;)*) => {
-        $($(#[$doc])* pub const $name: &str = $value;)*
-        /// Every reason, for tests that hold the documents to them.
-        pub const ALL: &[&str] = &[$($value),*];
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// Why something is as it is. The constant is the variant's name.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Reason {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Reason {
+            /// Every reason, for tests that hold the documents to them.
+            pub const ALL: &[Reason] = &[$(Reason::$name),*];
+
+            /// The constant, as it stands in statuses, metrics and logs.
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Reason::$name => stringify!($name),)*
+                }
+            }
+        }
     };
 }
 
 reasons! {
     /// The target is healthy again after our write.
-    RECOVERED = "Recovered";
+    Recovered,
     /// The alert ended before anything was done.
-    ALERT_RESOLVED = "AlertResolved";
+    AlertResolved,
     /// The labels name no object, or not one without doubt.
-    TARGET_UNRESOLVED = "TargetUnresolved";
+    TargetUnresolved,
     /// The labels name an object that does not exist.
-    TARGET_NOT_FOUND = "TargetNotFound";
+    TargetNotFound,
     /// The labels name objects that belong to different workloads.
-    TARGET_AMBIGUOUS = "TargetAmbiguous";
+    TargetAmbiguous,
     /// A label that should name an object is not a valid name.
-    TARGET_INVALID = "TargetInvalid";
+    TargetInvalid,
     /// An Alert in a tenant's namespace names another namespace.
-    FOREIGN_NAMESPACE = "ForeignNamespace";
+    ForeignNamespace,
     /// The object that was judged is gone or was made anew.
-    TARGET_GONE = "TargetGone";
+    TargetGone,
     /// The judge could not read what it needs.
-    CLUSTER_UNREADABLE = "ClusterUnreadable";
+    ClusterUnreadable,
     /// The investigation did not end in time.
-    INVESTIGATION_TIMEOUT = "InvestigationTimeout";
+    InvestigationTimeout,
     /// The diagnosis proposes nothing.
-    NOTHING_PROPOSED = "NothingProposed";
+    NothingProposed,
     /// No pod of the target fails.
-    NOTHING_FAILS = "NothingFails";
+    NothingFails,
     /// A claim cites no fact, or one that does not exist.
-    CLAIM_UNCITED = "ClaimUncited";
+    ClaimUncited,
     /// A claim is not carried by the facts that it cites.
-    CLAIM_UNSUPPORTED = "ClaimUnsupported";
+    ClaimUnsupported,
     /// A claim is not true of the cluster as the judge reads it.
-    CLAIM_UNGROUNDED = "ClaimUngrounded";
+    ClaimUngrounded,
     /// The diagnosis names an object or a revision that does not exist.
-    OBJECT_UNKNOWN = "ObjectUnknown";
+    ObjectUnknown,
     /// Another diagnoser proposes another action.
-    OPINIONS_DIFFER = "OpinionsDiffer";
+    OpinionsDiffer,
     /// The confidence is below a Policy's floor.
-    CONFIDENCE_TOO_LOW = "ConfidenceTooLow";
+    ConfidenceTooLow,
     /// The action is not for this kind of object.
-    KIND_NOT_SUPPORTED = "KindNotSupported";
+    KindNotSupported,
     /// The proposal names another object than the incident.
-    WRONG_TARGET = "WrongTarget";
+    WrongTarget,
     /// Another controller owns the target.
-    OWNED_BY_CONTROLLER = "OwnedByController";
+    OwnedByController,
     /// A GitOps tool owns the target and would revert the write.
-    MANAGED_BY_GITOPS = "ManagedByGitOps";
+    ManagedByGitOps,
     /// Helm installed the target and no Policy allows it.
-    MANAGED_BY_HELM = "ManagedByHelm";
+    ManagedByHelm,
     /// Some other tool says that it manages the target.
-    MANAGED_BY_TOOL = "ManagedByTool";
+    ManagedByTool,
     /// People protect the target from our writes.
-    PROTECTED = "Protected";
+    Protected,
     /// The failing pods run another revision than the current one.
-    FAILING_PODS_NOT_CURRENT = "FailingPodsNotCurrent";
+    FailingPodsNotCurrent,
     /// The template is the one that worked: a rollback would help nothing.
-    TEMPLATE_UNCHANGED = "TemplateUnchanged";
+    TemplateUnchanged,
     /// The revision is older than a rollout can be blamed for.
-    ROLLOUT_NOT_RECENT = "RolloutNotRecent";
+    RolloutNotRecent,
     /// There is no other revision.
-    ONLY_ONE_REVISION = "OnlyOneRevision";
+    OnlyOneRevision,
     /// The proposed revision does not exist.
-    REVISION_UNKNOWN = "RevisionUnknown";
+    RevisionUnknown,
     /// Nothing shows that the earlier revision was healthy.
-    EARLIER_REVISION_UNPROVEN = "EarlierRevisionUnproven";
+    EarlierRevisionUnproven,
     /// The rollout is paused by people.
-    ROLLOUT_PAUSED = "RolloutPaused";
+    RolloutPaused,
     /// The facts are too old.
-    FACTS_STALE = "FactsStale";
+    FactsStale,
     /// The executor has no rights in this namespace.
-    NOT_ENROLLED = "NotEnrolled";
+    NotEnrolled,
     /// The mode forbids writes.
-    MODE_FORBIDS = "ModeForbids";
+    ModeForbids,
     /// A Policy does not compile, and so denies.
-    POLICY_INVALID = "PolicyInvalid";
+    PolicyInvalid,
     /// A Policy does not list the action.
-    ACTION_NOT_ALLOWED = "ActionNotAllowed";
+    ActionNotAllowed,
     /// A rule of a Policy is not true.
-    POLICY_VALIDATION_FAILED = "PolicyValidationFailed";
+    PolicyValidationFailed,
     /// The time is outside of a Policy's windows.
-    OUTSIDE_WINDOW = "OutsideWindow";
+    OutsideWindow,
     /// A matching Runbook does not list the action.
-    RUNBOOK_FORBIDS = "RunbookForbids";
+    RunbookForbids,
     /// The target has more pods than a Policy allows to touch.
-    BLAST_RADIUS = "BlastRadius";
+    BlastRadius,
     /// A quota leaves no room for the new pods.
-    QUOTA_EXHAUSTED = "QuotaExhausted";
+    QuotaExhausted,
     /// This incident has used up its actions or rounds.
-    LOOP_BUDGET = "LoopBudget";
+    LoopBudget,
     /// The target was written to a short while ago.
-    COOLDOWN = "Cooldown";
+    Cooldown,
     /// The actions of this hour are used up.
-    HOURLY_BUDGET = "HourlyBudget";
+    HourlyBudget,
     /// The cascade breaker is open.
-    BREAKER_OPEN = "BreakerOpen";
+    BreakerOpen,
     /// Many workloads are unhealthy at once.
-    STORM = "Storm";
+    Storm,
     /// The audit log would not survive the pod.
-    AUDIT_NOT_DURABLE = "AuditNotDurable";
+    AuditNotDurable,
     /// A person has to approve.
-    APPROVAL_MISSING = "ApprovalMissing";
+    ApprovalMissing,
     /// Nobody approved in time.
-    APPROVAL_TIMEOUT = "ApprovalTimeout";
+    ApprovalTimeout,
     /// Every check passed.
-    ALL_CHECKS_PASSED = "AllChecksPassed";
+    AllChecksPassed,
     /// The write did not make the target healthy in time.
-    VERIFY_FAILED = "VerifyFailed";
+    VerifyFailed,
     /// Somebody changed the field after our write.
-    CHANGED_BY_OTHERS = "ChangedByOthers";
+    ChangedByOthers,
     /// The hands gave the Remediation up.
-    REMEDIATION_ABORTED = "RemediationAborted";
+    RemediationAborted,
     /// The API server refused a write that was granted.
-    REFUSED_BY_POLICY = "RefusedByPolicy";
+    RefusedByPolicy,
     /// The hands did not finish in time.
-    EXECUTOR_SILENT = "ExecutorSilent";
+    ExecutorSilent,
     /// The check lets the action through.
-    OK = "Ok";
+    Ok,
     /// There is nothing that the check could be asked about.
-    NOT_ASKED = "NotAsked";
+    NotAsked,
+    /// The write was accepted and read back.
+    Fired,
+    /// The spec does not have the digest that it claims.
+    DigestMismatch,
+    /// Not an action, kind or name that the executor knows.
+    Unsupported,
+    /// The field no longer holds the value that was judged.
+    TargetChanged,
+    /// The target is being deleted or has finalizers: its last writes must not meet our policies.
+    TargetHasFinalizers,
+    /// The revision is gone, or records another template.
+    RevisionGone,
+    /// No Grant was opened for the claim.
+    NoGrant,
+    /// Every Grant expired before the write.
+    GrantExpired,
+    /// The API server refused for another reason than our policies.
+    Refused,
+    /// A wrong write would have been accepted: a policy is missing or altered.
+    PolicyMissing,
+    /// The dry-run showed something other than the granted value.
+    DryRunDiffers,
+    /// The target changed during each try.
+    TooManyConflicts,
+    /// It was claimed too often.
+    ClaimsExhausted,
+    /// Somebody else took the armed label off.
+    DisarmedByOthers,
+    /// The self-test did not pass in time.
+    NotReady,
+    /// A write was taken back because it did not help.
+    Undone,
+}
+
+impl Reason {
+    /// The reason of this name; `None` for anything else, which then is text and no reason of ours.
+    pub fn named(name: &str) -> Option<Reason> {
+        Reason::ALL.iter().copied().find(|reason| reason.as_str() == name)
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
 }

@@ -5,7 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use super::reason;
+use super::kube_name::{is_label, is_subdomain};
+use super::reason::Reason;
 
 /// An object that labels name, not yet looked up.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,15 +22,15 @@ pub struct Candidate {
 /// Why labels name no object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unresolved {
-    /// One of [`reason`].
-    pub reason: &'static str,
+    /// The constant.
+    pub reason: Reason,
     /// One sentence with the next step.
     pub message: String,
 }
 
 impl Unresolved {
     /// Builds one.
-    pub fn new(reason: &'static str, message: impl Into<String>) -> Self {
+    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
         Unresolved { reason, message: message.into() }
     }
 }
@@ -63,16 +64,16 @@ pub fn candidates(labels: &BTreeMap<String, String>) -> Result<Vec<Candidate>, U
     let get = |key: &str| labels.get(&format!("exported_{key}")).or_else(|| labels.get(key)).filter(|v| !v.is_empty());
     let Some(namespace) = get("namespace") else {
         return Err(Unresolved::new(
-            reason::TARGET_UNRESOLVED,
+            Reason::TargetUnresolved,
             "the alert has no label `namespace`, so it names no workload; add one in the alerting rule",
         ));
     };
-    if !is_namespace(namespace) {
+    if !is_label(namespace) {
         return Err(invalid("namespace", namespace));
     }
     let mut found = Vec::new();
     let mut add = |label: &str, kind, name: &String| {
-        if !is_name(name) {
+        if !is_subdomain(name) {
             return Err(invalid(label, name));
         }
         found.push(Candidate { kind, namespace: namespace.clone(), name: name.clone() });
@@ -90,7 +91,7 @@ pub fn candidates(labels: &BTreeMap<String, String>) -> Result<Vec<Candidate>, U
     }
     if found.is_empty() {
         return Err(Unresolved::new(
-            reason::TARGET_UNRESOLVED,
+            Reason::TargetUnresolved,
             "no label of the alert names a workload; expected one of deployment, statefulset, daemonset, cronjob, \
              replicaset, job_name, pod",
         ));
@@ -101,25 +102,9 @@ pub fn candidates(labels: &BTreeMap<String, String>) -> Result<Vec<Candidate>, U
 fn invalid(label: &str, value: &str) -> Unresolved {
     let shown: String = value.chars().filter(|c| !c.is_control()).take(60).collect();
     Unresolved::new(
-        reason::TARGET_INVALID,
+        Reason::TargetInvalid,
         format!("label `{label}` is not a valid Kubernetes name: `{shown}`; nothing was looked up"),
     )
-}
-
-/// RFC 1123 label, at most 63 characters: what a namespace may be called.
-pub fn is_namespace(value: &str) -> bool {
-    value.len() <= 63 && is_label(value)
-}
-
-/// RFC 1123 subdomain, at most 253 characters: what an object may be called.
-pub fn is_name(value: &str) -> bool {
-    value.len() <= 253 && value.split('.').all(is_label)
-}
-
-fn is_label(value: &str) -> bool {
-    let edge = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit();
-    let bytes = value.as_bytes();
-    !bytes.is_empty() && bytes.iter().all(|&c| edge(c) || c == b'-') && edge(bytes[0]) && edge(bytes[bytes.len() - 1])
 }
 
 #[cfg(test)]
@@ -153,7 +138,7 @@ mod tests {
     #[test]
     fn the_scrape_job_is_never_a_kubernetes_job() {
         let error = candidates(&labels(&[("namespace", "shop"), ("job", "kube-state-metrics")])).unwrap_err();
-        assert_eq!(error.reason, reason::TARGET_UNRESOLVED);
+        assert_eq!(error.reason, Reason::TargetUnresolved);
     }
 
     #[test]
@@ -163,7 +148,7 @@ mod tests {
             for label in ["namespace", "deployment"] {
                 let mut all = labels(&[("namespace", "shop"), ("deployment", "api")]);
                 all.insert(label.into(), value.into());
-                assert_eq!(candidates(&all).unwrap_err().reason, reason::TARGET_INVALID, "{label}={value:?}");
+                assert_eq!(candidates(&all).unwrap_err().reason, Reason::TargetInvalid, "{label}={value:?}");
             }
         }
     }
@@ -171,7 +156,7 @@ mod tests {
     #[test]
     fn one_bad_label_casts_doubt_on_the_good_ones() {
         let all = labels(&[("namespace", "shop"), ("deployment", "api"), ("pod", "../x")]);
-        assert_eq!(candidates(&all).unwrap_err().reason, reason::TARGET_INVALID);
+        assert_eq!(candidates(&all).unwrap_err().reason, Reason::TargetInvalid);
     }
 
     #[test]
@@ -186,7 +171,7 @@ mod tests {
             map in proptest::collection::btree_map("(exported_)?(namespace|deployment|pod|workload|workload_type)", ".{0,80}", 0..6)
         ) {
             for c in candidates(&map).unwrap_or_default() {
-                prop_assert!(is_namespace(&c.namespace) && is_name(&c.name));
+                prop_assert!(is_label(&c.namespace) && is_subdomain(&c.name));
                 prop_assert!(c.name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.'));
             }
         }

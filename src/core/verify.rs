@@ -4,7 +4,7 @@ use jiff::SignedDuration;
 
 use crate::api::v1alpha1::{PodFailure, Time};
 
-use super::reading::Reading;
+use super::workload::Workload;
 
 /// What is known about the write.
 #[derive(Clone, Debug)]
@@ -37,7 +37,7 @@ pub enum Progress {
 }
 
 /// Judges the state that `reading` shows.
-pub fn progress(reading: &Reading, written: &Written<'_>) -> Progress {
+pub fn progress(reading: &Workload, written: &Written<'_>) -> Progress {
     if reading.template != *written.after {
         return Progress::ChangedByOthers;
     }
@@ -56,11 +56,11 @@ pub fn progress(reading: &Reading, written: &Written<'_>) -> Progress {
 
 /// Every replica runs the current template and is ready and available, its controller has seen the latest spec, and
 /// no pod of it fails. A Deployment that asks for no replicas shows nothing.
-pub fn healthy(reading: &Reading) -> bool {
+pub fn healthy(reading: &Workload) -> bool {
     reading.workload.desired > 0 && reading.is_healthy()
 }
 
-fn state(reading: &Reading) -> String {
+fn state(reading: &Workload) -> String {
     let w = &reading.workload;
     let failing = reading.pods.iter().find(|pod| pod.fact.failure != PodFailure::None);
     let detail = failing.map(|pod| format!("; pod {} is {:?}", pod.object.name, pod.fact.failure)).unwrap_or_default();

@@ -1,24 +1,12 @@
 //! The chain of diagnosers: rungs are asked in order, the first that answers counts, and `rules` is the last of
 //! every chain. Whoever else answers, the rules are always asked too: as a second opinion.
 
-use crate::api::v1alpha1::{Attempt, Diagnosis, Fact, ObjectRef, Time};
-
-use super::rules;
+use crate::api::v1alpha1::{Attempt, Diagnosis, Time};
 use crate::core::redact::clip;
+use crate::core::rules::{self, Case};
 
 /// Rungs before the rules that are asked at most.
 const MAX_RUNGS: usize = 16;
-
-/// What a diagnoser may look at: facts, and nothing else of the cluster.
-#[derive(Clone, Copy, Debug)]
-pub struct Case<'a> {
-    /// What to look at; absent when the alert named nothing that exists.
-    pub target: Option<&'a ObjectRef>,
-    /// When the first alert began, by its sender's clock.
-    pub alert_started_at: Time,
-    /// Numbered facts.
-    pub facts: &'a [Fact],
-}
 
 /// One rung. Clients of models become variants beside the rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

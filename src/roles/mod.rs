@@ -3,6 +3,6 @@
 pub mod controller;
 pub mod executor;
 pub mod investigator;
-mod start;
+mod process;
 
-pub use start::Start;
+pub use process::Process;

@@ -242,12 +242,12 @@ func TestAccountsAreBoundToTheirOwnRoles(t *testing.T) {
 // An owner that may not be read ends an incident as ClusterUnreadable, so
 // every kind that the operator follows owners through has a line above.
 func TestEveryKindThatIsFollowedMayBeRead(t *testing.T) {
-	raw, err := os.ReadFile("../../src/cluster/raw.rs")
+	raw, err := os.ReadFile("../../src/cluster/api.rs")
 	if err != nil {
 		t.Fatal(err)
 	}
 	plurals := regexp.MustCompile(`(?:namespaced\("[^"]*", "[^"]*", |plural: )"([a-z]+)"`).FindAllStringSubmatch(string(raw), -1)
-	check(t, len(plurals) > 10, "%d kinds found in src/cluster/raw.rs", len(plurals))
+	check(t, len(plurals) > 10, "%d kinds found in src/cluster/api.rs", len(plurals))
 	for _, plural := range plurals {
 		switch plural[1] {
 		case "configmaps", "events": // Sources of the mind, not owners.

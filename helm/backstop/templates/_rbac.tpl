@@ -15,7 +15,7 @@ requests need the full right. No wildcard: a kind added to the cluster later is 
   resources: [pods]
   verbs: [get, list]
 # From what an alert names up to the workload that owns it: metadata, one object by name. These and
-# the three above are the table BUILT_IN in src/cluster/raw.rs.
+# the three above are the table BUILT_IN in src/cluster/api.rs.
 - apiGroups: [apps]
   resources: [statefulsets, daemonsets]
   verbs: [get]

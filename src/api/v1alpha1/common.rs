@@ -4,6 +4,7 @@ use std::fmt;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// A point in time, RFC 3339 in UTC.
 pub type Time = jiff::Timestamp;
@@ -90,53 +91,96 @@ impl fmt::Display for Mode {
 /// The closed set of repairs. What is not named here cannot be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum ActionKind {
-    /// Return a Deployment's pod template to that of an earlier, healthy revision.
+    /// Return a Deployment's, StatefulSet's or DaemonSet's pod template to that of an earlier, healthy revision.
     RolloutUndo,
 }
 
 impl ActionKind {
-    /// The value of the label `backstop.dev/armed`, and of `Grant.spec.open.action`.
-    pub fn armed_label(self) -> &'static str {
+    /// Every kind of action.
+    pub const ALL: &[ActionKind] = &[ActionKind::RolloutUndo];
+
+    /// The constant, as it stands in Policies, Runbooks and metrics.
+    pub fn as_str(self) -> &'static str {
         match self {
-            ActionKind::RolloutUndo => "rollout-undo",
+            ActionKind::RolloutUndo => "RolloutUndo",
         }
     }
 }
 
 impl fmt::Display for ActionKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// One action with its parameters: exactly one of its kinds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Action {
+    /// Return to the pod template that one existing revision recorded.
+    RolloutUndo(RolloutUndo),
+}
+
+impl Action {
+    /// Which action this is.
+    pub fn kind(&self) -> ActionKind {
         match self {
-            ActionKind::RolloutUndo => f.write_str("RolloutUndo"),
+            Action::RolloutUndo(_) => ActionKind::RolloutUndo,
         }
     }
 }
 
-/// One typed action with its parameters. Exactly one field is set.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Action {
-    /// Parameters of a `RolloutUndo`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rollout_undo: Option<RolloutUndo>,
-}
-
-impl Action {
-    /// Which action this is, or `None` when no field is set.
-    pub fn kind(&self) -> Option<ActionKind> {
-        let Action { rollout_undo } = self;
-        rollout_undo.as_ref().map(|_| ActionKind::RolloutUndo)
-    }
-}
-
-/// Return to the template that one existing revision recorded.
+/// Parameters of a `RolloutUndo`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RolloutUndo {
-    /// Number of the revision to return to, from `deployment.kubernetes.io/revision`.
+    /// Number of the revision to return to: the annotation `deployment.kubernetes.io/revision` of a ReplicaSet, or
+    /// the field `revision` of a ControllerRevision. At least 1.
     #[schemars(range(min = 1))]
     pub to_revision: i64,
-    /// The ReplicaSet that records this revision.
-    pub revision: ObjectRef,
+}
+
+/// What is written to the cluster: exactly one change of exactly one object.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Write {
+    /// One field of the target changes from one exact value to another.
+    Field(FieldWrite),
+    /// One pod of the target is evicted, through the eviction API.
+    Evict(EvictWrite),
+}
+
+impl Write {
+    /// The changed field, if it is one.
+    pub fn field(&self) -> Option<&FieldWrite> {
+        match self {
+            Write::Field(field) => Some(field),
+            Write::Evict(_) => None,
+        }
+    }
+}
+
+/// A changed field of the target.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FieldWrite {
+    /// JSON pointer of the field.
+    #[schemars(length(max = 128))]
+    pub path: String,
+    /// The field's exact value when it was judged, as the API server gave it.
+    #[schemars(schema_with = "raw_json")]
+    pub before: Value,
+    /// The field's exact value afterwards.
+    #[schemars(schema_with = "raw_json")]
+    pub after: Value,
+}
+
+/// An evicted pod.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EvictWrite {
+    /// The pod; its UID is required, and is the precondition of the eviction.
+    pub pod: ObjectRef,
 }
 
 /// One changed field, for people: the exact values travel as raw JSON elsewhere.
@@ -156,7 +200,7 @@ pub struct FieldChange {
     pub after: String,
 }
 
-/// Schema of a field whose exact JSON is kept as the API server gave it.
+/// Schema of a value of any type whose exact JSON is kept as the API server gave it.
 pub(super) fn raw_json(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-    schemars::json_schema!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})
+    schemars::json_schema!({"x-kubernetes-preserve-unknown-fields": true})
 }

@@ -1,9 +1,8 @@
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
-use super::{Time, common::raw_json};
+use super::{Time, Write};
 
 /// The one write that is open now in this namespace, or closed. There is one per enrolled namespace,
 /// named `active`; the admission policy `backstop-grant` reads it as its parameter.
@@ -28,10 +27,10 @@ pub struct GrantSpec {
     /// The open write; absent = closed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub open: Option<OpenGrant>,
-    /// Why it stays closed, such as `AuditNotDurable`; empty when nothing keeps it closed.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    /// Why it stays closed, such as `AuditNotDurable`; absent when nothing keeps it closed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
-    pub closed_because: String,
+    pub closed_because: Option<String>,
 }
 
 /// Exactly one write.
@@ -49,18 +48,11 @@ pub struct OpenGrant {
     pub remediation: String,
     /// Epoch of the claim that it was opened for.
     pub epoch: i64,
-    /// UID of the object.
+    /// UID of the target.
     #[schemars(length(max = 128))]
     pub uid: String,
-    /// JSON pointer of the one field that changes.
-    #[schemars(length(max = 128))]
-    pub path: String,
-    /// The field's exact value before.
-    #[schemars(schema_with = "raw_json")]
-    pub before: Value,
-    /// The field's exact value after.
-    #[schemars(schema_with = "raw_json")]
-    pub after: Value,
+    /// The one write.
+    pub write: Write,
     /// End of validity, whole seconds; at most 60 s after opening.
     pub not_after: Time,
 }

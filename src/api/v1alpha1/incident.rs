@@ -31,14 +31,9 @@ pub struct IncidentSpec {
     /// The object that is acted upon, if anything is; absent while no alert named one that exists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<ObjectRef>,
-    /// Why there is no target: a reason such as `TargetUnresolved`.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    #[schemars(length(max = 64))]
-    pub unresolved: String,
-    /// One sentence to `unresolved`.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    #[schemars(length(max = 1024))]
-    pub unresolved_message: String,
+    /// Why there is no target.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unresolved: Option<Unresolved>,
     /// The alerts of this incident, oldest first; at most 100 are listed.
     #[schemars(length(max = 100))]
     pub alerts: Vec<AlertRef>,
@@ -50,6 +45,18 @@ pub struct IncidentSpec {
     pub request_id: String,
     /// When the intake received the first alert.
     pub opened_at: Time,
+}
+
+/// Why no alert of an incident led to a target.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Unresolved {
+    /// A reason such as `TargetUnresolved`.
+    #[schemars(length(max = 64))]
+    pub reason: String,
+    /// One sentence to `reason`.
+    #[schemars(length(max = 1024))]
+    pub message: String,
 }
 
 /// Names one Alert.
@@ -114,23 +121,23 @@ pub struct IncidentStatus {
     #[serde(default)]
     pub rounds: i32,
     /// Name of the latest Investigation.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
-    pub investigation: String,
-    /// Epoch for which a Grant was opened last; 0 = none yet.
-    #[serde(default)]
-    pub grant_epoch: i64,
+    pub investigation: Option<String>,
+    /// Epoch of the claim for which a Grant was opened last; absent while none was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grant_epoch: Option<i64>,
     /// What the judge decided in the latest round, with every verdict.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decision: Option<Decision>,
     /// Name of the Remediation that repairs.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
-    pub remediation: String,
+    pub remediation: Option<String>,
     /// Name of the Remediation that takes the repair back, if one was needed.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
-    pub undo: String,
+    pub undo: Option<String>,
     /// Who was told, and whether it arrived.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub escalation: Option<Escalation>,
@@ -251,13 +258,13 @@ pub struct Decision {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub action: Option<Action>,
     /// Identity of the exact action: 32 hexadecimal characters.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
-    pub action_id: String,
+    pub action_id: Option<String>,
     /// SHA-256 of the exact action, 64 hexadecimal characters: what an Approval names.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
-    pub digest: String,
+    pub digest: Option<String>,
     /// The change that the judge predicts, for people.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
@@ -281,6 +288,18 @@ pub enum DecisionOutcome {
     /// A person decides.
     #[default]
     Escalate,
+}
+
+impl DecisionOutcome {
+    /// The constant, as it stands in metrics and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            DecisionOutcome::Act => "Act",
+            DecisionOutcome::Wait => "Wait",
+            DecisionOutcome::AwaitApproval => "AwaitApproval",
+            DecisionOutcome::Escalate => "Escalate",
+        }
+    }
 }
 
 /// What one named check said.

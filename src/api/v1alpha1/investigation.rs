@@ -2,7 +2,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ActionKind, Condition, Fact, ObjectRef, PodFailure, Time};
+use super::{Action, Condition, Fact, ObjectRef, PodFailure, Time};
 
 /// One round of looking at a target: facts, and a diagnosis that cites them.
 /// The spec is written by the controller, the status by the investigator; the controller treats
@@ -224,13 +224,10 @@ pub enum Cause {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Proposal {
-    /// Which action.
-    pub action: ActionKind,
+    /// The action with its parameters.
+    pub action: Action,
     /// On which object.
     pub target: ObjectRef,
-    /// For a rollback: to which revision.
-    #[serde(default)]
-    pub to_revision: i64,
 }
 
 /// One claim and the facts that carry it.

@@ -1,9 +1,8 @@
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
-use super::{Action, ActionKind, Condition, ObjectRef, Time, common::raw_json};
+use super::{Action, Condition, ObjectRef, Time, Write};
 
 /// One exact write: immutable, typed, without a word of prose, because it is what the hands read.
 /// The verdicts that led to it are on the Incident (`status.decision.checks`).
@@ -20,7 +19,7 @@ use super::{Action, ActionKind, Condition, ObjectRef, Time, common::raw_json};
     derive = "PartialEq",
     selectable = ".spec.incident",
     validation = ("self.spec == oldSelf.spec", "spec is immutable"),
-    printcolumn = r#"{"name":"Action","type":"string","jsonPath":".spec.kind"}"#,
+    printcolumn = r#"{"name":"Action","type":"string","jsonPath":".metadata.labels.backstop\\.dev/action-kind"}"#,
     printcolumn = r#"{"name":"Purpose","type":"string","jsonPath":".spec.purpose"}"#,
     printcolumn = r#"{"name":"Target","type":"string","jsonPath":".spec.target.name"}"#,
     printcolumn = r#"{"name":"Phase","type":"string","jsonPath":".status.phase"}"#,
@@ -37,31 +36,31 @@ pub struct RemediationSpec {
     /// Identity of the exact action: 32 hexadecimal characters.
     #[schemars(regex(pattern = r"^[0-9a-f]{32}$"))]
     pub action_id: String,
-    /// SHA-256 over kind, target, path, before and after; the hands compute it again.
+    /// SHA-256 over action, target, write and provenance, 64 hexadecimal characters; the executor computes it again.
     #[schemars(regex(pattern = r"^[0-9a-f]{64}$"))]
     pub digest: String,
-    /// Which action.
-    pub kind: ActionKind,
-    /// Its parameters.
+    /// The action with its parameters.
     pub action: Action,
-    /// Repair, or taking a repair back.
+    /// Why it is done.
     #[serde(default)]
     pub purpose: Purpose,
+    /// Action id of the repair that this one takes back or completes; absent for a repair.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^[0-9a-f]{32}$"))]
+    pub follows: Option<String>,
     /// The object to write; its UID is required.
     pub target: ObjectRef,
-    /// JSON pointer of the one field that changes.
-    #[schemars(length(max = 128))]
-    pub path: String,
-    /// The field's exact value when it was judged, as the API server gave it.
-    #[schemars(schema_with = "raw_json")]
-    pub before: Value,
-    /// The field's exact value afterwards.
-    #[schemars(schema_with = "raw_json")]
-    pub after: Value,
+    /// The one write.
+    pub write: Write,
+    /// The object that recorded the value that is written: a ReplicaSet or ControllerRevision. It carries the label
+    /// `backstop.dev/undo-to` while the write is in flight, and the API server compares the two.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provenance: Option<ObjectRef>,
     /// How success is recognised.
     pub verify: Verify,
-    /// How it is taken back.
-    pub undo: Undo,
+    /// How it is taken back; absent when it cannot be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undo: Option<Undo>,
     /// The incident's request id.
     #[schemars(length(max = 64))]
     pub request_id: String,
@@ -75,6 +74,8 @@ pub enum Purpose {
     Repair,
     /// To take back a repair that did not help.
     Undo,
+    /// To complete a repair: a StatefulSet does not replace a pod that never became ready.
+    ReplacePod,
 }
 
 /// How success is recognised from live state.
@@ -90,11 +91,14 @@ pub struct Verify {
 }
 
 /// How the write is taken back, exactly, if nobody else touched the field since.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Undo {
-    /// The action that restores `before`.
+    /// The action that restores the value before.
     pub action: Action,
+    /// The object that recorded it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provenance: Option<ObjectRef>,
 }
 
 /// Written by the executor only.

@@ -9,6 +9,8 @@ use crate::api::v1alpha1::{
     InvestigationPhase, Purpose, ReceiptStep, Remediation, Severity, Time, TimelineEntry, Verdict,
 };
 
+use crate::core::actions;
+
 use super::text::{Line, Stamp, Tone};
 
 /// Lines of one fact that are shown unless all were asked for.
@@ -230,10 +232,7 @@ impl Story {
             details.push((Tone::Quiet, format!("claim [{}] {}", claim.cites.join(" "), claim.text)));
         }
         let proposal = match &diagnosis.proposal {
-            Some(p) if p.to_revision > 0 => {
-                format!("proposes {} of {} to revision {}", p.action, p.target, p.to_revision)
-            }
-            Some(p) => format!("proposes {} of {}", p.action, p.target),
+            Some(p) => format!("proposes {} of {}", (actions::of(p.action.kind()).describe)(&p.action), p.target),
             None => "proposes no action".to_string(),
         };
         details.push((Tone::Plain, proposal));
@@ -358,7 +357,14 @@ fn diff(status: &IncidentStatus, entry: &TimelineEntry) -> Vec<(Tone, String)> {
             lines.extend(value.lines().map(|line| (tone, format!("  {sign} {line}"))));
         }
     }
-    lines.push((Tone::Quiet, format!("action {}, digest {}", decision.action_id, decision.digest)));
+    lines.push((
+        Tone::Quiet,
+        format!(
+            "action {}, digest {}",
+            decision.action_id.as_deref().unwrap_or("none"),
+            decision.digest.as_deref().unwrap_or("none")
+        ),
+    ));
     lines
 }
 

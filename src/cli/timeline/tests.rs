@@ -51,7 +51,7 @@ fn round(number: i32, texts: &[&str]) -> Investigation {
                 "diagnoser": "rules", "cause": "BadRollout", "hypothesis": "revision 2 broke it", "confidence": 95,
                 "claims": [{"kind": "PodsFailing", "cites": ["f1"], "text": "pods crash"}],
                 "proposal": {
-                    "action": "RolloutUndo", "toRevision": 1,
+                    "action": {"rolloutUndo": {"toRevision": 1}},
                     "target": {"kind": "Deployment", "namespace": "shop", "name": "catalog"},
                 },
             },
@@ -94,7 +94,7 @@ fn the_story_tells_facts_claims_every_check_and_the_diff() {
         "f1   Logs             fatal: cache size is negative",
         "diagnosis by rules: BadRollout, 95%",
         "claim [f1] pods crash",
-        "proposes RolloutUndo of Deployment shop/catalog to revision 1",
+        "proposes RolloutUndo to revision 1 of Deployment shop/catalog",
         "ok  PodsFail                       2 of 2 pods fail",
         "NO  NoStorm                        Storm: 12 targets have incidents",
         "- shop:v2",
@@ -167,11 +167,11 @@ fn the_steps_of_the_hands_are_told_in_their_order() {
         "apiVersion": "backstop.dev/v1alpha1", "kind": "Remediation",
         "metadata": {"name": "aa", "namespace": "shop"},
         "spec": {
-            "incident": "0f3a", "actionId": "aa", "digest": "dd", "kind": "RolloutUndo",
-            "action": {"rolloutUndo": {"toRevision": 1, "revision": {"kind": "ReplicaSet", "name": "catalog-1"}}},
-            "target": {"kind": "Deployment", "name": "catalog"}, "path": "/spec/template", "before": {}, "after": {},
+            "incident": "0f3a", "actionId": "aa", "digest": "dd",
+            "action": {"rolloutUndo": {"toRevision": 1}}, "provenance": {"kind": "ReplicaSet", "name": "catalog-1"},
+            "target": {"kind": "Deployment", "name": "catalog"}, "write": {"field": {"path": "/spec/template", "before": {}, "after": {}}},
             "verify": {"settleSeconds": 5, "timeoutSeconds": 60}, "requestId": "r1",
-            "undo": {"action": {"rolloutUndo": {"toRevision": 2, "revision": {"kind": "ReplicaSet", "name": "catalog-2"}}}},
+            "undo": {"action": {"rolloutUndo": {"toRevision": 2}}, "provenance": {"kind": "ReplicaSet", "name": "catalog-2"}},
         },
         "status": {"phase": "Fired", "receipts": [
             {"step": "Armed", "at": at(3)}, {"step": "Fired", "at": at(4)}, {"step": "ReadBack", "at": at(5)},

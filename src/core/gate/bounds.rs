@@ -1,7 +1,7 @@
 //! Is the action allowed here and now? Enrolment, Policies, Runbooks, budgets, audit, mode and approval.
 
 use crate::api::v1alpha1::Mode;
-use crate::core::{budget, reason};
+use crate::core::{budget, reason::Reason};
 
 use super::{Case, Outcome, Subject, identity, pass, refuse, unknown};
 
@@ -14,7 +14,7 @@ pub(crate) fn namespace_enrolled(case: &Case<'_>, _: &Subject<'_>) -> Outcome {
         pass(format!("namespace {namespace} is enrolled"))
     } else {
         refuse(
-            reason::NOT_ENROLLED,
+            Reason::NotEnrolled,
             format!("the executor has no rights in namespace {namespace}; add it to executor.namespaces of the chart"),
         )
     }
@@ -24,7 +24,7 @@ pub(crate) fn policy_allows(case: &Case<'_>, subject: &Subject<'_>) -> Outcome {
     let policies = case.matching_policies();
     let variables = case.cel_variables(subject);
     for policy in &policies {
-        let answer = policy.admits(subject.kind, case.now).and_then(|()| policy.validate(&variables));
+        let answer = policy.admits(subject.kind(), case.now).and_then(|()| policy.validate(&variables));
         if let Err(denial) = answer {
             return refuse(denial.reason, denial.message);
         }
@@ -33,22 +33,22 @@ pub(crate) fn policy_allows(case: &Case<'_>, subject: &Subject<'_>) -> Outcome {
 }
 
 pub(crate) fn runbook_allows(case: &Case<'_>, subject: &Subject<'_>) -> Outcome {
-    match case.runbooks.iter().find(|(_, allowed)| !allowed.contains(&subject.kind)) {
+    match case.runbooks.iter().find(|(_, allowed)| !allowed.contains(&subject.kind())) {
         Some((name, _)) => refuse(
-            reason::RUNBOOK_FORBIDS,
-            format!("Runbook {name} matches and does not list {} in allowedActions", subject.kind),
+            Reason::RunbookForbids,
+            format!("Runbook {name} matches and does not list {} in allowedActions", subject.kind()),
         ),
         None => pass(format!("{} matching Runbooks allow it", case.runbooks.len())),
     }
 }
 
 pub(crate) fn blast_radius(case: &Case<'_>, _: &Subject<'_>) -> Outcome {
-    let Ok(reading) = &case.reading else { return unknown(reason::CLUSTER_UNREADABLE, "the target cannot be read") };
+    let Ok(reading) = &case.reading else { return unknown(Reason::ClusterUnreadable, "the target cannot be read") };
     let pods = reading.workload.desired;
     let bound = case.matching_policies().iter().filter_map(|policy| policy.spec.limits.max_pods).min();
     match bound {
         Some(bound) if pods > bound => {
-            refuse(reason::BLAST_RADIUS, format!("{pods} pods would change, a Policy allows {bound}"))
+            refuse(Reason::BlastRadius, format!("{pods} pods would change, a Policy allows {bound}"))
         }
         Some(bound) => pass(format!("{pods} pods would change, a Policy allows {bound}")),
         None => pass(format!("{pods} pods would change, one object, one field")),
@@ -57,14 +57,14 @@ pub(crate) fn blast_radius(case: &Case<'_>, _: &Subject<'_>) -> Outcome {
 
 pub(crate) fn quota_has_room(case: &Case<'_>, _: &Subject<'_>) -> Outcome {
     match &case.full_quota {
-        Some(quota) => refuse(reason::QUOTA_EXHAUSTED, format!("quota {quota} leaves no room for new pods")),
+        Some(quota) => refuse(Reason::QuotaExhausted, format!("quota {quota} leaves no room for new pods")),
         None => pass("no quota keeps new pods out"),
     }
 }
 
 pub(crate) fn loop_budget(case: &Case<'_>, _: &Subject<'_>) -> Outcome {
     if case.rounds > MAX_ROUNDS {
-        refuse(reason::LOOP_BUDGET, format!("{} investigations, at most {MAX_ROUNDS}", case.rounds))
+        refuse(Reason::LoopBudget, format!("{} investigations, at most {MAX_ROUNDS}", case.rounds))
     } else {
         pass(format!("investigation {} of at most {MAX_ROUNDS}", case.rounds))
     }
@@ -86,9 +86,9 @@ type BudgetRule = fn(
 ) -> Result<(), budget::Refusal>;
 
 fn budget_check(case: &Case<'_>, subject: &Subject<'_>, ok: &str, rule: BudgetRule) -> Outcome {
-    let (id, _) = identity(case, subject);
+    let (id, _) = identity(case, subject).unwrap_or_default();
     let Some(request) = ledger_request(case, &id) else {
-        return unknown(reason::TARGET_UNRESOLVED, "there is no target");
+        return unknown(Reason::TargetUnresolved, "there is no target");
     };
     match rule(case.ledger, &request, &case.settings.budgets, case.now) {
         Ok(()) => pass(ok),
@@ -117,7 +117,7 @@ pub(crate) fn no_storm(case: &Case<'_>, _: &Subject<'_>) -> Outcome {
     let seconds = case.settings.budgets.storm_window_seconds;
     if case.storm_targets >= bound {
         refuse(
-            reason::STORM,
+            Reason::Storm,
             format!(
                 "{} targets have incidents within {seconds} s, the bound is {bound}: this is bigger than one rollout",
                 case.storm_targets
@@ -129,7 +129,7 @@ pub(crate) fn no_storm(case: &Case<'_>, _: &Subject<'_>) -> Outcome {
 }
 
 pub(crate) fn cascade_breaker_closed(case: &Case<'_>, subject: &Subject<'_>) -> Outcome {
-    let (id, _) = identity(case, subject);
+    let (id, _) = identity(case, subject).unwrap_or_default();
     match budget::breaker(case.ledger, &id, &case.settings.budgets, case.now) {
         Ok(()) => pass("the cascade breaker lets it through"),
         Err(refusal) => refuse(refusal.reason, refusal.message),
@@ -141,7 +141,7 @@ pub(crate) fn audit_durable(case: &Case<'_>, _: &Subject<'_>) -> Outcome {
         pass("the audit log can be written, and is kept as the installation asks for")
     } else {
         refuse(
-            reason::AUDIT_NOT_DURABLE,
+            Reason::AuditNotDurable,
             "the audit log would not outlive the pod; give the chart a volume with audit.persistentVolumeClaim, or set audit.ephemeral",
         )
     }
@@ -152,7 +152,7 @@ pub(crate) fn mode_allows(case: &Case<'_>, _: &Subject<'_>) -> Outcome {
     match mode {
         Mode::Approve | Mode::Auto => pass(format!("the mode is {mode}")),
         Mode::Observe | Mode::Suggest => refuse(
-            reason::MODE_FORBIDS,
+            Reason::ModeForbids,
             format!("the mode is {mode}; label the namespace backstop.dev/mode=approve or auto to allow writes"),
         ),
     }
@@ -162,11 +162,11 @@ pub(crate) fn approved(case: &Case<'_>, subject: &Subject<'_>) -> Outcome {
     if case.mode() != Mode::Approve {
         return pass("the mode asks for no approval");
     }
-    let (_, digest) = identity(case, subject);
+    let digest = identity(case, subject).map(|(_, digest)| digest).unwrap_or_default();
     match case.approvals.iter().find(|(approved, _)| !digest.is_empty() && *approved == digest) {
         Some((_, approver)) => pass(format!("{approver} approved exactly this action")),
         None => refuse(
-            reason::APPROVAL_MISSING,
+            Reason::ApprovalMissing,
             format!("create an Approval for incident {} with digest {digest}", case.incident),
         ),
     }

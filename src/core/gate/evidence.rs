@@ -2,7 +2,7 @@
 
 use jiff::SignedDuration;
 
-use crate::core::{names, reason};
+use crate::core::{names, reason::Reason};
 
 use super::{Case, Outcome, Subject, pass, refuse, unknown};
 
@@ -16,15 +16,17 @@ const PROTECTED_NAMESPACES: &[&str] = &["kube-system", "kube-public", "kube-node
 pub(crate) fn target_resolved(case: &Case<'_>, _: &Subject<'_>) -> Outcome {
     match (case.target, case.unresolved) {
         (Some(target), _) => pass(format!("the alert is about {target}")),
-        (None, Some((reason, message))) => refuse(reason, message),
-        (None, None) => refuse(reason::TARGET_UNRESOLVED, "the alert names no object"),
+        (None, Some(unresolved)) => {
+            refuse(Reason::named(&unresolved.reason).unwrap_or(Reason::TargetUnresolved), unresolved.message.clone())
+        }
+        (None, None) => refuse(Reason::TargetUnresolved, "the alert names no object"),
     }
 }
 
 pub(crate) fn target_readable(case: &Case<'_>, _: &Subject<'_>) -> Outcome {
     match (&case.reading, case.target) {
         (Ok(reading), Some(target)) if reading.object.uid != target.uid => {
-            refuse(reason::TARGET_GONE, format!("{target} was made anew since the alert"))
+            refuse(Reason::TargetGone, format!("{target} was made anew since the alert"))
         }
         (Ok(reading), _) => pass(format!("read at {}", reading.read_at)),
         (Err(error), _) => unknown(error.reason, error.message.clone()),
@@ -35,7 +37,7 @@ pub(crate) fn alert_firing(case: &Case<'_>, _: &Subject<'_>) -> Outcome {
     if case.alert_firing {
         pass("an alert of the incident is firing")
     } else {
-        refuse(reason::ALERT_RESOLVED, "every alert of the incident has ended")
+        refuse(Reason::AlertResolved, "every alert of the incident has ended")
     }
 }
 
@@ -49,7 +51,7 @@ pub(crate) fn pods_fail(case: &Case<'_>, _: &Subject<'_>) -> Outcome {
         .collect();
     if failing.is_empty() {
         refuse(
-            reason::NOTHING_FAILS,
+            Reason::NothingFails,
             format!("none of {} pods fails in a way that a template can cause", reading.pods.len()),
         )
         .later()
@@ -61,11 +63,11 @@ pub(crate) fn pods_fail(case: &Case<'_>, _: &Subject<'_>) -> Outcome {
 pub(crate) fn kind_supported(case: &Case<'_>, subject: &Subject<'_>) -> Outcome {
     let Ok(reading) = &case.reading else { return blind() };
     if reading.object.kind == "Deployment" {
-        pass(format!("{} is for Deployments", subject.kind))
+        pass(format!("{} is for Deployments", subject.kind()))
     } else {
         refuse(
-            reason::KIND_NOT_SUPPORTED,
-            format!("{} is for Deployments, not for a {}", subject.kind, reading.object.kind),
+            Reason::KindNotSupported,
+            format!("{} is for Deployments, not for a {}", subject.kind(), reading.object.kind),
         )
     }
 }
@@ -75,7 +77,7 @@ pub(crate) fn topmost_controller(case: &Case<'_>, _: &Subject<'_>) -> Outcome {
     match reading.workload.owners.first() {
         None => pass("no other controller owns it"),
         Some(owner) => refuse(
-            reason::OWNED_BY_CONTROLLER,
+            Reason::OwnedByController,
             format!("{owner} owns it and would revert a write; change {owner} instead"),
         ),
     }
@@ -88,21 +90,21 @@ pub(crate) fn not_managed_by_tool(case: &Case<'_>, subject: &Subject<'_>) -> Out
         match tool.as_str() {
             "argocd" | "flux" => {
                 return refuse(
-                    reason::MANAGED_BY_GITOPS,
+                    Reason::ManagedByGitOps,
                     format!("{tool} manages it from Git and would revert a write; revert the commit there"),
                 );
             }
             "helm" if helm_allowed => {}
             "helm" => {
                 return refuse(
-                    reason::MANAGED_BY_HELM,
+                    Reason::ManagedByHelm,
                     format!(
                         "Helm installed it; use `helm rollback`, or allow {} with allowHelm in a Policy",
-                        subject.kind
+                        subject.kind()
                     ),
                 );
             }
-            other => return refuse(reason::MANAGED_BY_TOOL, format!("`{other}` says that it manages it")),
+            other => return refuse(Reason::ManagedByTool, format!("`{other}` says that it manages it")),
         }
     }
     pass("no tool says that it manages it")
@@ -113,9 +115,9 @@ pub(crate) fn not_protected(case: &Case<'_>, _: &Subject<'_>) -> Outcome {
     let namespace = reading.object.namespace.as_str();
     let marked = reading.annotations.get(names::PROTECTED).is_some_and(|value| value != "false");
     if PROTECTED_NAMESPACES.contains(&namespace) {
-        refuse(reason::PROTECTED, format!("namespace {namespace} is never written to"))
+        refuse(Reason::Protected, format!("namespace {namespace} is never written to"))
     } else if marked {
-        refuse(reason::PROTECTED, format!("annotation {} protects it", names::PROTECTED))
+        refuse(Reason::Protected, format!("annotation {} protects it", names::PROTECTED))
     } else {
         pass("nothing protects it")
     }
@@ -124,13 +126,13 @@ pub(crate) fn not_protected(case: &Case<'_>, _: &Subject<'_>) -> Outcome {
 pub(crate) fn failing_pods_run_current_revision(case: &Case<'_>, _: &Subject<'_>) -> Outcome {
     let Ok(reading) = &case.reading else { return blind() };
     let Some(current) = reading.current() else {
-        return unknown(reason::FAILING_PODS_NOT_CURRENT, "the current template is not recorded as a revision yet")
+        return unknown(Reason::FailingPodsNotCurrent, "the current template is not recorded as a revision yet")
             .later();
     };
     let number = current.fact.number;
     match reading.pods.iter().find(|pod| pod.fact.failure.is_hard() && pod.fact.revision != number) {
         Some(pod) => refuse(
-            reason::FAILING_PODS_NOT_CURRENT,
+            Reason::FailingPodsNotCurrent,
             format!("pod {} fails and runs revision {}, not the current {number}", pod.object.name, pod.fact.revision),
         ),
         None => pass(format!("all failing pods run revision {number}, the current one")),
@@ -141,7 +143,7 @@ pub(crate) fn earlier_revision_exists(case: &Case<'_>, _: &Subject<'_>) -> Outco
     let Ok(reading) = &case.reading else { return blind() };
     let earlier = reading.revisions.iter().filter(|revision| !revision.fact.current).count();
     if earlier == 0 {
-        refuse(reason::ONLY_ONE_REVISION, "only the current revision exists: there is nothing to return to")
+        refuse(Reason::OnlyOneRevision, "only the current revision exists: there is nothing to return to")
     } else {
         pass(format!("{earlier} earlier revisions exist"))
     }
@@ -151,25 +153,22 @@ pub(crate) fn revision_recorded(case: &Case<'_>, subject: &Subject<'_>) -> Outco
     if case.reading.is_err() {
         return blind();
     }
-    match (subject.proposed_revision, subject.to) {
-        (0, Some(to)) => pass(format!("revision {} would be looked at", to.fact.number)),
-        (0, None) => refuse(reason::ONLY_ONE_REVISION, "there is no earlier revision"),
-        (number, Some(_)) => pass(format!("revision {number} is recorded")),
-        (number, None) => {
-            refuse(reason::REVISION_UNKNOWN, format!("revision {number} is proposed and is not recorded"))
-        }
+    match (&subject.prediction, subject.to) {
+        (Ok(_), Some(to)) => pass(format!("revision {} is recorded", to.fact.number)),
+        (Ok(_), None) => refuse(Reason::OnlyOneRevision, "there is no earlier revision"),
+        (Err(refusal), _) => refuse(refusal.reason, refusal.message.clone()),
     }
 }
 
 pub(crate) fn template_differs(case: &Case<'_>, subject: &Subject<'_>) -> Outcome {
     let Ok(reading) = &case.reading else { return blind() };
     let (Some(current), Some(to)) = (reading.current(), subject.to) else {
-        return unknown(reason::TEMPLATE_UNCHANGED, "there are no two revisions to compare");
+        return unknown(Reason::TemplateUnchanged, "there are no two revisions to compare");
     };
     let diff = reading.diff(to, current);
     if diff.restart_only || diff.changes.is_empty() {
         return refuse(
-            reason::TEMPLATE_UNCHANGED,
+            Reason::TemplateUnchanged,
             format!("revisions {} and {} hold the same template: a rollback would help nothing", diff.from, diff.to),
         );
     }
@@ -179,7 +178,7 @@ pub(crate) fn template_differs(case: &Case<'_>, subject: &Subject<'_>) -> Outcom
 pub(crate) fn current_template_never_worked(case: &Case<'_>, _: &Subject<'_>) -> Outcome {
     let Ok(reading) = &case.reading else { return blind() };
     let Some(current) = reading.current() else {
-        return unknown(reason::TEMPLATE_UNCHANGED, "the current template is not recorded as a revision yet").later();
+        return unknown(Reason::TemplateUnchanged, "the current template is not recorded as a revision yet").later();
     };
     let number = current.fact.number;
     if let Some(mark) = case
@@ -188,7 +187,7 @@ pub(crate) fn current_template_never_worked(case: &Case<'_>, _: &Subject<'_>) ->
         .find(|mark| mark.workload_uid == reading.object.uid && mark.template_hash == current.template_hash)
     {
         return refuse(
-            reason::TEMPLATE_UNCHANGED,
+            Reason::TemplateUnchanged,
             format!("exactly this template was healthy at {}: what broke it is outside of it", mark.at),
         );
     }
@@ -199,7 +198,7 @@ pub(crate) fn current_template_never_worked(case: &Case<'_>, _: &Subject<'_>) ->
     });
     if let Some(pod) = stable {
         return refuse(
-            reason::TEMPLATE_UNCHANGED,
+            Reason::TemplateUnchanged,
             format!(
                 "pod {} runs revision {number} and has been ready for a minute: the template can work",
                 pod.object.name
@@ -211,7 +210,7 @@ pub(crate) fn current_template_never_worked(case: &Case<'_>, _: &Subject<'_>) ->
     });
     if let Some(pod) = ran {
         return refuse(
-            reason::TEMPLATE_UNCHANGED,
+            Reason::TemplateUnchanged,
             format!(
                 "pod {} had run revision {number} for ten minutes before it failed: the template can work",
                 pod.object.name
@@ -224,13 +223,13 @@ pub(crate) fn current_template_never_worked(case: &Case<'_>, _: &Subject<'_>) ->
 pub(crate) fn rollout_recent(case: &Case<'_>, _: &Subject<'_>) -> Outcome {
     let Ok(reading) = &case.reading else { return blind() };
     let Some(made) = reading.current().and_then(|current| current.fact.created_at) else {
-        return unknown(reason::ROLLOUT_NOT_RECENT, "the age of the current revision is unknown");
+        return unknown(Reason::RolloutNotRecent, "the age of the current revision is unknown");
     };
     // Nobody vouches for the sender's clock: an alert that began "before" the rollout is judged by our own.
     let began = case.alert_started_at.max(made);
     if began.duration_since(made) > ROLLOUT_BLAMED_FOR {
         return refuse(
-            reason::ROLLOUT_NOT_RECENT,
+            Reason::RolloutNotRecent,
             format!(
                 "the current revision is of {made}, the alert of {began}: the rollout is too long ago to be blamed"
             ),
@@ -242,12 +241,12 @@ pub(crate) fn rollout_recent(case: &Case<'_>, _: &Subject<'_>) -> Outcome {
 pub(crate) fn earlier_revision_healthy(case: &Case<'_>, subject: &Subject<'_>) -> Outcome {
     let Ok(reading) = &case.reading else { return blind() };
     let Some(to) = subject.to else {
-        return unknown(reason::ONLY_ONE_REVISION, "there is no earlier revision");
+        return unknown(Reason::OnlyOneRevision, "there is no earlier revision");
     };
     let number = to.fact.number;
     let failing = reading.pods.iter().any(|pod| pod.fact.revision == number && pod.fact.failure.is_hard());
     if failing {
-        return refuse(reason::EARLIER_REVISION_UNPROVEN, format!("pods of revision {number} fail too"));
+        return refuse(Reason::EarlierRevisionUnproven, format!("pods of revision {number} fail too"));
     }
     if to.fact.ready > 0 {
         return pass(format!("revision {number} has {} ready replicas now", to.fact.ready));
@@ -259,7 +258,7 @@ pub(crate) fn earlier_revision_healthy(case: &Case<'_>, subject: &Subject<'_>) -
     }) {
         Some(mark) => pass(format!("revision {number} was seen healthy at {}", mark.at)),
         None => refuse(
-            reason::EARLIER_REVISION_UNPROVEN,
+            Reason::EarlierRevisionUnproven,
             format!("nothing shows that revision {number} was ever healthy: no ready replica, no mark"),
         ),
     }
@@ -268,14 +267,14 @@ pub(crate) fn earlier_revision_healthy(case: &Case<'_>, subject: &Subject<'_>) -
 pub(crate) fn rollout_not_paused(case: &Case<'_>, _: &Subject<'_>) -> Outcome {
     let Ok(reading) = &case.reading else { return blind() };
     if reading.workload.paused {
-        refuse(reason::ROLLOUT_PAUSED, "somebody paused the rollout; a changed template would not be rolled out")
+        refuse(Reason::RolloutPaused, "somebody paused the rollout; a changed template would not be rolled out")
     } else {
         pass("the rollout is not paused")
     }
 }
 
 fn blind() -> Outcome {
-    unknown(reason::CLUSTER_UNREADABLE, "the target cannot be read")
+    unknown(Reason::ClusterUnreadable, "the target cannot be read")
 }
 
 fn first(items: &[String]) -> String {

@@ -15,17 +15,16 @@ pub use bounds::MAX_ROUNDS;
 use serde_json::{Value, json};
 
 use crate::api::v1alpha1::{
-    ActionKind, CheckVerdict, Decision, DecisionOutcome, Diagnosis, Fact, KnownGood, LedgerStatus, Mode, ObjectRef,
-    Time, Verdict,
+    Action, ActionKind, CheckVerdict, Decision, DecisionOutcome, Diagnosis, Fact, KnownGood, LedgerStatus, Mode,
+    ObjectRef, Purpose, Time, Unresolved, Verdict,
 };
 use crate::settings::Settings;
 
 use super::{
-    action,
-    actions::{Prediction, rollout_undo},
+    actions::{self, Prediction, Refusal, identity},
     policy::CompiledPolicy,
-    reading::{Reading, Revision},
-    reason,
+    reason::Reason,
+    workload::{Revision, Workload},
 };
 
 /// Everything that a decision rests on. The reading is the judge's own; facts and diagnosis are leads.
@@ -37,7 +36,7 @@ pub struct Case<'a> {
     /// Its target; absent while unresolved.
     pub target: Option<&'a ObjectRef>,
     /// Reason and sentence why there is no target.
-    pub unresolved: Option<(&'a str, &'a str)>,
+    pub unresolved: Option<&'a Unresolved>,
     /// At least one of its alerts is firing.
     pub alert_firing: bool,
     /// When its first alert began, by the sender's clock.
@@ -53,7 +52,7 @@ pub struct Case<'a> {
     /// What the rules say, when another diagnoser answered.
     pub second_opinion: Option<&'a Diagnosis>,
     /// The judge's own reading of the target, or why there is none.
-    pub reading: Result<&'a Reading, Unreadable>,
+    pub reading: Result<&'a Workload, Unreadable>,
     /// Value of the namespace's mode label.
     pub namespace_mode: Option<&'a str>,
     /// All Policies of this namespace and of the system namespace.
@@ -79,8 +78,8 @@ pub struct Case<'a> {
 /// Why the judge has no reading.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unreadable {
-    /// One of [`reason`].
-    pub reason: &'static str,
+    /// The constant.
+    pub reason: Reason,
     /// One sentence.
     pub message: String,
 }
@@ -88,41 +87,36 @@ pub struct Unreadable {
 /// What is being judged: the action that was proposed, or the one that would be looked at first, so that people see
 /// what stands in its way.
 pub(crate) struct Subject<'a> {
-    pub kind: ActionKind,
-    /// Revision that the diagnosis proposes; 0 when it proposes none.
-    pub proposed_revision: i64,
+    /// The proposed action, or the candidate of the rules.
+    pub action: Option<Action>,
+    /// The revision that a rollback would return to.
     pub to: Option<&'a Revision>,
-    pub prediction: Option<Prediction>,
+    pub prediction: Result<Prediction, Refusal>,
 }
 
 /// The outcome of one check before its name is added.
 pub(crate) struct Outcome {
     verdict: Verdict,
-    reason: String,
+    reason: Reason,
     message: String,
     /// Time may turn the refusal: pods that have not failed yet, facts that are too old.
     may_pass_later: bool,
 }
 
 pub(crate) fn pass(message: impl Into<String>) -> Outcome {
-    Outcome { verdict: Verdict::Passed, reason: reason::OK.into(), message: message.into(), may_pass_later: false }
+    Outcome { verdict: Verdict::Passed, reason: Reason::Ok, message: message.into(), may_pass_later: false }
 }
 
-pub(crate) fn refuse(reason: impl Into<String>, message: impl Into<String>) -> Outcome {
-    Outcome { verdict: Verdict::Refused, reason: reason.into(), message: message.into(), may_pass_later: false }
+pub(crate) fn refuse(reason: Reason, message: impl Into<String>) -> Outcome {
+    Outcome { verdict: Verdict::Refused, reason, message: message.into(), may_pass_later: false }
 }
 
-pub(crate) fn unknown(reason: impl Into<String>, message: impl Into<String>) -> Outcome {
-    Outcome { verdict: Verdict::Unknown, reason: reason.into(), message: message.into(), may_pass_later: false }
+pub(crate) fn unknown(reason: Reason, message: impl Into<String>) -> Outcome {
+    Outcome { verdict: Verdict::Unknown, reason, message: message.into(), may_pass_later: false }
 }
 
 fn not_asked(message: impl Into<String>) -> Outcome {
-    Outcome {
-        verdict: Verdict::NotAsked,
-        reason: reason::NOT_ASKED.into(),
-        message: message.into(),
-        may_pass_later: false,
-    }
+    Outcome { verdict: Verdict::NotAsked, reason: Reason::NotAsked, message: message.into(), may_pass_later: false }
 }
 
 impl Outcome {
@@ -188,13 +182,13 @@ pub struct Judgement {
     /// What exactly would be written to the target.
     pub prediction: Option<Prediction>,
     /// Reasons of refusals that count as anomalies: the diagnosis was not true of the cluster.
-    pub anomalies: Vec<&'static str>,
+    pub anomalies: Vec<Reason>,
 }
 
 /// Judges a case.
 pub fn judge(case: &Case<'_>) -> Judgement {
     let subject = subject(case);
-    let (id, digest) = identity(case, &subject);
+    let identity = identity(case, &subject);
     let mut verdicts = Vec::with_capacity(CHECKS.len());
     let mut outcomes = Vec::with_capacity(CHECKS.len());
     let mut blind = false;
@@ -205,70 +199,71 @@ pub fn judge(case: &Case<'_>) -> Judgement {
         verdicts.push(CheckVerdict {
             check: name.to_string(),
             verdict: outcome.verdict,
-            reason: outcome.reason.chars().take(64).collect(),
+            reason: outcome.reason.as_str().into(),
             message: outcome.message.chars().take(1000).collect(),
         });
         outcomes.push(outcome);
     }
     let anomalies = [
-        reason::CLAIM_UNCITED,
-        reason::CLAIM_UNSUPPORTED,
-        reason::CLAIM_UNGROUNDED,
-        reason::OBJECT_UNKNOWN,
-        reason::WRONG_TARGET,
-        reason::REVISION_UNKNOWN,
-        reason::STORM,
+        Reason::ClaimUncited,
+        Reason::ClaimUnsupported,
+        Reason::ClaimUngrounded,
+        Reason::ObjectUnknown,
+        Reason::WrongTarget,
+        Reason::RevisionUnknown,
+        Reason::Storm,
     ]
     .into_iter()
     .filter(|word| outcomes.iter().any(|o| o.verdict == Verdict::Refused && o.reason == *word))
     .collect();
     let (outcome, reason, message) = conclude(case, &outcomes);
+    let (id, digest) = identity.map_or((None, None), |(id, digest)| (Some(id), Some(digest)));
     let decision = Decision {
         outcome,
-        reason,
+        reason: reason.as_str().into(),
         message,
         hypothesis: case.diagnosis.map(|d| d.hypothesis.clone()).unwrap_or_default(),
-        action: subject.prediction.as_ref().map(|p| p.action.clone()),
+        action: subject.action.clone(),
         action_id: id,
         digest,
-        diff: subject.prediction.as_ref().map(|p| p.diff.clone()).unwrap_or_default(),
+        diff: subject.prediction.as_ref().ok().map(|p| p.diff.clone()).unwrap_or_default(),
         checks: verdicts,
         decided_at: case.now,
     };
-    Judgement { decision, prediction: subject.prediction, anomalies }
+    Judgement { decision, prediction: subject.prediction.ok(), anomalies }
 }
 
 /// Refusals that end the wait for evidence: there is nothing left to wait for.
-const NOT_WORTH_WAITING: &[&str] = &[
-    reason::ALERT_RESOLVED,
-    reason::TARGET_UNRESOLVED,
-    reason::TARGET_NOT_FOUND,
-    reason::TARGET_AMBIGUOUS,
-    reason::TARGET_INVALID,
-    reason::FOREIGN_NAMESPACE,
-    reason::TARGET_GONE,
-    reason::CLUSTER_UNREADABLE,
-    reason::KIND_NOT_SUPPORTED,
-    reason::LOOP_BUDGET,
+const NOT_WORTH_WAITING: &[Reason] = &[
+    Reason::AlertResolved,
+    Reason::TargetUnresolved,
+    Reason::TargetNotFound,
+    Reason::TargetAmbiguous,
+    Reason::TargetInvalid,
+    Reason::ForeignNamespace,
+    Reason::TargetGone,
+    Reason::ClusterUnreadable,
+    Reason::KindNotSupported,
+    Reason::LoopBudget,
 ];
 
-fn conclude(case: &Case<'_>, outcomes: &[Outcome]) -> (DecisionOutcome, String, String) {
+fn conclude(case: &Case<'_>, outcomes: &[Outcome]) -> (DecisionOutcome, Reason, String) {
     let refusals: Vec<&Outcome> =
         outcomes.iter().filter(|o| !matches!(o.verdict, Verdict::Passed | Verdict::NotAsked)).collect();
     let Some(first) = refusals.first() else {
-        return (DecisionOutcome::Act, reason::ALL_CHECKS_PASSED.into(), "every check passed".into());
+        return (DecisionOutcome::Act, Reason::AllChecksPassed, "every check passed".into());
     };
-    if refusals.len() == 1 && first.reason == reason::APPROVAL_MISSING {
-        return (DecisionOutcome::AwaitApproval, first.reason.clone(), first.message.clone());
+    if refusals.len() == 1 && first.reason == Reason::ApprovalMissing {
+        return (DecisionOutcome::AwaitApproval, first.reason, first.message.clone());
     }
     // A person who is called because the mode forbids writes wants the diagnosis too: evidence that may still come is
     // waited for, whatever else refuses.
-    let waiting = refusals.iter().any(|o| o.may_pass_later)
-        && !refusals.iter().any(|o| NOT_WORTH_WAITING.contains(&o.reason.as_str()));
+    let waiting =
+        refusals.iter().any(|o| o.may_pass_later) && !refusals.iter().any(|o| NOT_WORTH_WAITING.contains(&o.reason));
     if waiting {
-        return (DecisionOutcome::Wait, first.reason.clone(), first.message.clone());
+        return (DecisionOutcome::Wait, first.reason, first.message.clone());
     }
-    (DecisionOutcome::Escalate, first.reason.clone(), with_hypothesis(case, &first.message))
+    (DecisionOutcome::Escalate, first.reason, with_hypothesis(case, &first.message))
 }
 
 fn with_hypothesis(case: &Case<'_>, message: &str) -> String {
@@ -281,23 +276,35 @@ fn with_hypothesis(case: &Case<'_>, message: &str) -> String {
 }
 
 fn subject<'a>(case: &Case<'a>) -> Subject<'a> {
-    let proposal = case.diagnosis.and_then(|d| d.proposal.as_ref());
-    let proposed_revision = proposal.map_or(0, |p| p.to_revision);
-    let reading = case.reading.as_ref().ok().copied();
-    let to = reading.and_then(|reading| match proposed_revision {
-        0 => rollout_undo::newest_earlier(reading),
-        number => rollout_undo::revision(reading, number),
-    });
-    let prediction = reading.zip(to).and_then(|(reading, to)| rollout_undo::predict(reading, to));
-    Subject { kind: proposal.map_or(ActionKind::RolloutUndo, |p| p.action), proposed_revision, to, prediction }
+    let proposed = case.diagnosis.and_then(|d| d.proposal.as_ref()).map(|proposal| proposal.action.clone());
+    let Ok(workload) = case.reading else {
+        let refusal = Refusal { reason: Reason::ClusterUnreadable, message: "the target cannot be read".into() };
+        return Subject { action: proposed, to: None, prediction: Err(refusal) };
+    };
+    let action = proposed.or_else(|| (actions::of(ActionKind::RolloutUndo).candidate)(workload));
+    let Some(action) = action else {
+        let refusal = Refusal { reason: Reason::OnlyOneRevision, message: "there is no earlier revision".into() };
+        return Subject { action: None, to: None, prediction: Err(refusal) };
+    };
+    let Action::RolloutUndo(undo) = &action;
+    let to = actions::rollout_undo::revision(workload, undo.to_revision);
+    let prediction = (actions::of(action.kind()).predict)(workload, &action);
+    Subject { action: Some(action), to, prediction }
 }
 
-fn identity(case: &Case<'_>, subject: &Subject<'_>) -> (String, String) {
-    let (Ok(reading), Some(prediction)) = (&case.reading, &subject.prediction) else { return Default::default() };
-    let digest =
-        action::digest(prediction.kind, &reading.object, prediction.path, &prediction.before, &prediction.after);
-    let id = action::action_id(case.incident, crate::api::v1alpha1::Purpose::Repair, &digest);
-    (id, digest)
+impl Subject<'_> {
+    /// Which action is judged; where nothing is proposed, the one that would be looked at first.
+    pub(crate) fn kind(&self) -> ActionKind {
+        self.action.as_ref().map_or(ActionKind::RolloutUndo, Action::kind)
+    }
+}
+
+fn identity(case: &Case<'_>, subject: &Subject<'_>) -> Option<(String, String)> {
+    let (Ok(workload), Ok(prediction)) = (&case.reading, &subject.prediction) else { return None };
+    let Prediction { action, write, provenance, .. } = prediction;
+    let digest = identity::digest(action, &workload.object, write, provenance.as_ref());
+    let id = identity::action_id(case.incident, Purpose::Repair, &digest);
+    Some((id, digest))
 }
 
 impl<'a> Case<'a> {
@@ -334,9 +341,9 @@ impl<'a> Case<'a> {
             "target": target,
             "diagnosis": diagnosis,
             "action": {
-                "kind": subject.kind,
+                "kind": subject.kind(),
                 "toRevision": subject.to.map_or(0, |to| to.fact.number),
-                "fields": subject.prediction.as_ref().map(|p| p.diff.iter().map(|c| c.path.as_str()).collect::<Vec<_>>()).unwrap_or_default(),
+                "fields": subject.prediction.as_ref().ok().map(|p| p.diff.iter().map(|c| c.path.as_str()).collect::<Vec<_>>()).unwrap_or_default(),
             },
             "namespaceObject": {"mode": self.namespace_mode.unwrap_or_default()},
         })

@@ -1,7 +1,7 @@
 //! Is the diagnosis grounded? By rule, never by similarity; and self-reported confidence is never a reason to act.
 
 use crate::api::v1alpha1::{Cause, Claim, ClaimKind, Fact, FactData, PodFailure};
-use crate::core::{actions::rollout_undo, reading::Reading, reason};
+use crate::core::{actions::rollout_undo, reason::Reason, workload::Workload};
 
 use super::{Case, Outcome, Subject, pass, refuse, unknown};
 
@@ -10,20 +10,20 @@ const FACTS_MAX_AGE: jiff::SignedDuration = jiff::SignedDuration::from_secs(60);
 
 pub(crate) fn action_proposed(case: &Case<'_>, _: &Subject<'_>) -> Outcome {
     let Some(diagnosis) = case.diagnosis else {
-        return unknown(reason::NOTHING_PROPOSED, "there is no diagnosis");
+        return unknown(Reason::NothingProposed, "there is no diagnosis");
     };
     match (&diagnosis.proposal, diagnosis.cause) {
-        (Some(proposal), _) => pass(format!("{} proposes {}", diagnosis.diagnoser, proposal.action)),
+        (Some(proposal), _) => pass(format!("{} proposes {}", diagnosis.diagnoser, proposal.action.kind())),
         (None, Cause::ConfigurationChanged) => {
-            refuse(reason::TEMPLATE_UNCHANGED, "the diagnosis is a change of configuration, not of the template")
+            refuse(Reason::TemplateUnchanged, "the diagnosis is a change of configuration, not of the template")
         }
-        (None, Cause::NeverWorked) => refuse(reason::ONLY_ONE_REVISION, "the diagnosis is that it never worked"),
+        (None, Cause::NeverWorked) => refuse(Reason::OnlyOneRevision, "the diagnosis is that it never worked"),
         (None, Cause::Recovered) => {
-            refuse(reason::NOTHING_FAILS, "the diagnosis is that nothing fails any more").later()
+            refuse(Reason::NothingFails, "the diagnosis is that nothing fails any more").later()
         }
         (None, Cause::BadRollout | Cause::Unknown) => {
             let outcome = refuse(
-                reason::NOTHING_PROPOSED,
+                Reason::NothingProposed,
                 format!("{} proposes no action: {}", diagnosis.diagnoser, diagnosis.advice),
             );
             if facts_are_overtaken(case) { outcome.later() } else { outcome }
@@ -50,7 +50,7 @@ pub(crate) fn proposal_names_target(case: &Case<'_>, _: &Subject<'_>) -> Outcome
     if same {
         pass(format!("the proposal is about {target}"))
     } else {
-        refuse(reason::WRONG_TARGET, format!("the proposal is about {}, the incident about {target}", proposal.target))
+        refuse(Reason::WrongTarget, format!("the proposal is about {}, the incident about {target}", proposal.target))
     }
 }
 
@@ -59,17 +59,17 @@ pub(crate) fn claims_cite_facts(case: &Case<'_>, _: &Subject<'_>) -> Outcome {
     for (index, claim) in claims.iter().enumerate() {
         let missing = claim.cites.iter().find(|id| !case.facts.iter().any(|fact| &fact.id == *id));
         if claim.cites.is_empty() {
-            return refuse(reason::CLAIM_UNCITED, format!("claim {} ({:?}) cites no fact", index + 1, claim.kind));
+            return refuse(Reason::ClaimUncited, format!("claim {} ({:?}) cites no fact", index + 1, claim.kind));
         }
         if let Some(id) = missing {
             return refuse(
-                reason::CLAIM_UNCITED,
+                Reason::ClaimUncited,
                 format!("claim {} ({:?}) cites {id}, which is not among the facts", index + 1, claim.kind),
             );
         }
     }
     if claims.is_empty() && case.diagnosis.is_some_and(|d| d.proposal.is_some()) {
-        return refuse(reason::CLAIM_UNCITED, "an action is proposed without a single claim");
+        return refuse(Reason::ClaimUncited, "an action is proposed without a single claim");
     }
     pass(format!("{} claims cite facts that exist", claims.len()))
 }
@@ -79,7 +79,7 @@ pub(crate) fn claims_supported(case: &Case<'_>, _: &Subject<'_>) -> Outcome {
         let cited: Vec<&Fact> = case.facts.iter().filter(|fact| claim.cites.contains(&fact.id)).collect();
         if !supported(claim, &cited) {
             return refuse(
-                reason::CLAIM_UNSUPPORTED,
+                Reason::ClaimUnsupported,
                 format!("claim {} ({:?}) is not carried by {}", index + 1, claim.kind, claim.cites.join(", ")),
             );
         }
@@ -125,11 +125,11 @@ fn supported(claim: &Claim, cited: &[&Fact]) -> bool {
 }
 
 pub(crate) fn claims_hold(case: &Case<'_>, _: &Subject<'_>) -> Outcome {
-    let Ok(reading) = &case.reading else { return unknown(reason::CLUSTER_UNREADABLE, "the target cannot be read") };
+    let Ok(reading) = &case.reading else { return unknown(Reason::ClusterUnreadable, "the target cannot be read") };
     for (index, claim) in claims(case).iter().enumerate() {
         if !holds(claim, reading) {
             return refuse(
-                reason::CLAIM_UNGROUNDED,
+                Reason::ClaimUngrounded,
                 format!(
                     "claim {} ({:?}, revision {}) is not true of the cluster as it was read at {}",
                     index + 1,
@@ -144,7 +144,7 @@ pub(crate) fn claims_hold(case: &Case<'_>, _: &Subject<'_>) -> Outcome {
 }
 
 /// The rule of each kind of claim, over the judge's own reading.
-fn holds(claim: &Claim, reading: &Reading) -> bool {
+fn holds(claim: &Claim, reading: &Workload) -> bool {
     let failing = || reading.pods.iter().filter(|pod| pod.fact.failure.is_hard());
     match claim.kind {
         ClaimKind::PodsFailing => failing().next().is_some(),
@@ -167,7 +167,7 @@ fn holds(claim: &Claim, reading: &Reading) -> bool {
 
 pub(crate) fn objects_exist(case: &Case<'_>, _: &Subject<'_>) -> Outcome {
     let (Some(diagnosis), Ok(reading)) = (case.diagnosis, &case.reading) else {
-        return unknown(reason::OBJECT_UNKNOWN, "there is nothing to compare with");
+        return unknown(Reason::ObjectUnknown, "there is nothing to compare with");
     };
     if let Some(suspect) = &diagnosis.suspect {
         let named = |object: &crate::api::v1alpha1::ObjectRef| {
@@ -179,12 +179,12 @@ pub(crate) fn objects_exist(case: &Case<'_>, _: &Subject<'_>) -> Outcome {
             || reading.revisions.iter().any(|revision| named(&revision.object))
             || suspect.kind == "ConfigMap" && suspect.namespace == reading.object.namespace;
         if !(in_facts && in_cluster) {
-            return refuse(reason::OBJECT_UNKNOWN, format!("{suspect} is named and was not found"));
+            return refuse(Reason::ObjectUnknown, format!("{suspect} is named and was not found"));
         }
     }
     let number = diagnosis.suspected_revision;
     if number != 0 && !reading.revisions.iter().any(|revision| revision.fact.number == number) {
-        return refuse(reason::OBJECT_UNKNOWN, format!("revision {number} is suspected and does not exist"));
+        return refuse(Reason::ObjectUnknown, format!("revision {number} is suspected and does not exist"));
     }
     pass("every object and revision that is named exists")
 }
@@ -193,26 +193,25 @@ pub(crate) fn opinions_agree(case: &Case<'_>, _: &Subject<'_>) -> Outcome {
     let (Some(first), Some(second)) = (case.diagnosis, case.second_opinion) else {
         return pass("there is one opinion");
     };
-    let action = |d: &crate::api::v1alpha1::Diagnosis| {
-        d.proposal.as_ref().map(|p| (p.action, p.target.name.clone(), p.to_revision))
-    };
+    let action =
+        |d: &crate::api::v1alpha1::Diagnosis| d.proposal.as_ref().map(|p| (p.action.clone(), p.target.name.clone()));
     if action(first) == action(second) {
         pass(format!("{} and {} propose the same", first.diagnoser, second.diagnoser))
     } else {
         refuse(
-            reason::OPINIONS_DIFFER,
+            Reason::OpinionsDiffer,
             format!("{} and {} propose different actions", first.diagnoser, second.diagnoser),
         )
     }
 }
 
 pub(crate) fn confidence_above_floor(case: &Case<'_>, _: &Subject<'_>) -> Outcome {
-    let Some(diagnosis) = case.diagnosis else { return unknown(reason::NOTHING_PROPOSED, "there is no diagnosis") };
+    let Some(diagnosis) = case.diagnosis else { return unknown(Reason::NothingProposed, "there is no diagnosis") };
     let floor = case.matching_policies().iter().map(|policy| policy.spec.confidence_floor).max().unwrap_or(0);
     if diagnosis.confidence >= floor {
         pass(format!("confidence {} is not below the floor {floor}", diagnosis.confidence))
     } else {
-        refuse(reason::CONFIDENCE_TOO_LOW, format!("confidence {} is below the floor {floor}", diagnosis.confidence))
+        refuse(Reason::ConfidenceTooLow, format!("confidence {} is below the floor {floor}", diagnosis.confidence))
     }
 }
 
@@ -221,7 +220,7 @@ pub(crate) fn facts_fresh(case: &Case<'_>, _: &Subject<'_>) -> Outcome {
     let oldest = case.facts.iter().filter(|fact| cited.clone().any(|id| *id == fact.id)).map(|fact| fact.seen_at).min();
     match oldest {
         Some(at) if case.now.duration_since(at) > FACTS_MAX_AGE => {
-            refuse(reason::FACTS_STALE, format!("a cited fact was seen at {at}, more than a minute ago")).later()
+            refuse(Reason::FactsStale, format!("a cited fact was seen at {at}, more than a minute ago")).later()
         }
         Some(at) => pass(format!("the oldest cited fact was seen at {at}")),
         None => pass("no fact is cited"),

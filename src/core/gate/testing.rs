@@ -3,13 +3,13 @@
 use serde_json::{Value, json};
 
 use crate::api::v1alpha1::{
-    ActionKind, Cause, Claim, ClaimKind, Diagnosis, Fact, FactData, KnownGood, LedgerStatus, ObjectRef, PodFact,
-    PodFailure, Proposal, RevisionDiffFact, RevisionFact, SourceName, Time, WorkloadFact,
+    Action, ActionKind, Cause, Claim, ClaimKind, Diagnosis, Fact, FactData, KnownGood, LedgerStatus, ObjectRef,
+    PodFact, PodFailure, Proposal, RevisionDiffFact, RevisionFact, RolloutUndo, SourceName, Time, WorkloadFact,
 };
 use crate::core::{
     names,
     policy::CompiledPolicy,
-    reading::{Pod, Reading, Revision},
+    workload::{Pod, Revision, Workload},
 };
 use crate::settings::Settings;
 
@@ -52,8 +52,8 @@ fn revision(number: i64, current: bool, image: &str) -> Revision {
 }
 
 /// A Deployment of two replicas with revisions 1 and 2, the second current, and no pods yet.
-pub fn reading() -> Reading {
-    Reading {
+pub fn reading() -> Workload {
+    Workload {
         object: object("Deployment", "api"),
         workload: WorkloadFact { generation: 2, observed_generation: 2, desired: 2, revision: 2, ..Default::default() },
         labels: Default::default(),
@@ -80,7 +80,7 @@ fn pod(name: &str, revision: i64, failure: PodFailure) -> Pod {
     }
 }
 
-impl Reading {
+impl Workload {
     /// All replicas are ready.
     pub fn healthy(mut self) -> Self {
         self.workload.updated = 2;
@@ -113,7 +113,7 @@ pub struct World {
     pub facts: Vec<Fact>,
     pub diagnosis: Option<Diagnosis>,
     pub second: Option<Diagnosis>,
-    pub reading: Reading,
+    pub reading: Workload,
     pub mode: Option<String>,
     pub policies: Vec<CompiledPolicy>,
     pub runbooks: Vec<(String, Vec<ActionKind>)>,
@@ -171,9 +171,8 @@ pub fn bad_rollout() -> World {
             suspected_revision: 2,
             confidence: 90,
             proposal: Some(Proposal {
-                action: ActionKind::RolloutUndo,
+                action: Action::RolloutUndo(RolloutUndo { to_revision: 1 }),
                 target: object("Deployment", "api"),
-                to_revision: 1,
             }),
             claims: vec![
                 claim(ClaimKind::PodsFailing, 0, &["f2"]),

@@ -7,20 +7,30 @@ use serde_json::json;
 
 use super::testing::{World, at, bad_rollout, reading};
 use super::*;
-use crate::api::v1alpha1::{Anomaly, Cause, Claim, ClaimKind, FactData, KnownGood, PodFailure, Policy, Proposal};
+use crate::api::v1alpha1::{
+    Anomaly, Cause, Claim, ClaimKind, FactData, KnownGood, PodFailure, Policy, Proposal, RolloutUndo,
+};
 
-fn refused(world: &World) -> (DecisionOutcome, String) {
+fn refused(world: &World) -> (DecisionOutcome, Reason) {
     let decision = world.judge().decision;
-    (decision.outcome, decision.reason)
+    (decision.outcome, named(&decision.reason))
+}
+
+fn named(reason: &str) -> Reason {
+    Reason::named(reason).unwrap_or_else(|| panic!("{reason} is no reason"))
+}
+
+fn undo_to(to_revision: i64) -> Action {
+    Action::RolloutUndo(RolloutUndo { to_revision })
 }
 
 /// The reason of the one check that refuses.
-fn only_refusal(world: &World) -> String {
+fn only_refusal(world: &World) -> Reason {
     let decision = world.judge().decision;
     let refusals: Vec<_> =
         decision.checks.iter().filter(|c| matches!(c.verdict, Verdict::Refused | Verdict::Unknown)).collect();
     assert_eq!(refusals.len(), 1, "{refusals:#?}");
-    refusals[0].reason.clone()
+    named(&refusals[0].reason)
 }
 
 fn policy(spec: serde_json::Value) -> CompiledPolicy {
@@ -35,32 +45,33 @@ fn a_bad_rollout_is_undone_to_the_exact_template_that_was_recorded() {
     let judgement = world.judge();
     assert_eq!(judgement.decision.outcome, DecisionOutcome::Act, "{:#?}", judgement.decision.checks);
     let prediction = judgement.prediction.unwrap();
-    assert_eq!(prediction.after, world.reading.revisions[1].template);
-    assert_eq!(prediction.before, world.reading.template);
-    assert_eq!(judgement.decision.action_id.len(), 32);
+    let field = prediction.write.field().unwrap();
+    assert_eq!(field.after, world.reading.revisions[1].template);
+    assert_eq!(field.before, world.reading.template);
+    assert_eq!(judgement.decision.action_id.unwrap().len(), 32);
     assert_eq!(judgement.decision.checks.len(), CHECKS.len());
 }
 
 #[test]
 fn a_hallucinated_revision_is_refused() {
     let mut world = bad_rollout();
-    world.diagnosis().proposal.as_mut().unwrap().to_revision = 7;
-    assert_eq!(refused(&world).1, reason::REVISION_UNKNOWN);
+    world.diagnosis().proposal.as_mut().unwrap().action = undo_to(7);
+    assert_eq!(refused(&world).1, Reason::RevisionUnknown);
     assert!(world.judge().prediction.is_none());
 }
 
 #[test]
 fn the_current_revision_is_not_a_place_to_return_to() {
     let mut world = bad_rollout();
-    world.diagnosis().proposal.as_mut().unwrap().to_revision = 2;
-    assert_eq!(refused(&world).1, reason::REVISION_UNKNOWN);
+    world.diagnosis().proposal.as_mut().unwrap().action = undo_to(2);
+    assert_eq!(refused(&world).1, Reason::RevisionUnknown);
 }
 
 #[test]
 fn a_proposal_about_another_object_is_refused() {
     let mut world = bad_rollout();
     world.diagnosis().proposal.as_mut().unwrap().target.name = "database".into();
-    assert_eq!(only_refusal(&world), reason::WRONG_TARGET);
+    assert_eq!(only_refusal(&world), Reason::WrongTarget);
 }
 
 #[test]
@@ -68,7 +79,7 @@ fn a_claim_that_cites_nothing_or_what_does_not_exist_is_refused() {
     for cites in [vec![], vec!["f99".to_string()]] {
         let mut world = bad_rollout();
         world.diagnosis().claims[0].cites = cites;
-        assert_eq!(refused(&world).1, reason::CLAIM_UNCITED);
+        assert_eq!(refused(&world).1, Reason::ClaimUncited);
     }
 }
 
@@ -76,14 +87,14 @@ fn a_claim_that_cites_nothing_or_what_does_not_exist_is_refused() {
 fn a_claim_whose_fact_says_something_else_is_refused() {
     let mut world = bad_rollout();
     world.diagnosis().claims[0].cites = vec!["f1".into()];
-    assert_eq!(only_refusal(&world), reason::CLAIM_UNSUPPORTED);
+    assert_eq!(only_refusal(&world), Reason::ClaimUnsupported);
 }
 
 #[test]
 fn an_action_without_a_single_claim_is_refused() {
     let mut world = bad_rollout();
     world.diagnosis().claims.clear();
-    assert_eq!(only_refusal(&world), reason::CLAIM_UNCITED);
+    assert_eq!(only_refusal(&world), Reason::ClaimUncited);
 }
 
 #[test]
@@ -94,17 +105,17 @@ fn invented_facts_do_not_survive_the_judges_own_reading() {
     }
     let judgement = world.judge();
     assert_ne!(judgement.decision.outcome, DecisionOutcome::Act);
-    assert!(judgement.anomalies.contains(&reason::CLAIM_UNGROUNDED));
+    assert!(judgement.anomalies.contains(&Reason::ClaimUngrounded));
 }
 
 #[test]
 fn an_object_that_exists_nowhere_is_refused() {
     let mut world = bad_rollout();
     world.diagnosis().suspect.as_mut().unwrap().name = "ghost".into();
-    assert_eq!(only_refusal(&world), reason::OBJECT_UNKNOWN);
+    assert_eq!(only_refusal(&world), Reason::ObjectUnknown);
     let mut world = bad_rollout();
     world.diagnosis().suspected_revision = 41;
-    assert_eq!(only_refusal(&world), reason::OBJECT_UNKNOWN);
+    assert_eq!(only_refusal(&world), Reason::ObjectUnknown);
 }
 
 #[test]
@@ -113,7 +124,7 @@ fn two_opinions_that_differ_go_to_a_person() {
     let mut second = world.diagnosis.clone().unwrap();
     second.proposal = None;
     world.second = Some(second);
-    assert_eq!(only_refusal(&world), reason::OPINIONS_DIFFER);
+    assert_eq!(only_refusal(&world), Reason::OpinionsDiffer);
 }
 
 #[test]
@@ -122,7 +133,7 @@ fn confidence_never_helps_and_below_the_floor_it_stops() {
     world.diagnosis().confidence = 0;
     assert_eq!(refused(&world).0, DecisionOutcome::Act);
     world.policies = vec![policy(json!({"mode": "auto", "confidenceFloor": 50}))];
-    assert_eq!(only_refusal(&world), reason::CONFIDENCE_TOO_LOW);
+    assert_eq!(only_refusal(&world), Reason::ConfidenceTooLow);
     let mut sure = bad_rollout();
     sure.diagnosis().confidence = 100;
     sure.reading.workload.owners = vec!["Rollout/api".into()];
@@ -136,7 +147,7 @@ fn only_one_revision_is_nothing_to_return_to() {
     world.reading.pods.remove(0);
     world.diagnosis().proposal = None;
     world.diagnosis().cause = Cause::NeverWorked;
-    assert_eq!(refused(&world), (DecisionOutcome::Escalate, reason::ONLY_ONE_REVISION.into()));
+    assert_eq!(refused(&world), (DecisionOutcome::Escalate, Reason::OnlyOneRevision));
 }
 
 #[test]
@@ -149,7 +160,7 @@ fn a_template_that_worked_before_is_not_what_broke_it() {
         template_hash: current.template_hash.clone(),
         at: at(-3),
     }];
-    assert_eq!(only_refusal(&world), reason::TEMPLATE_UNCHANGED);
+    assert_eq!(only_refusal(&world), Reason::TemplateUnchanged);
 }
 
 #[test]
@@ -158,7 +169,7 @@ fn a_ready_pod_of_the_same_revision_shows_that_the_template_can_work() {
     let pod = &mut world.reading.pods[0].fact;
     pod.revision = 2;
     pod.ready_since = Some(at(-60));
-    assert_eq!(only_refusal(&world), reason::TEMPLATE_UNCHANGED);
+    assert_eq!(only_refusal(&world), Reason::TemplateUnchanged);
 }
 
 #[test]
@@ -169,14 +180,14 @@ fn a_restart_alone_is_no_change_of_the_template() {
     world.reading.template = same.clone();
     world.reading.revisions[0].template = same;
     world.reading.revisions[1].template["spec"]["containers"][0]["image"] = json!("api:2");
-    assert_eq!(refused(&world).1, reason::TEMPLATE_UNCHANGED);
+    assert_eq!(refused(&world).1, Reason::TemplateUnchanged);
 }
 
 #[test]
 fn an_earlier_revision_that_nothing_vouches_for_is_not_returned_to() {
     let mut world = bad_rollout();
     world.reading.revisions[1].fact.ready = 0;
-    assert_eq!(only_refusal(&world), reason::EARLIER_REVISION_UNPROVEN);
+    assert_eq!(only_refusal(&world), Reason::EarlierRevisionUnproven);
     let earlier = &world.reading.revisions[1];
     let mark = KnownGood {
         workload_uid: world.reading.object.uid.clone(),
@@ -186,7 +197,7 @@ fn an_earlier_revision_that_nothing_vouches_for_is_not_returned_to() {
     };
     // The mark only filters what exists: another template under the same name is not vouched for.
     world.known_good = vec![KnownGood { template_hash: "other".into(), ..mark.clone() }];
-    assert_eq!(only_refusal(&world), reason::EARLIER_REVISION_UNPROVEN);
+    assert_eq!(only_refusal(&world), Reason::EarlierRevisionUnproven);
     world.known_good = vec![mark];
     assert_eq!(refused(&world).0, DecisionOutcome::Act);
 }
@@ -196,24 +207,24 @@ fn an_earlier_revision_whose_pods_fail_too_is_not_returned_to() {
     let mut world = bad_rollout();
     world.reading.pods[0].fact.failure = PodFailure::CrashLoop;
     let reasons: Vec<_> = world.judge().decision.checks.into_iter().map(|c| c.reason).collect();
-    assert!(reasons.contains(&reason::EARLIER_REVISION_UNPROVEN.to_string()));
-    assert!(reasons.contains(&reason::FAILING_PODS_NOT_CURRENT.to_string()));
+    assert!(reasons.contains(&Reason::EarlierRevisionUnproven.to_string()));
+    assert!(reasons.contains(&Reason::FailingPodsNotCurrent.to_string()));
 }
 
 #[test]
 fn a_rollout_of_long_ago_is_not_blamed() {
     let mut world = bad_rollout();
     world.reading.revisions[0].fact.created_at = Some(at(-2) - SignedDuration::from_hours(2));
-    assert_eq!(only_refusal(&world), reason::ROLLOUT_NOT_RECENT);
+    assert_eq!(only_refusal(&world), Reason::RolloutNotRecent);
 }
 
 #[test]
 fn what_somebody_else_owns_is_left_alone() {
     for (tool, word) in [
-        ("argocd", reason::MANAGED_BY_GITOPS),
-        ("flux", reason::MANAGED_BY_GITOPS),
-        ("helm", reason::MANAGED_BY_HELM),
-        ("pulumi", reason::MANAGED_BY_TOOL),
+        ("argocd", Reason::ManagedByGitOps),
+        ("flux", Reason::ManagedByGitOps),
+        ("helm", Reason::ManagedByHelm),
+        ("pulumi", Reason::ManagedByTool),
     ] {
         let mut world = bad_rollout();
         world.reading.workload.managed_by = vec![tool.into()];
@@ -221,7 +232,7 @@ fn what_somebody_else_owns_is_left_alone() {
     }
     let mut world = bad_rollout();
     world.reading.workload.owners = vec!["Rollout/api".into()];
-    assert_eq!(only_refusal(&world), reason::OWNED_BY_CONTROLLER);
+    assert_eq!(only_refusal(&world), Reason::OwnedByController);
 }
 
 #[test]
@@ -238,10 +249,10 @@ fn helm_may_be_allowed_by_a_policy_and_gitops_may_not() {
 fn protected_objects_and_namespaces_are_left_alone() {
     let mut world = bad_rollout();
     world.reading.annotations.insert("backstop.dev/protected".into(), "true".into());
-    assert_eq!(only_refusal(&world), reason::PROTECTED);
+    assert_eq!(only_refusal(&world), Reason::Protected);
     let mut world = bad_rollout();
     world.reading.object.namespace = "kube-system".into();
-    assert!(world.judge().decision.checks.iter().any(|c| c.reason == reason::PROTECTED));
+    assert!(world.judge().decision.checks.iter().any(|c| c.reason == Reason::Protected.as_str()));
 }
 
 #[test]
@@ -249,7 +260,7 @@ fn the_label_of_the_namespace_is_the_kill_switch() {
     for label in [None, Some("observe"), Some("suggest"), Some("AUTO"), Some("")] {
         let mut world = bad_rollout();
         world.mode = label.map(String::from);
-        assert_eq!(only_refusal(&world), reason::MODE_FORBIDS, "{label:?}");
+        assert_eq!(only_refusal(&world), Reason::ModeForbids, "{label:?}");
     }
 }
 
@@ -261,7 +272,7 @@ fn approve_mode_waits_for_a_person_who_names_exactly_this_action() {
     assert_eq!(decision.outcome, DecisionOutcome::AwaitApproval);
     world.approvals = vec![("0".repeat(64), "eve".into())];
     assert_eq!(refused(&world).0, DecisionOutcome::AwaitApproval);
-    world.approvals = vec![(decision.digest, "ann".into())];
+    world.approvals = vec![(decision.digest.unwrap(), "ann".into())];
     assert_eq!(refused(&world).0, DecisionOutcome::Act);
 }
 
@@ -269,19 +280,19 @@ fn approve_mode_waits_for_a_person_who_names_exactly_this_action() {
 fn policies_runbooks_quotas_and_the_blast_radius_bound_it() {
     let mut world = bad_rollout();
     world.policies = vec![policy(json!({"mode": "auto", "allowedActions": []}))];
-    assert_eq!(only_refusal(&world), reason::ACTION_NOT_ALLOWED);
+    assert_eq!(only_refusal(&world), Reason::ActionNotAllowed);
     world.policies = vec![policy(json!({"mode": "auto", "limits": {"maxPods": 1}}))];
-    assert_eq!(only_refusal(&world), reason::BLAST_RADIUS);
+    assert_eq!(only_refusal(&world), Reason::BlastRadius);
     world.policies = vec![policy(
         json!({"mode": "auto", "validations": [{"expression": "action.fields.all(f, f == '/nothing')", "reason": "TooWide"}]}),
     )];
-    assert_eq!(only_refusal(&world), "TooWide");
+    assert_eq!(only_refusal(&world), Reason::PolicyValidationFailed);
     let mut world = bad_rollout();
     world.runbooks = vec![("shop/look-only".into(), vec![])];
-    assert_eq!(only_refusal(&world), reason::RUNBOOK_FORBIDS);
+    assert_eq!(only_refusal(&world), Reason::RunbookForbids);
     let mut world = bad_rollout();
     world.full_quota = Some("pods: 10/10".into());
-    assert_eq!(only_refusal(&world), reason::QUOTA_EXHAUSTED);
+    assert_eq!(only_refusal(&world), Reason::QuotaExhausted);
 }
 
 #[test]
@@ -298,42 +309,42 @@ fn a_policy_for_other_objects_does_not_bind_this_one() {
 fn budgets_the_breaker_and_a_storm_stop_it() {
     let mut world = bad_rollout();
     world.settings.budgets.actions_per_hour = 0;
-    assert_eq!(only_refusal(&world), reason::HOURLY_BUDGET);
+    assert_eq!(only_refusal(&world), Reason::HourlyBudget);
     let mut world = bad_rollout();
     world.storm = 10;
-    assert_eq!(only_refusal(&world), reason::STORM);
+    assert_eq!(only_refusal(&world), Reason::Storm);
     let mut world = bad_rollout();
     for incident in ["a", "b", "c", "d", "e"] {
         let anomaly = Anomaly { at: at(0), kind: "VerifyFailed".into(), incident: incident.into() };
         world.ledger = crate::core::budget::anomaly(&world.ledger, anomaly, &world.settings.budgets);
     }
-    assert_eq!(only_refusal(&world), reason::BREAKER_OPEN);
+    assert_eq!(only_refusal(&world), Reason::BreakerOpen);
     let mut world = bad_rollout();
     world.rounds = MAX_ROUNDS + 1;
-    assert_eq!(only_refusal(&world), reason::LOOP_BUDGET);
+    assert_eq!(only_refusal(&world), Reason::LoopBudget);
 }
 
 #[test]
 fn without_a_durable_audit_log_nothing_is_written() {
     let mut world = bad_rollout();
     world.audit = false;
-    assert_eq!(only_refusal(&world), reason::AUDIT_NOT_DURABLE);
+    assert_eq!(only_refusal(&world), Reason::AuditNotDurable);
 }
 
 #[test]
 fn a_namespace_that_is_not_enrolled_is_never_written_to() {
     let mut world = bad_rollout();
     world.settings.namespaces.clear();
-    assert_eq!(only_refusal(&world), reason::NOT_ENROLLED);
+    assert_eq!(only_refusal(&world), Reason::NotEnrolled);
 }
 
 #[test]
 fn what_cannot_be_read_is_not_healthy_and_not_written_to() {
     let world = bad_rollout();
     let mut case = world.case();
-    case.reading = Err(Unreadable { reason: reason::CLUSTER_UNREADABLE, message: "timeout".into() });
+    case.reading = Err(Unreadable { reason: Reason::ClusterUnreadable, message: "timeout".into() });
     let decision = judge(&case).decision;
-    assert_eq!((decision.outcome, decision.reason.as_str()), (DecisionOutcome::Escalate, reason::CLUSTER_UNREADABLE));
+    assert_eq!((decision.outcome, decision.reason.as_str()), (DecisionOutcome::Escalate, "ClusterUnreadable"));
     assert!(decision.checks.iter().skip(2).all(|c| c.verdict == Verdict::NotAsked));
 }
 
@@ -341,14 +352,14 @@ fn what_cannot_be_read_is_not_healthy_and_not_written_to() {
 fn an_object_that_was_made_anew_is_another_object() {
     let mut world = bad_rollout();
     world.reading.object.uid = "another".into();
-    assert_eq!(refused(&world).1, reason::TARGET_GONE);
+    assert_eq!(refused(&world).1, Reason::TargetGone);
 }
 
 #[test]
 fn old_facts_are_not_acted_upon_but_asked_for_again() {
     let mut world = bad_rollout();
     world.now = at(61);
-    assert_eq!(refused(&world), (DecisionOutcome::Wait, reason::FACTS_STALE.into()));
+    assert_eq!(refused(&world), (DecisionOutcome::Wait, Reason::FactsStale));
 }
 
 #[test]
@@ -365,21 +376,21 @@ fn pods_that_have_not_failed_yet_are_waited_for() {
         text: String::new(),
     }];
     world.mode = None;
-    assert_eq!(refused(&world), (DecisionOutcome::Wait, reason::NOTHING_FAILS.into()));
+    assert_eq!(refused(&world), (DecisionOutcome::Wait, Reason::NothingFails));
 }
 
 #[test]
 fn an_alert_that_ended_is_not_acted_upon() {
     let mut world = bad_rollout();
     world.firing = false;
-    assert_eq!(only_refusal(&world), reason::ALERT_RESOLVED);
+    assert_eq!(only_refusal(&world), Reason::AlertResolved);
 }
 
 #[test]
 fn a_paused_rollout_is_left_to_whoever_paused_it() {
     let mut world = bad_rollout();
     world.reading.workload.paused = true;
-    assert_eq!(only_refusal(&world), reason::ROLLOUT_PAUSED);
+    assert_eq!(only_refusal(&world), Reason::RolloutPaused);
 }
 
 /// Every check earns its place: with any single one of them taken out, some bent case above would act. The list of
@@ -429,7 +440,7 @@ fn each_check_is_the_only_one_that_refuses_some_case() {
             "OpinionsAgree",
             Box::new(|w| {
                 let mut d = w.diagnosis.clone().unwrap();
-                d.proposal = Some(Proposal { to_revision: 9, ..d.proposal.unwrap() });
+                d.proposal = Some(Proposal { action: undo_to(9), ..d.proposal.unwrap() });
                 w.second = Some(d);
             }),
         ),
@@ -472,14 +483,15 @@ proptest! {
         diagnosis.suspected_revision = suspected;
         diagnosis.claims = kinds.into_iter().map(|(k, revision, cites)| Claim { kind: all[k], revision, failure: PodFailure::None, cites, text: String::new() }).collect();
         let proposal = diagnosis.proposal.as_mut().unwrap();
-        proposal.to_revision = to_revision;
+        proposal.action = undo_to(to_revision);
         proposal.target.name = name;
         let judgement = world.judge();
         if judgement.decision.outcome == DecisionOutcome::Act {
             let prediction = judgement.prediction.unwrap();
-            prop_assert_eq!(&prediction.after, &world.reading.revisions[1].template);
-            prop_assert_eq!(prediction.path, "/spec/template");
-            prop_assert!(to_revision == 0 || to_revision == 1);
+            let field = prediction.write.field().unwrap();
+            prop_assert_eq!(&field.after, &world.reading.revisions[1].template);
+            prop_assert_eq!(field.path.as_str(), "/spec/template");
+            prop_assert_eq!(to_revision, 1);
             prop_assert_eq!(world.diagnosis.unwrap().proposal.unwrap().target.name, "api");
         }
     }

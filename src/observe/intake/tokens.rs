@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use subtle::{Choice, ConstantTimeEq as _};
 use tokio::{sync::Mutex, time::Instant};
 
-use crate::core::intake::is_dns_label;
+use crate::core::kube_name;
 
 /// The files are read again when what is known is older than this: Secrets rotate.
 const FRESH: Duration = Duration::from_secs(2);
@@ -127,7 +127,7 @@ fn owner(file: &str) -> Option<Sender> {
         "token" | "token-previous" => Some(Sender::Cluster),
         _ => {
             let namespace = file.strip_prefix("tenant-")?;
-            is_dns_label(namespace).then(|| Sender::Tenant(namespace.into()))
+            kube_name::is_label(namespace).then(|| Sender::Tenant(namespace.into()))
         }
     }
 }

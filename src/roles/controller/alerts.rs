@@ -11,13 +11,14 @@ use kube::{
 use serde_json::json;
 use tracing::Instrument as _;
 
-use crate::api::v1alpha1::{Alert, AlertState, AlertStatus, Incident, IncidentSpec, ObjectRef};
+use crate::api::v1alpha1::{self, Alert, AlertState, AlertStatus, Incident, IncidentSpec, ObjectRef};
 use crate::clock;
-use crate::cluster::{SnapshotError, resolve_top};
+use crate::cluster::{ReadError, resolve_top};
 use crate::core::{
     conditions, grouping,
     grouping::Grouping,
-    names, reason,
+    names,
+    reason::Reason,
     target::{Unresolved, candidates},
 };
 use crate::telemetry::request_span;
@@ -68,7 +69,7 @@ async fn group(alert: &Alert, ctx: Shared) -> Result<Action, Error> {
     };
     let (word, message) = match &target {
         Ok(target) => ("Grouped", format!("the alert is about {target}")),
-        Err(unresolved) => (unresolved.reason, unresolved.message.clone()),
+        Err(unresolved) => (unresolved.reason.as_str(), unresolved.message.clone()),
     };
     conditions::set(&mut next.conditions, "Accepted", true, word, &message, next.observed_generation, clock::now());
     ctx.merge_status(alert, &next).await?;
@@ -84,7 +85,7 @@ async fn resolve(ctx: &Shared, alert: &Alert) -> Result<Result<ObjectRef, Unreso
     };
     if home != ctx.system && named.iter().any(|candidate| candidate.namespace != home) {
         return Ok(Err(Unresolved::new(
-            reason::FOREIGN_NAMESPACE,
+            Reason::ForeignNamespace,
             format!("an Alert in namespace {home} may only name that namespace"),
         )));
     }
@@ -93,8 +94,8 @@ async fn resolve(ctx: &Shared, alert: &Alert) -> Result<Result<ObjectRef, Unreso
         match resolve_top(&ctx.client, candidate.kind, &candidate.namespace, &candidate.name, CALL).await {
             Ok(Some(top)) => found.push(top),
             Ok(None) => {}
-            Err(error @ SnapshotError::Forbidden { .. }) => {
-                return Ok(Err(Unresolved::new(reason::CLUSTER_UNREADABLE, error.to_string())));
+            Err(error @ ReadError::Forbidden { .. }) => {
+                return Ok(Err(Unresolved::new(Reason::ClusterUnreadable, error.to_string())));
             }
             Err(error) => {
                 tracing::warn!(%error, "target cannot be looked up, will retry");
@@ -106,12 +107,12 @@ async fn resolve(ctx: &Shared, alert: &Alert) -> Result<Result<ObjectRef, Unreso
     found.dedup_by(|a, b| a.uid == b.uid);
     Ok(match found.as_slice() {
         [] => Err(Unresolved::new(
-            reason::TARGET_NOT_FOUND,
+            Reason::TargetNotFound,
             format!("{} {}/{} does not exist", named[0].kind, named[0].namespace, named[0].name),
         )),
         [one] => Ok(one.clone()),
         [one, other, ..] => Err(Unresolved::new(
-            reason::TARGET_AMBIGUOUS,
+            Reason::TargetAmbiguous,
             format!("the labels name {one} and {other}, which are not the same"),
         )),
     })
@@ -221,12 +222,12 @@ fn spec(alert: &Alert, target: &Result<ObjectRef, Unresolved>, fires_again: Opti
         }
         None => (alert.spec.request_id.clone(), made.unwrap_or(alert.spec.starts_at)),
     };
-    let (unresolved, unresolved_message) =
-        target.as_ref().err().map(|u| (u.reason.to_string(), u.message.clone())).unwrap_or_default();
     IncidentSpec {
         target: target.as_ref().ok().cloned(),
-        unresolved,
-        unresolved_message,
+        unresolved: target.as_ref().err().map(|unresolved| v1alpha1::Unresolved {
+            reason: unresolved.reason.as_str().into(),
+            message: unresolved.message.clone(),
+        }),
         alerts: vec![grouping::reference(alert)],
         severity: grouping::severity(alert),
         request_id,

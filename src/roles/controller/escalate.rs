@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::api::v1alpha1::{Actor, Delivery, Escalation, Incident, IncidentPhase, IncidentStatus, Time};
 use crate::audit::Record;
-use crate::core::{conditions, reason, timeline};
+use crate::core::{actions, conditions, reason::Reason, timeline};
 use crate::notify::{EscalationMessage, Severity};
 
 use super::context::{Context, Error, Next, Shared};
@@ -24,7 +24,7 @@ pub async fn resolve(
     ctx: &Shared,
     incident: &Incident,
     status: IncidentStatus,
-    word: &str,
+    word: Reason,
     message: &str,
     now: Time,
 ) -> Result<Next, Error> {
@@ -37,17 +37,15 @@ pub async fn begin(
     ctx: &Shared,
     incident: &Incident,
     mut status: IncidentStatus,
-    word: &str,
+    word: Reason,
     message: &str,
     now: Time,
 ) -> Result<Next, Error> {
-    for name in [&status.remediation, &status.undo] {
-        if !name.is_empty() {
-            grants::close(ctx, &incident.namespace().unwrap_or_default(), name).await?;
-        }
+    for name in [&status.remediation, &status.undo].into_iter().flatten() {
+        grants::close(ctx, &incident.namespace().unwrap_or_default(), name).await?;
     }
     status.escalation = Some(Escalation {
-        reason: word.chars().take(64).collect(),
+        reason: word.as_str().into(),
         next_step: next_step(incident, &status, word),
         deliveries: vec![],
     });
@@ -59,13 +57,13 @@ async fn end(
     incident: &Incident,
     mut status: IncidentStatus,
     phase: IncidentPhase,
-    word: &str,
+    word: Reason,
     message: &str,
     now: Time,
 ) -> Result<Next, Error> {
     let resolved = phase == IncidentPhase::Resolved;
     status.phase = phase;
-    status.reason = word.chars().take(64).collect();
+    status.reason = word.as_str().into();
     status.message = message.chars().take(2000).collect();
     status.times.ended = Some(now);
     timeline::note(
@@ -76,31 +74,31 @@ async fn end(
         format!("{word}: {message}"),
     );
     let generation = incident.metadata.generation.unwrap_or(0);
-    let mitigated = resolved && word == reason::RECOVERED;
+    let mitigated = resolved && word == Reason::Recovered;
     let diagnosed = status.times.diagnosed.is_some();
     for (kind, holds) in
         [("Diagnosed", diagnosed), ("Mitigated", mitigated), ("Resolved", resolved), ("Escalated", !resolved)]
     {
-        conditions::set(&mut status.conditions, kind, holds, word, message, generation, now);
+        conditions::set(&mut status.conditions, kind, holds, word.as_str(), message, generation, now);
     }
     let record = Record {
         at: now,
         request_id: incident.spec.request_id.clone(),
         kind: format!("Incident{phase:?}"),
         incident: format!("{}/{}", incident.namespace().unwrap_or_default(), incident.name_any()),
-        action_id: status.decision.as_ref().map(|d| d.action_id.clone()).unwrap_or_default(),
-        details: json!({ "reason": word, "message": status.message }).as_object().cloned().unwrap_or_default(),
+        action_id: status.decision.as_ref().and_then(|d| d.action_id.clone()).unwrap_or_default(),
+        details: json!({ "reason": word.as_str(), "message": status.message }).as_object().cloned().unwrap_or_default(),
     };
     // A broken audit log stops writes; it must not stop the call for help.
     if let Err(error) = ctx.audit.append(record).await {
         tracing::error!(%error, "the end of the incident is not in the audit log");
     }
     let stored = ctx.write_status(incident, status).await?;
-    ctx.metrics.ended.get_or_create(&super::metrics::Reason { reason: word.chars().take(64).collect() }).inc();
-    tracing::info!(incident = %incident.name_any(), ?phase, reason = word, %message, "incident ended");
+    ctx.metrics.ended.get_or_create(&super::metrics::Labels { reason: word.as_str() }).inc();
+    tracing::info!(incident = %incident.name_any(), ?phase, reason = word.as_str(), %message, "incident ended");
     if resolved {
         let related = incident.spec.target.as_ref();
-        ctx.notifier.event(Severity::Normal, &reference(incident), related, word, message).await;
+        ctx.notifier.event(Severity::Normal, &reference(incident), related, word.as_str(), message).await;
     }
     Ok(Next::Again(Box::new(stored)))
 }
@@ -142,7 +140,7 @@ pub async fn ask_for_approval(
     let (namespace, name) = (incident.namespace().unwrap_or_default(), incident.name_any());
     let message = EscalationMessage {
         phase: format!("{:?}", IncidentPhase::AwaitingApproval),
-        reason: reason::APPROVAL_MISSING.into(),
+        reason: Reason::ApprovalMissing.as_str().into(),
         message: what.into(),
         next_step: format!(
             "look at `status.decision.diff` of `kubectl -n {namespace} get incident {name} -o yaml`; to allow exactly \
@@ -160,7 +158,9 @@ pub async fn ask_for_approval(
 
 async fn message(ctx: &Context, incident: &Incident, status: &IncidentStatus) -> Result<EscalationMessage, Error> {
     let namespace = incident.namespace().unwrap_or_default();
-    let found = observe::investigation(ctx, &namespace, &status.investigation).await?.and_then(|i| i.status);
+    let found = observe::investigation(ctx, &namespace, status.investigation.as_deref().unwrap_or_default())
+        .await?
+        .and_then(|i| i.status);
     let rules = observe::rules(ctx, incident, observe::Freshness::AtHand).await?;
     let mut docs = BTreeMap::new();
     for runbook in &rules.runbooks {
@@ -201,32 +201,29 @@ async fn message(ctx: &Context, incident: &Incident, status: &IncidentStatus) ->
 }
 
 /// What the woken person does first.
-fn next_step(incident: &Incident, status: &IncidentStatus, word: &str) -> String {
+fn next_step(incident: &Incident, status: &IncidentStatus, word: Reason) -> String {
     let namespace = incident.namespace().unwrap_or_default();
     let look = format!("kubectl -n {namespace} get incident {} -o yaml", incident.name_any());
     let target = incident.spec.target.as_ref();
     let object = target.map(|t| format!("{}/{}", t.kind.to_lowercase(), t.name)).unwrap_or_default();
-    let to = status.decision.as_ref().and_then(|d| d.action.as_ref()).and_then(|a| a.rollout_undo.as_ref());
-    let by_hand =
-        to.map(|undo| format!("kubectl -n {namespace} rollout undo {object} --to-revision={}", undo.to_revision));
+    let action = status.decision.as_ref().and_then(|d| d.action.as_ref());
+    let by_hand = action.zip(target).map(|(action, target)| (actions::of(action.kind()).by_hand)(target, action));
     let first = match word {
-        reason::MODE_FORBIDS | reason::NOT_ENROLLED | reason::AUDIT_NOT_DURABLE | reason::APPROVAL_TIMEOUT => {
+        Reason::ModeForbids | Reason::NotEnrolled | Reason::AuditNotDurable | Reason::ApprovalTimeout => {
             by_hand.map(|command| format!("to do by hand what was held back: `{command}`"))
         }
-        reason::ONLY_ONE_REVISION => {
+        Reason::OnlyOneRevision => {
             Some(format!("fix the manifest and apply it; logs: `kubectl -n {namespace} logs {object} --previous`"))
         }
-        reason::TEMPLATE_UNCHANGED => Some(format!(
+        Reason::TemplateUnchanged => Some(format!(
             "the template is not the cause: look at the ConfigMaps, Secrets and services that it uses; logs: `kubectl -n {namespace} logs {object} --previous`"
         )),
-        reason::MANAGED_BY_GITOPS => {
-            Some("revert the commit in the Git repository that the tool syncs from".to_string())
-        }
-        reason::MANAGED_BY_HELM => Some(format!("`helm -n {namespace} rollback` of the release that installed it")),
-        reason::TARGET_UNRESOLVED | reason::TARGET_NOT_FOUND | reason::TARGET_AMBIGUOUS | reason::TARGET_INVALID => {
+        Reason::ManagedByGitOps => Some("revert the commit in the Git repository that the tool syncs from".to_string()),
+        Reason::ManagedByHelm => Some(format!("`helm -n {namespace} rollback` of the release that installed it")),
+        Reason::TargetUnresolved | Reason::TargetNotFound | Reason::TargetAmbiguous | Reason::TargetInvalid => {
             Some("check the labels of the alerting rule; they have to name one existing workload".to_string())
         }
-        reason::EXECUTOR_SILENT => Some(format!(
+        Reason::ExecutorSilent => Some(format!(
             "`kubectl -n {namespace} get {object} -o yaml` shows backstop.dev/last-action if it was written"
         )),
         _ => None,

@@ -5,7 +5,7 @@ use kube::{Api, ResourceExt as _, api::ObjectMeta};
 
 use crate::api::v1alpha1::{Grant, GrantSpec, OpenGrant, Remediation, Time};
 use crate::clock;
-use crate::core::{names::GRANT, reason};
+use crate::core::{actions, names::GRANT, reason::Reason};
 
 use super::context::{Context, Error, Shared, call, exists};
 
@@ -34,9 +34,13 @@ pub async fn keep(ctx: Shared) {
 
 async fn keep_one(ctx: &Context, namespace: &str) -> Result<(), Error> {
     let api: Api<Grant> = ctx.api(namespace);
-    let why = if ctx.settings.audit_durable && ctx.audit.is_durable().is_ok() { "" } else { reason::AUDIT_NOT_DURABLE };
+    let why = if ctx.settings.audit_durable && ctx.audit.is_durable().is_ok() {
+        None
+    } else {
+        Some(Reason::AuditNotDurable.as_str().to_owned())
+    };
     let Some(grant) = call("read Grant", api.get_opt(GRANT)).await? else {
-        let closed = GrantSpec { open: None, closed_because: why.into() };
+        let closed = GrantSpec { open: None, closed_because: why };
         let mut grant = Grant::new(GRANT, closed);
         grant.metadata =
             ObjectMeta { name: Some(GRANT.into()), namespace: Some(namespace.into()), ..Default::default() };
@@ -49,7 +53,7 @@ async fn keep_one(ctx: &Context, namespace: &str) -> Result<(), Error> {
         .as_ref()
         .is_some_and(|open| clock::now().duration_since(open.not_after) > SignedDuration::from_secs(60));
     if over || (grant.spec.open.is_none() && grant.spec.closed_because != why) {
-        write(ctx, &api, grant, GrantSpec { open: None, closed_because: why.into() }).await?;
+        write(ctx, &api, grant, GrantSpec { open: None, closed_because: why }).await?;
     }
     Ok(())
 }
@@ -72,20 +76,18 @@ pub async fn open(ctx: &Context, remediation: &Remediation, epoch: i64, now: Tim
     let end = now + SignedDuration::from_secs(ctx.settings.timings.grant_seconds.into());
     let open = OpenGrant {
         action_id: spec.action_id.clone(),
-        action: spec.kind.armed_label().into(),
+        action: actions::of(spec.action.kind()).armed_label.into(),
         remediation: name,
         epoch,
         uid: spec.target.uid.clone(),
-        path: spec.path.clone(),
-        before: spec.before.clone(),
-        after: spec.after.clone(),
+        write: spec.write.clone(),
         // Whole seconds, because managedFields carry whole seconds.
         not_after: Time::from_second(end.as_second()).unwrap_or(end),
     };
     if !ctx.leading.is_current() {
         return Err(Error::NotLeading);
     }
-    write(ctx, &api, grant, GrantSpec { open: Some(open), closed_because: String::new() }).await?;
+    write(ctx, &api, grant, GrantSpec { open: Some(open), closed_because: None }).await?;
     ctx.metrics.grants.inc();
     Ok(Opening::Open)
 }
@@ -108,7 +110,7 @@ pub async fn close(ctx: &Context, namespace: &str, remediation: &str) -> Result<
 
 impl GrantSpec {
     fn closed() -> GrantSpec {
-        GrantSpec { open: None, closed_because: String::new() }
+        GrantSpec { open: None, closed_because: None }
     }
 }
 

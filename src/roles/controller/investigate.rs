@@ -8,7 +8,7 @@ use kube::{Api, Resource as _, ResourceExt as _, api::ObjectMeta};
 use crate::api::v1alpha1::{
     Actor, Incident, IncidentPhase, Investigation, InvestigationPhase, InvestigationSpec, SourceName, Time,
 };
-use crate::core::{names, reason, timeline};
+use crate::core::{names, reason::Reason, timeline};
 
 use super::context::{Error, Next, Shared, call, exists};
 use super::{escalate, observe};
@@ -22,7 +22,9 @@ const GRACE: SignedDuration = SignedDuration::from_secs(20);
 pub async fn run(ctx: &Shared, incident: &Incident, now: Time) -> Result<Next, Error> {
     let namespace = incident.namespace().unwrap_or_default();
     let mut status = incident.status.clone().unwrap_or_default();
-    let Some(investigation) = observe::investigation(ctx, &namespace, &status.investigation).await? else {
+    let Some(investigation) =
+        observe::investigation(ctx, &namespace, status.investigation.as_deref().unwrap_or_default()).await?
+    else {
         return start(ctx, incident).await;
     };
     let result = investigation.status.clone().unwrap_or_default();
@@ -52,7 +54,7 @@ pub async fn run(ctx: &Shared, incident: &Incident, now: Time) -> Result<Next, E
                     "the investigator did not finish in time; is it running? `kubectl -n {} get pods`",
                     ctx.system
                 );
-                return escalate::begin(ctx, incident, status, reason::INVESTIGATION_TIMEOUT, &message, now).await;
+                return escalate::begin(ctx, incident, status, Reason::InvestigationTimeout, &message, now).await;
             }
             Ok(Next::After(Duration::from_secs(2)))
         }
@@ -76,8 +78,9 @@ pub async fn start(ctx: &Shared, incident: &Incident) -> Result<Next, Error> {
         alert_started_at: started,
         request_id: incident.spec.request_id.clone(),
     };
-    let mut investigation = Investigation::new(&status.investigation, spec);
-    investigation.metadata = owned(incident, &status.investigation);
+    let name = status.investigation.unwrap_or_default();
+    let mut investigation = Investigation::new(&name, spec);
+    investigation.metadata = owned(incident, &name);
     let api: Api<Investigation> = ctx.api(&namespace);
     exists(call("create Investigation", api.create(&ctx.create_params(), &investigation)).await)?;
     Ok(Next::After(Duration::from_secs(2)))

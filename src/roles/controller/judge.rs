@@ -12,7 +12,8 @@ use crate::api::v1alpha1::{
 use crate::core::{
     budget,
     gate::{self, Case, Judgement},
-    reason, timeline,
+    reason::Reason,
+    timeline,
 };
 
 use super::context::{Context, Error, Next, Shared, call};
@@ -27,20 +28,19 @@ pub struct Gathered {
     rules: observe::Rules,
     books: observe::Books,
     investigation: Option<Investigation>,
-    reading: Result<crate::core::reading::Reading, gate::Unreadable>,
+    reading: Result<crate::core::workload::Workload, gate::Unreadable>,
 }
 
 /// Reads what a judgement rests on.
 pub async fn gather(ctx: &Context, incident: &Incident, now: Time) -> Result<Gathered, Error> {
     let namespace = incident.namespace().unwrap_or_default();
-    let name = incident.status.as_ref().map(|status| status.investigation.clone()).unwrap_or_default();
+    let name = incident.status.as_ref().and_then(|status| status.investigation.clone()).unwrap_or_default();
     let reading = async {
         Ok(match &incident.spec.target {
             Some(target) => observe::reading(&ctx.client, target, now).await,
-            None => Err(gate::Unreadable {
-                reason: reason::TARGET_UNRESOLVED,
-                message: "there is no target to read".into(),
-            }),
+            None => {
+                Err(gate::Unreadable { reason: Reason::TargetUnresolved, message: "there is no target to read".into() })
+            }
         })
     };
     let (firing, rules, books, investigation, reading) = tokio::try_join!(
@@ -55,7 +55,7 @@ pub async fn gather(ctx: &Context, incident: &Incident, now: Time) -> Result<Gat
 
 impl Gathered {
     /// The reading, if there is one.
-    pub fn reading(&self) -> Option<&crate::core::reading::Reading> {
+    pub fn reading(&self) -> Option<&crate::core::workload::Workload> {
         self.reading.as_ref().ok()
     }
 }
@@ -65,14 +65,12 @@ pub fn judge(ctx: &Context, incident: &Incident, gathered: &Gathered, now: Time)
     let Gathered { firing, rules, books, investigation, reading } = gathered;
     let name = incident.name_any();
     let found = investigation.as_ref().and_then(|i| i.status.as_ref());
-    let unresolved = (!incident.spec.unresolved.is_empty())
-        .then_some((incident.spec.unresolved.as_str(), incident.spec.unresolved_message.as_str()));
     let runbooks = rules.allowed_actions();
     gate::judge(&Case {
         now,
         incident: &name,
         target: incident.spec.target.as_ref(),
-        unresolved,
+        unresolved: incident.spec.unresolved.as_ref(),
         alert_firing: *firing,
         alert_started_at: incident.spec.alerts.iter().map(|a| a.starts_at).min().unwrap_or(incident.spec.opened_at),
         alert_names: incident.spec.alerts.iter().map(|a| a.alertname.as_str()).collect(),
@@ -116,7 +114,7 @@ pub async fn decide(ctx: &Shared, incident: &Incident, now: Time) -> Result<Next
 
 async fn another_round(ctx: &Shared, incident: &Incident, mut status: IncidentStatus) -> Result<Next, Error> {
     status.rounds += 1;
-    status.investigation = plan::investigation_name(incident, status.rounds);
+    status.investigation = Some(plan::investigation_name(incident, status.rounds));
     status.phase = IncidentPhase::Investigating;
     Ok(Next::Again(Box::new(ctx.write_status(incident, status).await?)))
 }
@@ -136,17 +134,15 @@ async fn act_on(
         decision.outcome = DecisionOutcome::Escalate;
         decision.message = format!("{} (waited {} s)", decision.message, waited.as_secs());
     }
+    let reason_word = Reason::named(&decision.reason).unwrap_or(Reason::NothingProposed);
     for kind in anomalies {
         ledger_anomaly(ctx, incident, kind, now).await?;
     }
     ctx.metrics
         .decisions
-        .get_or_create(&super::metrics::Decided {
-            outcome: format!("{:?}", decision.outcome),
-            reason: decision.reason.clone(),
-        })
+        .get_or_create(&super::metrics::Decided { outcome: decision.outcome.as_str(), reason: reason_word.as_str() })
         .inc();
-    let (outcome, reason_word, message) = (decision.outcome, decision.reason.clone(), decision.message.clone());
+    let (outcome, message) = (decision.outcome, decision.message.clone());
     let passed = decision.checks.iter().filter(|c| c.verdict == crate::api::v1alpha1::Verdict::Passed).count();
     let sentence =
         format!("{passed} of {} checks passed; {outcome:?}: {reason_word}: {message}", decision.checks.len());
@@ -164,17 +160,17 @@ async fn act_on(
         }
         (DecisionOutcome::Wait, _) => Ok(Next::Again(Box::new(ctx.write_status(incident, status).await?))),
         (DecisionOutcome::AwaitApproval, _) => {
-            let digest = status.decision.as_ref().map(|d| d.digest.clone()).unwrap_or_default();
+            let digest = status.decision.as_ref().and_then(|d| d.digest.clone()).unwrap_or_default();
             let message = format!("waits for an Approval of digest {digest}");
             escalate::ask_for_approval(ctx, incident, &status, &message).await?;
             timeline::note(&mut status, now, Actor::Controller, "ApprovalAsked", message);
             status.phase = IncidentPhase::AwaitingApproval;
             Ok(Next::Again(Box::new(ctx.write_status(incident, status).await?)))
         }
-        _ if reason_word == reason::ALERT_RESOLVED => {
-            escalate::resolve(ctx, incident, status, reason::ALERT_RESOLVED, &message, now).await
+        _ if reason_word == Reason::AlertResolved => {
+            escalate::resolve(ctx, incident, status, Reason::AlertResolved, &message, now).await
         }
-        _ => escalate::begin(ctx, incident, status, &reason_word, &message, now).await,
+        _ => escalate::begin(ctx, incident, status, reason_word, &message, now).await,
     }
 }
 
@@ -193,7 +189,7 @@ async fn pay(
     let limits: Vec<_> = matching.map(|policy| policy.spec.limits.clone()).collect();
     let unsigned = |value: i32| u32::try_from(value).unwrap_or(0);
     let request = budget::Request {
-        action_id: &decision.action_id,
+        action_id: decision.action_id.as_deref().unwrap_or_default(),
         namespace: &target.namespace,
         target_uid: &target.uid,
         incident: &name,
@@ -209,10 +205,10 @@ async fn pay(
 }
 
 /// Counts an anomaly in the Ledger; enough of them open the cascade breaker.
-pub async fn ledger_anomaly(ctx: &Context, incident: &Incident, kind: &str, now: Time) -> Result<(), Error> {
+pub async fn ledger_anomaly(ctx: &Context, incident: &Incident, kind: Reason, now: Time) -> Result<(), Error> {
     let incident = format!("{}/{}", incident.namespace().unwrap_or_default(), incident.name_any());
-    let anomaly = crate::api::v1alpha1::Anomaly { at: now, kind: kind.into(), incident };
-    ctx.metrics.anomalies.get_or_create(&super::metrics::Reason { reason: kind.into() }).inc();
+    let anomaly = crate::api::v1alpha1::Anomaly { at: now, kind: kind.as_str().into(), incident };
+    ctx.metrics.anomalies.get_or_create(&super::metrics::Labels { reason: kind.as_str() }).inc();
     let budgets = &ctx.settings.budgets;
     let change = |old: &LedgerStatus| Ok::<_, ()>(budget::anomaly(old, anomaly.clone(), budgets));
     ledgers::change(ctx, ledgers::ACTIONS, change).await.map(drop)
@@ -226,13 +222,13 @@ pub async fn await_approval(ctx: &Shared, incident: &Incident, now: Time) -> Res
     let patience = SignedDuration::from_secs(ctx.settings.timings.approval_timeout_seconds.into());
     if now.duration_since(asked) > patience {
         let message = format!("nobody approved within {} s", patience.as_secs());
-        return escalate::begin(ctx, incident, status, reason::APPROVAL_TIMEOUT, &message, now).await;
+        return escalate::begin(ctx, incident, status, Reason::ApprovalTimeout, &message, now).await;
     }
     if !observe::firing(ctx, incident).await? {
         let message = "the alert ended while it was waited for an Approval";
-        return escalate::resolve(ctx, incident, status, reason::ALERT_RESOLVED, message, now).await;
+        return escalate::resolve(ctx, incident, status, Reason::AlertResolved, message, now).await;
     }
-    let digest = status.decision.as_ref().map(|decision| decision.digest.clone()).unwrap_or_default();
+    let digest = status.decision.as_ref().and_then(|decision| decision.digest.clone()).unwrap_or_default();
     let books = observe::books(ctx, incident, now).await?;
     if !books.approvals.iter().any(|(approved, _)| *approved == digest) {
         return Ok(Next::After(Duration::from_secs(10)));

@@ -15,7 +15,7 @@ use crate::clock;
 use crate::cluster;
 use crate::core::{
     known_good::{self, Health},
-    reading::Reading,
+    workload::Workload,
 };
 
 use super::context::{Error, Shared};
@@ -76,7 +76,7 @@ async fn reconcile(deployment: std::sync::Arc<Deployment>, ctx: Shared) -> Resul
     }
 }
 
-async fn store(ctx: &Shared, reading: &Reading, mark: KnownGood, now: Time) -> Result<(), Error> {
+async fn store(ctx: &Shared, reading: &Workload, mark: KnownGood, now: Time) -> Result<(), Error> {
     let change = |old: &LedgerStatus| Ok::<_, ()>(known_good::remember(old, &mark, now));
     let ledger = ledgers::known_good(&reading.object.namespace);
     let _ = ledgers::change(ctx, &ledger, change).await?;

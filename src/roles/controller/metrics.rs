@@ -14,16 +14,16 @@ use prometheus_client::{
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct Decided {
     /// `Act`, `Wait`, `AwaitApproval` or `Escalate`.
-    pub outcome: String,
+    pub outcome: &'static str,
     /// The constant that decided.
-    pub reason: String,
+    pub reason: &'static str,
 }
 
 /// One constant.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub struct Reason {
+pub struct Labels {
     /// The constant.
-    pub reason: String,
+    pub reason: &'static str,
 }
 
 /// Metrics of the controller.
@@ -32,15 +32,15 @@ pub struct Metrics {
     /// Incidents opened.
     pub opened: Counter,
     /// Incidents that reached a final phase, by reason.
-    pub ended: Family<Reason, Counter>,
+    pub ended: Family<Labels, Counter>,
     /// Decisions.
     pub decisions: Family<Decided, Counter>,
     /// Grants opened.
     pub grants: Counter,
     /// Anomalies counted by the cascade breaker.
-    pub anomalies: Family<Reason, Counter>,
+    pub anomalies: Family<Labels, Counter>,
     /// Steps that failed and are tried again.
-    pub errors: Family<Reason, Counter>,
+    pub errors: Family<Labels, Counter>,
     /// From receipt of the alert to the plan, in seconds.
     pub to_plan: Histogram,
     /// From receipt of the alert to the accepted write, in seconds.

@@ -9,13 +9,13 @@ mod investigate;
 mod judge;
 mod known_good;
 mod ledgers;
-mod main;
 mod metrics;
 mod observe;
 mod plan;
+mod policy_status;
+mod process;
 mod remediate;
 mod retention;
-mod rulebooks;
 mod verify;
 
 use std::fmt::Debug;
@@ -44,7 +44,7 @@ use crate::settings::Settings;
 
 use context::{Context, Error, Shared};
 
-pub use main::main;
+pub use process::main;
 
 /// Deliveries of escalations at one time: fewer than incidents that are worked on.
 const DELIVERIES: usize = 4;
@@ -109,11 +109,11 @@ async fn run(parts: Parts, leading: Leading) {
         .for_each(|_| async {});
     let policies = Controller::for_stream(policy_events, policies)
         .with_config(Config::default().concurrency(1))
-        .run(rulebooks::policy, again::<Policy>, ctx.clone())
+        .run(policy_status::policy, again::<Policy>, ctx.clone())
         .for_each(|_| async {});
     let runbooks = Controller::for_stream(runbook_events, runbooks)
         .with_config(Config::default().concurrency(1))
-        .run(rulebooks::runbook, again::<Runbook>, ctx.clone())
+        .run(policy_status::runbook, again::<Runbook>, ctx.clone())
         .for_each(|_| async {});
     tokio::join!(
         incidents,
@@ -165,7 +165,7 @@ fn owner(namespace: Option<String>, name: &str) -> Option<ObjectRef<Incident>> {
 
 /// Every error is tried again soon: a conflict at once, the rest after a pause with some jitter.
 fn again<K>(_object: Arc<K>, error: &Error, ctx: Shared) -> Action {
-    ctx.metrics.errors.get_or_create(&metrics::Reason { reason: error.word().into() }).inc();
+    ctx.metrics.errors.get_or_create(&metrics::Labels { reason: error.word() }).inc();
     if error.word() == "Conflict" {
         return Action::requeue(Duration::from_millis(20));
     }

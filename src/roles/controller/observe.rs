@@ -9,12 +9,12 @@ use crate::api::v1alpha1::{
     ActionKind, Alert, Approval, Incident, Investigation, KnownGood, LedgerStatus, ObjectRef, Policy, Runbook,
     SourceName, Time,
 };
-use crate::cluster::{SnapshotError, snapshot};
+use crate::cluster::{ReadError, snapshot};
 use crate::core::{
     gate::Unreadable,
     policy::{CompiledPolicy, runbook_matches, runbook_name},
-    reading::{Reading, ReadingError},
-    reason,
+    reason::Reason,
+    workload::{Workload, WorkloadError},
 };
 
 use super::context::{Context, Error, call, filled};
@@ -116,18 +116,18 @@ where
 }
 
 /// Reads the target. An object that cannot be read is a reason, not an error: it has to end in a decision.
-pub async fn reading(client: &Client, target: &ObjectRef, now: Time) -> Result<Reading, Unreadable> {
+pub async fn reading(client: &Client, target: &ObjectRef, now: Time) -> Result<Workload, Unreadable> {
     let unreadable = |reason, error: String| Unreadable { reason, message: error };
     let snapshot = snapshot(client, target, READING, now).await.map_err(|error| {
         let word = match error {
-            SnapshotError::NotFound { .. } => reason::TARGET_GONE,
-            _ => reason::CLUSTER_UNREADABLE,
+            ReadError::NotFound { .. } => Reason::TargetGone,
+            _ => Reason::ClusterUnreadable,
         };
         unreadable(word, error.to_string())
     })?;
-    Reading::of(&snapshot).map_err(|error| match error {
-        ReadingError::Kind { .. } => unreadable(reason::KIND_NOT_SUPPORTED, error.to_string()),
-        ReadingError::Missing { .. } => unreadable(reason::CLUSTER_UNREADABLE, error.to_string()),
+    Workload::of(&snapshot).map_err(|error| match error {
+        WorkloadError::Kind { .. } => unreadable(Reason::KindNotSupported, error.to_string()),
+        WorkloadError::Missing { .. } => unreadable(Reason::ClusterUnreadable, error.to_string()),
     })
 }
 

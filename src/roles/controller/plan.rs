@@ -30,7 +30,11 @@ pub async fn write(ctx: &Shared, incident: &Incident, now: Time) -> Result<Next,
     };
     let mut status = incident.status.clone().unwrap_or_default();
     let alert = incident.spec.alerts.first();
-    let about = incident.spec.target.as_ref().map_or(incident.spec.unresolved_message.clone(), ToString::to_string);
+    let about = incident
+        .spec
+        .target
+        .as_ref()
+        .map_or(incident.spec.unresolved.as_ref().map(|u| u.message.clone()).unwrap_or_default(), ToString::to_string);
     timeline::note(
         &mut status,
         incident.spec.opened_at,
@@ -55,7 +59,7 @@ pub async fn write(ctx: &Shared, incident: &Incident, now: Time) -> Result<Next,
     status.times.received = Some(incident.spec.opened_at);
     status.times.planned = Some(now);
     status.rounds = 1;
-    status.investigation = investigation_name(incident, 1);
+    status.investigation = Some(investigation_name(incident, 1));
     status.phase = IncidentPhase::Investigating;
     ctx.metrics.to_plan.observe(now.duration_since(incident.spec.opened_at).as_secs_f64().max(0.0));
     let planned = ctx.write_status(incident, status).await?;

@@ -7,11 +7,16 @@ use kube::{Api, ResourceExt as _};
 use serde_json::json;
 
 use crate::api::v1alpha1::{
-    Action, Actor, Incident, IncidentPhase, IncidentStatus, LedgerState, LedgerStatus, Mode, Purpose, ReceiptStep,
-    Remediation, RemediationPhase, RemediationSpec, RemediationStatus, Time, Undo, Verdict, Verify,
+    Actor, Decision, FieldWrite, Incident, IncidentPhase, IncidentStatus, LedgerState, LedgerStatus, Mode, Purpose,
+    ReceiptStep, Remediation, RemediationPhase, RemediationSpec, RemediationStatus, Time, Undo, Verdict, Verify, Write,
 };
 use crate::audit::Record;
-use crate::core::{action, actions::Prediction, budget, names, policy, reason, timeline};
+use crate::core::{
+    actions::{Prediction, identity},
+    budget, names, policy,
+    reason::Reason,
+    timeline,
+};
 
 use super::context::{Context, Error, Next, Shared, call, exists};
 use super::grants::{self, Opening};
@@ -30,15 +35,15 @@ pub async fn begin(
     now: Time,
 ) -> Result<Next, Error> {
     let (id, digest) = match &status.decision {
-        Some(decision) => (decision.action_id.clone(), decision.digest.clone()),
-        None => return Ok(Next::Change),
+        Some(Decision { action_id: Some(id), digest: Some(digest), .. }) => (id.clone(), digest.clone()),
+        _ => return Ok(Next::Change),
     };
-    let spec = spec(ctx, incident, Purpose::Repair, prediction, &id, &digest);
+    let spec = spec(ctx, incident, Purpose::Repair, None, prediction, &id, &digest);
     create(ctx, incident, &id, spec).await?;
     let what = prediction.diff.iter().map(|c| format!("{}: {} -> {}", c.path, c.before, c.after)).collect::<Vec<_>>();
     timeline::note(&mut status, now, Actor::Controller, "RemediationCreated", what.join("; "));
-    status.remediation = id;
-    status.grant_epoch = 0;
+    status.remediation = Some(id);
+    status.grant_epoch = None;
     status.phase = IncidentPhase::Remediating;
     Ok(Next::Again(Box::new(ctx.write_status(incident, status).await?)))
 }
@@ -47,6 +52,7 @@ fn spec(
     ctx: &Context,
     incident: &Incident,
     purpose: Purpose,
+    follows: Option<String>,
     prediction: &Prediction,
     id: &str,
     digest: &str,
@@ -56,18 +62,17 @@ fn spec(
         incident: incident.name_any(),
         action_id: id.into(),
         digest: digest.into(),
-        kind: prediction.kind,
         action: prediction.action.clone(),
         purpose,
+        follows,
         target: incident.spec.target.clone().unwrap_or_default(),
-        path: prediction.path.into(),
-        before: prediction.before.clone(),
-        after: prediction.after.clone(),
+        write: prediction.write.clone(),
+        provenance: prediction.provenance.clone(),
         verify: Verify {
             settle_seconds: seconds(ctx.settings.timings.verify_settle_seconds),
             timeout_seconds: seconds(ctx.settings.timings.verify_timeout_seconds),
         },
-        undo: Undo { action: prediction.undo.clone() },
+        undo: prediction.undo.clone(),
         request_id: incident.spec.request_id.clone(),
     }
 }
@@ -75,6 +80,8 @@ fn spec(
 async fn create(ctx: &Context, incident: &Incident, name: &str, spec: RemediationSpec) -> Result<(), Error> {
     let mut remediation = Remediation::new(name, spec);
     remediation.metadata = owned(incident, name);
+    let kind = remediation.spec.action.kind().as_str().to_owned();
+    remediation.metadata.labels.get_or_insert_default().insert(names::ACTION_KIND.into(), kind);
     let api: Api<Remediation> = ctx.api(&incident.namespace().unwrap_or_default());
     exists(call("create Remediation", api.create(&ctx.create_params(), &remediation)).await)
 }
@@ -82,9 +89,9 @@ async fn create(ctx: &Context, incident: &Incident, name: &str, spec: Remediatio
 /// Follows the Remediation that repairs.
 pub async fn repair(ctx: &Shared, incident: &Incident, now: Time) -> Result<Next, Error> {
     let mut status = incident.status.clone().unwrap_or_default();
-    let Some(remediation) = read(ctx, incident, &status.remediation).await? else {
+    let Some(remediation) = read(ctx, incident, status.remediation.as_deref().unwrap_or_default()).await? else {
         let message = "the Remediation was deleted before it ended; nobody of ours does that";
-        return escalate::begin(ctx, incident, status, reason::REMEDIATION_ABORTED, message, now).await;
+        return escalate::begin(ctx, incident, status, Reason::RemediationAborted, message, now).await;
     };
     let state = remediation.status.clone().unwrap_or_default();
     match state.phase {
@@ -103,15 +110,14 @@ pub async fn repair(ctx: &Shared, incident: &Incident, now: Time) -> Result<Next
             let written = fired_at(&state).is_some();
             let book = if written { LedgerState::Spent } else { LedgerState::Refunded };
             settle(ctx, incident, &remediation, book, now).await?;
-            let expected = [reason::MODE_FORBIDS, "TargetChanged", reason::TARGET_GONE];
-            if !expected.contains(&state.reason.as_str()) {
-                judge::ledger_anomaly(ctx, incident, reason::REFUSED_BY_POLICY, now).await?;
+            let word = Reason::named(&state.reason).unwrap_or(Reason::RemediationAborted);
+            if ![Reason::ModeForbids, Reason::TargetChanged, Reason::TargetGone].contains(&word) {
+                judge::ledger_anomaly(ctx, incident, Reason::RefusedByPolicy, now).await?;
             }
-            let word = if state.reason.is_empty() { reason::REMEDIATION_ABORTED } else { &state.reason };
             let message = format!("nothing was changed: the executor stopped with {word}. {}", state.message);
             escalate::begin(ctx, incident, status, word, &message, now).await
         }
-        RemediationPhase::Claimed if state.epoch > status.grant_epoch => {
+        RemediationPhase::Claimed if Some(state.epoch) > status.grant_epoch => {
             grant(ctx, incident, &remediation, &state, now).await
         }
         RemediationPhase::Pending | RemediationPhase::Claimed => {
@@ -136,32 +142,32 @@ async fn grant(
     let gathered = judge::gather(ctx, incident, now).await?;
     let judgement = judge::judge(ctx, incident, &gathered, now);
     for kind in &judgement.anomalies {
-        judge::ledger_anomaly(ctx, incident, kind, now).await?;
+        judge::ledger_anomaly(ctx, incident, *kind, now).await?;
     }
     // The facts were judged fresh when the action was decided; what counts now is the judge's own reading.
     let refusals = judgement
         .decision
         .checks
         .iter()
-        .filter(|check| !matches!(check.verdict, Verdict::Passed) && check.reason != reason::FACTS_STALE);
+        .filter(|check| !matches!(check.verdict, Verdict::Passed) && check.reason != Reason::FactsStale.as_str());
     let first = refusals.into_iter().next().cloned();
-    let same = judgement.decision.action_id == remediation.spec.action_id;
+    let same = judgement.decision.action_id.as_ref() == Some(&remediation.spec.action_id);
     if first.is_some() || !same {
         let (word, message) = match first {
-            Some(check) => (check.reason, check.message),
-            None => ("TargetChanged".to_string(), "the target is not as it was judged".to_string()),
+            Some(check) => (Reason::named(&check.reason).unwrap_or(Reason::TargetChanged), check.message),
+            None => (Reason::TargetChanged, "the target is not as it was judged".to_string()),
         };
         // An object that is already as it should be is the work of an earlier epoch: the hands will find and report it.
         if written_by_us(&gathered, &remediation.spec) {
             return Ok(Next::After(Duration::from_secs(1)));
         }
         let message = format!("no Grant was opened, because the case was judged again: {message}");
-        return escalate::begin(ctx, incident, status, &word, &message, now).await;
+        return escalate::begin(ctx, incident, status, word, &message, now).await;
     }
     if !open(ctx, incident, remediation, state.epoch, now).await? {
         return Ok(Next::After(Duration::from_millis(500)));
     }
-    status.grant_epoch = state.epoch;
+    status.grant_epoch = Some(state.epoch);
     let message = format!(
         "for action {} and {} s, epoch {}",
         remediation.spec.action_id, ctx.settings.timings.grant_seconds, state.epoch
@@ -172,7 +178,8 @@ async fn grant(
 
 fn written_by_us(gathered: &judge::Gathered, spec: &RemediationSpec) -> bool {
     gathered.reading().is_some_and(|reading| {
-        reading.template == spec.after && reading.annotations.get(names::LAST_ACTION) == Some(&spec.action_id)
+        spec.write.field().is_some_and(|field| field.after == reading.template)
+            && reading.annotations.get(names::LAST_ACTION) == Some(&spec.action_id)
     })
 }
 
@@ -246,14 +253,14 @@ async fn silent(
     now: Time,
 ) -> Result<Next, Error> {
     grants::close(ctx, &incident.namespace().unwrap_or_default(), &remediation.name_any()).await?;
-    judge::ledger_anomaly(ctx, incident, reason::EXECUTOR_SILENT, now).await?;
+    judge::ledger_anomaly(ctx, incident, Reason::ExecutorSilent, now).await?;
     let message = format!(
         "the executor did not end Remediation {} in time; whether it wrote is unknown. \
          See annotation backstop.dev/last-action of the target and `kubectl -n {} get pods`",
         remediation.name_any(),
         ctx.system
     );
-    escalate::begin(ctx, incident, status, reason::EXECUTOR_SILENT, &message, now).await
+    escalate::begin(ctx, incident, status, Reason::ExecutorSilent, &message, now).await
 }
 
 /// Begins to take the repair back: exactly, and only if nobody else touched the field since.
@@ -264,22 +271,23 @@ pub async fn begin_undo(
     why: &str,
     now: Time,
 ) -> Result<Next, Error> {
-    let repaired = read(ctx, incident, &status.remediation).await?;
+    let repaired = read(ctx, incident, status.remediation.as_deref().unwrap_or_default()).await?;
     let Some(Remediation { spec: repair, .. }) = repaired else {
-        return escalate::begin(ctx, incident, status, reason::VERIFY_FAILED, why, now).await;
+        return escalate::begin(ctx, incident, status, Reason::VerifyFailed, why, now).await;
+    };
+    let (Some(back), Write::Field(FieldWrite { path, before, after })) = (&repair.undo, &repair.write) else {
+        return escalate::begin(ctx, incident, status, Reason::VerifyFailed, why, now).await;
     };
     let prediction = Prediction {
-        kind: repair.kind,
-        action: repair.undo.action.clone(),
-        undo: repair.action.clone(),
-        path: crate::core::actions::rollout_undo::PATH,
-        before: repair.after.clone(),
-        after: repair.before.clone(),
+        action: back.action.clone(),
+        write: Write::Field(FieldWrite { path: path.clone(), before: after.clone(), after: before.clone() }),
+        provenance: back.provenance.clone(),
+        undo: Some(Undo { action: repair.action.clone(), provenance: repair.provenance.clone() }),
         diff: vec![],
     };
     let digest =
-        action::digest(prediction.kind, &repair.target, prediction.path, &prediction.before, &prediction.after);
-    let id = action::action_id(&incident.name_any(), Purpose::Undo, &digest);
+        identity::digest(&prediction.action, &repair.target, &prediction.write, prediction.provenance.as_ref());
+    let id = identity::action_id(&incident.name_any(), Purpose::Undo, &digest);
     let name = incident.name_any();
     let request = budget::Request {
         action_id: &id,
@@ -297,10 +305,16 @@ pub async fn begin_undo(
     if let Err(refusal) = paid {
         return escalate::begin(ctx, incident, status, refusal.reason, &refusal.message, now).await;
     }
-    create(ctx, incident, &id, spec(ctx, incident, Purpose::Undo, &prediction, &id, &digest)).await?;
+    create(
+        ctx,
+        incident,
+        &id,
+        spec(ctx, incident, Purpose::Undo, Some(repair.action_id.clone()), &prediction, &id, &digest),
+    )
+    .await?;
     timeline::note(&mut status, now, Actor::Controller, "UndoCreated", why);
-    status.undo = id;
-    status.grant_epoch = 0;
+    status.undo = Some(id);
+    status.grant_epoch = None;
     status.message = why.chars().take(2000).collect();
     status.phase = IncidentPhase::Undoing;
     Ok(Next::Again(Box::new(ctx.write_status(incident, status).await?)))
@@ -310,14 +324,14 @@ pub async fn begin_undo(
 pub async fn undo(ctx: &Shared, incident: &Incident, now: Time) -> Result<Next, Error> {
     let mut status = incident.status.clone().unwrap_or_default();
     let why = status.message.clone();
-    let Some(remediation) = read(ctx, incident, &status.undo).await? else {
-        return escalate::begin(ctx, incident, status, reason::VERIFY_FAILED, &why, now).await;
+    let Some(remediation) = read(ctx, incident, status.undo.as_deref().unwrap_or_default()).await? else {
+        return escalate::begin(ctx, incident, status, Reason::VerifyFailed, &why, now).await;
     };
     let state = remediation.status.clone().unwrap_or_default();
     match state.phase {
         RemediationPhase::Fired => {
             settle(ctx, incident, &remediation, LedgerState::Spent, now).await?;
-            judge::ledger_anomaly(ctx, incident, "Undone", now).await?;
+            judge::ledger_anomaly(ctx, incident, Reason::Undone, now).await?;
             timeline::note(
                 &mut status,
                 fired_at(&state).unwrap_or(now),
@@ -326,14 +340,14 @@ pub async fn undo(ctx: &Shared, incident: &Incident, now: Time) -> Result<Next, 
                 "the template is as it was before",
             );
             let message = format!("{why}. The write was taken back exactly");
-            escalate::begin(ctx, incident, status, reason::VERIFY_FAILED, &message, now).await
+            escalate::begin(ctx, incident, status, Reason::VerifyFailed, &message, now).await
         }
         RemediationPhase::Aborted => {
             settle(ctx, incident, &remediation, LedgerState::Refunded, now).await?;
             let message = format!("{why}. The write could not be taken back: {} {}", state.reason, state.message);
-            escalate::begin(ctx, incident, status, reason::VERIFY_FAILED, &message, now).await
+            escalate::begin(ctx, incident, status, Reason::VerifyFailed, &message, now).await
         }
-        RemediationPhase::Claimed if state.epoch > status.grant_epoch => {
+        RemediationPhase::Claimed if Some(state.epoch) > status.grant_epoch => {
             let rules = observe::rules(ctx, incident, observe::Freshness::Quorum).await?;
             let target = incident.spec.target.clone().unwrap_or_default();
             let reading = observe::reading(&ctx.client, &target, now).await.ok();
@@ -342,15 +356,15 @@ pub async fn undo(ctx: &Shared, incident: &Incident, now: Time) -> Result<Next, 
                 rules.policies.iter().filter(|policy| reading.as_ref().is_none_or(|r| policy.matches(r))).collect();
             if policy::mode(rules.mode.as_deref(), &policies) < Mode::Approve {
                 let message = format!("{why}. The mode forbids taking it back");
-                return escalate::begin(ctx, incident, status, reason::MODE_FORBIDS, &message, now).await;
+                return escalate::begin(ctx, incident, status, Reason::ModeForbids, &message, now).await;
             }
             if !(ctx.settings.audit_durable && ctx.audit.is_durable().is_ok()) {
-                return escalate::begin(ctx, incident, status, reason::AUDIT_NOT_DURABLE, &why, now).await;
+                return escalate::begin(ctx, incident, status, Reason::AuditNotDurable, &why, now).await;
             }
             if !open(ctx, incident, &remediation, state.epoch, now).await? {
                 return Ok(Next::After(Duration::from_millis(500)));
             }
-            status.grant_epoch = state.epoch;
+            status.grant_epoch = Some(state.epoch);
             timeline::note(&mut status, now, Actor::Controller, "GrantOpened", "to take the write back");
             Ok(Next::Again(Box::new(ctx.write_status(incident, status).await?)))
         }
@@ -375,12 +389,4 @@ fn fired_at(status: &RemediationStatus) -> Option<Time> {
 
 fn last_moment(status: &IncidentStatus, now: Time) -> Time {
     status.timeline.last().map_or(now, |entry| entry.at)
-}
-
-/// The action that a Remediation takes, for people.
-pub fn describe(action: &Action) -> String {
-    action
-        .rollout_undo
-        .as_ref()
-        .map_or_else(String::new, |undo| format!("RolloutUndo to revision {}", undo.to_revision))
 }

@@ -7,7 +7,9 @@ use kube::ResourceExt as _;
 
 use crate::api::v1alpha1::{Actor, Incident, LedgerStatus, Time};
 use crate::core::{
-    budget, reason, timeline,
+    actions, budget,
+    reason::Reason,
+    timeline,
     verify::{Progress, Written, progress},
 };
 
@@ -20,11 +22,12 @@ const LOOK: Duration = Duration::from_millis(500);
 /// Looks once.
 pub async fn watch(ctx: &Shared, incident: &Incident, now: Time) -> Result<Next, Error> {
     let mut status = incident.status.clone().unwrap_or_default();
-    let (Some(remediation), Some(target)) =
-        (remediate::read(ctx, incident, &status.remediation).await?, &incident.spec.target)
-    else {
+    let (Some(remediation), Some(target)) = (
+        remediate::read(ctx, incident, status.remediation.as_deref().unwrap_or_default()).await?,
+        &incident.spec.target,
+    ) else {
         let message = "the Remediation was deleted before it was verified";
-        return escalate::begin(ctx, incident, status, reason::VERIFY_FAILED, message, now).await;
+        return escalate::begin(ctx, incident, status, Reason::VerifyFailed, message, now).await;
     };
     let fired_at = status.times.fired.unwrap_or(now);
     let verify = &remediation.spec.verify;
@@ -33,16 +36,17 @@ pub async fn watch(ctx: &Shared, incident: &Incident, now: Time) -> Result<Next,
         Ok(reading) => reading,
         // No data is not healthy, and not a reason to write either.
         Err(error) if now.duration_since(fired_at) < timeout => {
-            tracing::warn!(reason = error.reason, error = %error.message, "cannot verify yet");
+            tracing::warn!(reason = %error.reason, error = %error.message, "cannot verify yet");
             return Ok(Next::After(LOOK));
         }
         Err(error) => {
-            judge::ledger_anomaly(ctx, incident, reason::VERIFY_FAILED, now).await?;
-            return escalate::begin(ctx, incident, status, reason::VERIFY_FAILED, &error.message, now).await;
+            judge::ledger_anomaly(ctx, incident, Reason::VerifyFailed, now).await?;
+            return escalate::begin(ctx, incident, status, Reason::VerifyFailed, &error.message, now).await;
         }
     };
+    let Some(field) = remediation.spec.write.field() else { return Ok(Next::Change) };
     let written = Written {
-        after: &remediation.spec.after,
+        after: &field.after,
         fired_at,
         healthy_since: status.times.healthy,
         settle: SignedDuration::from_secs(verify.settle_seconds.into()),
@@ -73,21 +77,21 @@ pub async fn watch(ctx: &Shared, incident: &Incident, now: Time) -> Result<Next,
             ctx.metrics.to_recovery.observe(healthy.duration_since(fired_at).as_secs_f64().max(0.0));
             let message = format!(
                 "{}: healthy {:.1} s after the alert was received, and stayed so for {} s",
-                remediate::describe(&remediation.spec.action),
+                (actions::of(remediation.spec.action.kind()).describe)(&remediation.spec.action),
                 healthy.duration_since(incident.spec.opened_at).as_secs_f64(),
                 verify.settle_seconds
             );
             tracing::info!(incident = %incident.name_any(), %message, "recovered");
-            escalate::resolve(ctx, incident, status, reason::RECOVERED, &message, now).await
+            escalate::resolve(ctx, incident, status, Reason::Recovered, &message, now).await
         }
         Progress::Failed(state) => {
-            judge::ledger_anomaly(ctx, incident, reason::VERIFY_FAILED, now).await?;
+            judge::ledger_anomaly(ctx, incident, Reason::VerifyFailed, now).await?;
             let why = format!("the write did not help within {} s: {state}", verify.timeout_seconds);
             remediate::begin_undo(ctx, incident, status, &why, now).await
         }
         Progress::ChangedByOthers => {
             let message = "somebody changed the template after our write; it is left as it is";
-            escalate::begin(ctx, incident, status, reason::CHANGED_BY_OTHERS, message, now).await
+            escalate::begin(ctx, incident, status, Reason::ChangedByOthers, message, now).await
         }
     }
 }

@@ -1,24 +1,24 @@
 //! The hands: they see typed actions, exact values and Grants, never prose and never a model.
 //!
-//! gather ([`act::observe`](crate::act::observe)) → decide ([`step`](crate::core::act::step)) → apply
+//! gather ([`act::observe`](crate::act::observe)) → decide ([`step`](crate::core::execution::step)) → apply
 //! ([`act::send`](crate::act::send)) → status, which is one of the requests.
 
-mod gate;
-mod hands;
-mod main;
+mod driver;
 mod metrics;
+mod process;
+mod readiness;
 
 use anyhow::bail;
 use kube::Client;
 use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-pub use main::main;
 pub use metrics::Metrics;
+pub use process::main;
 
 use crate::settings::Settings;
-use gate::Gate;
-use hands::Hands;
+use driver::Driver;
+use readiness::Readiness;
 
 /// Works in the namespaces that the settings name, until shutdown.
 ///
@@ -33,16 +33,17 @@ pub async fn run(
     let namespaces = settings.namespaces;
     // The same after each start: the next process takes its claims back at once. Two installations differ.
     let holder = format!("executor/{}", client.default_namespace());
-    tracing::info!(?namespaces, holder, "the hands are here");
-    let gate = Gate::new(&namespaces);
+    tracing::info!(?namespaces, holder, "executor started");
+    let readiness = Readiness::new(&namespaces);
     let mut tasks = JoinSet::new();
     {
-        let (gate, client, metrics, shutdown) = (gate.clone(), client.clone(), metrics.clone(), shutdown.clone());
-        tasks.spawn(async move { gate.keep_testing(client, ready, metrics, shutdown).await });
+        let (readiness, client, metrics, shutdown) =
+            (readiness.clone(), client.clone(), metrics.clone(), shutdown.clone());
+        tasks.spawn(async move { readiness.keep_testing(client, ready, metrics, shutdown).await });
     }
     for namespace in namespaces {
-        let hands = Hands::new(client.clone(), namespace, holder.clone(), gate.clone(), metrics.clone());
-        tasks.spawn(hands.run(shutdown.clone()));
+        let driver = Driver::new(client.clone(), namespace, holder.clone(), readiness.clone(), metrics.clone());
+        tasks.spawn(driver.run(shutdown.clone()));
     }
     while let Some(ended) = tasks.join_next().await {
         if let Err(error) = ended {

@@ -15,8 +15,8 @@ use super::{
 use crate::{
     api::v1alpha1::{Fact, FactData, InvestigationSpec, ObjectRef, SourceFailedFact, SourceName, Time},
     clock,
-    cluster::{raw::ReadError, snapshot},
-    core::reading::{Draft, Reading, number},
+    cluster::{api::ReadError, snapshot},
+    core::workload::{Draft, Workload, number},
 };
 
 /// How long one source may take.
@@ -54,7 +54,7 @@ pub struct Gatherer {
     breakers: Breakers,
 }
 
-type SharedReading<'a> = Shared<futures::future::BoxFuture<'a, Result<Arc<Reading>, Failure>>>;
+type SharedReading<'a> = Shared<futures::future::BoxFuture<'a, Result<Arc<Workload>, Failure>>>;
 
 impl Gatherer {
     /// With the store of metrics at `prometheus_url`, if that is not empty.
@@ -74,7 +74,7 @@ impl Gatherer {
         let reading: SharedReading<'_> = async {
             let read = async {
                 let snapshot = snapshot(&self.client, target, budget, clock::now()).await?;
-                let reading = Reading::of(&snapshot).map_err(|error| unsupported(error.to_string()))?;
+                let reading = Workload::of(&snapshot).map_err(|error| unsupported(error.to_string()))?;
                 Ok(Arc::new(reading))
             };
             // One request for three sources: its breaker is that of the first.

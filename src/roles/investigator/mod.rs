@@ -3,13 +3,13 @@
 
 mod breaker;
 mod gather;
-mod main;
 pub mod metrics;
+mod process;
 mod run;
 mod sources;
 mod status;
 #[cfg(test)]
 mod tests;
 
-pub use main::main;
+pub use process::main;
 pub use run::run;

@@ -22,7 +22,8 @@ use super::{
 use crate::{
     api::v1alpha1::{Cause, Investigation, InvestigationPhase, ObjectRef, Time},
     clock, cluster,
-    model::chain::{self, Case},
+    core::rules::Case,
+    model::chain,
     settings::Settings,
 };
 

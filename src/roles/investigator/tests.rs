@@ -9,11 +9,11 @@ use super::gather::Gatherer;
 use super::run::investigate;
 use super::status::{Writer, Written};
 use crate::api::v1alpha1::{
-    Cause, Fact, FactData, Investigation, InvestigationSpec, InvestigationStatus, ObjectRef, SourceName, Time,
+    Action, Cause, Fact, FactData, Investigation, InvestigationSpec, InvestigationStatus, ObjectRef, SourceName, Time,
 };
 use crate::clock;
 use crate::cluster::testing::{Asked, Reply, client, failure, list};
-use crate::core::reading::fixtures::{World, crash_loop, ready};
+use crate::core::workload::fixtures::{World, crash_loop, ready};
 
 const ALL: [SourceName; 7] = [
     SourceName::Workload,
@@ -41,7 +41,7 @@ fn investigation() -> Investigation {
         chain: vec!["rules".into()],
         lowest_rung: "rules".into(),
         deadline_seconds: 30,
-        alert_started_at: crate::core::reading::fixtures::ago(60),
+        alert_started_at: crate::core::workload::fixtures::ago(60),
         request_id: "r1".into(),
     };
     let mut investigation = Investigation::new("inv", spec);
@@ -56,7 +56,7 @@ fn investigation() -> Investigation {
 struct Server {
     object: std::sync::Mutex<(u64, Value)>,
     writes: AtomicUsize,
-    snapshot: crate::core::reading::Snapshot,
+    snapshot: crate::core::workload::RawWorkload,
 }
 
 impl Server {
@@ -144,7 +144,8 @@ async fn a_bad_rollout_is_investigated_from_all_sources_and_written_once() {
         (1..=status.facts.len()).map(|n| format!("f{n}")).collect::<Vec<_>>()
     );
     let diagnosis = status.diagnosis.unwrap();
-    assert_eq!((diagnosis.cause, diagnosis.proposal.unwrap().to_revision), (Cause::BadRollout, 1));
+    let Action::RolloutUndo(undo) = diagnosis.proposal.unwrap().action;
+    assert_eq!((diagnosis.cause, undo.to_revision), (Cause::BadRollout, 1));
     assert!(!serde_json::to_string(&status.facts).unwrap().contains("hunter2"));
     assert_eq!(status.conditions[0].type_, "Complete");
     assert_eq!(server.writes.load(Ordering::SeqCst), 2, "one mark, one diagnosis");

@@ -9,10 +9,10 @@ use serde_json::Value;
 use crate::{
     api::v1alpha1::{ConfigFact, FactData, ObjectRef, SourceName, Time},
     clock,
-    cluster::raw::{CONFIG_MAPS, ReadError},
+    cluster::api::{CONFIG_MAPS, ReadError},
     core::{
-        reading::{Draft, Reading},
         redact,
+        workload::{Draft, Workload},
     },
     roles::investigator::gather::{Answer, Failure},
 };
@@ -21,7 +21,7 @@ use crate::{
 const MAX_CONFIG_MAPS: usize = 20;
 
 /// Reads the metadata of all ConfigMaps that the current template names.
-pub async fn read(client: &Client, reading: &Reading, budget: Duration) -> Answer {
+pub async fn read(client: &Client, reading: &Workload, budget: Duration) -> Answer {
     let namespace = &reading.object.namespace;
     let names: Vec<(String, bool)> = references(&reading.template).into_iter().take(MAX_CONFIG_MAPS).collect();
     let reads = names.iter().map(|(name, _)| CONFIG_MAPS.get_metadata(client, namespace, name, budget));
@@ -41,7 +41,7 @@ pub async fn read(client: &Client, reading: &Reading, budget: Duration) -> Answe
     Ok(drafts)
 }
 
-fn draft(reading: &Reading, name: String, fact: ConfigFact, seen_at: Time) -> Draft {
+fn draft(reading: &Workload, name: String, fact: ConfigFact, seen_at: Time) -> Draft {
     let text = match (&fact.exists, &fact.changed_at) {
         (false, _) => format!("ConfigMap {name} does not exist"),
         (true, None) => format!("ConfigMap {name}: when its data changed is not known"),

@@ -7,11 +7,10 @@ use serde_json::Value;
 
 use crate::{
     api::v1alpha1::{EventFact, FactData, ObjectRef, SourceName, Time},
-    cluster::raw::EVENTS,
+    cluster::api::EVENTS,
     core::{
-        names,
-        reading::{Draft, Reading},
-        redact,
+        names, redact,
+        workload::{Draft, Workload},
     },
     roles::investigator::gather::Failure,
 };
@@ -28,7 +27,7 @@ pub async fn list(client: &Client, namespace: &str, budget: Duration) -> Result<
 }
 
 /// The newest Events about the target and, when it could be read, its revisions and pods.
-pub fn facts(events: &[Value], target: &ObjectRef, reading: Option<&Reading>, seen_at: Time) -> Vec<Draft> {
+pub fn facts(events: &[Value], target: &ObjectRef, reading: Option<&Workload>, seen_at: Time) -> Vec<Draft> {
     let mut uids = BTreeSet::from([target.uid.as_str()]);
     if let Some(reading) = reading {
         uids.insert(&reading.object.uid);
@@ -86,7 +85,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::core::reading::fixtures::{World, ago, crash_loop, now};
+    use crate::core::workload::fixtures::{World, ago, crash_loop, now};
 
     fn event(uid: &str, reason: &str, age: i64) -> Value {
         json!({"regarding": {"kind": "Pod", "namespace": "shop", "name": "p", "uid": uid}, "type": "Warning",
@@ -95,10 +94,10 @@ mod tests {
 
     #[test]
     fn only_events_of_the_target_and_of_what_it_owns_are_kept_newest_first_and_redacted() {
-        let reading = Reading::of(&World::two_revisions().pods(2, 1, &crash_loop()).snapshot()).unwrap();
+        let reading = Workload::of(&World::two_revisions().pods(2, 1, &crash_loop()).snapshot()).unwrap();
         let events = [event("other", "BackOff", 1), event("pod-2-0", "BackOff", 20), event("deploy-1", "Scaled", 10)];
         let drafts = facts(&events, &reading.object, Some(&reading), now());
-        let facts = crate::core::reading::number(drafts);
+        let facts = crate::core::workload::number(drafts);
         assert_eq!(facts.len(), 2);
         assert!(facts[0].text.starts_with("Warning Scaled (×3)"), "{}", facts[0].text);
         assert!(!facts[1].text.contains("abc123secret"), "{}", facts[1].text);

@@ -8,10 +8,10 @@ use kube::{Client, api::LogParams};
 use crate::{
     api::v1alpha1::{FactData, LogFact, PodFailure, SourceName},
     clock,
-    cluster::raw::{PODS, ReadError, is_valid_name, within},
+    cluster::api::{PODS, ReadError, within},
     core::{
-        reading::{Draft, MAX_TEXT, Pod, Reading},
-        redact,
+        kube_name, redact,
+        workload::{Draft, MAX_TEXT, Pod, Workload},
     },
     roles::investigator::gather::{Answer, Failure},
 };
@@ -24,7 +24,7 @@ const LINES: i64 = 50;
 const BYTES: i64 = 32 * 1024;
 
 /// Reads the logs of the first failing pods.
-pub async fn read(client: &Client, reading: &Reading, budget: Duration) -> Answer {
+pub async fn read(client: &Client, reading: &Workload, budget: Duration) -> Answer {
     let pods: Vec<&Pod> = reading.failing_pods().filter(|pod| has_run(pod)).take(MAX_PODS).collect();
     let reads = pods.iter().flat_map(|pod| {
         let runs: &[bool] = if pod.fact.restarts > 0 { &[false, true] } else { &[false] };
@@ -51,7 +51,7 @@ pub async fn read(client: &Client, reading: &Reading, budget: Duration) -> Answe
 /// A container without an image or a configuration never wrote a line.
 fn has_run(pod: &Pod) -> bool {
     let never = matches!(pod.fact.failure, PodFailure::ImagePull | PodFailure::ConfigError);
-    !pod.fact.container.is_empty() && is_valid_name(&pod.object.name) && (!never || pod.fact.restarts > 0)
+    !pod.fact.container.is_empty() && kube_name::is_subdomain(&pod.object.name) && (!never || pod.fact.restarts > 0)
 }
 
 async fn one(client: &Client, pod: &Pod, previous: bool, budget: Duration) -> Result<Option<Draft>, ReadError> {

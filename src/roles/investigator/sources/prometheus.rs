@@ -7,8 +7,8 @@ use serde_json::Value;
 use crate::{
     api::v1alpha1::{FactData, MetricFact, ObjectRef, SourceName},
     clock,
-    cluster::raw::is_valid_name,
-    core::{reading::Draft, redact},
+    core::kube_name::is_subdomain,
+    core::{redact, workload::Draft},
     roles::investigator::gather::{Answer, Failure},
 };
 
@@ -93,7 +93,7 @@ impl Prometheus {
 
 /// A query with the target's names in it: nothing but a valid name gets into an expression.
 fn written(query: &str, target: &ObjectRef) -> Result<String, Failure> {
-    if !is_valid_name(&target.namespace) || !is_valid_name(&target.name) {
+    if !is_subdomain(&target.namespace) || !is_subdomain(&target.name) {
         return Err(Failure { reason: "InvalidName", message: "the target's name is not a valid one".into() });
     }
     Ok(query.replace("$namespace", &target.namespace).replace("$name", &target.name.replace('.', "[.]")))

@@ -8,12 +8,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-use super::{gate::Gate, metrics::Metrics};
+use super::{metrics::Metrics, readiness::Readiness};
 use crate::{
     act,
     api::v1alpha1::{Grant, Remediation},
     clock, cluster,
-    core::act::{Memory, Next, Observation, Outcome, RECHECK, Reason, Request, Verb, Wait, learn, step, sweep},
+    core::execution::{Memory, Next, Observation, Outcome, RECHECK, Request, Verb, Wait, on_response, orphans, step},
+    core::reason::Reason,
 };
 
 /// Between two looks for leftovers while nothing happens.
@@ -26,11 +27,11 @@ const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 
 /// Drives the Remediations of one namespace, one request at a time.
-pub struct Hands {
+pub struct Driver {
     client: Client,
     namespace: String,
     holder: String,
-    gate: Arc<Gate>,
+    readiness: Arc<Readiness>,
     metrics: Metrics,
     open: BTreeMap<String, Slot>,
     /// The open Remediations are known: before that nothing can be called a leftover.
@@ -55,11 +56,17 @@ enum Turn {
     Over,
 }
 
-impl Hands {
-    /// Hands for one namespace.
-    pub fn new(client: Client, namespace: String, holder: String, gate: Arc<Gate>, metrics: Metrics) -> Hands {
+impl Driver {
+    /// A driver for one namespace.
+    pub fn new(
+        client: Client,
+        namespace: String,
+        holder: String,
+        readiness: Arc<Readiness>,
+        metrics: Metrics,
+    ) -> Driver {
         let sweep_at = Instant::now();
-        Hands { client, namespace, holder, gate, metrics, open: BTreeMap::new(), synced: false, sweep_at }
+        Driver { client, namespace, holder, readiness, metrics, open: BTreeMap::new(), synced: false, sweep_at }
     }
 
     /// Works until shutdown. A step that began is ended; the rest is left to the next start, which reads from the
@@ -69,7 +76,7 @@ impl Hands {
         let grants: Api<DeserializeGuard<Grant>> = Api::namespaced(self.client.clone(), &self.namespace);
         let mut remediations = std::pin::pin!(cluster::watch(remediations, watcher::Config::default()));
         let mut grants = std::pin::pin!(cluster::watch(grants, watcher::Config::default()));
-        let mut gate = self.gate.subscribe();
+        let mut gate = self.readiness.subscribe();
         let mut pause = RECHECK;
         loop {
             tokio::select! {
@@ -161,7 +168,7 @@ impl Hands {
     /// One look and at most one request.
     async fn turn(&mut self, name: &str) -> Turn {
         let Some(slot) = self.open.get_mut(name) else { return Turn::Over };
-        let not_ready = self.gate.closed_because(&self.namespace);
+        let not_ready = self.readiness.closed_because(&self.namespace);
         let (seen, since) = match slot.carried.take() {
             Some((seen, since)) if since.elapsed() < CARRY => (Observation { not_ready, ..seen }, since),
             _ => {
@@ -194,11 +201,11 @@ impl Hands {
         };
         let outcome = send(&self.client, &self.metrics, &request).await;
         let ended_before = slot.memory.ending().is_some();
-        learn(&mut slot.memory, &seen, &request, &outcome, clock::now());
+        on_response(&mut slot.memory, &seen, &request, &outcome, clock::now());
         if let Some(ending) = slot.memory.ending().filter(|_| !ended_before) {
             tracing::warn!(reason = ending.reason.as_str(), why = ending.message, "will not write");
             if matches!(ending.reason, Reason::PolicyMissing | Reason::RefusedByPolicy) {
-                self.gate.surprise(&self.namespace, &ending.message);
+                self.readiness.surprise(&self.namespace, &ending.message);
             }
         }
         slot.carried = seen.carried(&request, &outcome).map(|seen| (seen, since));
@@ -227,7 +234,7 @@ impl Hands {
                     return false;
                 }
             };
-            let Some(request) = sweep(&seen) else { return true };
+            let Some(request) = orphans(&seen) else { return true };
             tracing::info!(
                 namespace = self.namespace,
                 step = request.verb.as_str(),

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::metrics::Metrics;
 use crate::{
     act,
-    core::act::{self_tests, verdict},
+    core::execution::{self_tests, verdict},
 };
 
 /// Between two self-tests that pass.
@@ -21,17 +21,17 @@ type States = BTreeMap<String, Result<(), String>>;
 
 /// Outcomes of the self-test by namespace. What is not known to be safe is closed.
 #[derive(Debug)]
-pub struct Gate {
+pub struct Readiness {
     states: watch::Sender<States>,
     surprised: Notify,
 }
 
-impl Gate {
+impl Readiness {
     /// Closed for every namespace.
-    pub fn new(namespaces: &[String]) -> Arc<Gate> {
+    pub fn new(namespaces: &[String]) -> Arc<Readiness> {
         let untested = || Err("the self-test of the admission policies has not run yet".to_owned());
         let states = namespaces.iter().map(|namespace| (namespace.clone(), untested())).collect();
-        Arc::new(Gate { states: watch::Sender::new(states), surprised: Notify::new() })
+        Arc::new(Readiness { states: watch::Sender::new(states), surprised: Notify::new() })
     }
 
     /// Why nothing may be armed in this namespace; empty when it may.

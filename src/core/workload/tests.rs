@@ -5,8 +5,8 @@ use super::fixtures::*;
 use super::*;
 use crate::api::v1alpha1::PodFailure;
 
-fn read(world: &World) -> Reading {
-    Reading::of(&world.snapshot()).unwrap()
+fn read(world: &World) -> Workload {
+    Workload::of(&world.snapshot()).unwrap()
 }
 
 fn failure_of(status: &Value) -> PodFailure {
@@ -47,7 +47,7 @@ fn a_revisions_template_is_the_recorded_one_without_the_hash_label_and_otherwise
 fn revisions_and_pods_of_other_workloads_are_left_out() {
     let mut snapshot = World::two_revisions().snapshot();
     snapshot.revisions[0]["metadata"]["ownerReferences"][0]["uid"] = json!("another");
-    assert_eq!(Reading::of(&snapshot).unwrap().revisions.len(), 1);
+    assert_eq!(Workload::of(&snapshot).unwrap().revisions.len(), 1);
 }
 
 #[test]
@@ -188,7 +188,7 @@ fn managing_tools_are_recognised_by_their_marks() {
 fn another_kind_than_a_deployment_is_refused_by_name() {
     let mut snapshot = World::one_revision().snapshot();
     snapshot.object["kind"] = json!("StatefulSet");
-    let error = Reading::of(&snapshot).unwrap_err().to_string();
+    let error = Workload::of(&snapshot).unwrap_err().to_string();
     assert!(error.contains("StatefulSet checkout"), "{error}");
 }
 
@@ -328,8 +328,8 @@ pub(crate) fn any_json() -> impl Strategy<Value = Value> {
 proptest! {
     #[test]
     fn any_json_is_read_without_a_panic(object in any_json(), set in any_json(), pod in any_json()) {
-        let mut snapshot = Snapshot { object, owners: vec![], revisions: vec![set], pods: vec![pod], read_at: now() };
-        let _ = Reading::of(&snapshot);
+        let mut snapshot = RawWorkload { object, owners: vec![], revisions: vec![set], pods: vec![pod], read_at: now() };
+        let _ = Workload::of(&snapshot);
         // Once more with enough identity to reach the depths.
         let good = World::one_revision().pods(1, 1, &crash_loop()).snapshot();
         let mut set = good.revisions[0].clone();
@@ -340,9 +340,9 @@ proptest! {
         let mut object = good.object.clone();
         object["status"] = snapshot.object;
         object["metadata"]["managedFields"] = snapshot.pods[0].clone();
-        snapshot = Snapshot { object, owners: vec![], revisions: vec![good.revisions[0].clone(), set], pods: vec![pod],
+        snapshot = RawWorkload { object, owners: vec![], revisions: vec![good.revisions[0].clone(), set], pods: vec![pod],
             read_at: now() };
-        let reading = Reading::of(&snapshot).unwrap();
+        let reading = Workload::of(&snapshot).unwrap();
         for revision in &reading.revisions {
             reading.diff(revision, &reading.revisions[0]);
         }

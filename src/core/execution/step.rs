@@ -5,19 +5,22 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::{
-    Ending, GRANT_MARGIN, GRANT_WAIT, MAX_EPOCHS, Memory, Next, Observation, Probe, READY_WAIT, RECHECK, Reason,
-    Request, Resource, Verb, Wait, patch, raw,
+    Ending, GRANT_MARGIN, GRANT_WAIT, MAX_EPOCHS, Memory, Next, Observation, Probe, READY_WAIT, RECHECK, Request,
+    Resource, Verb, Wait, patch,
 };
 use crate::{
     api::v1alpha1::{
         Condition, OpenGrant, Receipt, ReceiptStep, Remediation, RemediationPhase, RemediationSpec, RemediationStatus,
         Time,
     },
-    core::{action, names},
+    core::{
+        actions::{self, identity, rollout_undo},
+        kube_name, names, object,
+        reason::Reason,
+        workload::Kind,
+    },
 };
 
-/// Path of the field that a rollback writes.
-pub const TEMPLATE: &str = "/spec/template";
 /// Receipts that a status holds.
 const MAX_RECEIPTS: usize = 64;
 /// Characters that a status message holds.
@@ -43,7 +46,7 @@ pub fn step(memory: &mut Memory, seen: &Observation, now: Time) -> Next {
         return leave(memory, seen, now);
     };
     let ours = armed_by(target) == Some(&spec.action_id);
-    let fired = raw::annotation(target, names::LAST_ACTION) == Some(&spec.action_id);
+    let fired = object::annotation(target, names::LAST_ACTION) == Some(&spec.action_id);
     match (fired, ours) {
         (true, false) => finish(memory, seen, target, now),
         // Somebody put our label back after the write: it is taken off, and nothing is written again.
@@ -76,7 +79,7 @@ fn armed(memory: &mut Memory, seen: &Observation, target: &Value, now: Time) -> 
     if let Some(pause) = lagging(memory, now) {
         return pause;
     }
-    if seen.armed.iter().any(|other| raw::meta(other, "uid") != spec.target.uid) {
+    if seen.armed.iter().any(|other| object::meta(other, "uid") != spec.target.uid) {
         return Next::Wait(Wait::OtherAction, RECHECK);
     }
     if let Some(next) = marks(memory, seen) {
@@ -89,7 +92,7 @@ fn armed(memory: &mut Memory, seen: &Observation, target: &Value, now: Time) -> 
         return not_ready(memory, seen, now).unwrap_or_else(|| disarm(memory, seen, target, now));
     }
     // Dry-runs hold for one generation: a changed spec has to pass them anew.
-    let generation = raw::generation(target);
+    let generation = object::generation(target);
     if memory.passed.generation != generation {
         memory.passed = super::Passed { generation, ..Default::default() };
     }
@@ -109,7 +112,7 @@ fn unarmed(memory: &mut Memory, seen: &Observation, target: &Value, now: Time) -
     if let Err(message) = field_is_as_judged(target, spec) {
         memory.end(Reason::TargetChanged, message);
     }
-    if raw::is_ending(target) {
+    if object::is_ending(target) {
         memory.end(Reason::TargetHasFinalizers, format!("{} has finalizers or is being deleted", spec.target));
     }
     if memory.armed {
@@ -134,7 +137,7 @@ fn unarmed(memory: &mut Memory, seen: &Observation, target: &Value, now: Time) -
         Granted::Ending => return claim(memory, seen, now),
         Granted::No if memory.granted => return claim(memory, seen, now),
         Granted::No if now.duration_since(since) > GRANT_WAIT => {
-            let closed = seen.grant.as_ref().map(|grant| grant.spec.closed_because.as_str()).unwrap_or_default();
+            let closed = seen.grant.as_ref().and_then(|grant| grant.spec.closed_because.as_deref()).unwrap_or_default();
             let closed = if closed.is_empty() { String::new() } else { format!(" (closed because {closed})") };
             memory.end(
                 Reason::NoGrant,
@@ -149,7 +152,7 @@ fn unarmed(memory: &mut Memory, seen: &Observation, target: &Value, now: Time) -
     }
     // One armed object in a namespace: whatever else is armed has to end first, because the marked revision
     // is the parameter of its policy too.
-    if armed_by(target).is_some() || seen.armed.iter().any(|other| raw::meta(other, "uid") != spec.target.uid) {
+    if armed_by(target).is_some() || seen.armed.iter().any(|other| object::meta(other, "uid") != spec.target.uid) {
         return Next::Wait(Wait::OtherAction, RECHECK);
     }
     if memory.exhausted(Verb::Arm) {
@@ -172,15 +175,15 @@ fn unarmed(memory: &mut Memory, seen: &Observation, target: &Value, now: Time) -
 
 /// Makes the named revision the only marked one. `None`: it is, or it was decided to stop.
 fn marks(memory: &mut Memory, seen: &Observation) -> Option<Next> {
-    let undo = seen.remediation.spec.action.rollout_undo.as_ref()?;
-    let is_named = |revision: &&Value| raw::meta(revision, "uid") == undo.revision.uid;
+    let provenance = seen.remediation.spec.provenance.as_ref()?;
+    let is_named = |revision: &&Value| object::meta(revision, "uid") == provenance.uid;
     if memory.exhausted(Verb::MarkRevision) || memory.exhausted(Verb::UnmarkRevision) {
-        memory.end(Reason::TooManyConflicts, format!("{} changed during each try to label it", undo.revision));
+        memory.end(Reason::TooManyConflicts, format!("{} changed during each try to label it", provenance));
         return None;
     }
     let named = seen.marked.iter().find(is_named).or_else(|| seen.revision.as_ref().filter(is_named));
     let Some(named) = named else {
-        memory.end(Reason::RevisionGone, format!("{} does not exist any more", undo.revision));
+        memory.end(Reason::RevisionGone, format!("{} does not exist any more", provenance));
         return None;
     };
     if let Err(message) = revision_is_as_judged(named, &seen.remediation.spec) {
@@ -190,7 +193,7 @@ fn marks(memory: &mut Memory, seen: &Observation) -> Option<Next> {
     if let Some(stale) = seen.marked.iter().find(|revision| !is_named(revision)) {
         return Some(to_revision(Verb::UnmarkRevision, stale, patch::unmark(stale)));
     }
-    if raw::label(named, names::UNDO_TO) != Some("true") {
+    if object::label(named, names::UNDO_TO) != Some("true") {
         return Some(to_revision(Verb::MarkRevision, named, patch::mark(named)));
     }
     None
@@ -204,7 +207,7 @@ fn disarm(memory: &Memory, seen: &Observation, target: &Value, now: Time) -> Nex
     }
     if memory.exhausted(Verb::Disarm) {
         // Written down as it is; the sweep keeps trying.
-        let fired = raw::annotation(target, names::LAST_ACTION) == Some(&seen.remediation.spec.action_id);
+        let fired = object::annotation(target, names::LAST_ACTION) == Some(&seen.remediation.spec.action_id);
         return if fired { finish(memory, seen, target, now) } else { abort(memory, seen, now) };
     }
     if seen.marked.is_empty()
@@ -237,7 +240,7 @@ fn finish(memory: &Memory, seen: &Observation, target: &Value, now: Time) -> Nex
     }
     let spec = &seen.remediation.spec;
     let mut status = status(memory, seen);
-    let version = raw::meta(target, "resourceVersion");
+    let version = object::meta(target, "resourceVersion");
     let mut receipt = |step| {
         if !status.receipts.iter().any(|receipt| receipt.step == step) {
             let epoch = status.epoch;
@@ -245,14 +248,15 @@ fn finish(memory: &Memory, seen: &Observation, target: &Value, now: Time) -> Nex
         }
     };
     receipt(ReceiptStep::Fired);
-    let holds = target.pointer(&spec.path) == Some(&spec.after);
+    let field = spec.write.field();
+    let holds = field.is_none_or(|field| target.pointer(&field.path) == Some(&field.after));
     if holds {
         receipt(ReceiptStep::ReadBack);
     }
     status.phase = RemediationPhase::Fired;
     status.reason = Reason::Fired.as_str().into();
     status.message =
-        if holds { String::new() } else { format!("{} was changed by somebody else after the write", spec.path) };
+        if holds { String::new() } else { "the field was changed by somebody else after the write".into() };
     complete(&mut status, seen, true, now);
     to_status(Verb::Finish, seen, status)
 }
@@ -306,30 +310,18 @@ enum Granted {
 
 /// Compares the Grant field by field with the Remediation and its current claim.
 fn granted(seen: &Observation, now: Time) -> Granted {
-    let RemediationSpec { action_id, kind, target, path, before, after, .. } = &seen.remediation.spec;
+    let RemediationSpec { action_id, action: granted_action, target, write, .. } = &seen.remediation.spec;
     let Some(status) = &seen.remediation.status else { return Granted::No };
     let Some(open) = seen.grant.as_ref().and_then(|grant| grant.spec.open.as_ref()) else { return Granted::No };
-    let OpenGrant {
-        action_id: granted_id,
-        action,
-        remediation,
-        epoch,
-        uid,
-        path: granted_path,
-        before: granted_before,
-        after: granted_after,
-        not_after,
-    } = open;
+    let OpenGrant { action_id: granted_id, action, remediation, epoch, uid, write: granted_write, not_after } = open;
     let same = granted_id == action_id
-        && action == kind.armed_label()
+        && action == actions::of(granted_action.kind()).armed_label
         && Some(remediation) == seen.remediation.metadata.name.as_ref()
         && *epoch == status.epoch
         && status.phase == RemediationPhase::Claimed
         && status.holder == seen.holder
         && uid == &target.uid
-        && granted_path == path
-        && granted_before == before
-        && granted_after == after;
+        && granted_write == write;
     if !same {
         Granted::No
     } else if now.checked_add(GRANT_MARGIN).is_ok_and(|soon| soon < *not_after) {
@@ -343,28 +335,30 @@ fn granted(seen: &Observation, now: Time) -> Granted {
 pub fn check_spec(remediation: &Remediation) -> Result<(), Ending> {
     let spec = &remediation.spec;
     let unsupported = |message: String| Err(Ending { reason: Reason::Unsupported, message });
-    let Some(undo) = spec.action.rollout_undo.as_ref() else {
-        return unsupported("the action has no parameters".into());
+    let Some(provenance) = spec.provenance.as_ref() else {
+        return unsupported("the Remediation does not say which revision recorded the value".into());
     };
-    if (spec.target.api_version.as_str(), spec.target.kind.as_str()) != ("apps/v1", "Deployment") {
+    let kind = Kind::named(&spec.target.kind).filter(|_| spec.target.api_version == Kind::API_VERSION);
+    let Some(kind) = kind.filter(|kind| *kind == Kind::Deployment) else {
         return unsupported(format!("{} is not of a kind that a rollback knows: apps/v1 Deployment", spec.target));
+    };
+    if (provenance.api_version.as_str(), provenance.kind.as_str()) != (Kind::API_VERSION, kind.revision_kind()) {
+        return unsupported(format!("{provenance} is not an apps/v1 {}", kind.revision_kind()));
     }
-    if (undo.revision.api_version.as_str(), undo.revision.kind.as_str()) != ("apps/v1", "ReplicaSet") {
-        return unsupported(format!("{} is not an apps/v1 ReplicaSet", undo.revision));
-    }
-    if spec.path != TEMPLATE {
-        return unsupported(format!("a rollback writes {TEMPLATE}, not {}", spec.path));
-    }
+    let Some(field) = spec.write.field().filter(|field| field.path == rollout_undo::PATH) else {
+        return unsupported(format!("a rollback writes {} and nothing else", rollout_undo::PATH));
+    };
+    let _ = field;
     let namespace = remediation.metadata.namespace.as_deref().unwrap_or_default();
-    if spec.target.namespace != namespace || undo.revision.namespace != namespace {
+    if spec.target.namespace != namespace || provenance.namespace != namespace {
         return unsupported(format!("target and revision must be in namespace {namespace}, where the Remediation is"));
     }
-    for name in [&spec.target.name, &undo.revision.name] {
-        if !raw::is_path_safe(name) {
+    for name in [&spec.target.name, &provenance.name] {
+        if !kube_name::is_subdomain(name) {
             return unsupported(format!("{name:?} is not a name of a Kubernetes object"));
         }
     }
-    let (digest, id) = action::identity(spec);
+    let (digest, id) = identity::identity(spec);
     if spec.digest != digest || spec.action_id != id {
         return Err(Ending {
             reason: Reason::DigestMismatch,
@@ -378,21 +372,31 @@ pub fn check_spec(remediation: &Remediation) -> Result<(), Ending> {
 }
 
 fn field_is_as_judged(target: &Value, spec: &RemediationSpec) -> Result<(), String> {
-    match target.pointer(&spec.path) {
-        Some(value) if value == &spec.before => Ok(()),
-        Some(value) if value == &spec.after => {
-            Err(format!("{} of {} already is as it should be", spec.path, spec.target))
+    let Some(field) = spec.write.field() else { return Ok(()) };
+    match target.pointer(&field.path) {
+        Some(value) if value == &field.before => Ok(()),
+        Some(value) if value == &field.after => {
+            Err(format!("{} of {} already is as it should be", field.path, spec.target))
         }
-        _ => Err(format!("{} of {} is no longer what was judged", spec.path, spec.target)),
+        _ => Err(format!("{} of {} is no longer what was judged", field.path, spec.target)),
     }
 }
 
-fn revision_is_as_judged(revision: &Value, spec: &RemediationSpec) -> Result<(), String> {
-    if raw::controller_uid(revision) != Some(&spec.target.uid) {
-        return Err(format!("ReplicaSet {} is not a revision of {}", raw::meta(revision, "name"), spec.target));
+/// The template that a revision records, without the label that the Deployment controller added.
+pub fn recorded_template(revision: &Value) -> Option<Value> {
+    let mut template = revision.pointer("/spec/template")?.clone();
+    if let Some(labels) = template.pointer_mut("/metadata/labels").and_then(Value::as_object_mut) {
+        labels.remove(names::POD_TEMPLATE_HASH);
     }
-    if raw::recorded_template(revision).as_ref() != Some(&spec.after) {
-        return Err(format!("ReplicaSet {} no longer records what was judged", raw::meta(revision, "name")));
+    Some(template)
+}
+
+fn revision_is_as_judged(revision: &Value, spec: &RemediationSpec) -> Result<(), String> {
+    if object::controller_uid(revision) != Some(&spec.target.uid) {
+        return Err(format!("ReplicaSet {} is not a revision of {}", object::meta(revision, "name"), spec.target));
+    }
+    if recorded_template(revision).as_ref() != spec.write.field().map(|field| &field.after) {
+        return Err(format!("ReplicaSet {} no longer records what was judged", object::meta(revision, "name")));
     }
     Ok(())
 }
@@ -415,17 +419,17 @@ fn lagging(memory: &Memory, now: Time) -> Option<Next> {
 
 /// The target, if it is still the same object.
 fn target(seen: &Observation) -> Option<&Value> {
-    seen.target.as_ref().filter(|target| raw::meta(target, "uid") == seen.remediation.spec.target.uid)
+    seen.target.as_ref().filter(|target| object::meta(target, "uid") == seen.remediation.spec.target.uid)
 }
 
 /// The id of the action that armed the object; empty when the annotation is missing.
 pub(super) fn armed_by(target: &Value) -> Option<&str> {
-    raw::label(target, names::ARMED)?;
-    Some(raw::annotation(target, names::ACTION).unwrap_or_default())
+    object::label(target, names::ARMED)?;
+    Some(object::annotation(target, names::ACTION).unwrap_or_default())
 }
 
 fn belongs(revision: &Value, seen: &Observation) -> bool {
-    raw::controller_uid(revision) == Some(&seen.remediation.spec.target.uid)
+    object::controller_uid(revision) == Some(&seen.remediation.spec.target.uid)
 }
 
 fn phase(seen: &Observation) -> RemediationPhase {
@@ -472,7 +476,7 @@ fn to_target(seen: &Observation, verb: Verb, dry_run: bool, patch: Value) -> Nex
 }
 
 fn to_revision(verb: Verb, revision: &Value, patch: Value) -> Next {
-    Next::Send(super::sweep::to_revision(verb, revision, patch))
+    Next::Send(super::orphans::to_revision(verb, revision, patch))
 }
 
 fn to_status(verb: Verb, seen: &Observation, status: RemediationStatus) -> Next {

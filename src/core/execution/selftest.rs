@@ -2,12 +2,13 @@
 
 use serde_json::Value;
 
-use super::{Outcome, PolicyName, Probe, Request, Resource, Verb, patch, raw, refusal, step::armed_by};
+use super::{Outcome, PolicyName, Probe, Request, Resource, Verb, patch, refusal, step::armed_by};
+use crate::core::object;
 
 /// The three forbidden dry-runs on one Deployment, or none when there is nothing to try them on: then there is
 /// nothing to write to either, and each target is tried by itself before it is armed.
 pub fn self_tests(workloads: &[Value]) -> Vec<(Probe, Request)> {
-    let usable = |object: &&Value| armed_by(object).is_none() && !raw::is_ending(object);
+    let usable = |object: &&Value| armed_by(object).is_none() && !object::is_ending(object);
     let Some(object) = workloads.iter().find(usable) else { return Vec::new() };
     Probe::UNARMED
         .into_iter()
@@ -15,8 +16,8 @@ pub fn self_tests(workloads: &[Value]) -> Vec<(Probe, Request)> {
             let request = Request {
                 verb: Verb::DryRunWrong(probe),
                 resource: Resource::Deployment,
-                namespace: raw::meta(object, "namespace").to_owned(),
-                name: raw::meta(object, "name").to_owned(),
+                namespace: object::meta(object, "namespace").to_owned(),
+                name: object::meta(object, "name").to_owned(),
                 dry_run: true,
                 patch: patch::probe(object, probe),
             };

@@ -5,13 +5,12 @@
 //! repeated dry-runs and counts tries, and a process that lost it goes on from the objects:
 //! `last-action` is ours = done; armed with our action = dry-run and fire, or disarm; neither = claim anew.
 
-mod learn;
+mod orphans;
 pub mod patch;
-pub mod raw;
 mod refusal;
+mod response;
 mod selftest;
 mod step;
-mod sweep;
 
 #[cfg(test)]
 mod model;
@@ -24,14 +23,14 @@ use serde_json::Value;
 
 use crate::{
     api::v1alpha1::{Grant, Receipt, Remediation, Time},
-    core::names,
+    core::{names, object, reason::Reason},
 };
 
-pub use learn::learn;
+pub use orphans::{Surroundings, orphans};
 pub use refusal::{PolicyName, classify};
+pub use response::on_response;
 pub use selftest::{self_tests, verdict};
 pub use step::step;
-pub use sweep::{Surroundings, sweep};
 
 /// Claims of one Remediation at most; each claim may be granted once.
 pub const MAX_EPOCHS: i64 = 5;
@@ -89,10 +88,10 @@ impl Observation {
             (Outcome::Done(object), false) if request.verb != Verb::Fire => object,
             _ => return None,
         };
-        let uid = raw::meta(object, "uid").to_owned();
+        let uid = object::meta(object, "uid").to_owned();
         let replace = |list: &mut Vec<Value>, label: &str| {
-            list.retain(|other| raw::meta(other, "uid") != uid);
-            if raw::label(object, label).is_some() {
+            list.retain(|other| object::meta(other, "uid") != uid);
+            if object::label(object, label).is_some() {
                 list.push(object.clone());
             }
         };
@@ -103,7 +102,7 @@ impl Observation {
             }
             Resource::ReplicaSet => {
                 replace(&mut self.marked, names::UNDO_TO);
-                if self.revision.as_ref().is_some_and(|revision| raw::meta(revision, "uid") == uid) {
+                if self.revision.as_ref().is_some_and(|revision| object::meta(revision, "uid") == uid) {
                     self.revision = Some(object.clone());
                 }
             }
@@ -350,73 +349,6 @@ impl Outcome {
             Outcome::NotFound => "not-found",
             Outcome::Refused { .. } => "refused",
             Outcome::Unknown(_) => "unknown",
-        }
-    }
-}
-
-/// Why a Remediation ended: constants of `status.reason`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Reason {
-    /// The write was accepted and read back.
-    Fired,
-    /// The spec does not have the digest that it claims.
-    DigestMismatch,
-    /// Not an action, kind or name that the hands know.
-    Unsupported,
-    /// The target is gone, or another object has its name.
-    TargetGone,
-    /// The field no longer holds `before`.
-    TargetChanged,
-    /// The target is being deleted or has finalizers: its last writes must not meet our policies.
-    TargetHasFinalizers,
-    /// The revision is gone, or records another template.
-    RevisionGone,
-    /// No Grant was opened for the claim.
-    NoGrant,
-    /// Every Grant expired before the write.
-    GrantExpired,
-    /// The namespace's mode forbids it: the kill switch.
-    ModeForbids,
-    /// A policy refused what was granted.
-    RefusedByPolicy,
-    /// The API server refused for another reason than our policies.
-    Refused,
-    /// A wrong write would have been accepted: a policy is missing or altered.
-    PolicyMissing,
-    /// The dry-run showed something else than `after`.
-    DryRunDiffers,
-    /// The target changed during each try.
-    TooManyConflicts,
-    /// It was claimed too often.
-    ClaimsExhausted,
-    /// Somebody else took our label off.
-    DisarmedByOthers,
-    /// The self-test did not pass in time.
-    NotReady,
-}
-
-impl Reason {
-    /// The constant.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Reason::Fired => "Fired",
-            Reason::DigestMismatch => "DigestMismatch",
-            Reason::Unsupported => "Unsupported",
-            Reason::TargetGone => "TargetGone",
-            Reason::TargetChanged => "TargetChanged",
-            Reason::TargetHasFinalizers => "TargetHasFinalizers",
-            Reason::RevisionGone => "RevisionGone",
-            Reason::NoGrant => "NoGrant",
-            Reason::GrantExpired => "GrantExpired",
-            Reason::ModeForbids => "ModeForbids",
-            Reason::RefusedByPolicy => "RefusedByPolicy",
-            Reason::Refused => "Refused",
-            Reason::PolicyMissing => "PolicyMissing",
-            Reason::DryRunDiffers => "DryRunDiffers",
-            Reason::TooManyConflicts => "TooManyConflicts",
-            Reason::ClaimsExhausted => "ClaimsExhausted",
-            Reason::DisarmedByOthers => "DisarmedByOthers",
-            Reason::NotReady => "NotReady",
         }
     }
 }

@@ -2,17 +2,17 @@ use serde_json::json;
 
 use super::*;
 use crate::api::v1alpha1::{
-    Cause, ConfigFact, EventFact, Fact, FactData, ObjectRef, PodFailure, SourceFailedFact, SourceName, Time,
+    Action, Cause, ConfigFact, EventFact, Fact, FactData, ObjectRef, PodFailure, SourceFailedFact, SourceName, Time,
 };
-use crate::core::reading::fixtures::*;
-use crate::core::reading::{Draft, Reading, number};
+use crate::core::workload::fixtures::*;
+use crate::core::workload::{Draft, Workload, number};
 
 fn target() -> ObjectRef {
-    Reading::of(&World::one_revision().snapshot()).unwrap().object
+    Workload::of(&World::one_revision().snapshot()).unwrap().object
 }
 
 fn drafts(world: &World) -> Vec<Draft> {
-    let reading = Reading::of(&world.snapshot()).unwrap();
+    let reading = Workload::of(&world.snapshot()).unwrap();
     [reading.workload_facts(), reading.pod_facts(), reading.history_facts()].concat()
 }
 
@@ -46,7 +46,10 @@ fn diagnosed(world: &World, more: Vec<Draft>) -> Diagnosis {
 }
 
 fn undo_to(diagnosis: &Diagnosis) -> Option<i64> {
-    diagnosis.proposal.as_ref().map(|proposal| proposal.to_revision)
+    diagnosis.proposal.as_ref().map(|proposal| {
+        let Action::RolloutUndo(undo) = &proposal.action;
+        undo.to_revision
+    })
 }
 
 #[test]
@@ -321,8 +324,9 @@ mod any_facts {
             prop_assert!((0..=100).contains(&diagnosis.confidence));
             prop_assert_eq!(diagnosis.proposal.is_some(), diagnosis.cause == Cause::BadRollout);
             if let Some(proposal) = diagnosis.proposal {
+                let Action::RolloutUndo(undo) = &proposal.action;
                 let earlier = |fact: &Fact| matches!(&fact.data,
-                    FactData::Revision(r) if r.number == proposal.to_revision && !r.current);
+                    FactData::Revision(r) if r.number == undo.to_revision && !r.current);
                 let failing = |fact: &Fact| matches!(&fact.data,
                     FactData::Pod(p) if p.failure.is_hard() && p.revision == diagnosis.suspected_revision);
                 prop_assert!(facts.iter().any(earlier));

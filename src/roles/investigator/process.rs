@@ -4,26 +4,26 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::roles::Start;
+use crate::roles::Process;
 use crate::serve::{self, Health};
 
 /// Lease of the investigator.
 const LEASE: &str = "backstop-investigator";
 
 /// Runs the investigator until shutdown.
-pub async fn main(start: Start) -> anyhow::Result<()> {
-    let shutdown = start.shutdown()?;
+pub async fn main(process: Process) -> anyhow::Result<()> {
+    let shutdown = process.shutdown()?;
     let mut registry = serve::registry("investigator");
     super::metrics::register(&mut registry);
     // A replica that waits for its turn is ready: a rolling update needs that.
     let (ready, readiness) = watch::channel(Ok(()));
     let health = Health::new().with("investigations", readiness);
-    let server = start.serve(serve::router(health, Arc::new(registry)), &shutdown);
+    let server = process.serve(serve::router(health, Arc::new(registry)), &shutdown);
     let stop = shutdown.clone();
     let work = async |_| {
         let stopped = stop.clone();
         if let Err(error) =
-            super::run(start.client.clone(), &start.settings, ready, async move { stopped.cancelled().await }).await
+            super::run(process.client.clone(), &process.settings, ready, async move { stopped.cancelled().await }).await
         {
             tracing::error!(error = format!("{error:#}"), "the investigator ended");
         }
@@ -32,5 +32,5 @@ pub async fn main(start: Start) -> anyhow::Result<()> {
             std::future::pending::<()>().await;
         }
     };
-    Start::supervise(start.while_leading(LEASE, &shutdown, work), server, &shutdown).await
+    Process::supervise(process.while_leading(LEASE, &shutdown, work), server, &shutdown).await
 }

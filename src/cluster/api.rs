@@ -6,7 +6,7 @@ use std::time::Duration;
 use kube::{Client, api::GetParams, api::ListParams, core::Request};
 use serde_json::Value;
 
-use crate::api::v1alpha1::ObjectRef;
+use crate::{api::v1alpha1::ObjectRef, core::kube_name};
 
 /// Items of one page of a list.
 const PAGE: u32 = 250;
@@ -157,18 +157,6 @@ pub fn is_built_in(object: &ObjectRef) -> bool {
     built_in(&object.kind).is_some_and(|resource| group(resource.api_version) == group(&object.api_version))
 }
 
-/// Whether a text can be the name of an object, and so a part of a path: nothing that an alert says may reach
-/// another path than that of one object.
-pub fn is_valid_name(name: &str) -> bool {
-    let edge = |c: Option<&u8>| c.is_some_and(u8::is_ascii_alphanumeric);
-    let bytes = name.as_bytes();
-    (1..=253).contains(&bytes.len())
-        && edge(bytes.first())
-        && edge(bytes.last())
-        && bytes.iter().all(|c| c.is_ascii_digit() || c.is_ascii_lowercase() || matches!(c, b'-' | b'.'))
-        && !name.contains("..")
-}
-
 impl Resource {
     /// Path of the collection.
     fn path(&self, namespace: &str) -> Result<String, ReadError> {
@@ -176,7 +164,7 @@ impl Resource {
         if !self.namespaced {
             return Ok(format!("/{root}/{}/{}", self.api_version, self.plural));
         }
-        if !is_valid_name(namespace) {
+        if !kube_name::is_subdomain(namespace) {
             return Err(ReadError::InvalidName { object: bounded(namespace) });
         }
         Ok(format!("/{root}/{}/namespaces/{namespace}/{}", self.api_version, self.plural))
@@ -217,7 +205,7 @@ impl Resource {
         deadline: Duration,
         metadata: bool,
     ) -> Result<Value, ReadError> {
-        if !is_valid_name(name) {
+        if !kube_name::is_subdomain(name) {
             return Err(ReadError::InvalidName { object: bounded(name) });
         }
         let request = self.request(namespace)?;
@@ -283,18 +271,6 @@ fn bounded(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn nothing_but_a_name_becomes_part_of_a_path() {
-        for name in ["a", "checkout-7d9f", "0.a-b.c"] {
-            assert!(is_valid_name(name), "{name}");
-        }
-        for name in ["", "../kube-system", "a/b", "a?b=c", "a%2fb", "A", "a..b", "-a", "a.", "a\n", "a b", "ä"] {
-            assert!(!is_valid_name(name), "{name}");
-        }
-        assert!(!is_valid_name(&"a".repeat(254)));
-        assert!(matches!(PODS.request("../kube-system"), Err(ReadError::InvalidName { .. })));
-    }
 
     #[test]
     fn a_kind_of_another_group_is_not_built_in() {

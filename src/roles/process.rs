@@ -12,7 +12,7 @@ use crate::serve;
 use crate::settings::Settings;
 
 /// What a role starts with.
-pub struct Start {
+pub struct Process {
     /// Client that never retries a write.
     pub client: Client,
     /// The operator's settings.
@@ -25,7 +25,7 @@ pub struct Start {
     pub listen: SocketAddr,
 }
 
-impl Start {
+impl Process {
     /// A token that is cancelled by SIGTERM or SIGINT.
     pub fn shutdown(&self) -> anyhow::Result<CancellationToken> {
         use tokio::signal::unix::{SignalKind, signal};

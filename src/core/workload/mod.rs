@@ -3,7 +3,7 @@
 
 mod diff;
 mod facts;
-mod fields;
+mod kind;
 mod pods;
 mod tools;
 
@@ -14,7 +14,7 @@ mod tests;
 
 pub use diff::{diff_templates, same_template};
 pub use facts::{Draft, MAX_TEXT, number};
-pub use fields::{controller_of, owned_by};
+pub use kind::Kind;
 pub use pods::STABLE_SECONDS;
 
 use std::collections::BTreeMap;
@@ -24,13 +24,12 @@ use sha2::{Digest as _, Sha256};
 
 use crate::api::v1alpha1::{ObjectRef, PodFact, RevisionDiffFact, RevisionFact, Time, WorkloadFact};
 use crate::core::names;
-
-use fields::{array, int, int32, object_ref, string, string_map, text, time};
+use crate::core::object::{array, condition, int, int32, object_ref, owned_by, string, string_map, text, time};
 
 /// Raw JSON of a workload and of what belongs to it, as the API server gave it. Templates must stay untyped:
 /// typed structs drop fields that they do not know and rewrite quantities.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Snapshot {
+pub struct RawWorkload {
     /// The workload.
     pub object: Value,
     /// Its controllers, nearest first; empty for a topmost workload.
@@ -43,9 +42,9 @@ pub struct Snapshot {
     pub read_at: Time,
 }
 
-/// A [`Snapshot`] in typed fields.
+/// A [`RawWorkload`] in typed fields.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Reading {
+pub struct Workload {
     /// The workload, with UID.
     pub object: ObjectRef,
     /// Its state, with owners and managing tools.
@@ -86,9 +85,9 @@ pub struct Pod {
     pub fact: PodFact,
 }
 
-/// Why a [`Snapshot`] cannot be read.
+/// Why a [`RawWorkload`] cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ReadingError {
+pub enum WorkloadError {
     /// The object is of a kind whose revisions are not understood.
     #[error("{kind} {name} is not an apps/v1 Deployment; only Deployments can be read so far")]
     Kind {
@@ -107,23 +106,23 @@ pub enum ReadingError {
     },
 }
 
-impl Reading {
+impl Workload {
     /// Reads a snapshot. Whatever is absent or of another type than Kubernetes writes counts as absent; a child
     /// that lacks its identity is left out.
-    pub fn of(snapshot: &Snapshot) -> Result<Reading, ReadingError> {
-        let Snapshot { object: raw, owners, revisions, pods, read_at } = snapshot;
+    pub fn of(snapshot: &RawWorkload) -> Result<Workload, WorkloadError> {
+        let RawWorkload { object: raw, owners, revisions, pods, read_at } = snapshot;
         let object = object_ref(raw, "apps/v1", "Deployment");
         if object.kind != "Deployment" || !object.api_version.starts_with("apps/") {
-            return Err(ReadingError::Kind { kind: object.kind, name: object.name });
+            return Err(WorkloadError::Kind { kind: object.kind, name: object.name });
         }
         if object.uid.is_empty() {
-            return Err(ReadingError::Missing { object: object.to_string(), field: "/metadata/uid" });
+            return Err(WorkloadError::Missing { object: object.to_string(), field: "/metadata/uid" });
         }
         let template = raw
             .pointer("/spec/template")
             .filter(|template| template.is_object())
             .cloned()
-            .ok_or_else(|| ReadingError::Missing { object: object.to_string(), field: "/spec/template" })?;
+            .ok_or_else(|| WorkloadError::Missing { object: object.to_string(), field: "/spec/template" })?;
         let labels = string_map(raw, "/metadata/labels");
         let annotations = string_map(raw, "/metadata/annotations");
 
@@ -157,7 +156,7 @@ impl Reading {
             owners: owners.iter().take(8).map(|owner| format!("{}/{}", owner.kind, owner.name)).collect(),
             managed_by: tools::managing(raw, &labels, &annotations),
         };
-        Ok(Reading { object, workload, labels, annotations, template, revisions, pods, read_at: *read_at })
+        Ok(Workload { object, workload, labels, annotations, template, revisions, pods, read_at: *read_at })
     }
 
     /// The revision whose template the workload has now; `None` while no ReplicaSet for it exists.
@@ -250,8 +249,4 @@ fn revision(set: &Value, current: &Value) -> Option<Revision> {
         images: images.map(|container| text(container, "/image", 512)).filter(|i| !i.is_empty()).take(32).collect(),
     };
     Some(Revision { object, fact, template, template_hash })
-}
-
-fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
-    array(object, "/status/conditions").iter().find(|condition| string(condition, "/type") == kind)
 }

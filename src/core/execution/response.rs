@@ -6,13 +6,14 @@ use jiff::SignedDuration;
 use serde_json::{Map, Value};
 
 use super::{
-    LAG, LAG_PAUSE, MAX_TRIES, Memory, Observation, Outcome, PolicyName, Probe, Reason, Request, SETTLING,
-    SETTLING_PAUSE, Verb, patch, raw, refusal,
+    LAG, LAG_PAUSE, MAX_TRIES, Memory, Observation, Outcome, PolicyName, Probe, Request, SETTLING, SETTLING_PAUSE,
+    Verb, patch, refusal,
 };
 use crate::api::v1alpha1::{Receipt, ReceiptStep, Time};
+use crate::core::{object, reason::Reason};
 
 /// Takes in what the API server answered to `request`, which was built from `seen`.
-pub fn learn(memory: &mut Memory, seen: &Observation, request: &Request, outcome: &Outcome, now: Time) {
+pub fn on_response(memory: &mut Memory, seen: &Observation, request: &Request, outcome: &Outcome, now: Time) {
     // An answer that was lost may have been a yes; then nobody else took our label off.
     if request.verb == Verb::Disarm && matches!(outcome, Outcome::Done(_) | Outcome::Unknown(_)) {
         memory.armed = false;
@@ -32,7 +33,7 @@ fn done(memory: &mut Memory, seen: &Observation, request: &Request, object: &Val
     let epoch = seen.remediation.status.as_ref().map(|status| status.epoch).unwrap_or_default();
     let receipt = |memory: &mut Memory, step| {
         let resource_version =
-            if request.dry_run { String::new() } else { raw::meta(object, "resourceVersion").to_owned() };
+            if request.dry_run { String::new() } else { object::meta(object, "resourceVersion").to_owned() };
         memory.receipts.push(Receipt { step, at: now, resource_version, epoch });
     };
     match request.verb {
@@ -181,8 +182,10 @@ fn may_be_lag(
 /// The answer of the dry-run is the object that we read with the patch on it, and nothing else.
 fn shows_exactly(seen: &Observation, request: &Request, answer: &Value) -> Result<(), String> {
     let spec = &seen.remediation.spec;
-    if answer.pointer(&spec.path) != Some(&spec.after) {
-        return Err(format!("the dry-run of the write on {} did not show the granted {}", spec.target, spec.path));
+    if let Some(field) = spec.write.field()
+        && answer.pointer(&field.path) != Some(&field.after)
+    {
+        return Err(format!("the dry-run of the write on {} did not show the granted {}", spec.target, field.path));
     }
     let expected = seen
         .target

@@ -10,7 +10,7 @@ use crate::api::v1alpha1::Incident;
 use crate::audit;
 use crate::notify::Notifier;
 use crate::observe::intake::{Intake, KubeAlerts};
-use crate::roles::Start;
+use crate::roles::Process;
 use crate::serve::{self, Health};
 
 use super::{Parts, metrics::Metrics};
@@ -19,46 +19,46 @@ use super::{Parts, metrics::Metrics};
 const LEASE: &str = "backstop-controller";
 
 /// Runs the controller until shutdown.
-pub async fn main(start: Start) -> anyhow::Result<()> {
-    let shutdown = start.shutdown()?;
+pub async fn main(process: Process) -> anyhow::Result<()> {
+    let shutdown = process.shutdown()?;
     let mut registry = serve::registry("controller");
-    let audit = audit::open(&start.settings.audit_dir).with_context(|| {
+    let audit = audit::open(&process.settings.audit_dir).with_context(|| {
         format!(
             "cannot open the audit log in {}; is the volume mounted and writable?",
-            start.settings.audit_dir.display()
+            process.settings.audit_dir.display()
         )
     })?;
     audit.register(&mut registry);
-    let notifier = Notifier::new(start.client.clone(), &start.pod, &start.settings.escalation_webhook)?;
+    let notifier = Notifier::new(process.client.clone(), &process.pod, &process.settings.escalation_webhook)?;
     notifier.register(&mut registry);
     let metrics = Metrics::register(&mut registry);
     let (ready, readiness) = watch::channel(Err("the custom resources are not served yet".to_string()));
     // Not the audit log: without it Grants stay closed, and alerts have to come in all the more.
     let health = Health::new().with("custom-resources", readiness);
-    let alerts = Arc::new(KubeAlerts::new(start.client.clone()));
-    let intake = Intake::new(&start.settings, &start.system, alerts, &mut registry).router();
-    let server = start.serve(intake.merge(serve::router(health, Arc::new(registry))), &shutdown);
+    let alerts = Arc::new(KubeAlerts::new(process.client.clone()));
+    let intake = Intake::new(&process.settings, &process.system, alerts, &mut registry).router();
+    let server = process.serve(intake.merge(serve::router(health, Arc::new(registry))), &shutdown);
 
-    wait_for_kinds(&start, &ready, &shutdown).await;
+    wait_for_kinds(&process, &ready, &shutdown).await;
     let parts = Parts {
-        client: start.client.clone(),
-        settings: start.settings.clone(),
-        system: start.system.clone(),
+        client: process.client.clone(),
+        settings: process.settings.clone(),
+        system: process.system.clone(),
         audit,
         notifier,
         metrics,
     };
-    let work = start.while_leading(LEASE, &shutdown, async move |leading| super::run(parts, leading).await);
-    Start::supervise(work, server, &shutdown).await
+    let work = process.while_leading(LEASE, &shutdown, async move |leading| super::run(parts, leading).await);
+    Process::supervise(work, server, &shutdown).await
 }
 
 /// Alerts are taken, and this pod is ready, once the API server serves our kinds; leading is not needed for that.
 async fn wait_for_kinds(
-    start: &Start,
+    process: &Process,
     ready: &watch::Sender<Result<(), String>>,
     shutdown: &tokio_util::sync::CancellationToken,
 ) {
-    let api: Api<Incident> = Api::all(start.client.clone());
+    let api: Api<Incident> = Api::all(process.client.clone());
     loop {
         match api.list(&ListParams::default().limit(1)).await {
             Ok(_) => {

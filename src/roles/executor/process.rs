@@ -4,20 +4,20 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::roles::Start;
+use crate::roles::Process;
 use crate::serve::{self, Health};
 
 use super::Metrics;
 
 /// Runs the executor until shutdown.
-pub async fn main(start: Start) -> anyhow::Result<()> {
-    let shutdown = start.shutdown()?;
+pub async fn main(process: Process) -> anyhow::Result<()> {
+    let shutdown = process.shutdown()?;
     let mut registry = serve::registry("executor");
     let metrics = Metrics::default();
     metrics.register(&mut registry);
     let (ready, readiness) = watch::channel(Err("the admission policies were not tried yet".to_string()));
     let health = Health::new().with("admission-policies", readiness);
-    let server = start.serve(serve::router(health, Arc::new(registry)), &shutdown);
-    let work = super::run(start.client.clone(), start.settings.clone(), ready, metrics, shutdown.clone());
-    Start::supervise(work, server, &shutdown).await
+    let server = process.serve(serve::router(health, Arc::new(registry)), &shutdown);
+    let work = super::run(process.client.clone(), process.settings.clone(), ready, metrics, shutdown.clone());
+    Process::supervise(work, server, &shutdown).await
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::fields::{array, string};
+use crate::core::object::{array, string};
 
 /// A label or annotation with this prefix or name belongs to this tool.
 const MARKS: &[(&str, &str)] = &[

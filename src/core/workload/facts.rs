@@ -7,7 +7,7 @@ use crate::api::v1alpha1::{
 };
 use crate::core::redact;
 
-use super::{Pod, Reading, Revision};
+use super::{Pod, Revision, Workload};
 
 /// The longest text of a fact.
 pub const MAX_TEXT: usize = 4096;
@@ -51,7 +51,7 @@ pub fn number(drafts: impl IntoIterator<Item = Draft>) -> Vec<Fact> {
         .collect()
 }
 
-impl Reading {
+impl Workload {
     /// The workload as a fact.
     pub fn workload_facts(&self) -> Vec<Draft> {
         let WorkloadFact { desired, updated, ready, available, paused, revision, progressing_reason, owners, .. } =

@@ -13,14 +13,24 @@ mod rollout;
 mod tests;
 mod unknown;
 
-use crate::api::v1alpha1::{Claim, ClaimKind, Diagnosis, PodFailure};
+use crate::api::v1alpha1::{Claim, ClaimKind, Diagnosis, Fact, ObjectRef, PodFailure, Time};
 use crate::core::redact::clip;
 
-use super::chain::Case;
 use evidence::Evidence;
 
 /// The rung's name.
 pub const NAME: &str = "rules";
+
+/// What a diagnoser may look at: facts, and nothing else of the cluster.
+#[derive(Clone, Copy, Debug)]
+pub struct Case<'a> {
+    /// What to look at; absent when the alert named nothing that exists.
+    pub target: Option<&'a ObjectRef>,
+    /// When the first alert began, by its sender's clock.
+    pub alert_started_at: Time,
+    /// Numbered facts.
+    pub facts: &'a [Fact],
+}
 
 /// Diagnoses a case. Always answers; what the facts do not tell is `Unknown`, with advice.
 pub fn diagnose(case: Case<'_>) -> Diagnosis {

@@ -4,8 +4,8 @@ use crate::api::v1alpha1::{
     Claim, ClaimKind, ConfigFact, EventFact, Fact, FactData, ObjectRef, PodFact, PodFailure, RevisionDiffFact,
     RevisionFact, SourceName, Time, WorkloadFact,
 };
-use crate::core::reading::STABLE_SECONDS;
-use crate::model::chain::Case;
+use crate::core::rules::Case;
+use crate::core::workload::STABLE_SECONDS;
 
 use super::{cite, claim};
 

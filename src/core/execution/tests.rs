@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use super::{
-    MAX_EPOCHS, Memory, Next, Outcome, Probe, Surroundings, Verb, Wait, learn, model,
+    MAX_EPOCHS, Memory, Next, Outcome, Probe, Surroundings, Verb, Wait, model,
     model::{Model, template},
-    patch, raw, step, sweep,
+    on_response, orphans, patch, step,
 };
 use crate::{
-    api::v1alpha1::{ReceiptStep, RemediationPhase},
-    core::names,
+    api::v1alpha1::{FieldWrite, ReceiptStep, RemediationPhase, Write},
+    core::{names, object},
 };
 
 type Step = fn(&mut Memory, &super::Observation, crate::api::v1alpha1::Time) -> Next;
@@ -80,7 +80,7 @@ fn drive(
                         model.send(&request)
                     }
                 };
-                learn(&mut memory, &seen, &request, &outcome, model.now);
+                on_response(&mut memory, &seen, &request, &outcome, model.now);
                 carried = seen.carried(&request, &outcome);
             }
         }
@@ -109,6 +109,11 @@ fn run_with(model: &mut Model, after: Verb, event: fn(&mut Model)) -> Vec<Verb> 
     );
     assert!(run.ended, "it did not end: {:?}", run.verbs);
     run.verbs
+}
+
+fn field(write: &mut Write) -> &mut FieldWrite {
+    let Write::Field(field) = write else { panic!("no field is written") };
+    field
 }
 
 fn assert_fired_once(model: &Model) {
@@ -205,9 +210,9 @@ fn a_grant_that_differs_in_any_field_is_no_grant() {
         |open| open.remediation = "other".into(),
         |open| open.epoch += 1,
         |open| open.uid = "other".into(),
-        |open| open.path = "/spec".into(),
-        |open| open.before = template("x"),
-        |open| open.after = template("x"),
+        |open| field(&mut open.write).path = "/spec".into(),
+        |open| field(&mut open.write).before = template("x"),
+        |open| field(&mut open.write).after = template("x"),
     ];
     for (index, change) in changes.into_iter().enumerate() {
         let mut model = Model::new();
@@ -249,7 +254,7 @@ fn a_digest_that_does_not_fit_is_refused_before_the_claim() {
     for change in [
         (|model: &mut Model| model.remediation.spec.digest = "0".repeat(64)) as fn(&mut Model),
         |model| model.remediation.spec.action_id = "0".repeat(32),
-        |model| model.remediation.spec.after = template("evil"),
+        |model| field(&mut model.remediation.spec.write).after = template("evil"),
         |model| model.remediation.spec.target.uid = "uid-cart-2".into(),
     ] {
         let mut model = Model::new();
@@ -265,8 +270,8 @@ fn names_that_are_none_other_kinds_and_other_paths_are_refused_unread() {
         (|model: &mut Model| model.remediation.spec.target.name = "../secrets/x".into()) as fn(&mut Model),
         |model| model.remediation.spec.target.kind = "StatefulSet".into(),
         |model| model.remediation.spec.target.namespace = "kube-system".into(),
-        |model| model.remediation.spec.path = "/spec".into(),
-        |model| model.remediation.spec.action.rollout_undo = None,
+        |model| field(&mut model.remediation.spec.write).path = "/spec".into(),
+        |model| model.remediation.spec.provenance = None,
     ] {
         let mut model = Model::new();
         change(&mut model);
@@ -462,7 +467,7 @@ fn another_action_in_flight_is_waited_for() {
     let Next::Send(claim) = step(&mut memory, &model.observe(), model.now) else { panic!("no claim") };
     let seen = model.observe();
     let outcome = model.send(&claim);
-    learn(&mut memory, &seen, &claim, &outcome, model.now);
+    on_response(&mut memory, &seen, &claim, &outcome, model.now);
     model.judge();
     assert!(matches!(step(&mut memory, &model.observe(), model.now), Next::Wait(Wait::OtherAction, _)));
 }
@@ -507,7 +512,7 @@ fn every_write_is_guarded_by_the_resource_version_that_was_read() {
             );
         }
         let outcome = model.send(&request);
-        learn(&mut memory, &seen, &request, &outcome, model.now);
+        on_response(&mut memory, &seen, &request, &outcome, model.now);
     }
 }
 
@@ -525,9 +530,9 @@ fn leftovers_without_an_open_remediation_are_swept_and_others_are_not() {
     };
     let spec = &model.remediation.spec;
     let open = vec![(spec.action_id.clone(), spec.target.uid.clone())];
-    assert_eq!(sweep(&around(&model, open)), None);
+    assert_eq!(orphans(&around(&model, open)), None);
     let mut verbs = Vec::new();
-    while let Some(request) = sweep(&around(&model, Vec::new())) {
+    while let Some(request) = orphans(&around(&model, Vec::new())) {
         verbs.push(request.verb);
         assert!(matches!(model.send(&request), Outcome::Done(_)));
     }
@@ -569,7 +574,7 @@ fn planted_defects_are_noticed() {
     // Leaves the mark behind.
     fn forgets_the_mark(memory: &mut Memory, seen: &super::Observation, now: crate::api::v1alpha1::Time) -> Next {
         let mut seen = seen.clone();
-        if seen.target.as_ref().is_some_and(|target| raw::annotation(target, names::LAST_ACTION).is_some()) {
+        if seen.target.as_ref().is_some_and(|target| object::annotation(target, names::LAST_ACTION).is_some()) {
             seen.marked.clear();
         }
         step(memory, &seen, now)

@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use crate::api::v1alpha1::{PodFact, PodFailure, Time};
 
-use super::fields::{array, controller, int, int32, object_ref, seconds, string, text, time};
-use super::{Pod, Revision, condition};
+use super::{Pod, Revision};
+use crate::core::object::{array, condition, controller, int, int32, object_ref, seconds, string, text, time};
 
 /// A container that ran for this long without ending is not in a crash loop of fast ends.
 pub const STABLE_SECONDS: i64 = 60;

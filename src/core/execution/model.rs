@@ -5,13 +5,16 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::{Observation, Outcome, Request, Resource, patch, raw, step::armed_by};
+use super::{
+    Observation, Outcome, Request, Resource, patch,
+    step::{armed_by, recorded_template},
+};
 use crate::{
     api::v1alpha1::{
-        Action, ActionKind, Grant, GrantSpec, ObjectRef, OpenGrant, Purpose, Remediation, RemediationPhase,
-        RemediationSpec, RolloutUndo, Time, Undo, Verify,
+        Action, FieldWrite, Grant, GrantSpec, ObjectRef, OpenGrant, Purpose, Remediation, RemediationPhase,
+        RemediationSpec, RolloutUndo, Time, Undo, Verify, Write,
     },
-    core::{action, names},
+    core::{actions, actions::identity, names, object},
 };
 
 pub const HOLDER: &str = "executor/backstop-system";
@@ -73,34 +76,33 @@ pub fn remediation(before: &str, after: &str) -> Remediation {
         name: "cart".into(),
         uid: "uid-cart".into(),
     };
-    let undo = Action {
-        rollout_undo: Some(RolloutUndo {
-            to_revision: 1,
-            revision: ObjectRef {
-                api_version: "apps/v1".into(),
-                kind: "ReplicaSet".into(),
-                namespace: "shop".into(),
-                name: "cart-1".into(),
-                uid: "uid-cart-1".into(),
-            },
-        }),
-    };
+    let undo = Action::RolloutUndo(RolloutUndo { to_revision: 1 });
+    let provenance = Some(ObjectRef {
+        api_version: "apps/v1".into(),
+        kind: "ReplicaSet".into(),
+        namespace: "shop".into(),
+        name: "cart-1".into(),
+        uid: "uid-cart-1".into(),
+    });
     let mut spec = RemediationSpec {
         incident: "incident".into(),
         action_id: String::new(),
         digest: String::new(),
-        kind: ActionKind::RolloutUndo,
         action: undo.clone(),
         purpose: Purpose::Repair,
+        follows: None,
         target,
-        path: "/spec/template".into(),
-        before: template(before),
-        after: template(after),
+        write: Write::Field(FieldWrite {
+            path: "/spec/template".into(),
+            before: template(before),
+            after: template(after),
+        }),
+        provenance: provenance.clone(),
         verify: Verify { settle_seconds: 1, timeout_seconds: 60 },
-        undo: Undo { action: undo },
+        undo: Some(Undo { action: undo, provenance }),
         request_id: "request".into(),
     };
-    (spec.digest, spec.action_id) = action::identity(&spec);
+    (spec.digest, spec.action_id) = identity::identity(&spec);
     let mut remediation = Remediation::new("rem", spec);
     remediation.metadata.namespace = Some("shop".into());
     remediation.metadata.resource_version = Some("1".into());
@@ -109,7 +111,7 @@ pub fn remediation(before: &str, after: &str) -> Remediation {
 
 impl Model {
     pub fn new() -> Model {
-        let mut grant = Grant::new(names::GRANT, GrantSpec { open: None, closed_because: String::new() });
+        let mut grant = Grant::new(names::GRANT, GrantSpec { open: None, closed_because: None });
         grant.metadata.resource_version = Some("1".into());
         Model {
             version: 1,
@@ -145,7 +147,7 @@ impl Model {
     }
 
     pub fn marked(&self) -> Vec<Value> {
-        self.revisions.values().filter(|it| raw::label(it, names::UNDO_TO).is_some()).cloned().collect()
+        self.revisions.values().filter(|it| object::label(it, names::UNDO_TO).is_some()).cloned().collect()
     }
 
     pub fn armed(&self) -> Vec<Value> {
@@ -196,7 +198,7 @@ impl Model {
         self.touch();
         if let Some(target) = &mut self.target {
             target["spec"]["template"] = template(image);
-            target["metadata"]["generation"] = json!(raw::generation(target) + 1);
+            target["metadata"]["generation"] = json!(object::generation(target) + 1);
         }
     }
 
@@ -212,17 +214,15 @@ impl Model {
             && self.opened < status.epoch
         {
             self.opened = status.epoch;
-            let RemediationSpec { action_id, kind, target, path, before, after, .. } = self.remediation.spec.clone();
+            let RemediationSpec { action_id, action, target, write, .. } = self.remediation.spec.clone();
             let not_after = self.now + jiff::SignedDuration::from_secs(self.grant_seconds);
             self.grant.spec.open = Some(OpenGrant {
                 action_id,
-                action: kind.armed_label().into(),
+                action: actions::of(action.kind()).armed_label.into(),
                 remediation: "rem".into(),
                 epoch: status.epoch,
                 uid: target.uid,
-                path,
-                before,
-                after,
+                write,
                 not_after,
             });
         }
@@ -248,7 +248,7 @@ impl Model {
         };
         let Some(old) = old else { return Outcome::NotFound };
         let Ok(mut new) = patch::apply(&old, &request.patch) else { return Outcome::Conflict };
-        if raw::meta(&new, "resourceVersion") != raw::meta(&old, "resourceVersion") {
+        if object::meta(&new, "resourceVersion") != object::meta(&old, "resourceVersion") {
             return Outcome::Conflict;
         }
         let missing = self.missing_right && request.resource != Resource::RemediationStatus;
@@ -261,7 +261,7 @@ impl Model {
         }
         let spec_changed = old["spec"] != new["spec"];
         if spec_changed {
-            new["metadata"]["generation"] = json!(raw::generation(&old) + 1);
+            new["metadata"]["generation"] = json!(object::generation(&old) + 1);
         }
         if request.dry_run {
             return Outcome::Done(new);
@@ -286,14 +286,14 @@ impl Model {
             return None;
         }
         let on = |policy| self.policies.contains(&policy);
-        let label = |object, key| raw::label(object, key).unwrap_or_default().to_owned();
+        let label = |object, key| object::label(object, key).unwrap_or_default().to_owned();
         let (was, is) = (label(old, names::ARMED), label(new, names::ARMED));
         let spec_same = old["spec"] == new["spec"];
         let disarm = !was.is_empty() && is.is_empty() && spec_same;
         let free = disarm || (request.resource == Resource::ReplicaSet && label(new, names::UNDO_TO).is_empty());
         let self_test = is.starts_with("self-test-") && request.dry_run;
         if on("backstop-static") {
-            if raw::annotation(new, patch::SELF_TEST).is_some() {
+            if object::annotation(new, patch::SELF_TEST).is_some() {
                 return Some(("backstop-static", "neither arm, fire nor disarm".into()));
             }
             if !free && !self_test && !["approve", "auto"].contains(&self.mode) {
@@ -321,13 +321,14 @@ impl Model {
         if on("backstop-grant") && !disarm && is != "self-test-provenance" {
             let seen = format!("(grant resourceVersion {})", grant.metadata.resource_version.as_deref().unwrap());
             let Some(open) = &grant.spec.open else { return Some(("backstop-grant", format!("not granted {seen}"))) };
+            let field = open.write.field().expect("a field");
             let fits = if is.is_empty() {
-                raw::annotation(new, names::LAST_ACTION) == Some(&open.action_id)
-                    && new["spec"]["template"] == open.after
+                object::annotation(new, names::LAST_ACTION) == Some(&open.action_id)
+                    && new["spec"]["template"] == field.after
             } else {
-                is == open.action && raw::annotation(new, names::ACTION) == Some(&open.action_id) && spec_same
+                is == open.action && object::annotation(new, names::ACTION) == Some(&open.action_id) && spec_same
             };
-            if !fits || old["spec"]["template"] != open.before {
+            if !fits || old["spec"]["template"] != field.before {
                 return Some(("backstop-grant", format!("another value is granted {seen}")));
             }
             if self.now > open.not_after {
@@ -335,8 +336,7 @@ impl Model {
             }
         }
         if on("backstop-provenance") && !spec_same {
-            let fits =
-                self.marked().iter().all(|it| raw::recorded_template(it).as_ref() == new.pointer("/spec/template"));
+            let fits = self.marked().iter().all(|it| recorded_template(it).as_ref() == new.pointer("/spec/template"));
             if !fits {
                 return Some(("backstop-provenance", "not the recorded revision".into()));
             }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::Snapshot;
+use super::RawWorkload;
 use crate::api::v1alpha1::Time;
 
 /// When the snapshot is read.
@@ -85,7 +85,7 @@ impl World {
     }
 
     /// The snapshot.
-    pub fn snapshot(&self) -> Snapshot {
+    pub fn snapshot(&self) -> RawWorkload {
         let last = self.templates.len();
         let mut metadata = json!({
             "name": "checkout", "namespace": "shop", "uid": "deploy-1", "generation": last,
@@ -119,7 +119,7 @@ impl World {
                 "status": {"replicas": self.replicas, "readyReplicas": ready}
             })
         });
-        Snapshot { object, owners: vec![], revisions: revisions.collect(), pods: self.pods.clone(), read_at: now() }
+        RawWorkload { object, owners: vec![], revisions: revisions.collect(), pods: self.pods.clone(), read_at: now() }
     }
 }
 

@@ -3,7 +3,8 @@
 
 use serde_json::Value;
 
-use super::{Request, Resource, Verb, patch, raw, step::armed_by};
+use super::{Request, Resource, Verb, patch, step::armed_by};
+use crate::core::object;
 
 /// What carries our labels in one namespace.
 #[derive(Clone, Debug, Default)]
@@ -19,23 +20,23 @@ pub struct Surroundings {
 }
 
 /// The next request that takes a leftover away; `None` when there is none.
-pub fn sweep(seen: &Surroundings) -> Option<Request> {
+pub fn orphans(seen: &Surroundings) -> Option<Request> {
     let accounted = |target: &&Value| {
-        seen.open.iter().any(|(id, uid)| Some(id.as_str()) == armed_by(target) && uid == raw::meta(target, "uid"))
+        seen.open.iter().any(|(id, uid)| Some(id.as_str()) == armed_by(target) && uid == object::meta(target, "uid"))
     };
     if let Some(target) = seen.armed.iter().find(|target| !accounted(target)) {
         // Without a marked revision every write on an armed object is refused, also this one.
-        let uid = raw::meta(target, "uid");
+        let uid = object::meta(target, "uid");
         if seen.marked.is_empty()
-            && let Some(any) = seen.revisions.iter().find(|revision| raw::controller_uid(revision) == Some(uid))
+            && let Some(any) = seen.revisions.iter().find(|revision| object::controller_uid(revision) == Some(uid))
         {
             return Some(to_revision(Verb::MarkRevision, any, patch::mark(any)));
         }
         return Some(Request {
             verb: Verb::Disarm,
             resource: Resource::Deployment,
-            namespace: raw::meta(target, "namespace").to_owned(),
-            name: raw::meta(target, "name").to_owned(),
+            namespace: object::meta(target, "namespace").to_owned(),
+            name: object::meta(target, "name").to_owned(),
             dry_run: false,
             patch: patch::disarm(target),
         });
@@ -44,7 +45,7 @@ pub fn sweep(seen: &Surroundings) -> Option<Request> {
         return None;
     }
     let stale = seen.marked.iter().find(|revision| {
-        let owner = raw::controller_uid(revision);
+        let owner = object::controller_uid(revision);
         !seen.open.iter().any(|(_, uid)| owner == Some(uid.as_str()))
     })?;
     Some(to_revision(Verb::UnmarkRevision, stale, patch::unmark(stale)))
@@ -54,8 +55,8 @@ pub(super) fn to_revision(verb: Verb, revision: &Value, patch: Value) -> Request
     Request {
         verb,
         resource: Resource::ReplicaSet,
-        namespace: raw::meta(revision, "namespace").to_owned(),
-        name: raw::meta(revision, "name").to_owned(),
+        namespace: object::meta(revision, "namespace").to_owned(),
+        name: object::meta(revision, "name").to_owned(),
         dry_run: false,
         patch,
     }

@@ -6,14 +6,12 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Probe, raw};
+use super::Probe;
 use crate::{
     api::v1alpha1::{RemediationSpec, RemediationStatus},
-    core::names,
+    core::{actions, names, object},
 };
 
-/// An image that no registry serves: what the wrong-value dry-run asks for.
-pub const WRONG_IMAGE: &str = "backstop.invalid/never-granted:0";
 /// An annotation that no write of ours sets.
 pub const SELF_TEST: &str = "backstop.dev/self-test";
 
@@ -22,7 +20,9 @@ fn pointer(map: &str, key: &str) -> String {
 }
 
 fn guarded(object: &Value) -> Vec<Value> {
-    vec![json!({"op": "replace", "path": "/metadata/resourceVersion", "value": raw::meta(object, "resourceVersion")})]
+    vec![
+        json!({"op": "replace", "path": "/metadata/resourceVersion", "value": object::meta(object, "resourceVersion")}),
+    ]
 }
 
 /// `add` needs its parent to exist.
@@ -44,7 +44,7 @@ fn remove(patch: &mut Vec<Value>, object: &Value, map: &str, key: &str) {
 /// Adds label and annotation, changes nothing else.
 pub fn arm(target: &Value, spec: &RemediationSpec) -> Value {
     let mut patch = guarded(target);
-    add(&mut patch, target, "labels", names::ARMED, spec.kind.armed_label());
+    add(&mut patch, target, "labels", names::ARMED, actions::of(spec.action.kind()).armed_label);
     add(&mut patch, target, "annotations", names::ACTION, &spec.action_id);
     Value::Array(patch)
 }
@@ -59,25 +59,25 @@ pub fn disarm(target: &Value) -> Value {
 
 /// Takes label and annotation off, leaves `last-action`, and makes the one change.
 pub fn fire(target: &Value, spec: &RemediationSpec) -> Value {
-    Value::Array(fire_with(target, &spec.action_id, &spec.path, &spec.after))
+    let after = spec.write.field().map(|field| field.after.clone());
+    Value::Array(fire_with(target, spec, after))
 }
 
-fn fire_with(target: &Value, action_id: &str, path: &str, after: &Value) -> Vec<Value> {
+fn fire_with(target: &Value, spec: &RemediationSpec, after: Option<Value>) -> Vec<Value> {
     let mut patch = guarded(target);
     remove(&mut patch, target, "labels", names::ARMED);
     remove(&mut patch, target, "annotations", names::ACTION);
-    add(&mut patch, target, "annotations", names::LAST_ACTION, action_id);
-    patch.push(json!({"op": "replace", "path": path, "value": after}));
+    add(&mut patch, target, "annotations", names::LAST_ACTION, &spec.action_id);
+    if let (Some(field), Some(after)) = (spec.write.field(), after) {
+        patch.push(json!({"op": "replace", "path": field.path, "value": after}));
+    }
     patch
 }
 
-/// A fire with an image that was not granted.
+/// A fire with a value that was not granted.
 pub fn wrong_fire(target: &Value, spec: &RemediationSpec) -> Value {
-    let mut after = spec.after.clone();
-    if let Some(image) = after.pointer_mut("/spec/containers/0/image") {
-        *image = Value::String(WRONG_IMAGE.into());
-    }
-    Value::Array(fire_with(target, &spec.action_id, &spec.path, &after))
+    let wrong = actions::of(spec.action.kind()).wrong_value;
+    Value::Array(fire_with(target, spec, spec.write.field().map(|field| wrong(&field.after))))
 }
 
 /// A write on an object that is not armed, which exactly one policy has to refuse. Not guarded by a

@@ -8,7 +8,7 @@
 //! ready, + 5 when the alert began within an hour of the change; - 20 when it is not known whether a ConfigMap
 //! changed.
 
-use crate::api::v1alpha1::{ActionKind, Cause, Claim, ClaimKind, Diagnosis, PodFailure, Proposal, SourceName};
+use crate::api::v1alpha1::{Action, Cause, Claim, ClaimKind, Diagnosis, PodFailure, Proposal, RolloutUndo, SourceName};
 
 use super::evidence::{Evidence, LONG_BEFORE_SECONDS, SKEW_SECONDS, seconds, words};
 use super::{cite, claim};
@@ -58,7 +58,10 @@ pub fn diagnose(evidence: &Evidence) -> Option<Diagnosis> {
         suspect: Some(target.clone()),
         suspected_revision: number,
         confidence,
-        proposal: Some(Proposal { action: ActionKind::RolloutUndo, target: target.clone(), to_revision: to }),
+        proposal: Some(Proposal {
+            action: Action::RolloutUndo(RolloutUndo { to_revision: to }),
+            target: target.clone(),
+        }),
         claims,
         advice: format!(
             "Return to revision {to}: kubectl {ns} rollout undo {name} --to-revision={to}. Then compare: \
