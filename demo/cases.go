@@ -44,6 +44,9 @@ func (d *demo) told(ctx context.Context, namespace, service string) (incident, e
 		return found, err
 	}
 	args := []string{"timeline", found.Metadata.Name, "--namespace=" + namespace, "--follow", "--timeout=240"}
+	if d.full {
+		args = append(args, "--full")
+	}
 	d.t.say("\n  $ backstop %s\n", strings.Join(args, " "))
 	cmd := exec.CommandContext(ctx, d.backstop, args...)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr

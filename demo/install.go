@@ -243,8 +243,8 @@ func (d *demo) clean(ctx context.Context) error {
 		}
 		// Kept by the uninstall on purpose, see docs/operations.md.
 		steps = append(steps,
-			[]string{"validatingadmissionpolicybinding", "backstop-provenance-anchor"},
-			[]string{"validatingadmissionpolicy", "backstop-provenance"})
+			[]string{"validatingadmissionpolicybinding", "backstop-provenance-anchor", "backstop-provenance-controllerrevisions-anchor"},
+			[]string{"validatingadmissionpolicy", "backstop-provenance", "backstop-provenance-controllerrevisions"})
 		if len(kinds) > 0 {
 			steps = append(steps, append([]string{"customresourcedefinition"}, kinds...))
 		}
@@ -264,7 +264,7 @@ func (d *demo) clean(ctx context.Context) error {
 	case may.definitions:
 		d.t.say("  Should Backstop be installed here again, restart the API server first: docs/operations.md, Remove it for good, says why.")
 	case may.backstop:
-		d.t.say("  Definitions of Backstop were here before the demo: they stay, and so does the policy backstop-provenance.")
+		d.t.say("  Definitions of Backstop were here before the demo: they stay, and so do the policies backstop-provenance and backstop-provenance-controllerrevisions.")
 	case len(steps) == 0:
 		d.t.say("  nothing of the demo is here")
 	}

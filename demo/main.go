@@ -30,6 +30,7 @@ type options struct {
 	shopImage     string
 	throwaway     bool
 	monitoring    bool
+	full          bool
 }
 
 func main() {
@@ -44,6 +45,7 @@ func main() {
 	flag.StringVar(&o.shopImage, "shop-image", manifestImage, "name and tag of the shop's image")
 	flag.BoolVar(&o.throwaway, "throwaway", false, "the cluster was made for this: a Backstop that is installed in it is taken over")
 	flag.BoolVar(&o.monitoring, "monitoring", false, "alerts come from Prometheus and Alertmanager in the cluster")
+	flag.BoolVar(&o.full, "full", false, "show every fact and every verdict, not only what fits a screen")
 	remove := flag.Bool("clean", false, "uninstall the Backstop that the demo installed, and delete the namespaces that it made")
 	flag.Parse()
 

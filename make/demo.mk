@@ -1,6 +1,8 @@
 # The demo: a shop on a real cluster, a bad release, and what Backstop does.
 # MONITORING=1 lets real Prometheus and Alertmanager send the alerts (lab only).
 MONITORING ?=
+# FULL=1 shows every fact and every verdict; without it each act fits a screen.
+FULL ?=
 
 ifeq ($(CLUSTER),lab)
 DEMO_KUBECTL ?= $(BUILD)/lab kubectl
@@ -13,11 +15,11 @@ DEMO_MAKE = $(MAKE)
 DEMO_ARGS = --kubectl='$(DEMO_KUBECTL)' --helm='$(HELM)' --backstop='$(OPERATOR)' \
             --audit-log='$(CLUSTER_AUDIT_LOG)' --image=$(BUILD)/backstop.tar \
             --operator-image='$(OPERATOR_IMAGE)' --shop-image='$(SHOP_IMAGE)' \
-            $(if $(filter current,$(CLUSTER)),,--throwaway) $(if $(MONITORING),--monitoring)
+            $(if $(filter current,$(CLUSTER)),,--throwaway) $(if $(MONITORING),--monitoring) $(if $(FULL),--full)
 
 .PHONY: demo demo-clean demo-tools demo-test
 
-demo: $(BUILD)/demo ## Break a shop on a real cluster and watch it recover (MONITORING=1: real alerts)
+demo: $(BUILD)/demo ## Break a shop on a real cluster and watch it recover (MONITORING=1: real alerts; FULL=1: all facts)
 ifneq ($(MONITORING),)
 	@[ '$(CLUSTER)' = lab ] || { echo 'MONITORING=1 needs the parts that only CLUSTER=lab brings along.' >&2; exit 1; }
 endif

@@ -1,12 +1,12 @@
 # The proof. `make test` is what continuous integration runs, and nothing else.
 # Rust is built once, with the profile `dev`: the operator under test is that build.
 
-.PHONY: test test-static test-unit test-cluster measure
+.PHONY: test-faults test test-static test-unit test-cluster test-cluster-loaded measure
 
 # Said before anything is built or asked.
 ifeq ($(CLUSTER),current)
-ifneq ($(filter test test-cluster measure,$(MAKECMDGOALS)),)
-$(error CLUSTER=current is not for $(filter test test-cluster measure,$(MAKECMDGOALS)): the cluster tests judge by the API server's audit log and end processes on nodes, and can do neither there. Use CLUSTER=lab, as root on Debian, or CLUSTER=kind, with Docker)
+ifneq ($(filter test test-cluster test-cluster-loaded measure,$(MAKECMDGOALS)),)
+$(error CLUSTER=current is not for $(filter test test-cluster test-cluster-loaded measure,$(MAKECMDGOALS)): the cluster tests judge by the API server's audit log and end processes on nodes, and can do neither there. Use CLUSTER=lab, as root on Debian, or CLUSTER=kind, with Docker)
 endif
 endif
 
@@ -21,6 +21,10 @@ test-static: lab-test demo-test chart-lint | operator-deps ## Format, clippy wit
 test-unit: | operator-deps ## Unit and property tests, drift of crds/, direction of modules, examples in docs/
 	cargo test --locked
 
+# Minutes; the unit tests run a slice of it.
+test-faults: | operator-deps ## Every fault, and every pair of two, at every request of the controller's state machine
+	BACKSTOP_FULL_FAULTS=1 cargo test --locked --lib incident::tests::faults -- --nocapture
+
 # Not named MAKE in a recipe: `make -n` would run it.
 TEST_MAKE = $(MAKE)
 
@@ -34,6 +38,18 @@ test-cluster: $(HELM) $(LAB) $(CLUSTER_IS_UP_NEEDS) ## The admission table and t
 	$(TEST_MAKE) cluster-load PROFILE=dev $(TEST_IMAGES); \
 	$(TEST_MAKE) admission-test; \
 	$(CLUSTER_SUITE)
+
+# How often test-cluster-loaded runs it.
+RUNS ?= 5
+
+# On a machine that has something else to do a test gets slow, never red. Each run's output: .build/under-load-N.log.
+test-cluster-loaded: $(HELM) $(LAB) $(CLUSTER_IS_UP_NEEDS) ## test-cluster RUNS=5 times in a row, with every core kept busy beside it
+	@set -e; \
+	was_up=; if $(CLUSTER_IS_UP); then was_up=1; fi; \
+	finish() { status=$$?; trap - EXIT; [ -n "$$was_up" ] || $(TEST_MAKE) cluster-down || status=1; exit $$status; }; \
+	trap finish EXIT; trap 'exit 130' INT TERM; \
+	$(TEST_MAKE) cluster-up; \
+	make/under-load.sh $(RUNS) $(TEST_MAKE) test-cluster
 
 # The suites run the images under the names that the chart has.
 TEST_IMAGES := OPERATOR_IMAGE=backstop.local/backstop:dev SHOP_IMAGE=backstop.local/shop:dev

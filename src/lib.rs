@@ -16,4 +16,5 @@ pub mod observe;
 pub mod roles;
 pub mod serve;
 pub mod settings;
+pub mod tap;
 pub mod telemetry;

@@ -4,12 +4,17 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+pub use crate::core::budget::Budgets;
+pub use crate::core::incident::Timings;
+
 /// Settings of all three roles; each reads the part that concerns it.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Settings {
     /// Namespaces in which the executor has rights: the enrolled ones.
     pub namespaces: Vec<String>,
+    /// The executor may evict pods that a StatefulSet waits for.
+    pub evict_pods: bool,
     /// Folder of the audit log.
     pub audit_dir: PathBuf,
     /// The folder outlives the pod. Grants stay closed while it does not.
@@ -55,46 +60,6 @@ pub struct EscalationWebhook {
     pub token_file: String,
 }
 
-/// Budgets across incidents.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct Budgets {
-    /// Actions in the cluster in any hour.
-    pub actions_per_hour: u32,
-    /// Actions in one namespace in any hour.
-    pub actions_per_namespace_per_hour: u32,
-    /// Seconds between two actions on one target.
-    pub target_cooldown_seconds: u32,
-    /// Anomalies inside the window that open the cascade breaker.
-    pub cascade_anomalies: u32,
-    /// The window, in seconds.
-    pub cascade_window_seconds: u32,
-    /// Seconds until the breaker lets one action try.
-    pub cascade_cooldown_seconds: u32,
-    /// Targets with an incident inside the storm window that open the breaker.
-    pub storm_incidents: u32,
-    /// The storm window, in seconds.
-    pub storm_window_seconds: u32,
-}
-
-/// Durations, in seconds.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct Timings {
-    /// A revision counts as known good after all its replicas were ready for this long.
-    pub known_good_seconds: u32,
-    /// After a write the target must stay healthy for this long.
-    pub verify_settle_seconds: u32,
-    /// After a write the target must be healthy this long after it at the latest.
-    pub verify_timeout_seconds: u32,
-    /// How long the judge waits for evidence that may still come.
-    pub evidence_wait_seconds: u32,
-    /// Validity of a Grant; at most 60.
-    pub grant_seconds: u32,
-    /// How long an incident waits for an Approval.
-    pub approval_timeout_seconds: u32,
-}
-
 /// How long finished objects are kept. Open ones are never deleted.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -109,6 +74,7 @@ impl Default for Settings {
     fn default() -> Self {
         Settings {
             namespaces: Vec::new(),
+            evict_pods: false,
             audit_dir: "/var/lib/backstop/audit".into(),
             audit_durable: false,
             intake_tokens_dir: "/etc/backstop/intake".into(),
@@ -120,34 +86,6 @@ impl Default for Settings {
             budgets: Budgets::default(),
             timings: Timings::default(),
             retention: Retention::default(),
-        }
-    }
-}
-
-impl Default for Budgets {
-    fn default() -> Self {
-        Budgets {
-            actions_per_hour: 20,
-            actions_per_namespace_per_hour: 10,
-            target_cooldown_seconds: 1800,
-            cascade_anomalies: 5,
-            cascade_window_seconds: 600,
-            cascade_cooldown_seconds: 900,
-            storm_incidents: 10,
-            storm_window_seconds: 300,
-        }
-    }
-}
-
-impl Default for Timings {
-    fn default() -> Self {
-        Timings {
-            known_good_seconds: 30,
-            verify_settle_seconds: 10,
-            verify_timeout_seconds: 300,
-            evidence_wait_seconds: 60,
-            grant_seconds: 60,
-            approval_timeout_seconds: 1800,
         }
     }
 }

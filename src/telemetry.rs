@@ -1,5 +1,5 @@
-//! Log lines: JSON for machines, or text for a terminal. The fields of the enclosing spans, the request id among
-//! them, stand on every line, so that one id finds everything from intake to page.
+//! Log lines: JSON for machines, or text for a terminal. Every line carries the fields of its
+//! spans, the request ID among them, so that one ID finds everything from intake to notification.
 
 use std::{fmt, io::IsTerminal as _};
 
@@ -50,7 +50,7 @@ pub fn init(format: LogFormat, level: &str) -> anyhow::Result<()> {
 }
 
 /// The span under which everything about one request, alert or incident is logged. It has the highest level, so
-/// that the id stays on the lines that are left when the log level is raised to `warn` or `error`.
+/// that the ID stays on the lines that are left when the log level is raised to `warn` or `error`.
 pub fn request_span(request_id: &str) -> Span {
     tracing::error_span!("request", request_id = %request_id)
 }

@@ -1,4 +1,5 @@
-//! The direction of the modules, and the purity of `core`, read from the sources:
+//! The shape of the code, read from the sources: the direction of the modules, the purity of `core`, no circle of
+//! files; and registries that agree with what repeats them.
 //! `cli → roles → {observe, model, act, audit, notify, serve, cluster} → core → api`.
 
 use std::{
@@ -9,6 +10,11 @@ use std::{
 
 use regex::Regex;
 
+#[path = "architecture/files.rs"]
+mod files;
+#[path = "architecture/registries.rs"]
+mod registries;
+
 /// What belongs to no layer and may be used by every edge and role.
 const COMMON: &[&str] = &["api", "core", "settings", "clock", "telemetry"];
 
@@ -16,13 +22,15 @@ const COMMON: &[&str] = &["api", "core", "settings", "clock", "telemetry"];
 /// plumbing: how to reach the API server (`cluster`) and the registry of metrics (`serve`).
 fn allowed() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
     let edge: BTreeSet<&str> = COMMON.iter().copied().chain(["cluster", "serve"]).collect();
-    let role: BTreeSet<&str> = edge.iter().copied().chain(["observe", "model", "act", "audit", "notify"]).collect();
+    let role: BTreeSet<&str> =
+        edge.iter().copied().chain(["observe", "model", "act", "audit", "notify", "tap"]).collect();
     BTreeMap::from([
         ("api", BTreeSet::new()),
-        ("core", BTreeSet::from(["api", "settings"])),
-        ("settings", BTreeSet::from(["api"])),
+        ("core", BTreeSet::from(["api"])),
+        ("settings", BTreeSet::from(["api", "core"])),
         ("clock", BTreeSet::from(["api"])),
         ("telemetry", BTreeSet::from(["clock", "settings"])),
+        ("tap", BTreeSet::new()),
         ("cluster", COMMON.iter().copied().collect()),
         ("serve", COMMON.iter().copied().collect()),
         ("observe", edge.clone()),
@@ -144,7 +152,7 @@ fn impurities(source: &Source) -> Vec<String> {
 
 fn is_test(path: &Path) -> bool {
     let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-    stem == "tests" || stem.ends_with("_tests") || stem == "testing" || stem == "fixtures"
+    stem.ends_with("_tests") || ["tests", "testing", "fixtures", "planted"].contains(&stem.as_str())
 }
 
 #[test]
@@ -196,6 +204,7 @@ fn planted_defects_are_found() {
     let allowed = allowed();
     for (module, code) in [
         ("core", "use crate::cluster::connect;"),
+        ("core", "use crate::settings::Settings;"),
         ("core", "use crate::{api::v1alpha1::Alert, roles};"),
         ("core", "use crate::{\n    api::v1alpha1::{Alert, Time},\n    notify::Notifier,\n};"),
         ("api", "fn f() { crate::core::names::digest(&[]); }"),
@@ -228,4 +237,108 @@ fn planted_defects_are_found() {
         assert!(!impurities(&plant("core", code)).is_empty(), "not found: {code}");
     }
     assert_eq!(impurities(&plant("core", "use kube::{CustomResource, ResourceExt as _};")), Vec::<String>::new());
+}
+
+/// The sources that are part of the program.
+fn production() -> Vec<Source> {
+    sources().into_iter().filter(|source| source.module != "main" && !is_test(&source.path)).collect()
+}
+
+#[test]
+fn no_files_use_each_other_in_a_circle() {
+    let told: Vec<String> = files::circles(&files::graph(&production())).iter().map(|uses| uses.join("\n")).collect();
+    assert!(told.is_empty(), "\n{}", told.join("\n\n"));
+}
+
+#[test]
+fn planted_circles_are_found_and_what_is_none_is_not() {
+    let circles = |files: &[(&str, &str)]| {
+        let plant = |(path, code): &(&str, &str)| Source {
+            path: (*path).into(),
+            module: path.split(['/', '.']).next().unwrap_or_default().into(),
+            code: code_of(code),
+        };
+        files::circles(&files::graph(&files.iter().map(plant).collect::<Vec<_>>())).len()
+    };
+    let defines = |name: &str| format!("pub struct {name};");
+    for (why, files) in [
+        (
+            "siblings by super",
+            [
+                ("a/mod.rs", "mod b; mod c;"),
+                ("a/b.rs", "use super::c::C; pub struct B;"),
+                ("a/c.rs", "use super::b::B; pub struct C;"),
+            ],
+        ),
+        (
+            "by crate and a group",
+            [
+                ("a.rs", "use crate::{b::{self, B}, c::C}; pub struct A;"),
+                ("b.rs", "use crate::c; pub struct B;"),
+                ("c.rs", "fn c(_: crate::a::A) {} pub struct C;"),
+            ],
+        ),
+        (
+            "through a name that is passed on",
+            [
+                ("a/mod.rs", "mod b; pub use b::B;"),
+                ("a/b.rs", "use crate::c::C; pub struct B;"),
+                ("c.rs", "use crate::a::B; pub struct C;"),
+            ],
+        ),
+        (
+            "through all names that are passed on",
+            [
+                ("a/mod.rs", "mod b; pub use b::*;"),
+                ("a/b.rs", "use crate::c::C; pub struct B;"),
+                ("c.rs", "use crate::a::{B}; pub struct C;"),
+            ],
+        ),
+        (
+            "across folders through a mod.rs",
+            [
+                ("a/mod.rs", "mod b; use crate::c::C; pub struct A;"),
+                ("a/b.rs", "use super::A; pub struct B;"),
+                ("c.rs", "use crate::a::b::B; pub struct C;"),
+            ],
+        ),
+        (
+            "two calls",
+            [("a.rs", "pub fn a() { crate::b::b() }"), ("b.rs", "pub fn b() { super::a::a() }"), ("c.rs", "")],
+        ),
+    ] {
+        assert_eq!(circles(&files), 1, "not found: {why}");
+    }
+    for (why, files) in [
+        (
+            "a child and its own mod.rs",
+            [
+                ("a/mod.rs", "mod b; pub struct A; fn f() { b::f() }"),
+                ("a/b.rs", "use super::A; pub fn f(_: A) {}"),
+                ("c.rs", ""),
+            ],
+        ),
+        (
+            "siblings by what their mod.rs passes on",
+            [
+                ("a/mod.rs", "mod b; mod c; pub use b::B; pub use c::C;"),
+                ("a/b.rs", "pub struct B;"),
+                ("a/c.rs", "use super::B; pub struct C;"),
+            ],
+        ),
+        (
+            "prose and strings",
+            [
+                ("a.rs", "// use crate::b::B;\npub struct A;"),
+                ("b.rs", "use crate::a::A; pub struct B;"),
+                ("c.rs", "const C: &str = \"crate::b::B\";"),
+            ],
+        ),
+        (
+            "other crates",
+            [("a.rs", "use b::B; pub struct A;"), ("b.rs", "use crate::a::A; pub struct B;"), ("c.rs", &defines("C"))],
+        ),
+    ] {
+        assert_eq!(circles(&files), 0, "found although there is none: {why}");
+    }
 }

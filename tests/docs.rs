@@ -49,11 +49,50 @@ fn every_reason_is_explained_once_and_none_that_does_not_exist() {
     assert!(missing.is_empty() && stale.is_empty(), "docs/reasons.md lacks {missing:?} and has {stale:?} too many");
 }
 
+/// The page of all checks, as the registry tells it.
+fn checks_page() -> String {
+    let mut page = String::from(
+        "# Checks\n\nEvery check that comes before a write, chain by chain, in the order in which they are asked. All are \
+         asked, and all\nverdicts stay on the Incident, in `status.decision.checks`; the first refusal gives the decision \
+         its [reason](reasons.md).\nOnly what the first three leave unreadable stays unasked.\n\nThis page is generated from \
+         the code: `CHECKS_PAGE=write cargo test --test docs`.\n",
+    );
+    for gate::chains::Chain { name, says, checks, .. } in gate::chains::all() {
+        page.push_str(&format!(
+            "\n## {name}\n\n{says} {} checks.\n\n| Check | What it asks, and why |\n|---|---|\n",
+            checks.len()
+        ));
+        for (check, sentence) in checks {
+            page.push_str(&format!("| `{check}` | {sentence} |\n"));
+        }
+    }
+    page
+}
+
+#[test]
+fn every_check_is_listed_with_its_sentence() {
+    let path = root().join("docs/checks.md");
+    let page = checks_page();
+    if std::env::var_os("CHECKS_PAGE").is_some() {
+        fs::write(&path, &page).unwrap();
+    }
+    assert_eq!(
+        read(&path),
+        page,
+        "docs/checks.md is not what the registry says: CHECKS_PAGE=write cargo test --test docs"
+    );
+}
+
 #[test]
 fn the_number_of_checks_that_the_documents_tell_is_right() {
-    let told = format!("{} named checks", gate::check_names().len());
+    let count = gate::check_names().len();
+    let told = Regex::new(r"(\d+) (?:named |of \d+ )?checks\b").unwrap();
     for page in ["README.md", "docs/architecture.md"] {
-        assert!(read(&root().join(page)).contains(&told), "{page} does not say {told:?}");
+        let text = read(&root().join(page));
+        assert!(text.contains(&format!("{count} named checks")), "{page} does not say \"{count} named checks\"");
+        for found in told.captures_iter(&text) {
+            assert_eq!(found[1], count.to_string(), "{page}: {:?}", &found[0]);
+        }
     }
 }
 

@@ -9,53 +9,79 @@ use std::time::Duration;
 
 use kube::{
     Client,
-    api::{ListParams, Patch, PatchParams},
+    api::{ListParams, Patch, PatchParams, PostParams},
     core::Request as Call,
 };
 use serde_json::Value;
 
-pub use read::{observe, surroundings, workloads};
+pub use read::{Reader, surroundings, workloads};
 
 use crate::core::{
     execution::{Outcome, Request, Resource, classify},
     names,
+    workload::Kind,
 };
 
 /// Longest time that one call may take.
 pub const DEADLINE: Duration = Duration::from_secs(5);
 
-/// Sends one write of the hands and says what became of it.
+/// Sends one write of the executor and says what became of it.
 pub async fn send(client: &Client, request: &Request) -> Outcome {
-    let patch = match serde_json::from_value::<json_patch::Patch>(request.patch.clone()) {
-        Ok(patch) => Patch::Json::<()>(patch),
-        Err(error) => return Outcome::Refused { policy: None, message: format!("not a JSON patch: {error}") },
-    };
-    let params = PatchParams {
-        dry_run: request.dry_run,
-        field_manager: Some(names::EXECUTOR.to_owned()),
-        ..PatchParams::default()
-    };
-    let (plural, subresource) = match request.resource {
-        Resource::Deployment => (DEPLOYMENTS, None),
-        Resource::ReplicaSet => (REPLICA_SETS, None),
-        Resource::RemediationStatus => (REMEDIATIONS, Some("status")),
-    };
-    let call = Call::new(path(plural, &request.namespace));
-    let built = match subresource {
-        Some(subresource) => call.patch_subresource(subresource, &request.name, &params, &patch),
-        None => call.patch(&request.name, &params, &patch),
-    };
-    match built {
+    match build(request) {
         Ok(http) => call_within_deadline(client, http).await,
-        Err(error) => Outcome::Refused { policy: None, message: format!("not a request: {error}") },
+        Err(message) => Outcome::Refused { policy: None, message: format!("not a request: {message}") },
     }
 }
 
+fn build(request: &Request) -> Result<http::Request<Vec<u8>>, String> {
+    let Request { verb: _, resource, namespace, name, dry_run, body } = request;
+    let (dry_run, field_manager) = (*dry_run, Some(names::EXECUTOR.to_owned()));
+    let (group, subresource) = match resource {
+        Resource::PodEviction => {
+            let params = PostParams { dry_run, field_manager };
+            let data = serde_json::to_vec(body).map_err(|error| error.to_string())?;
+            let call = Call::new(path(PODS, namespace));
+            return call.create_subresource("eviction", name, &params, data).map_err(|error| error.to_string());
+        }
+        Resource::Target(kind) => (targets(*kind), None),
+        Resource::Revision(kind) => (revisions(*kind), None),
+        Resource::RemediationStatus => (REMEDIATIONS, Some("status")),
+    };
+    let patch = serde_json::from_value::<json_patch::Patch>(body.clone()).map_err(|error| error.to_string())?;
+    let patch = Patch::Json::<()>(patch);
+    let params = PatchParams { dry_run, field_manager, ..PatchParams::default() };
+    let call = Call::new(path(group, namespace));
+    match subresource {
+        Some(subresource) => call.patch_subresource(subresource, name, &params, &patch),
+        None => call.patch(name, &params, &patch),
+    }
+    .map_err(|error| error.to_string())
+}
+
 type Group = (&'static str, &'static str);
-const DEPLOYMENTS: Group = ("/apis/apps/v1", "deployments");
-const REPLICA_SETS: Group = ("/apis/apps/v1", "replicasets");
-const REMEDIATIONS: Group = ("/apis/backstop.dev/v1alpha1", "remediations");
-const GRANTS: Group = ("/apis/backstop.dev/v1alpha1", "grants");
+const APPS: &str = "/apis/apps/v1";
+const OURS: &str = "/apis/backstop.dev/v1alpha1";
+const PODS: Group = ("/api/v1", "pods");
+const REMEDIATIONS: Group = (OURS, "remediations");
+const GRANTS: Group = (OURS, "grants");
+const POLICIES: Group = (OURS, "policies");
+const APPROVALS: Group = (OURS, "approvals");
+const LEDGERS: Group = (OURS, "ledgers");
+
+fn targets(kind: Kind) -> Group {
+    match kind {
+        Kind::Deployment => (APPS, "deployments"),
+        Kind::StatefulSet => (APPS, "statefulsets"),
+        Kind::DaemonSet => (APPS, "daemonsets"),
+    }
+}
+
+fn revisions(kind: Kind) -> Group {
+    match kind {
+        Kind::Deployment => (APPS, "replicasets"),
+        Kind::StatefulSet | Kind::DaemonSet => (APPS, "controllerrevisions"),
+    }
+}
 
 fn path((group, plural): Group, namespace: &str) -> String {
     format!("{group}/namespaces/{namespace}/{plural}")
@@ -87,6 +113,12 @@ async fn get(client: &Client, group: Group, namespace: &str, name: &str) -> Resu
     answer(client, group, namespace, built).await
 }
 
+/// The same for an object that is in no namespace.
+async fn cluster_scoped(client: &Client, plural: &'static str, name: &str) -> Result<Option<Value>, ReadError> {
+    let built = Call::new(format!("/api/v1/{plural}")).get(name, &Default::default());
+    answer(client, ("/api/v1", plural), name, built).await
+}
+
 async fn list(client: &Client, group: Group, namespace: &str, params: ListParams) -> Result<Vec<Value>, ReadError> {
     let built = Call::new(path(group, namespace)).list(&params);
     let list = answer(client, group, namespace, built).await?;
@@ -111,6 +143,45 @@ async fn answer(
         Outcome::NotFound => Ok(None),
         Outcome::Conflict => Err(failed("the API server answered 409 to a read".into())),
         Outcome::Refused { message, .. } => Err(ReadError { forbidden: true, ..failed(message) }),
-        Outcome::Unknown(message) => Err(failed(message)),
+        Outcome::Unknown(message) | Outcome::BlockedByDisruptionBudget(message) => Err(failed(message)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::core::execution::Verb;
+
+    fn request(resource: Resource, dry_run: bool) -> http::Request<Vec<u8>> {
+        let body = if resource == Resource::PodEviction { json!({"kind": "Eviction"}) } else { json!([]) };
+        let (namespace, name) = ("shop".to_owned(), "cart-0".to_owned());
+        build(&Request { verb: Verb::Fire, resource, namespace, name, dry_run, body }).unwrap()
+    }
+
+    #[test]
+    fn each_write_goes_to_its_own_path_as_the_field_manager_that_the_policies_look_for() {
+        for (resource, method, path) in [
+            (Resource::Target(Kind::Deployment), "PATCH", "/apis/apps/v1/namespaces/shop/deployments/cart-0"),
+            (Resource::Target(Kind::StatefulSet), "PATCH", "/apis/apps/v1/namespaces/shop/statefulsets/cart-0"),
+            (Resource::Target(Kind::DaemonSet), "PATCH", "/apis/apps/v1/namespaces/shop/daemonsets/cart-0"),
+            (Resource::Revision(Kind::Deployment), "PATCH", "/apis/apps/v1/namespaces/shop/replicasets/cart-0"),
+            (Resource::Revision(Kind::DaemonSet), "PATCH", "/apis/apps/v1/namespaces/shop/controllerrevisions/cart-0"),
+            (
+                Resource::RemediationStatus,
+                "PATCH",
+                "/apis/backstop.dev/v1alpha1/namespaces/shop/remediations/cart-0/status",
+            ),
+            (Resource::PodEviction, "POST", "/api/v1/namespaces/shop/pods/cart-0/eviction"),
+        ] {
+            for dry_run in [false, true] {
+                let http = request(resource, dry_run);
+                assert_eq!((http.method().as_str(), http.uri().path()), (method, path));
+                let query = http.uri().query().unwrap_or_default();
+                assert!(query.contains("fieldManager=backstop-executor"), "{query}");
+                assert_eq!(query.contains("dryRun=All"), dry_run, "{query}");
+            }
+        }
     }
 }

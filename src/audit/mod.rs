@@ -1,9 +1,9 @@
-//! The audit log: what the judge decided and opened, on disk before it takes effect.
+//! The audit log: what the controller decided and granted, on disk before it takes effect.
 //!
 //! JSON lines in `audit-<first number>.jsonl`, each with the SHA-256 of its own canonical text and of the line
 //! before it, so that a line that was changed or taken out shows. [`Audit::append`] returns once the line is on
 //! the disk. Linux drops dirty pages whose write-back failed, so a second fsync would report success for data that
-//! is gone: after one failure nothing is believed any more, and the log refuses everything until it is reopened.
+//! is lost: after one failure the log refuses every record until it is reopened.
 
 mod files;
 mod line;
@@ -68,8 +68,8 @@ fn open_bounded(dir: &Path, bounds: Bounds) -> io::Result<Audit> {
 }
 
 impl Audit {
-    /// Writes `record` and returns once it is on the disk. An error means that nothing may rest on it; the line may
-    /// still be found later. Dropping the future does not take the record back.
+    /// Writes `record` and returns once it is on the disk. After an error nothing may depend on it, although the line may
+    /// be found on disk later. Dropping the future does not take the record back.
     pub async fn append(&self, record: Record) -> io::Result<()> {
         let (done, written) = oneshot::channel();
         let ended = || io::Error::other("the audit log has ended: restart the controller to reopen it");

@@ -1,5 +1,5 @@
-//! `backstop disarm`: takes every label of ours off the workloads of some namespaces, before an uninstall takes
-//! the rights for that away.
+//! `backstop disarm`: removes Backstop's labels from the workloads of the given namespaces, before an uninstall removes
+//! the rights to do so.
 
 use std::{cell::Cell, time::Duration};
 
@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-/// An uninstall must not hang on us.
+/// An uninstall must not hang on this command.
 const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Arguments of `backstop disarm`.
@@ -25,14 +25,14 @@ pub struct Args {
     namespaces: Vec<String>,
 }
 
-/// Disarms and unmarks everything; fine when there is nothing.
+/// Disarms targets and unmarks revisions; succeeds when there is nothing to do.
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let client = cluster::connect().await?;
     let problem = Cell::new(String::from("the API server did not answer"));
     let all = async {
         let mut failed = Vec::new();
         for namespace in args.namespaces.iter().map(|name| name.trim()).filter(|name| !name.is_empty()) {
-            // One namespace that cannot be cleared must not keep the others from it.
+            // One namespace that fails must not keep the others from being cleared.
             if let Err(error) = clear(&client, namespace, &problem).await {
                 failed.push(format!("{error:#}"));
             }
@@ -54,9 +54,9 @@ async fn clear(client: &Client, namespace: &str, problem: &Cell<String>) -> anyh
     loop {
         let seen = match act::surroundings(client, namespace, Vec::new()).await {
             Ok(seen) => seen,
-            // A namespace that was deleted took our rights with it. What may not even be read is not armed by us.
+            // The rights are gone with a deleted namespace. What may not even be read was not armed by Backstop.
             Err(error) if error.forbidden => {
-                println!("namespace {namespace}: no rights there, nothing to do ({error})");
+                println!("namespace {namespace}: no access, nothing to do ({error})");
                 return Ok(());
             }
             Err(error) => {
@@ -79,7 +79,7 @@ async fn clear(client: &Client, namespace: &str, problem: &Cell<String>) -> anyh
                 ));
                 tokio::time::sleep(LAG_PAUSE * 4).await;
             }
-            Outcome::Unknown(why) => {
+            Outcome::Unknown(why) | Outcome::BlockedByDisruptionBudget(why) => {
                 problem.set(format!("{what}: {why}"));
                 tokio::time::sleep(SETTLING_PAUSE).await;
             }

@@ -23,19 +23,19 @@ struct Cli {
 enum Command {
     /// Writes the custom resource definitions.
     Crd(crd::Args),
-    /// Runs the controller: the judge.
+    /// Runs the controller, which receives alerts, decides and grants writes.
     Controller(role::Args),
-    /// Runs the investigator: the mind.
+    /// Runs the investigator, which gathers facts and diagnoses.
     Investigator(role::Args),
-    /// Runs the executor: the hands.
+    /// Runs the executor, which makes the granted writes.
     Executor(role::Args),
-    /// Disarms every workload of some namespaces.
+    /// Removes Backstop's labels from every workload of the given namespaces.
     Disarm(disarm::Args),
-    /// Tells what happened in an incident, or happens.
+    /// Shows what happened in an incident, and with --follow what happens.
     Timeline(timeline::Args),
 }
 
-/// Runs the program and tells how it ended.
+/// Runs the program; the exit code says whether it succeeded.
 pub async fn run() -> ExitCode {
     // Two TLS providers may be linked; the choice must not depend on who builds a client first.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::cluster;
 use crate::roles::Process;
 use crate::settings::Settings;
-use crate::telemetry;
+use crate::{tap, telemetry};
 
 /// Arguments that every role takes.
 #[derive(clap::Args)]
@@ -23,12 +23,16 @@ pub struct Args {
     /// Namespace of this pod: the system namespace.
     #[arg(long, env = "POD_NAMESPACE", default_value = "backstop-system")]
     pod_namespace: String,
+    /// Address of a test that may hold this process at its taps; see docs/testing.md.
+    #[arg(long, env = tap::TAPS, hide = true, default_value = "")]
+    taps: String,
 }
 
 /// Reads the settings, starts logging, connects.
 pub async fn start(args: Args) -> anyhow::Result<Process> {
     let settings = Settings::read(&args.config)?;
     telemetry::init(settings.log_format, &settings.log_level)?;
+    tap::listener_is(args.taps);
     let client = cluster::connect().await?;
     Ok(Process { client, settings, pod: args.pod_name, system: args.pod_namespace, listen: args.listen })
 }

@@ -1,7 +1,7 @@
-//! `backstop timeline [INCIDENT]`: tells what happened in an incident, and with `--follow` what happens, as it happens.
+//! `backstop timeline [INCIDENT]`: shows what happened in an incident, and with `--follow` what happens.
 //!
-//! It needs only the right to read Backstop's kinds, which the ClusterRole `view` has; with the right to read
-//! Deployments it also shows the rollout.
+//! It needs only the right to read Backstop's kinds, which the ClusterRole `view` has; with the right to read the
+//! target it also shows the rollout.
 
 mod story;
 #[cfg(test)]
@@ -14,24 +14,27 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow, bail};
 use clap::ValueEnum;
 use futures::{StreamExt as _, stream::BoxStream};
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::{NamespaceResourceScope, api::apps::v1 as apps};
 use kube::{
-    Api, Client, ResourceExt as _,
+    Api, Client, Resource, ResourceExt as _,
     api::ListParams,
     core::DeserializeGuard,
     runtime::watcher::{self, Event},
 };
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
-use crate::api::v1alpha1::{Incident, Investigation, Remediation, Time};
+use crate::api::v1alpha1::{Incident, Investigation, ObjectRef, Remediation, Time};
+use crate::core::workload::{self, Kind};
 use crate::{clock, cluster};
 
 use story::{Rollout, Story, View};
 use text::Style;
 
-/// Changes that arrive this close together are told together, in the order in which they happened.
+/// Changes that arrive this close together are printed together, in the order in which they happened.
 const TOGETHER: Duration = Duration::from_millis(120);
-/// Who was told of an escalation is written a moment after the incident has ended.
+/// How long to wait for deliveries, which are stored a moment after the incident has ended.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// Arguments of `backstop timeline`.
@@ -42,13 +45,13 @@ pub struct Args {
     /// Namespace of the Incident. Without: that of the kubeconfig context.
     #[arg(short, long)]
     namespace: Option<String>,
-    /// Go on until the incident ends. Waits for an incident if there is none.
+    /// Follow until the incident ends. Waits for an incident if there is none.
     #[arg(short, long)]
     follow: bool,
     /// With --follow: fail if the incident has not ended after so many seconds.
     #[arg(long, requires = "follow")]
     timeout: Option<u64>,
-    /// Show every line of long facts, such as logs.
+    /// Show everything: facts that the diagnosis does not cite, long facts such as logs, each verdict, the plan's steps.
     #[arg(long)]
     full: bool,
     /// Colours: auto is on a terminal only.
@@ -66,7 +69,7 @@ enum Colour {
     Never,
 }
 
-/// Tells the story.
+/// Prints the timeline.
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let client = cluster::connect().await?;
     let namespace = args.namespace.clone().unwrap_or_else(|| client.default_namespace().to_string());
@@ -212,7 +215,7 @@ fn take(view: &mut View, change: Change) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Everything that the story is made from, as one stream.
+/// Every object that the timeline is made from, as one stream.
 async fn watches(client: &Client, incident: &Incident) -> BoxStream<'static, Change> {
     let namespace = incident.namespace().unwrap_or_default();
     let name = incident.name_any();
@@ -244,15 +247,30 @@ async fn watches(client: &Client, incident: &Incident) -> BoxStream<'static, Cha
     futures::stream::select_all(streams).boxed()
 }
 
-/// The target's rollout, if it is a Deployment and may be read. Without it the story is complete all the same.
+/// The target's rollout, if it is of a kind that has one and may be read. The timeline is complete without it.
 async fn rollout(client: &Client, incident: &Incident) -> Option<BoxStream<'static, Change>> {
-    let target = incident.spec.target.as_ref().filter(|target| target.kind == "Deployment")?;
-    let api: Api<Deployment> = Api::namespaced(client.clone(), &target.namespace);
+    let target = incident.spec.target.as_ref()?;
+    let kind = Kind::of(target)?;
+    match kind {
+        Kind::Deployment => rollout_of::<apps::Deployment>(client, kind, target).await,
+        Kind::StatefulSet => rollout_of::<apps::StatefulSet>(client, kind, target).await,
+        Kind::DaemonSet => rollout_of::<apps::DaemonSet>(client, kind, target).await,
+    }
+}
+
+async fn rollout_of<K>(client: &Client, kind: Kind, target: &ObjectRef) -> Option<BoxStream<'static, Change>>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+    K: Clone + std::fmt::Debug + Serialize + DeserializeOwned + Send + 'static,
+{
+    let api: Api<K> = Api::namespaced(client.clone(), &target.namespace);
     api.get(&target.name).await.ok()?;
-    let guarded: Api<DeserializeGuard<Deployment>> = Api::namespaced(client.clone(), &target.namespace);
+    let guarded: Api<DeserializeGuard<K>> = Api::namespaced(client.clone(), &target.namespace);
     let named = watcher::Config::default().fields(&format!("metadata.name={}", target.name));
-    let changes = cluster::watch(guarded, named)
-        .filter_map(|event| async { applied(event).map(|object| Change::Rollout(progress(&object, clock::now()))) });
+    let changes = cluster::watch(guarded, named).filter_map(move |event| async move {
+        let object = serde_json::to_value(applied(event)?).ok()?;
+        Some(Change::Rollout(progress(kind, &object, clock::now())))
+    });
     Some(changes.boxed())
 }
 
@@ -263,14 +281,15 @@ fn applied<K>(event: Event<K>) -> Option<K> {
     }
 }
 
-fn progress(deployment: &Deployment, at: Time) -> Rollout {
-    let status = deployment.status.clone().unwrap_or_default();
+fn progress(kind: Kind, object: &Value, at: Time) -> Rollout {
+    let state = workload::state(kind, object);
     Rollout {
         at,
-        seen: status.observed_generation.unwrap_or(0) >= deployment.metadata.generation.unwrap_or(0),
-        desired: deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1),
-        total: status.replicas.unwrap_or(0),
-        updated: status.updated_replicas.unwrap_or(0),
-        ready: status.ready_replicas.unwrap_or(0),
+        seen: state.observed_generation >= state.generation,
+        desired: state.desired,
+        total: workload::pod_count(kind, object),
+        updated: state.updated,
+        held_back: state.held_back,
+        ready: state.ready,
     }
 }

@@ -6,7 +6,10 @@ use std::time::Duration;
 use kube::{Client, api::GetParams, api::ListParams, core::Request};
 use serde_json::Value;
 
-use crate::{api::v1alpha1::ObjectRef, core::kube_name};
+use crate::{
+    api::v1alpha1::ObjectRef,
+    core::{kube_name, workload::Kind},
+};
 
 /// Items of one page of a list.
 const PAGE: u32 = 250;
@@ -37,7 +40,7 @@ pub enum ReadError {
     Timeout {
         /// What was asked for.
         object: String,
-        /// How long it was waited.
+        /// How long was waited for it.
         milliseconds: u128,
     },
     /// The API server answered with an error, or could not be reached.
@@ -48,11 +51,17 @@ pub enum ReadError {
         /// What the API server or the connection said.
         message: String,
     },
-    /// It is of a kind that cannot be read as a workload.
-    #[error("{object} is of a kind that is not read with its revisions: only Deployments are so far")]
+    /// It is of a kind that records no revisions.
+    #[error(
+        "{object} is not a Deployment, StatefulSet or DaemonSet of Kubernetes: no other kind records revisions that \
+         could be compared{}",
+        owner.as_ref().map(|owner| format!("; {owner} owns it")).unwrap_or_default()
+    )]
     Unsupported {
         /// What was asked for.
         object: String,
+        /// The controller above it, as far as it can be read.
+        owner: Option<String>,
     },
     /// What was asked for cannot be the name of an object.
     #[error("{object:?} is not a valid name of an object; expected a DNS subdomain of lower-case letters and digits")]
@@ -115,22 +124,28 @@ pub struct Resource {
 
 /// ConfigMaps.
 pub const CONFIG_MAPS: Resource = namespaced("v1", "ConfigMap", "configmaps");
+/// Recorded revisions of StatefulSets and DaemonSets.
+pub const CONTROLLER_REVISIONS: Resource = namespaced("apps/v1", "ControllerRevision", "controllerrevisions");
+/// DaemonSets.
+pub const DAEMON_SETS: Resource = namespaced("apps/v1", "DaemonSet", "daemonsets");
 /// Deployments.
 pub const DEPLOYMENTS: Resource = namespaced("apps/v1", "Deployment", "deployments");
 /// Events, in their newer API group.
 pub const EVENTS: Resource = namespaced("events.k8s.io/v1", "Event", "events");
 /// Pods.
 pub const PODS: Resource = namespaced("v1", "Pod", "pods");
-/// ReplicaSets.
+/// ReplicaSets: recorded revisions of Deployments.
 pub const REPLICA_SETS: Resource = namespaced("apps/v1", "ReplicaSet", "replicasets");
+/// StatefulSets.
+pub const STATEFUL_SETS: Resource = namespaced("apps/v1", "StatefulSet", "statefulsets");
 
 /// Kinds that Kubernetes itself has and that an alert may name.
 const BUILT_IN: &[Resource] = &[
     PODS,
     REPLICA_SETS,
     DEPLOYMENTS,
-    namespaced("apps/v1", "StatefulSet", "statefulsets"),
-    namespaced("apps/v1", "DaemonSet", "daemonsets"),
+    STATEFUL_SETS,
+    DAEMON_SETS,
     namespaced("batch/v1", "Job", "jobs"),
     namespaced("batch/v1", "CronJob", "cronjobs"),
     namespaced("v1", "ReplicationController", "replicationcontrollers"),
@@ -144,6 +159,23 @@ const BUILT_IN: &[Resource] = &[
 
 const fn namespaced(api_version: &'static str, kind: &'static str, plural: &'static str) -> Resource {
     Resource { api_version, kind, plural, namespaced: true }
+}
+
+/// Where workloads of this kind are found.
+pub fn workloads(kind: Kind) -> Resource {
+    match kind {
+        Kind::Deployment => DEPLOYMENTS,
+        Kind::StatefulSet => STATEFUL_SETS,
+        Kind::DaemonSet => DAEMON_SETS,
+    }
+}
+
+/// Where the revisions of workloads of this kind are found.
+pub fn revisions(kind: Kind) -> Resource {
+    match kind {
+        Kind::Deployment => REPLICA_SETS,
+        Kind::StatefulSet | Kind::DaemonSet => CONTROLLER_REVISIONS,
+    }
 }
 
 /// The built-in resource of this kind.
@@ -283,6 +315,14 @@ mod tests {
         assert!(is_built_in(&object("v1", "Node")));
         assert!(!is_built_in(&object("argoproj.io/v1alpha1", "Rollout")));
         assert!(!is_built_in(&object("example.com/v1", "Deployment")));
+    }
+
+    #[test]
+    fn workloads_and_revisions_are_found_where_their_kinds_say() {
+        for kind in Kind::ALL {
+            assert_eq!((workloads(kind).kind, workloads(kind).api_version), (kind.as_str(), Kind::API_VERSION));
+            assert_eq!((revisions(kind).kind, revisions(kind).api_version), (kind.revision_kind(), Kind::API_VERSION));
+        }
     }
 
     #[test]

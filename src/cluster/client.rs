@@ -1,4 +1,4 @@
-//! One constructor for every client, so that no call can wait for ever and no write is sent twice.
+//! One constructor for every client, so that every call has a timeout and no write is sent twice.
 
 use std::time::Duration;
 

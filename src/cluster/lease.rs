@@ -28,7 +28,7 @@ pub struct Lease;
 
 /// The Lease is not held any more: the process must exit.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the Lease was lost ({reason}): this process must exit, its restart will wait for its turn")]
+#[error("the Lease was lost ({reason}): this process must exit and will wait for the Lease after its restart")]
 pub struct Lost {
     /// What happened.
     pub reason: String,
@@ -50,12 +50,12 @@ enum State {
     Lost(Lost),
 }
 
-/// The right to act while the Lease is held. A process that was frozen may wake up after its Lease went to another.
+/// Tells whether the Lease is held. A process that was frozen may wake up after another has taken its Lease.
 #[derive(Clone)]
 pub struct Leading(watch::Receiver<State>);
 
 impl Leading {
-    /// Whether the Lease is surely ours at this moment.
+    /// Whether this process certainly holds the Lease now.
     pub fn is_current(&self) -> bool {
         match &*self.0.borrow() {
             State::Until(deadline) => Instant::now() < *deadline && self.0.has_changed().is_ok(),
@@ -65,8 +65,8 @@ impl Leading {
 }
 
 impl Lease {
-    /// Waits until the Lease `namespace/name` is ours, however long that takes. `holder` is the pod's name: a
-    /// restarted container retakes its Lease at once. Errors of the API server are logged and tried again.
+    /// Waits until this process holds the Lease `namespace/name`, however long that takes. `holder` is the pod's name: a
+    /// restarted container retakes its Lease at once. Errors of the API server are logged and retried.
     /// Dropping the future gives up the wait and leaves nothing behind.
     pub async fn acquire(client: Client, namespace: &str, name: &str, holder: &str) -> Held {
         let api = Api::namespaced(client, namespace);
@@ -90,7 +90,7 @@ async fn acquire(store: Arc<dyn Store>, holder: &str) -> Held {
                 rest
             }
             Err(error) => {
-                tracing::warn!(%error, "the Lease cannot be read or taken, will try again");
+                tracing::warn!(%error, "the Lease cannot be read or taken, will retry");
                 RETRY
             }
         };
@@ -116,7 +116,7 @@ async fn try_acquire(
     let record = record(&current);
     let now = start.elapsed();
     let seen = Observed::update(observed.take(), record.clone(), now);
-    let claim = rules::judge(&seen, holder, now);
+    let claim = rules::claimable(&seen, holder, now);
     *observed = Some(seen);
     if let Claim::Wait(rest) = claim {
         return Ok(Err((record.holder, rest)));
@@ -139,7 +139,7 @@ impl Held {
         Held { store, holder: holder.into(), state, stop, renewal: Some(renewal) }
     }
 
-    /// The right to act, to be asked right before each effect that another leader could have too.
+    /// A handle to check right before each effect that another leader could have too.
     pub fn leading(&self) -> Leading {
         Leading(self.state.clone())
     }
@@ -155,7 +155,7 @@ impl Held {
         }
     }
 
-    /// Gives the Lease back, so that the next candidate need not wait for it to expire. Call it on shutdown, after
+    /// Releases the Lease, so that the next candidate need not wait for it to expire. Call it on shutdown, after
     /// everything that acts has stopped.
     pub async fn release(mut self) {
         self.stop.cancel();
@@ -210,7 +210,7 @@ async fn renew(
                 Some(format!("it could not be renewed for {} s: {error}", RENEW_DEADLINE.as_secs()))
             }
             Err(error) => {
-                tracing::warn!(%error, "the Lease could not be renewed, will try again");
+                tracing::warn!(%error, "the Lease could not be renewed, will retry");
                 None
             }
         };
@@ -221,7 +221,7 @@ async fn renew(
     }
 }
 
-/// One renewal; `None` when the Lease is somebody else's.
+/// One renewal; `None` when another process holds the Lease.
 async fn renew_once(
     store: &dyn Store,
     holder: &str,
@@ -230,7 +230,7 @@ async fn renew_once(
 ) -> Result<Option<Object>, StoreError> {
     match store.replace(renewal_of(object.clone())).await {
         Ok(object) => Ok(Some(object)),
-        // Somebody annotated it, or the answer to an earlier renewal was lost, or it is not ours any more.
+        // It was annotated, or the answer to an earlier renewal was lost, or another process holds it.
         Err(StoreError::Conflict) => match store.get().await? {
             Some(current) if rules::still_mine(&record(&current), holder, acquired) => {
                 store.replace(renewal_of(current)).await.map(Some)
@@ -281,7 +281,7 @@ trait Store: Send + Sync {
 
 #[derive(Debug, thiserror::Error)]
 enum StoreError {
-    #[error("somebody else wrote it first")]
+    #[error("it was changed concurrently")]
     Conflict,
     #[error("no answer in time")]
     Timeout,

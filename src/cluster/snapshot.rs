@@ -1,25 +1,26 @@
-//! A workload with all that belongs to it, read afresh: what a decision rests on is never taken from a cache.
+//! A workload with all that belongs to it, read by quorum for each decision, never from a cache.
 
 use std::time::Duration;
 
 use kube::{Client, api::ListParams};
 use serde_json::Value;
 
-use super::api::{self, DEPLOYMENTS, PODS, REPLICA_SETS, ReadError};
+use super::api::{self, PODS, ReadError};
 use crate::{
     api::v1alpha1::{ObjectRef, Time},
     core::{
-        object::{controller_of, owned_by},
-        workload::RawWorkload,
+        object::{controller_of, controller_uid, owned_by, string},
+        workload::{Kind, RawWorkload},
     },
 };
 
 /// Owners above an object that are followed.
 const MAX_OWNERS: usize = 5;
 
-/// Reads the Deployment `target`, its ReplicaSets, its pods and the controllers above it, all within `deadline`.
+/// Reads the workload `target`, its revisions, its pods and the controllers above it, all within `deadline`. A target
+/// of another kind than those that record revisions is [`ReadError::Unsupported`]; only its owner is looked up.
 ///
-/// A `target` with a UID means that very object: one that was deleted and made again under its name is not found.
+/// A `target` with a UID means that very object: one that was deleted and recreated under its name is not found.
 pub async fn snapshot(
     client: &Client,
     target: &ObjectRef,
@@ -31,26 +32,34 @@ pub async fn snapshot(
 }
 
 async fn read(client: &Client, target: &ObjectRef, deadline: Duration, now: Time) -> Result<RawWorkload, ReadError> {
-    if target.kind != DEPLOYMENTS.kind {
-        return Err(ReadError::Unsupported { object: target.to_string() });
-    }
+    let Some(kind) = Kind::of(target) else {
+        // Whose it is helps the person who takes over; that it cannot be read does not.
+        let known = api::is_built_in(target);
+        let metadata = if known { metadata(client, target, deadline).await.ok().flatten() } else { None };
+        let owner = metadata.and_then(|found| controller_of(&found, &target.namespace)).map(|owner| owner.to_string());
+        return Err(ReadError::Unsupported { object: target.to_string(), owner });
+    };
     let ObjectRef { namespace, name, .. } = target;
-    let object = DEPLOYMENTS.get(client, namespace, name, deadline).await?;
-    let uid = object.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let object = api::workloads(kind).get(client, namespace, name, deadline).await?;
+    let uid = string(&object, "/metadata/uid").to_owned();
     if !target.uid.is_empty() && target.uid != uid {
         return Err(ReadError::NotFound { object: format!("{target} with UID {}", target.uid) });
     }
     let selector = || ListParams::default().labels(&selector(&object));
+    let revisions = api::revisions(kind);
     let (revisions, pods, owners) = tokio::join!(
-        REPLICA_SETS.list(client, namespace, selector(), deadline),
+        revisions.list(client, namespace, selector(), deadline),
         PODS.list(client, namespace, selector(), deadline),
         owners(client, namespace, &object, deadline),
     );
     let mut revisions = revisions?;
-    revisions.retain(|set| owned_by(set, &uid));
+    revisions.retain(|revision| owned_by(revision, &uid));
     let mut pods = pods?;
-    pods.retain(|pod| {
-        revisions.iter().filter_map(|set| set.pointer("/metadata/uid")?.as_str()).any(|set| owned_by(pod, set))
+    pods.retain(|pod| match kind {
+        Kind::Deployment => {
+            controller_uid(pod).is_some_and(|owner| revisions.iter().any(|set| string(set, "/metadata/uid") == owner))
+        }
+        Kind::StatefulSet | Kind::DaemonSet => owned_by(pod, &uid),
     });
     Ok(RawWorkload { object, owners, revisions, pods, read_at: now })
 }
@@ -180,7 +189,7 @@ fn selector(object: &Value) -> String {
 
 #[cfg(test)]
 #[path = "snapshot_tests.rs"]
-mod reading_tests;
+mod snapshot_tests;
 
 #[cfg(test)]
 mod tests {

@@ -3,16 +3,20 @@ use serde_json::json;
 use super::*;
 use crate::cluster::testing::{Asked, Reply, client, failure, list};
 use crate::core::workload::{
-    Workload,
+    Kind, Workload,
     fixtures::{World, crash_loop, now, ready},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
 
 fn target(uid: &str) -> ObjectRef {
+    of(Kind::Deployment, uid)
+}
+
+fn of(kind: Kind, uid: &str) -> ObjectRef {
     ObjectRef {
-        api_version: "apps/v1".into(),
-        kind: "Deployment".into(),
+        api_version: Kind::API_VERSION.into(),
+        kind: kind.as_str().into(),
         namespace: "shop".into(),
         name: "checkout".into(),
         uid: uid.into(),
@@ -26,34 +30,59 @@ fn serve(world: &World) -> impl Fn(&Asked) -> Reply + use<> {
     stranger["metadata"]["ownerReferences"][0]["uid"] = json!("another");
     let mut stray = snapshot.pods[0].clone();
     stray["metadata"]["ownerReferences"] = json!([]);
-    let sets = [snapshot.revisions.clone(), vec![stranger]].concat();
+    let revisions = [snapshot.revisions.clone(), vec![stranger]].concat();
     let pods = [snapshot.pods.clone(), vec![stray]].concat();
+    let apps = |plural: &str| format!("/apis/apps/v1/namespaces/shop/{plural}");
+    let object = format!("{}/checkout", apps(api::workloads(world.kind).plural));
+    let recorded = apps(api::revisions(world.kind).plural);
     move |asked| match asked.path.as_str() {
-        "/apis/apps/v1/namespaces/shop/deployments/checkout" => Reply::Json(200, snapshot.object.clone()),
-        "/apis/apps/v1/namespaces/shop/replicasets" => list(&sets),
+        path if path == object => Reply::Json(200, snapshot.object.clone()),
+        path if path == recorded => list(&revisions),
         "/api/v1/namespaces/shop/pods" => list(&pods),
         _ => failure(404, "NotFound"),
     }
 }
 
-fn world() -> World {
-    World::two_revisions().pods(1, 2, &ready(3600)).pods(2, 1, &crash_loop())
+fn world(kind: Kind) -> World {
+    World::two_revisions().of(kind).pods(1, 2, &ready(3600)).pods(2, 1, &crash_loop())
 }
 
 #[tokio::test]
 async fn a_snapshot_is_exactly_what_the_api_server_said_of_the_workload_and_its_own() {
-    let (client, log) = client(serve(&world()));
-    let found = snapshot(&client, &target("deploy-1"), SECOND, now()).await.unwrap();
-    assert_eq!(found, world().snapshot());
-    assert_eq!(Workload::of(&found).unwrap().failing_pods().count(), 1);
-    for asked in log.lock().unwrap().iter() {
-        assert!(!asked.query.contains("resourceVersion"), "not a quorum read: {asked:?}");
+    for kind in Kind::ALL {
+        let world = world(kind);
+        let (client, log) = client(serve(&world));
+        let found = snapshot(&client, &of(kind, world.uid()), SECOND, now()).await.unwrap();
+        assert_eq!(found, world.snapshot(), "{kind}");
+        assert_eq!(Workload::of(&found).unwrap().failing_pods().count(), 1);
+        for asked in log.lock().unwrap().iter() {
+            assert!(!asked.query.contains("resourceVersion"), "not a quorum read: {asked:?}");
+        }
     }
 }
 
 #[tokio::test]
-async fn an_object_made_anew_under_the_same_name_is_not_the_target() {
-    let (client, _) = client(serve(&world()));
+async fn a_kind_without_revisions_is_unsupported_and_only_its_owner_is_looked_up() {
+    let (client, log) = client(|_| failure(500, "InternalError"));
+    for (api_version, kind) in [
+        ("batch/v1", "Job"),
+        ("batch/v1", "CronJob"),
+        ("v1", "Pod"),
+        ("apps/v1", "ReplicaSet"),
+        ("argoproj.io/v1alpha1", "Rollout"),
+        ("example.com/v1", "Deployment"),
+    ] {
+        let other = ObjectRef { api_version: api_version.into(), kind: kind.into(), ..target("") };
+        let error = snapshot(&client, &other, SECOND, now()).await.unwrap_err();
+        assert_eq!(error, ReadError::Unsupported { object: format!("{kind} shop/checkout"), owner: None });
+    }
+    let log = log.lock().unwrap();
+    assert!(log.iter().all(|asked| asked.path.ends_with("/checkout")) && log.len() <= 4, "{log:?}");
+}
+
+#[tokio::test]
+async fn an_object_recreated_under_the_same_name_is_not_the_target() {
+    let (client, _) = client(serve(&world(Kind::Deployment)));
     let error = snapshot(&client, &target("old"), SECOND, now()).await.unwrap_err();
     assert!(error.is_not_found() && error.to_string().contains("UID old"), "{error}");
 }
@@ -118,7 +147,7 @@ async fn a_pod_is_followed_to_the_topmost_built_in_workload_and_the_owner_above_
 }
 
 #[tokio::test]
-async fn an_owner_that_is_gone_or_was_made_anew_is_not_taken_for_the_owner() {
+async fn an_owner_that_is_gone_or_was_recreated_is_not_taken_for_the_owner() {
     let (client, _) = client(family);
     for pod in ["orphan", "reused"] {
         let top = resolve(&client, "Pod", "shop", pod, SECOND).await.unwrap().unwrap();

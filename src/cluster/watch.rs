@@ -10,7 +10,7 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 
-/// Watches `api` for ever. One object that cannot be decoded is logged and skipped: it must not end the watch for
+/// Watches `api` until the stream is dropped. One object that cannot be decoded is logged and skipped: it must not end the watch for
 /// all others. Errors of the connection are logged and retried with a growing delay.
 pub fn watch<K>(api: Api<DeserializeGuard<K>>, config: watcher::Config) -> impl Stream<Item = watcher::Event<K>>
 where

@@ -1,40 +1,77 @@
-//! Budgets across incidents: what was spent, the cascade breaker, the storm. Everything is a pure function of the
+//! Budgets across incidents: charges, the cascade breaker and the storm. Everything is a pure function of the
 //! Ledger's status; the caller stores the result by compare-and-swap *before* it acts.
 
 use jiff::SignedDuration;
+use serde::Deserialize;
 
-use crate::api::v1alpha1::{Anomaly, BreakerState, LedgerEntry, LedgerState, LedgerStatus, Time};
-use crate::settings::Budgets;
+use crate::api::v1alpha1::{Anomaly, BreakerState, LedgerEntry, LedgerState, LedgerStatus, ObjectRef, Time};
 
-use super::reason::Reason;
+use super::{policy::CompiledPolicy, reason::Reason};
 
 /// Entries older than this are dropped.
 const KEEP: SignedDuration = SignedDuration::from_hours(24);
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
-/// Bound of the list of entries; when it is full nothing is paid for.
+/// Maximum number of entries; when it is reached no further action is charged.
 const MAX_ENTRIES: usize = 2_000;
 const MAX_ANOMALIES: usize = 200;
 
-/// What is to be paid for.
-#[derive(Clone, Debug)]
-pub struct Request<'a> {
+/// Budgets across incidents, part of the settings file.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Budgets {
+    /// Maximum number of actions in the cluster within any hour.
+    pub actions_per_hour: u32,
+    /// Maximum number of actions in one namespace within any hour.
+    pub actions_per_namespace_per_hour: u32,
+    /// Minimum time between two actions on one target, in seconds.
+    pub target_cooldown_seconds: u32,
+    /// Number of anomalies within the window that opens the cascade breaker.
+    pub cascade_anomalies: u32,
+    /// Window of the cascade breaker, in seconds.
+    pub cascade_window_seconds: u32,
+    /// Time after which an open breaker allows one trial, in seconds.
+    pub cascade_cooldown_seconds: u32,
+    /// Number of targets with an incident within the storm window that counts as a storm and opens the breaker.
+    pub storm_incidents: u32,
+    /// Storm window, in seconds.
+    pub storm_window_seconds: u32,
+}
+
+impl Default for Budgets {
+    fn default() -> Self {
+        Budgets {
+            actions_per_hour: 20,
+            actions_per_namespace_per_hour: 10,
+            target_cooldown_seconds: 1800,
+            cascade_anomalies: 5,
+            cascade_window_seconds: 600,
+            cascade_cooldown_seconds: 900,
+            storm_incidents: 10,
+            storm_window_seconds: 300,
+        }
+    }
+}
+
+/// One action to be charged to the budgets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Charge {
     /// Identity of the action.
-    pub action_id: &'a str,
+    pub action_id: String,
     /// Namespace of the target.
-    pub namespace: &'a str,
+    pub namespace: String,
     /// UID of the target.
-    pub target_uid: &'a str,
+    pub target_uid: String,
     /// Name of the Incident.
-    pub incident: &'a str,
-    /// It takes a write of ours back. That is always allowed, and always counted.
+    pub incident: String,
+    /// Whether it undoes or completes an earlier write. Budgets never refuse that, but always count it.
     pub undo: bool,
-    /// A Policy's own bound on actions in this namespace in any hour.
+    /// Policy limit on actions in this namespace within any hour.
     pub policy_per_hour: Option<u32>,
-    /// A Policy's own cooldown of a target, in seconds.
+    /// Policy cooldown of the target, in seconds.
     pub policy_cooldown: Option<u32>,
 }
 
-/// Why nothing is paid for.
+/// Why an action is not charged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// The constant.
@@ -43,20 +80,37 @@ pub struct Refusal {
     pub message: String,
 }
 
-/// Pays for an action. The same action id is paid for once: asking again changes nothing.
-pub fn reserve(
-    ledger: &LedgerStatus,
-    request: &Request<'_>,
-    budgets: &Budgets,
-    now: Time,
-) -> Result<LedgerStatus, Refusal> {
-    if ledger.entries.iter().any(|entry| entry.action_id == request.action_id) {
+impl Charge {
+    /// The charge for one action on `target`, limited by the Policies that match it.
+    pub fn of(action_id: &str, incident: &str, target: &ObjectRef, policies: &[&CompiledPolicy]) -> Charge {
+        let limits = || policies.iter().map(|policy| &policy.spec.limits);
+        let unsigned = |value: i32| u32::try_from(value).unwrap_or(0);
+        Charge {
+            action_id: action_id.to_string(),
+            namespace: target.namespace.clone(),
+            target_uid: target.uid.clone(),
+            incident: incident.to_string(),
+            undo: false,
+            policy_per_hour: limits().filter_map(|l| l.actions_per_hour).map(unsigned).min(),
+            policy_cooldown: limits().filter_map(|l| l.cooldown_seconds).map(unsigned).max(),
+        }
+    }
+
+    /// The charge for a write that undoes or completes an earlier one.
+    pub fn following(action_id: &str, incident: &str, target: &ObjectRef) -> Charge {
+        Charge { undo: true, ..Charge::of(action_id, incident, target, &[]) }
+    }
+}
+
+/// Charges an action. An action ID is charged once: repeating it changes nothing.
+pub fn reserve(ledger: &LedgerStatus, charge: &Charge, budgets: &Budgets, now: Time) -> Result<LedgerStatus, Refusal> {
+    if ledger.entries.iter().any(|entry| entry.action_id == charge.action_id) {
         return Ok(ledger.clone());
     }
-    if !request.undo {
-        cooldown(ledger, request, budgets, now)?;
-        hourly(ledger, request, budgets, now)?;
-        breaker(ledger, request.action_id, budgets, now)?;
+    if !charge.undo {
+        cooldown(ledger, charge, budgets, now)?;
+        hourly(ledger, charge, budgets, now)?;
+        breaker(ledger, &charge.action_id, budgets, now)?;
     }
     let mut next = pruned(ledger, budgets, now);
     if next.entries.len() >= MAX_ENTRIES {
@@ -65,28 +119,28 @@ pub fn reserve(
             message: format!("the Ledger holds {MAX_ENTRIES} actions of the last day, which is its bound"),
         });
     }
-    if next.breaker.state != BreakerState::Closed && !request.undo {
+    if next.breaker.state != BreakerState::Closed && !charge.undo {
         next.breaker.state = BreakerState::HalfOpen;
-        next.breaker.trial = request.action_id.to_string();
+        next.breaker.trial = charge.action_id.clone();
     }
     next.entries.push(LedgerEntry {
-        action_id: request.action_id.to_string(),
-        namespace: request.namespace.to_string(),
-        target_uid: request.target_uid.to_string(),
-        incident: request.incident.to_string(),
+        action_id: charge.action_id.clone(),
+        namespace: charge.namespace.clone(),
+        target_uid: charge.target_uid.clone(),
+        incident: charge.incident.clone(),
         at: now,
         state: LedgerState::Reserved,
-        undo: request.undo,
+        undo: charge.undo,
     });
     Ok(next)
 }
 
 /// Refuses a second action on one target inside its cooldown.
-pub fn cooldown(ledger: &LedgerStatus, request: &Request<'_>, budgets: &Budgets, now: Time) -> Result<(), Refusal> {
-    let seconds = budgets.target_cooldown_seconds.max(request.policy_cooldown.unwrap_or(0));
+pub fn cooldown(ledger: &LedgerStatus, charge: &Charge, budgets: &Budgets, now: Time) -> Result<(), Refusal> {
+    let seconds = budgets.target_cooldown_seconds.max(charge.policy_cooldown.unwrap_or(0));
     let length = SignedDuration::from_secs(seconds.into());
     let latest = counted(ledger)
-        .filter(|entry| entry.target_uid == request.target_uid && entry.action_id != request.action_id)
+        .filter(|entry| entry.target_uid == charge.target_uid && entry.action_id != charge.action_id)
         .map(|entry| entry.at)
         .max();
     match latest {
@@ -99,11 +153,11 @@ pub fn cooldown(ledger: &LedgerStatus, request: &Request<'_>, budgets: &Budgets,
 }
 
 /// Refuses when the actions of the last hour are used up, in the cluster or in the namespace.
-pub fn hourly(ledger: &LedgerStatus, request: &Request<'_>, budgets: &Budgets, now: Time) -> Result<(), Refusal> {
-    let recent = || counted(ledger).filter(|e| now.duration_since(e.at) < HOUR && e.action_id != request.action_id);
-    let here = u32::try_from(recent().filter(|entry| entry.namespace == request.namespace).count()).unwrap_or(u32::MAX);
+pub fn hourly(ledger: &LedgerStatus, charge: &Charge, budgets: &Budgets, now: Time) -> Result<(), Refusal> {
+    let recent = || counted(ledger).filter(|e| now.duration_since(e.at) < HOUR && e.action_id != charge.action_id);
+    let here = u32::try_from(recent().filter(|entry| entry.namespace == charge.namespace).count()).unwrap_or(u32::MAX);
     let all = u32::try_from(recent().count()).unwrap_or(u32::MAX);
-    let namespace_limit = request
+    let namespace_limit = charge
         .policy_per_hour
         .map_or(budgets.actions_per_namespace_per_hour, |p| p.min(budgets.actions_per_namespace_per_hour));
     let refuse = |what: &str, spent: u32, limit: u32| Refusal {
@@ -111,7 +165,7 @@ pub fn hourly(ledger: &LedgerStatus, request: &Request<'_>, budgets: &Budgets, n
         message: format!("{spent} of {limit} actions {what} were spent in the last hour"),
     };
     if here >= namespace_limit {
-        return Err(refuse(&format!("in namespace {}", request.namespace), here, namespace_limit));
+        return Err(refuse(&format!("in namespace {}", charge.namespace), here, namespace_limit));
     }
     if all >= budgets.actions_per_hour {
         return Err(refuse("in the cluster", all, budgets.actions_per_hour));
@@ -143,7 +197,7 @@ pub fn breaker(ledger: &LedgerStatus, action_id: &str, budgets: &Budgets, now: T
 }
 
 /// The trial ended without having shown anything: it was stopped before its write, or nobody has heard of it for a
-/// whole cooldown. Another action may try then; else the breaker would wait for ever.
+/// whole cooldown. Another action may try then; else the breaker would wait forever.
 fn trial_is_over(ledger: &LedgerStatus, budgets: &Budgets, now: Time) -> bool {
     let cooldown = SignedDuration::from_secs(budgets.cascade_cooldown_seconds.into());
     let trial = ledger.entries.iter().find(|entry| entry.action_id == ledger.breaker.trial);
@@ -215,12 +269,12 @@ mod tests {
         Time::from_second(1_800_000_000 + second).unwrap()
     }
 
-    fn request<'a>(id: &'a str, uid: &'a str) -> Request<'a> {
-        Request {
-            action_id: id,
-            namespace: "shop",
-            target_uid: uid,
-            incident: "inc",
+    fn charge(id: &str, uid: &str) -> Charge {
+        Charge {
+            action_id: id.into(),
+            namespace: "shop".into(),
+            target_uid: uid.into(),
+            incident: "inc".into(),
             undo: false,
             policy_per_hour: None,
             policy_cooldown: None,
@@ -232,43 +286,43 @@ mod tests {
     }
 
     #[test]
-    fn the_same_action_is_paid_for_once() {
+    fn the_same_action_is_charged_once() {
         let budgets = Budgets { actions_per_hour: 1, ..Budgets::default() };
-        let one = reserve(&LedgerStatus::default(), &request("a", "u"), &budgets, at(0)).unwrap();
-        assert_eq!(reserve(&one, &request("a", "u"), &budgets, at(1)).unwrap(), one);
+        let one = reserve(&LedgerStatus::default(), &charge("a", "u"), &budgets, at(0)).unwrap();
+        assert_eq!(reserve(&one, &charge("a", "u"), &budgets, at(1)).unwrap(), one);
     }
 
     #[test]
     fn a_target_rests_after_an_action_even_if_its_outcome_is_unknown() {
         let budgets = Budgets::default();
-        let one = reserve(&LedgerStatus::default(), &request("a", "u"), &budgets, at(0)).unwrap();
-        assert_eq!(reserve(&one, &request("b", "u"), &budgets, at(1799)).unwrap_err().reason, Reason::Cooldown);
-        assert!(reserve(&one, &request("b", "u"), &budgets, at(1800)).is_ok());
-        assert!(reserve(&one, &request("b", "other"), &budgets, at(1)).is_ok());
+        let one = reserve(&LedgerStatus::default(), &charge("a", "u"), &budgets, at(0)).unwrap();
+        assert_eq!(reserve(&one, &charge("b", "u"), &budgets, at(1799)).unwrap_err().reason, Reason::Cooldown);
+        assert!(reserve(&one, &charge("b", "u"), &budgets, at(1800)).is_ok());
+        assert!(reserve(&one, &charge("b", "other"), &budgets, at(1)).is_ok());
     }
 
     #[test]
     fn only_a_proof_that_nothing_happened_refunds() {
         let budgets = Budgets::default();
-        let one = reserve(&LedgerStatus::default(), &request("a", "u"), &budgets, at(0)).unwrap();
-        assert!(reserve(&settle(&one, "a", LedgerState::Spent), &request("b", "u"), &budgets, at(1)).is_err());
-        assert!(reserve(&settle(&one, "a", LedgerState::Refunded), &request("b", "u"), &budgets, at(1)).is_ok());
+        let one = reserve(&LedgerStatus::default(), &charge("a", "u"), &budgets, at(0)).unwrap();
+        assert!(reserve(&settle(&one, "a", LedgerState::Spent), &charge("b", "u"), &budgets, at(1)).is_err());
+        assert!(reserve(&settle(&one, "a", LedgerState::Refunded), &charge("b", "u"), &budgets, at(1)).is_ok());
     }
 
     #[test]
-    fn taking_back_is_always_paid_and_never_blocked() {
+    fn an_undo_is_always_charged_and_never_refused() {
         let budgets = Budgets { actions_per_hour: 0, ..Budgets::default() };
-        let undo = Request { undo: true, ..request("a", "u") };
+        let undo = Charge { undo: true, ..charge("a", "u") };
         assert_eq!(reserve(&LedgerStatus::default(), &undo, &budgets, at(0)).unwrap().entries.len(), 1);
     }
 
     #[test]
     fn a_policy_can_lower_the_hourly_budget_and_not_raise_it() {
         let budgets = Budgets { actions_per_namespace_per_hour: 1, ..Budgets::default() };
-        let one = reserve(&LedgerStatus::default(), &request("a", "u"), &budgets, at(0)).unwrap();
-        let more = Request { policy_per_hour: Some(99), ..request("b", "v") };
+        let one = reserve(&LedgerStatus::default(), &charge("a", "u"), &budgets, at(0)).unwrap();
+        let more = Charge { policy_per_hour: Some(99), ..charge("b", "v") };
         assert_eq!(reserve(&one, &more, &budgets, at(1)).unwrap_err().reason, Reason::HourlyBudget);
-        let none = Request { policy_per_hour: Some(0), ..request("a", "u") };
+        let none = Charge { policy_per_hour: Some(0), ..charge("a", "u") };
         assert!(reserve(&LedgerStatus::default(), &none, &budgets, at(0)).is_err());
     }
 
@@ -280,8 +334,8 @@ mod tests {
         let ledger = anomaly(&ledger, bad(1, "b"), &budgets);
         assert_eq!(breaker(&ledger, "x", &budgets, at(2)).unwrap_err().reason, Reason::BreakerOpen);
         let later = at(1 + 900);
-        let trial = reserve(&ledger, &request("x", "u"), &budgets, later).unwrap();
-        assert!(reserve(&trial, &request("y", "v"), &budgets, later).is_err());
+        let trial = reserve(&ledger, &charge("x", "u"), &budgets, later).unwrap();
+        assert!(reserve(&trial, &charge("y", "v"), &budgets, later).is_err());
         assert!(breaker(&trial_succeeded(&trial, "x"), "y", &budgets, later).is_ok());
         let reopened = anomaly(&trial, bad(950, "c"), &budgets);
         assert_eq!(reopened.breaker.state, BreakerState::Open);
@@ -292,14 +346,14 @@ mod tests {
         let budgets = Budgets { cascade_anomalies: 1, ..Budgets::default() };
         let open = anomaly(&LedgerStatus::default(), bad(0, "a"), &budgets);
         let begun = at(900);
-        let trial = reserve(&open, &request("x", "u"), &budgets, begun).unwrap();
-        assert!(reserve(&trial, &request("y", "v"), &budgets, at(901)).is_err());
+        let trial = reserve(&open, &charge("x", "u"), &budgets, begun).unwrap();
+        assert!(reserve(&trial, &charge("y", "v"), &budgets, at(901)).is_err());
         let stopped = settle(&trial, "x", LedgerState::Refunded);
-        let second = reserve(&stopped, &request("y", "v"), &budgets, at(901)).unwrap();
+        let second = reserve(&stopped, &charge("y", "v"), &budgets, at(901)).unwrap();
         assert_eq!(second.breaker.trial, "y");
-        assert!(reserve(&second, &request("z", "w"), &budgets, at(902)).is_err(), "one at a time");
-        assert!(reserve(&trial, &request("y", "v"), &budgets, at(900 + 899)).is_err());
-        assert!(reserve(&trial, &request("y", "v"), &budgets, at(900 + 900)).is_ok());
+        assert!(reserve(&second, &charge("z", "w"), &budgets, at(902)).is_err(), "one at a time");
+        assert!(reserve(&trial, &charge("y", "v"), &budgets, at(900 + 899)).is_err());
+        assert!(reserve(&trial, &charge("y", "v"), &budgets, at(900 + 900)).is_ok());
     }
 
     #[test]
@@ -338,7 +392,7 @@ mod tests {
             let mut ledger = LedgerStatus::default();
             for (second, id, uid, outcome) in asks {
                 let (id, uid) = (format!("a{id}"), format!("u{uid}"));
-                if let Ok(next) = reserve(&ledger, &request(&id, &uid), &budgets, at(second)) {
+                if let Ok(next) = reserve(&ledger, &charge(&id, &uid), &budgets, at(second)) {
                     ledger = next;
                     if outcome == 1 { ledger = settle(&ledger, &id, LedgerState::Spent); }
                 }

@@ -1,11 +1,14 @@
-//! Which incident an alert belongs to. One target has one open incident; names are hashes, so that a restart
-//! in the middle finds what it began.
+//! Which incident an alert belongs to. One target has one open incident. Names are derived from the inputs, so that
+//! after a restart the controller finds what it had begun.
 
-use crate::api::v1alpha1::{Alert, AlertRef, Incident, IncidentPhase, ObjectRef, Severity, Time};
+use crate::api::v1alpha1::{
+    self, Alert, AlertRef, AlertState, AlertStatus, Incident, IncidentPhase, IncidentSpec, ObjectRef, Severity, Time,
+};
 
-use super::names::short_digest;
+use super::names::{self, short_digest};
+use super::target::Unresolved;
 
-/// After an escalation further alerts about the target join it for this long: a person has it already.
+/// How long further alerts about the target join an escalated incident: a person already handles it.
 pub const ESCALATION_HOLDS: jiff::SignedDuration = jiff::SignedDuration::from_mins(30);
 /// At most this many alerts are listed on an incident.
 pub const MAX_ALERTS: usize = 100;
@@ -17,13 +20,30 @@ pub enum Grouping {
     Known(String),
     /// Add it to this incident.
     Join(String),
-    /// Open an incident of this name.
-    Open(String),
+    /// Open an incident.
+    Open(Opening),
 }
 
-/// Decides where `alert` belongs among the `incidents` of the namespace. `fires_again` is the generation of an alert whose
-/// news may have come after its incident was over: such an incident does not count any more, and what is opened gets a
-/// name of its own.
+/// Identity of an incident to be opened. It is derived from what the incident is about, so that the same alert leads
+/// to the same incident.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Opening {
+    /// Its name.
+    pub name: String,
+    /// SHA-256 of the inputs that the name is derived from.
+    pub key: String,
+}
+
+impl Opening {
+    /// Its name when the short one is taken by an unrelated incident.
+    pub fn long_name(&self) -> String {
+        format!("{}{}", self.name, self.key.get(10..32).unwrap_or_default())
+    }
+}
+
+/// Decides where `alert` belongs among the `incidents` of the namespace. `fires_again` is the generation of an alert that
+/// changed and may fire again after its incident ended: an incident that has ended does not count then, and the new one
+/// gets its own name.
 pub fn group(
     alert_key: &AlertRef,
     target: Option<&ObjectRef>,
@@ -49,7 +69,8 @@ pub fn group(
     let about = target.map_or("unresolved", |t| t.uid.as_str());
     let time = fires_again.map(|generation| generation.to_string());
     let inputs = ["incident", about, &alert_key.namespace, &alert_key.name, &alert_key.uid];
-    Grouping::Open(short_digest(&inputs.into_iter().chain(time.as_deref()).collect::<Vec<_>>()))
+    let key = names::digest(&inputs.into_iter().chain(time.as_deref()).collect::<Vec<_>>());
+    Grouping::Open(Opening { name: names::readable(target.map_or("unresolved", |t| t.name.as_str()), &key), key })
 }
 
 fn same_alert(a: &AlertRef, b: &AlertRef) -> bool {
@@ -69,6 +90,98 @@ fn name_of(incident: &Incident) -> String {
     incident.metadata.name.clone().unwrap_or_default()
 }
 
+/// What has to be done with an alert as it is stored.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Handling {
+    /// Nothing.
+    Done,
+    /// Its state or generation changed; its incident stays the same.
+    Note(AlertStatus),
+    /// It belongs into an incident that has to be found or opened. `fires_again` is its generation when its incident
+    /// may be over.
+    Place {
+        /// See above.
+        fires_again: Option<i64>,
+    },
+}
+
+/// Decides what to do with `alert`.
+pub fn handling(alert: &Alert) -> Handling {
+    let status = alert.status.clone().unwrap_or_default();
+    let generation = alert.metadata.generation.unwrap_or(0);
+    let state = state_of(alert);
+    // Its incident may have ended, and nobody would handle the new occurrence. Any change of the spec may be one: if the
+    // alert ended and fired again between two reads, only the generation shows it.
+    let changed = status.observed_generation != 0 && status.observed_generation != generation;
+    let fires_again = state == AlertState::Firing && changed;
+    let noted = |changed: bool| match changed {
+        true => Handling::Note(AlertStatus { state, observed_generation: generation, ..status.clone() }),
+        false => Handling::Done,
+    };
+    if !status.incident.is_empty() && !fires_again {
+        return noted(status.state != state || changed);
+    }
+    if state == AlertState::Resolved {
+        // It started and ended before it was first read.
+        return noted(status.observed_generation != generation);
+    }
+    Handling::Place { fires_again: fires_again.then_some(generation) }
+}
+
+/// Whether an alert is firing, as far as its sender said.
+pub fn state_of(alert: &Alert) -> AlertState {
+    if alert.spec.ends_at.is_some() { AlertState::Resolved } else { AlertState::Firing }
+}
+
+/// The spec of an incident that `alert` opens.
+pub fn opened(
+    alert: &Alert,
+    target: &Result<ObjectRef, Unresolved>,
+    opening: &Opening,
+    fires_again: Option<i64>,
+    now: Time,
+) -> IncidentSpec {
+    let uid = alert.metadata.uid.as_deref().unwrap_or_default();
+    let made = alert.spec.received_at.or(alert.metadata.creation_timestamp.as_ref().map(|time| time.0));
+    // The time of the first receipt says nothing about when it fired again.
+    let (request_id, opened_at) = match fires_again {
+        Some(generation) => (short_digest(&["request", uid, &generation.to_string()]), now),
+        None if alert.spec.request_id.is_empty() => {
+            (short_digest(&["request", uid]), made.unwrap_or(alert.spec.starts_at))
+        }
+        None => (alert.spec.request_id.clone(), made.unwrap_or(alert.spec.starts_at)),
+    };
+    IncidentSpec {
+        target: target.as_ref().ok().cloned(),
+        unresolved: target.as_ref().err().map(|unresolved| v1alpha1::Unresolved {
+            reason: unresolved.reason.as_str().into(),
+            message: unresolved.message.clone(),
+        }),
+        alerts: vec![reference(alert)],
+        severity: severity(alert),
+        request_id,
+        opened_at,
+        key: opening.key.clone(),
+    }
+}
+
+/// Namespace of the incident of an alert: that of its target, else the alert's own.
+pub fn namespace<'a>(alert: &'a Alert, target: &'a Result<ObjectRef, Unresolved>, system: &'a str) -> &'a str {
+    match target {
+        Ok(target) if !target.namespace.is_empty() => &target.namespace,
+        _ => alert.metadata.namespace.as_deref().unwrap_or(system),
+    }
+}
+
+/// Alerts and severity of `incident` after `alert` joined it.
+pub fn joined(incident: &Incident, alert: &Alert) -> (Vec<AlertRef>, Severity) {
+    let mut alerts = incident.spec.alerts.clone();
+    if alerts.len() < MAX_ALERTS {
+        alerts.push(reference(alert));
+    }
+    (alerts, incident.spec.severity.max(severity(alert)))
+}
+
 /// The reference by which an incident lists `alert`.
 pub fn reference(alert: &Alert) -> AlertRef {
     AlertRef {
@@ -80,7 +193,7 @@ pub fn reference(alert: &Alert) -> AlertRef {
     }
 }
 
-/// The severity that a label gives; unknown words and none are a warning.
+/// Severity by the label `severity`; a missing or unknown value is a warning.
 pub fn severity(alert: &Alert) -> Severity {
     match alert.spec.labels.get("severity").map(|s| s.to_ascii_lowercase()).as_deref() {
         Some("critical" | "page" | "emergency") => Severity::Critical,
@@ -127,6 +240,7 @@ mod tests {
             severity: Severity::Warning,
             request_id: "r".into(),
             opened_at: at(0),
+            key: String::new(),
         };
         let mut incident = Incident::new("inc", spec);
         let mut status = IncidentStatus { phase, ..Default::default() };
@@ -176,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn an_alert_that_had_ended_and_fires_again_opens_another_incident_unless_its_own_is_still_somebodys() {
+    fn an_alert_that_had_ended_and_fires_again_opens_another_incident_unless_its_own_is_still_open() {
         let again = |incident: Incident| group(&key("first"), Some(&target()), &[incident], Some(3), at(9));
         let opened = again(incident(IncidentPhase::Resolved, Some(at(0))));
         assert!(matches!(opened, Grouping::Open(_)));
@@ -186,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn an_alert_that_was_deleted_and_made_again_under_its_name_is_another_one() {
+    fn an_alert_that_was_deleted_and_recreated_under_its_name_is_another_one() {
         let resolved = || incident(IncidentPhase::Resolved, Some(at(0)));
         let second = AlertRef { uid: "another".into(), ..key("first") };
         assert!(matches!(group(&second, Some(&target()), &[resolved()], None, at(9)), Grouping::Open(_)));

@@ -1,17 +1,17 @@
 //! When a revision counts as known good, and how long that is remembered.
 
 use jiff::SignedDuration;
-use k8s_openapi::api::apps::v1::Deployment;
+use serde_json::Value;
 
 use crate::api::v1alpha1::{KnownGood, LedgerStatus, Time};
 
-use super::{verify, workload::Workload};
+use super::workload::{self, Kind, Workload};
 
 const MAX_MARKS: usize = 2_000;
 /// A mark is written again only when it is older than this: it is a lead for people, not a heartbeat.
 const REFRESH: SignedDuration = SignedDuration::from_mins(10);
 
-/// How healthy a Deployment is.
+/// How healthy a workload is.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Health {
     /// Not all replicas are ready, or a rollout is under way.
@@ -25,25 +25,20 @@ pub enum Health {
     Good(KnownGood),
 }
 
-/// Whether a Deployment, as a watch showed it, is worth reading with its revisions and pods. `false` means that
-/// [`health`] cannot find it healthy as it is; what would change that changes its status, which the watch shows.
-pub fn may_be_healthy(deployment: &Deployment) -> bool {
-    let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
-    deployment.status.as_ref().is_some_and(|status| {
-        wanted > 0
-            && status.observed_generation == deployment.metadata.generation
-            && status.updated_replicas.unwrap_or(0) >= wanted
-            && status.ready_replicas.unwrap_or(0) >= wanted
-    })
+/// Whether a workload of this kind, as a watch showed it, is worth reading with its revisions and pods. `false` means
+/// that [`health`] cannot find it healthy as it is; what would change that changes its status, which the watch shows.
+pub fn may_be_healthy(kind: Kind, object: &Value) -> bool {
+    workload::complete(&workload::state(kind, object))
 }
 
-/// Judges the current revision: every replica ready for at least `after`, and no container of it ended meanwhile.
-pub fn health(reading: &Workload, after: SignedDuration) -> Health {
-    let Some(current) = reading.current() else { return Health::NotHealthy };
-    if !verify::healthy(reading) {
+/// Judges the current revision: the workload is healthy, every pod of that revision was ready for at least `after`, and
+/// no container of one ended meanwhile. Where a rollout leaves some replicas as they are, those that it replaced count.
+pub fn health(workload: &Workload, after: SignedDuration) -> Health {
+    let Some(current) = workload.current() else { return Health::NotHealthy };
+    if !workload.is_healthy() {
         return Health::NotHealthy;
     }
-    let pods = || reading.pods_of_revision(current.fact.number);
+    let pods = || workload.pods_of_revision(current.fact.number);
     // The time of a pod that is not ready is since when it is not.
     if pods().any(|pod| !pod.fact.ready) {
         return Health::NotHealthy;
@@ -52,15 +47,15 @@ pub fn health(reading: &Workload, after: SignedDuration) -> Health {
         .map(|pod| pod.fact.ready_since.into_iter().chain(pod.fact.last_terminated_at).max())
         .try_fold(Time::MIN, |latest, since| since.map(|since| latest.max(since)));
     let Some(youngest) = youngest.filter(|_| pods().next().is_some()) else { return Health::NotHealthy };
-    let lasted = reading.read_at.duration_since(youngest);
+    let lasted = workload.read_at.duration_since(youngest);
     if lasted < after {
         return Health::Healthy { for_another: after - lasted };
     }
     Health::Good(KnownGood {
-        workload_uid: reading.object.uid.clone(),
+        workload_uid: workload.object.uid.clone(),
         revision_uid: current.object.uid.clone(),
         template_hash: current.template_hash.clone(),
-        at: reading.read_at,
+        at: workload.read_at,
     })
 }
 
@@ -86,8 +81,11 @@ pub fn remember(ledger: &LedgerStatus, mark: &KnownGood, now: Time) -> LedgerSta
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::core::gate::testing::{at, reading};
+    use crate::core::workload::fixtures::{World, ready};
 
     const AFTER: SignedDuration = SignedDuration::from_secs(30);
 
@@ -103,23 +101,61 @@ mod tests {
     }
 
     #[test]
-    fn only_a_deployment_whose_replicas_are_all_updated_and_ready_is_worth_reading() {
-        let seen = |replicas: i32, updated: i32, ready: i32, observed: i64| {
-            may_be_healthy(
-                &serde_json::from_value(serde_json::json!({
-                    "metadata": {"generation": 3},
-                    "spec": {"replicas": replicas, "selector": {}, "template": {}},
-                    "status": {"observedGeneration": observed, "updatedReplicas": updated, "readyReplicas": ready},
-                }))
-                .unwrap(),
-            )
-        };
-        assert!(seen(2, 2, 2, 3));
-        assert!(!seen(2, 1, 2, 3), "a rollout is under way");
-        assert!(!seen(2, 2, 1, 3), "one is not ready");
-        assert!(!seen(2, 2, 2, 2), "the controller has not seen the latest spec");
-        assert!(!seen(0, 0, 0, 3), "one without replicas shows nothing");
-        assert!(!may_be_healthy(&Deployment::default()));
+    fn only_a_workload_whose_replicas_are_all_updated_and_ready_is_worth_reading() {
+        for kind in Kind::ALL {
+            let seen = |replicas: i32, updated: i32, ready: i32, observed: i64| {
+                may_be_healthy(
+                    kind,
+                    &json!({
+                        "metadata": {"generation": 3},
+                        "spec": {"replicas": replicas},
+                        "status": {"observedGeneration": observed,
+                            "updatedReplicas": updated, "readyReplicas": ready, "availableReplicas": ready,
+                            "desiredNumberScheduled": replicas, "updatedNumberScheduled": updated,
+                            "numberReady": ready, "numberAvailable": ready},
+                    }),
+                )
+            };
+            assert!(seen(2, 2, 2, 3), "{kind}");
+            assert!(!seen(2, 1, 2, 3), "{kind}: a rollout is under way");
+            assert!(!seen(2, 2, 1, 3), "{kind}: one is not ready");
+            assert!(!seen(2, 2, 2, 2), "{kind}: the controller has not seen the latest spec");
+            assert!(!seen(0, 0, 0, 3), "{kind}: one without replicas shows nothing");
+            assert!(!may_be_healthy(kind, &json!({})), "{kind}");
+        }
+    }
+
+    #[test]
+    fn what_may_not_be_healthy_by_its_status_is_never_marked() {
+        for kind in Kind::ALL {
+            for world in [World::two_revisions().of(kind), World::one_revision().of(kind)] {
+                let last = world.templates.len();
+                for world in [world.clone().pods(last, 2, &ready(600)), world.pods(last, 1, &ready(600))] {
+                    let snapshot = world.snapshot();
+                    let marked = matches!(health(&Workload::of(&snapshot).unwrap(), AFTER), Health::Good(_));
+                    assert_eq!(marked, may_be_healthy(kind, &snapshot.object), "{kind}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_mark_names_the_revision_by_its_object_and_template_whatever_the_kind() {
+        for kind in Kind::ALL {
+            let world = World::two_revisions().of(kind).pods(2, 2, &ready(600));
+            let now = Workload::of(&world.snapshot()).unwrap();
+            let Health::Good(mark) = health(&now, AFTER) else { panic!("{kind} is not known good") };
+            assert_eq!((mark.revision_uid, mark.workload_uid), (world.revision_uid(2), now.object.uid));
+        }
+    }
+
+    #[test]
+    fn the_replicas_above_a_partition_are_enough_for_a_mark() {
+        let world = World { replicas: 3, ..World::two_revisions().of(Kind::StatefulSet).partition(2) };
+        let world = world.pods(1, 2, &ready(600));
+        assert_eq!(health(&Workload::of(&world.snapshot()).unwrap(), AFTER), Health::NotHealthy);
+        let now = Workload::of(&world.pods(2, 1, &ready(600)).snapshot()).unwrap();
+        assert!(matches!(health(&now, AFTER), Health::Good(_)));
     }
 
     #[test]

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 /// How long a Lease is valid after its last renewal.
 pub const DURATION: Duration = Duration::from_secs(15);
-/// A holder that could not renew for this long stops: well before anybody else may take over.
+/// A holder that could not renew for this long stops, well before another process may take over.
 pub const RENEW_DEADLINE: Duration = Duration::from_secs(10);
-/// Time between two tries, of a holder and of those who wait.
+/// Interval between attempts, for the holder and for those that wait.
 pub const RETRY: Duration = Duration::from_secs(2);
 
-/// Bounds for the duration that a Lease states, which anybody with write access may have put there.
+/// Accepted range of the duration in a Lease, which anyone with write access may have set.
 const SANE: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(120);
 
 /// What a Lease says.
@@ -20,13 +20,13 @@ const SANE: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Durati
 pub struct Record {
     /// Who holds it; empty after a release.
     pub holder: String,
-    /// How long the holder promised it to last.
+    /// Lease duration that the holder set.
     pub duration: Option<Duration>,
     /// When this holder took it, as it wrote it. Compared for equality only.
     pub acquired: String,
     /// When this holder last renewed it, as it wrote it. Compared for equality only.
     pub renewed: String,
-    /// How often the holder changed.
+    /// Number of changes of the holder.
     pub transitions: i32,
 }
 
@@ -38,7 +38,7 @@ pub struct Observed {
 }
 
 impl Observed {
-    /// Sees `record` at `now` (a monotonic reading of this process). The wait starts anew only if it changed.
+    /// Sees `record` at `now` (a monotonic reading of this process). The wait restarts only if it changed.
     pub fn update(previous: Option<Observed>, record: Record, now: Duration) -> Observed {
         match previous {
             Some(previous) if previous.record == record => previous,
@@ -52,16 +52,16 @@ impl Observed {
 pub enum Claim {
     /// It was released.
     Released,
-    /// It is ours by name: an earlier run of this very pod held it, and has ended.
+    /// This pod already holds it: an earlier run of the same pod took it and has ended.
     Ours,
     /// It was not renewed in time.
     Expired,
-    /// Somebody else holds it; look again after this time.
+    /// Another process holds it; try again after this time.
     Wait(Duration),
 }
 
-/// Judges at `now` whether `me` may take the observed Lease.
-pub fn judge(observed: &Observed, me: &str, now: Duration) -> Claim {
+/// Whether `me` may take the observed Lease at `now`, a monotonic reading of this process.
+pub fn claimable(observed: &Observed, me: &str, now: Duration) -> Claim {
     let Observed { record, since } = observed;
     if record.holder.is_empty() {
         return Claim::Released;
@@ -103,36 +103,36 @@ mod tests {
     #[test]
     fn a_lease_of_another_is_left_alone_until_it_was_silent_for_its_whole_duration() {
         let seen = Observed::update(None, held_by("other", "t1"), s(100));
-        assert_eq!(judge(&seen, "me", s(100)), Claim::Wait(RETRY));
-        assert_eq!(judge(&seen, "me", s(114)), Claim::Wait(s(1)));
-        assert_eq!(judge(&seen, "me", s(115)), Claim::Expired);
+        assert_eq!(claimable(&seen, "me", s(100)), Claim::Wait(RETRY));
+        assert_eq!(claimable(&seen, "me", s(114)), Claim::Wait(s(1)));
+        assert_eq!(claimable(&seen, "me", s(115)), Claim::Expired);
     }
 
     #[test]
-    fn a_renewal_starts_the_wait_anew_and_the_same_record_does_not() {
+    fn a_renewal_restarts_the_wait_and_the_same_record_does_not() {
         let seen = Observed::update(None, held_by("other", "t1"), s(100));
         let same = Observed::update(Some(seen.clone()), held_by("other", "t1"), s(114));
-        assert_eq!(judge(&same, "me", s(115)), Claim::Expired);
+        assert_eq!(claimable(&same, "me", s(115)), Claim::Expired);
         let renewed = Observed::update(Some(seen), held_by("other", "t2"), s(114));
-        assert_eq!(judge(&renewed, "me", s(115)), Claim::Wait(RETRY));
+        assert_eq!(claimable(&renewed, "me", s(115)), Claim::Wait(RETRY));
     }
 
     #[test]
     fn a_clock_that_is_wrong_in_the_lease_changes_nothing() {
         let past = Observed::update(None, held_by("other", "1970-01-01T00:00:00Z"), s(100));
-        assert_eq!(judge(&past, "me", s(101)), Claim::Wait(RETRY));
+        assert_eq!(claimable(&past, "me", s(101)), Claim::Wait(RETRY));
         let future = Observed::update(None, held_by("other", "2999-01-01T00:00:00Z"), s(100));
-        assert_eq!(judge(&future, "me", s(115)), Claim::Expired);
+        assert_eq!(claimable(&future, "me", s(115)), Claim::Expired);
     }
 
     #[test]
     fn a_restarted_pod_retakes_its_own_lease_at_once() {
-        assert_eq!(judge(&Observed::update(None, held_by("me", "t1"), s(5)), "me", s(5)), Claim::Ours);
+        assert_eq!(claimable(&Observed::update(None, held_by("me", "t1"), s(5)), "me", s(5)), Claim::Ours);
     }
 
     #[test]
     fn a_released_lease_is_free_at_once() {
-        assert_eq!(judge(&Observed::update(None, held_by("", "t1"), s(5)), "me", s(5)), Claim::Released);
+        assert_eq!(claimable(&Observed::update(None, held_by("", "t1"), s(5)), "me", s(5)), Claim::Released);
     }
 
     #[test]
@@ -140,8 +140,8 @@ mod tests {
         let mut record = held_by("other", "t1");
         record.duration = Some(Duration::from_secs(u64::from(u32::MAX)));
         let seen = Observed::update(None, record, s(0));
-        assert_eq!(judge(&seen, "me", s(119)), Claim::Wait(s(1)));
-        assert_eq!(judge(&seen, "me", s(120)), Claim::Expired);
+        assert_eq!(claimable(&seen, "me", s(119)), Claim::Wait(s(1)));
+        assert_eq!(claimable(&seen, "me", s(120)), Claim::Expired);
     }
 
     #[test]

@@ -3,10 +3,13 @@
 
 pub mod actions;
 pub mod budget;
+pub mod chain;
 pub mod conditions;
 pub mod execution;
 pub mod gate;
+pub mod grant;
 pub mod grouping;
+pub mod incident;
 pub mod intake;
 pub mod known_good;
 pub mod kube_name;
@@ -19,6 +22,8 @@ pub mod reason;
 pub mod redact;
 pub mod retention;
 pub mod rules;
+pub mod sources;
+pub mod surroundings;
 pub mod target;
 pub mod timeline;
 pub mod verify;

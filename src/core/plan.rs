@@ -1,104 +1,149 @@
-//! The plan: what will be asked, judged and allowed, written to the Incident before any of it happens.
+//! The plan: what will be asked, decided and allowed, written to the Incident before any of it happens.
 
-use crate::api::v1alpha1::{Mode, Plan, PlanBudget, PlanStep, SourceName};
-use crate::settings::Settings;
+use std::collections::BTreeMap;
 
-use super::gate;
+use crate::api::v1alpha1::{ActionKind, Mode, ObjectRef, Plan, PlanBudget, PlanStep, SourceName};
 
-/// The default bundle of sources.
-pub const SOURCES: &[SourceName] = &[
-    SourceName::Workload,
-    SourceName::Pods,
-    SourceName::RolloutHistory,
-    SourceName::Events,
-    SourceName::Logs,
-    SourceName::ConfigReferences,
-];
+use super::budget::Budgets;
+use super::policy::{self, CompiledPolicy, Matching};
+use super::sources::{self, Offered};
+use super::workload::Kind;
+use super::{actions, chain, gate};
 
-/// What the plan is made from.
+/// What the plan is made from. Nothing of it was read for a decision; what decides is read again.
 pub struct Inputs<'a> {
-    /// The alert named an object that exists.
-    pub has_target: bool,
-    /// The mode that namespace and Policies leave.
-    pub mode: Mode,
+    /// The object that the alert named, if it exists.
+    pub target: Option<&'a ObjectRef>,
+    /// Its labels, if they are known already.
+    pub labels: Option<&'a BTreeMap<String, String>>,
+    /// Value of the namespace's mode label.
+    pub namespace_mode: Option<&'a str>,
+    /// All Policies of this namespace and of the system namespace.
+    pub policies: &'a [CompiledPolicy],
     /// Names of matching Runbooks with the sources that they ask for.
     pub runbooks: &'a [(String, Vec<SourceName>)],
-    /// Names of matching Policies.
-    pub policies: Vec<String>,
-    /// The operator's settings.
-    pub settings: &'a Settings,
+    /// The operator's budgets.
+    pub budgets: &'a Budgets,
+    /// There is a store of metrics to ask.
+    pub metrics: bool,
 }
 
-/// Sources of the investigation: the default bundle and whatever a Runbook adds; metrics only where there is a store.
+/// Sources of the investigation: the default bundle and whatever a Runbook adds.
 pub fn sources(inputs: &Inputs<'_>) -> Vec<SourceName> {
-    let mut sources: Vec<SourceName> = SOURCES.to_vec();
-    sources.extend(inputs.runbooks.iter().flat_map(|(_, more)| more.iter().copied()));
-    if !inputs.settings.prometheus_url.is_empty() {
-        sources.push(SourceName::Metrics);
-    }
-    sources.sort();
-    sources.dedup();
-    sources
+    let offered = Offered { metric_store: inputs.metrics };
+    sources::bundle(offered, inputs.runbooks.iter().flat_map(|(_, more)| more.iter().copied()))
 }
 
 /// Makes the plan.
+///
+/// Its mode is the highest that may come of it: that of the namespace, lowered by the Policies that match. Policies
+/// whose `objectSelector` cannot be asked yet are listed as possible, and can only lower the mode further.
 pub fn make(inputs: &Inputs<'_>) -> Plan {
-    let acting = if inputs.has_target { inputs.mode } else { Mode::Observe };
+    let kind = inputs.target.map(|target| target.kind.as_str());
+    let Matching { certain, possible } = policy::matching(inputs.policies, kind, inputs.labels);
+    let mode = policy::mode(inputs.namespace_mode, &certain);
+    let acting = if inputs.target.is_some() { mode } else { Mode::Observe };
     let step = |name: &str, mode| PlanStep { name: name.into(), mode };
-    let budgets = &inputs.settings.budgets;
     let budget = |name: &str, limit: i64| PlanBudget { name: name.into(), limit };
+    let names = |policies: &[&CompiledPolicy]| policies.iter().map(|policy| policy.name.clone()).collect();
+
+    let mut steps = vec![step("investigate", Mode::Auto), step("diagnose", Mode::Auto), step("decide", Mode::Auto)];
+    steps.extend(possible_actions(kind).map(|action| step(action.as_str(), acting)));
+    steps.extend([step("verify", acting), step("undo", acting), step("escalate", Mode::Auto)]);
     Plan {
-        sources: sources(inputs).into_iter().map(|source| source.as_str().to_string()).collect(),
-        diagnosers: vec!["rules".into()],
+        sources: self::sources(inputs).into_iter().map(|source| source.as_str().to_string()).collect(),
+        diagnosers: chain::names(&[]),
         gates: gate::check_names(),
-        steps: vec![
-            step("investigate", Mode::Auto),
-            step("diagnose", Mode::Auto),
-            step("judge", Mode::Auto),
-            step("RolloutUndo", acting),
-            step("verify", acting),
-            step("undo", acting),
-            step("escalate", Mode::Auto),
-        ],
+        steps,
         budgets: vec![
             budget("investigations-per-incident", gate::MAX_ROUNDS.into()),
             budget("actions-per-incident", 1),
-            budget("actions-per-hour-in-namespace", budgets.actions_per_namespace_per_hour.into()),
-            budget("actions-per-hour-in-cluster", budgets.actions_per_hour.into()),
+            budget("actions-per-hour-in-namespace", inputs.budgets.actions_per_namespace_per_hour.into()),
+            budget("actions-per-hour-in-cluster", inputs.budgets.actions_per_hour.into()),
         ],
-        mode: inputs.mode,
+        mode,
         runbooks: inputs.runbooks.iter().map(|(name, _)| name.clone()).collect(),
-        policies: inputs.policies.clone(),
+        policies: names(&certain),
+        possible_policies: names(&possible),
     }
+}
+
+/// Actions that are for this kind of object; without a target all of them, so that the plan says that none is taken.
+fn possible_actions(kind: Option<&str>) -> impl Iterator<Item = ActionKind> {
+    let kind = kind.map(Kind::named);
+    ActionKind::ALL.iter().copied().filter(move |action| match kind {
+        None => true,
+        Some(kind) => kind.is_some_and(|kind| actions::of(*action).targets.contains(&kind)),
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use serde_json::json;
 
-    fn inputs(settings: &Settings) -> Inputs<'_> {
-        Inputs { has_target: true, mode: Mode::Auto, runbooks: &[], policies: vec![], settings }
+    use super::*;
+    use crate::api::v1alpha1::Policy;
+
+    fn target(kind: &str) -> ObjectRef {
+        ObjectRef { kind: kind.into(), namespace: "shop".into(), name: "api".into(), ..ObjectRef::default() }
+    }
+
+    fn policy(spec: serde_json::Value) -> CompiledPolicy {
+        CompiledPolicy::of(&Policy::new("db", serde_json::from_value(spec).unwrap()))
+    }
+
+    fn inputs<'a>(target: Option<&'a ObjectRef>, policies: &'a [CompiledPolicy], budgets: &'a Budgets) -> Inputs<'a> {
+        Inputs { target, labels: None, namespace_mode: Some("auto"), policies, runbooks: &[], budgets, metrics: false }
+    }
+
+    fn mode_of(plan: &Plan, step: &str) -> Option<Mode> {
+        plan.steps.iter().find(|found| found.name == step).map(|found| found.mode)
     }
 
     #[test]
     fn without_a_target_no_write_is_planned() {
-        let settings = Settings::default();
-        let plan = make(&Inputs { has_target: false, ..inputs(&settings) });
-        let action = plan.steps.iter().find(|step| step.name == "RolloutUndo").unwrap();
-        assert_eq!(action.mode, Mode::Observe);
+        let budgets = Budgets::default();
+        assert_eq!(mode_of(&make(&inputs(None, &[], &budgets)), "RolloutUndo"), Some(Mode::Observe));
+    }
+
+    #[test]
+    fn only_actions_for_the_targets_kind_are_planned() {
+        let budgets = Budgets::default();
+        for (kind, planned) in [("Deployment", true), ("StatefulSet", true), ("DaemonSet", true), ("CronJob", false)] {
+            let target = target(kind);
+            let plan = make(&inputs(Some(&target), &[], &budgets));
+            assert_eq!(mode_of(&plan, "RolloutUndo").is_some(), planned, "{kind}");
+        }
     }
 
     #[test]
     fn metrics_are_asked_only_where_there_is_a_store() {
-        let settings = Settings::default();
-        assert!(!sources(&inputs(&settings)).contains(&SourceName::Metrics));
-        let settings = Settings { prometheus_url: "http://prometheus:9090".into(), ..Settings::default() };
-        assert!(sources(&inputs(&settings)).contains(&SourceName::Metrics));
+        let budgets = Budgets::default();
+        let inputs = inputs(None, &[], &budgets);
+        assert!(!sources(&inputs).contains(&SourceName::Metrics));
+        assert!(sources(&Inputs { metrics: true, ..inputs }).contains(&SourceName::Metrics));
+    }
+
+    #[test]
+    fn a_policy_whose_selector_cannot_be_asked_yet_is_listed_as_possible_and_lowers_nothing() {
+        let (budgets, target) = (Budgets::default(), target("Deployment"));
+        let selects = json!({"objectSelector": {"matchLabels": {"tier": "db"}}});
+        let policies = [policy(json!({"mode": "observe", "matchConstraints": selects}))];
+        let plan = make(&inputs(Some(&target), &policies, &budgets));
+        assert_eq!((plan.mode, plan.policies.len(), plan.possible_policies.len()), (Mode::Auto, 0, 1));
+
+        let db = BTreeMap::from([("tier".to_string(), "db".to_string())]);
+        let plan = make(&Inputs { labels: Some(&db), ..inputs(Some(&target), &policies, &budgets) });
+        assert_eq!((plan.mode, plan.policies.len(), plan.possible_policies.len()), (Mode::Observe, 1, 0));
+
+        let other = BTreeMap::new();
+        let plan = make(&Inputs { labels: Some(&other), ..inputs(Some(&target), &policies, &budgets) });
+        assert_eq!((plan.mode, plan.policies.len(), plan.possible_policies.len()), (Mode::Auto, 0, 0));
     }
 
     #[test]
     fn the_plan_names_every_check() {
-        let settings = Settings::default();
-        assert_eq!(make(&inputs(&settings)).gates, gate::check_names());
+        let budgets = Budgets::default();
+        assert_eq!(make(&inputs(None, &[], &budgets)).gates, gate::check_names());
     }
 }

@@ -1,6 +1,7 @@
 //! Policies and Runbooks, parsed once. A Policy that does not compile denies; a match can only tighten,
 //! but for `allowHelm`, which any of them may give.
 
+use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use croner::{Cron, parser::CronParser};
@@ -11,9 +12,11 @@ use kube_cel::{
 };
 use serde_json::Value;
 
-use crate::api::v1alpha1::{ActionKind, Mode, Policy, PolicySpec, Runbook, RunbookSpec, Time, Validation, WindowKind};
+use crate::api::v1alpha1::{
+    ActionKind, MatchConstraints, Mode, Policy, PolicySpec, Runbook, RunbookSpec, Time, Validation, WindowKind,
+};
 
-use super::{reason::Reason, workload::Workload};
+use super::reason::Reason;
 
 /// A Policy that was compiled, or the reason why it was not.
 #[derive(Debug)]
@@ -28,7 +31,61 @@ pub struct CompiledPolicy {
 #[derive(Debug)]
 struct Rules {
     validations: Vec<(Validation, Program, Option<Program>)>,
-    windows: Vec<(WindowKind, Cron, TimeZone, SignedDuration)>,
+    windows: Vec<Window>,
+}
+
+#[derive(Debug)]
+struct Window {
+    kind: WindowKind,
+    cron: Cron,
+    zone: TimeZone,
+    length: SignedDuration,
+}
+
+/// Whether a Policy is for a target. Ordered: a weaker answer is less.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Match {
+    /// It is not.
+    No,
+    /// What is not known yet decides: the kind, or the labels.
+    Maybe,
+    /// It is.
+    Yes,
+}
+
+/// The Policies that concern a target.
+#[derive(Debug, Default)]
+pub struct Matching<'a> {
+    /// Those that match.
+    pub certain: Vec<&'a CompiledPolicy>,
+    /// Those that may match once the target's kind and labels are known; empty when they are.
+    pub possible: Vec<&'a CompiledPolicy>,
+}
+
+impl<'a> Matching<'a> {
+    /// All of them, for whoever decides: what may forbid, forbids.
+    pub fn all(self) -> Vec<&'a CompiledPolicy> {
+        let Matching { mut certain, possible } = self;
+        certain.extend(possible);
+        certain
+    }
+}
+
+/// The Policies that concern a target of this kind and with these labels; what is not known is `None`.
+pub fn matching<'a>(
+    policies: &'a [CompiledPolicy],
+    kind: Option<&str>,
+    labels: Option<&BTreeMap<String, String>>,
+) -> Matching<'a> {
+    let mut matching = Matching::default();
+    for policy in policies {
+        match policy.matches(kind, labels) {
+            Match::Yes => matching.certain.push(policy),
+            Match::Maybe => matching.possible.push(policy),
+            Match::No => {}
+        }
+    }
+    matching
 }
 
 /// Why a Policy refuses.
@@ -56,16 +113,27 @@ impl CompiledPolicy {
         self.rules.as_ref().err().map(String::as_str)
     }
 
-    /// Whether it is for this target. A selector that cannot be read matches, so that it can deny.
-    pub fn matches(&self, reading: &Workload) -> bool {
-        let constraints = &self.spec.match_constraints;
-        let kind = constraints.kinds.is_empty() || constraints.kinds.contains(&reading.object.kind);
-        let labels = constraints.object_selector.as_ref().is_none_or(|selector| selects(selector, &reading.labels));
-        kind && labels
+    /// Whether it is for a target of this kind and with these labels; what is not known is `None`.
+    pub fn matches(&self, kind: Option<&str>, labels: Option<&BTreeMap<String, String>>) -> Match {
+        applies(&self.spec.match_constraints, kind, labels)
     }
 
     /// Whether the windows and the list of actions leave `action` now.
     pub fn admits(&self, action: ActionKind, now: Time) -> Result<(), Denial> {
+        let rules = self.lists(action)?;
+        self.outside_deny_windows(rules, now)?;
+        self.inside_an_allow_window(rules, now)
+    }
+
+    /// Whether a write of `action` may be taken back or completed now. An allow window is not asked for: the write
+    /// began inside of one, and what follows belongs to it.
+    pub fn admits_following(&self, action: ActionKind, now: Time) -> Result<(), Denial> {
+        let rules = self.lists(action)?;
+        self.outside_deny_windows(rules, now)
+    }
+
+    /// The compiled rules, if the Policy lists `action`.
+    fn lists(&self, action: ActionKind) -> Result<&Rules, Denial> {
         let rules = self.rules.as_ref().map_err(|error| self.invalid(error))?;
         if let Some(allowed) = &self.spec.allowed_actions
             && !allowed.contains(&action)
@@ -73,34 +141,39 @@ impl CompiledPolicy {
             let message = format!("Policy {} does not list {action} in allowedActions", self.name);
             return Err(Denial { reason: Reason::ActionNotAllowed, message });
         }
-        self.inside_windows(rules, now)
+        Ok(rules)
     }
 
-    fn inside_windows(&self, rules: &Rules, now: Time) -> Result<(), Denial> {
-        let inside = |cron: &Cron, zone: &TimeZone, length: &SignedDuration| {
-            let here = now.to_zoned(zone.clone());
-            cron.find_previous_occurrence(&here, true)
-                .map(|start| now.duration_since(start.timestamp()) < *length)
-                .map_err(|error| self.invalid(&format!("window: {error}")))
-        };
-        let outside = |what: &str| Denial {
-            reason: Reason::OutsideWindow,
-            message: format!("Policy {}: {what} at {now}", self.name),
-        };
-        let mut allow_windows = 0;
-        let mut allowed = false;
-        for (kind, cron, zone, length) in &rules.windows {
-            let inside = inside(cron, zone, length)?;
-            match kind {
-                WindowKind::Deny if inside => return Err(outside("a deny window is open")),
-                WindowKind::Deny => {}
-                WindowKind::Allow => {
-                    allow_windows += 1;
-                    allowed |= inside;
-                }
-            }
+    fn outside_deny_windows(&self, rules: &Rules, now: Time) -> Result<(), Denial> {
+        if self.open(rules, WindowKind::Deny, now)?.contains(&true) {
+            return Err(self.window("a deny window is open", now));
         }
-        if allow_windows > 0 && !allowed { Err(outside("no allow window is open")) } else { Ok(()) }
+        Ok(())
+    }
+
+    fn inside_an_allow_window(&self, rules: &Rules, now: Time) -> Result<(), Denial> {
+        let open = self.open(rules, WindowKind::Allow, now)?;
+        if !open.is_empty() && !open.contains(&true) {
+            return Err(self.window("no allow window is open", now));
+        }
+        Ok(())
+    }
+
+    /// For each window of this kind whether it is open at `now`.
+    fn open(&self, rules: &Rules, kind: WindowKind, now: Time) -> Result<Vec<bool>, Denial> {
+        let windows = rules.windows.iter().filter(|window| window.kind == kind);
+        windows
+            .map(|Window { cron, zone, length, .. }| {
+                let here = now.to_zoned(zone.clone());
+                cron.find_previous_occurrence(&here, true)
+                    .map(|start| now.duration_since(start.timestamp()) < *length)
+                    .map_err(|error| self.invalid(&format!("window: {error}")))
+            })
+            .collect()
+    }
+
+    fn window(&self, what: &str, now: Time) -> Denial {
+        Denial { reason: Reason::OutsideWindow, message: format!("Policy {}: {what} at {now}", self.name) }
     }
 
     /// Evaluates the validations over `variables`, a JSON object whose members become CEL variables.
@@ -112,7 +185,7 @@ impl CompiledPolicy {
         let mut context = Context::default();
         context.register_all();
         for (name, value) in variables.as_object().into_iter().flatten() {
-            context.add_variable(name.as_str(), value.clone()).map_err(|error| self.invalid(&error.to_string()))?;
+            context.add_variable_from_value(name.as_str(), cel_value(value));
         }
         for (validation, program, message) in &rules.validations {
             let failed = |detail: String| Denial {
@@ -165,7 +238,8 @@ fn compile(spec: &PolicySpec) -> Result<Rules, String> {
             .map_err(|e| format!("windows[{index}].schedule `{}`: {e}", window.schedule))?;
         let zone = non_empty(&window.time_zone).unwrap_or("UTC");
         let zone = TimeZone::get(zone).map_err(|e| format!("windows[{index}].timeZone `{zone}`: {e}"))?;
-        windows.push((window.kind, cron, zone, SignedDuration::from_secs(window.duration_seconds.into())));
+        let length = SignedDuration::from_secs(window.duration_seconds.into());
+        windows.push(Window { kind: window.kind, cron, zone, length });
     }
     if let Some(selector) = &spec.match_constraints.object_selector {
         for requirement in selector.match_expressions.iter().flatten() {
@@ -184,6 +258,24 @@ fn program(text: &str) -> Result<Program, String> {
         .map_err(|error| error.to_string().lines().take(3).collect::<Vec<_>>().join(" "))
 }
 
+/// As CEL reads JSON in Kubernetes: whole numbers are `int`. Left to itself the library makes them `uint`, which equals
+/// no literal.
+fn cel_value(value: &Value) -> CelValue {
+    match value {
+        Value::Null => CelValue::Null,
+        Value::Bool(value) => (*value).into(),
+        Value::Number(number) => match number.as_i64() {
+            Some(whole) => whole.into(),
+            None => number.as_f64().unwrap_or(f64::NAN).into(),
+        },
+        Value::String(text) => text.as_str().into(),
+        Value::Array(items) => items.iter().map(cel_value).collect::<Vec<CelValue>>().into(),
+        Value::Object(fields) => {
+            fields.iter().map(|(name, value)| (name.clone(), cel_value(value))).collect::<HashMap<_, _>>().into()
+        }
+    }
+}
+
 fn run(program: &Program, context: &Context<'_>) -> Result<CelValue, String> {
     catch_unwind(AssertUnwindSafe(|| program.execute(context)))
         .map_err(|_| "evaluation failed".to_string())?
@@ -194,9 +286,27 @@ fn non_empty(text: &str) -> Option<&str> {
     (!text.is_empty()).then_some(text)
 }
 
+/// Whether a Policy with these constraints is for a target of this kind and with these labels; what is not known is
+/// `None`. A selector that cannot be read matches, so that it can deny.
+pub fn applies(constraints: &MatchConstraints, kind: Option<&str>, labels: Option<&BTreeMap<String, String>>) -> Match {
+    let kind = match kind {
+        _ if constraints.kinds.is_empty() => Match::Yes,
+        Some(kind) if constraints.kinds.iter().any(|listed| listed == kind) => Match::Yes,
+        Some(_) => Match::No,
+        None => Match::Maybe,
+    };
+    let labels = match (&constraints.object_selector, labels) {
+        (None, _) => Match::Yes,
+        (Some(selector), Some(labels)) if selects(selector, labels) => Match::Yes,
+        (Some(_), Some(_)) => Match::No,
+        (Some(_), None) => Match::Maybe,
+    };
+    kind.min(labels)
+}
+
 fn selects(
     selector: &k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector,
-    labels: &std::collections::BTreeMap<String, String>,
+    labels: &BTreeMap<String, String>,
 ) -> bool {
     let equal = selector.match_labels.iter().flatten().all(|(key, value)| labels.get(key) == Some(value));
     let expressions = selector.match_expressions.iter().flatten().all(|requirement| {
@@ -280,6 +390,14 @@ mod tests {
     }
 
     #[test]
+    fn whole_numbers_equal_the_literals_of_an_expression() {
+        for expression in ["target.replicas == 3", "target.replicas - 4 < 0", "target.list[0] == 3"] {
+            let policy = policy(json!({"mode": "auto", "validations": [{"expression": expression}]}));
+            assert_eq!(policy.validate(&json!({"target": {"replicas": 3, "list": [3]}})), Ok(()), "{expression}");
+        }
+    }
+
+    #[test]
     fn an_unknown_variable_and_a_value_that_is_no_boolean_deny() {
         for expression in ["nobody.knows == 1", "1 + 1", "'yes'"] {
             let policy = policy(json!({"mode": "auto", "validations": [{"expression": expression}]}));
@@ -315,6 +433,49 @@ mod tests {
         assert!(policy.admits(ActionKind::RolloutUndo, at("2026-11-20T08:59:59Z")).is_err());
         assert!(policy.admits(ActionKind::RolloutUndo, at("2026-11-20T09:00:00Z")).is_ok());
         assert!(policy.admits(ActionKind::RolloutUndo, at("2026-11-20T10:00:00Z")).is_err());
+    }
+
+    #[test]
+    fn what_the_author_calls_a_rule_is_text_and_never_a_reason() {
+        for word in [Reason::AlertResolved.as_str().to_string(), Reason::Storm.as_str().into(), "x".repeat(64)] {
+            let policy = policy(
+                json!({"mode": "auto", "validations": [{"expression": "false", "reason": word, "message": "no"}]}),
+            );
+            let denial = policy.validate(&json!({})).unwrap_err();
+            assert_eq!(denial.reason, Reason::PolicyValidationFailed);
+            assert_eq!(denial.message, format!("Policy shop/web: {word}: no"));
+        }
+    }
+
+    #[test]
+    fn a_target_whose_labels_are_not_known_may_match() {
+        let labels = |value: &str| BTreeMap::from([("tier".to_string(), value.to_string())]);
+        let all = [
+            policy(json!({"mode": "auto", "matchConstraints": {"kinds": ["Deployment"]}})),
+            policy(json!({"mode": "auto", "matchConstraints": {"objectSelector": {"matchLabels": {"tier": "db"}}}})),
+            policy(json!({"mode": "auto", "matchConstraints": {"kinds": ["DaemonSet"]}})),
+        ];
+        let counts = |kind, labels: Option<&BTreeMap<_, _>>| {
+            let Matching { certain, possible } = matching(&all, kind, labels);
+            (certain.len(), possible.len())
+        };
+        assert_eq!(counts(Some("Deployment"), None), (1, 1));
+        assert_eq!(counts(Some("Deployment"), Some(&labels("db"))), (2, 0));
+        assert_eq!(counts(Some("Deployment"), Some(&labels("web"))), (1, 0));
+        assert_eq!(counts(None, None), (0, 3));
+    }
+
+    #[test]
+    fn what_follows_a_write_needs_no_allow_window_and_no_deny_window() {
+        let now = at("2026-11-20T12:00:00Z");
+        let window = |kind: &str, schedule: &str| {
+            policy(json!({"mode": "auto", "windows": [{"kind": kind, "schedule": schedule, "durationSeconds": 3600}]}))
+        };
+        assert_eq!(window("allow", "0 9 * * *").admits_following(ActionKind::RolloutUndo, now), Ok(()));
+        let denial = window("deny", "0 12 * * *").admits_following(ActionKind::RolloutUndo, now).unwrap_err();
+        assert_eq!(denial.reason, Reason::OutsideWindow);
+        let none = policy(json!({"mode": "auto", "allowedActions": []}));
+        assert!(none.admits_following(ActionKind::RolloutUndo, now).is_err());
     }
 
     #[test]

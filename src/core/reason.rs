@@ -6,14 +6,14 @@ use std::fmt;
 
 macro_rules! reasons {
     ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// Why something is as it is. The constant is the variant's name.
+        /// Why something is in its state. The constant is the variant's name.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Reason {
             $($(#[$doc])* $name,)*
         }
 
         impl Reason {
-            /// Every reason, for tests that hold the documents to them.
+            /// Every reason, for tests that compare the documents with them.
             pub const ALL: &[Reason] = &[$(Reason::$name),*];
 
             /// The constant, as it stands in statuses, metrics and logs.
@@ -27,11 +27,11 @@ macro_rules! reasons {
 }
 
 reasons! {
-    /// The target is healthy again after our write.
+    /// The target is healthy again after the write.
     Recovered,
     /// The alert ended before anything was done.
     AlertResolved,
-    /// The labels name no object, or not one without doubt.
+    /// The labels do not name exactly one object.
     TargetUnresolved,
     /// The labels name an object that does not exist.
     TargetNotFound,
@@ -41,9 +41,9 @@ reasons! {
     TargetInvalid,
     /// An Alert in a tenant's namespace names another namespace.
     ForeignNamespace,
-    /// The object that was judged is gone or was made anew.
+    /// The object that was decided about is gone or was recreated.
     TargetGone,
-    /// The judge could not read what it needs.
+    /// The controller could not read what it needs.
     ClusterUnreadable,
     /// The investigation did not end in time.
     InvestigationTimeout,
@@ -53,13 +53,13 @@ reasons! {
     NothingFails,
     /// A claim cites no fact, or one that does not exist.
     ClaimUncited,
-    /// A claim is not carried by the facts that it cites.
+    /// The facts that a claim cites do not support it.
     ClaimUnsupported,
-    /// A claim is not true of the cluster as the judge reads it.
+    /// A claim does not hold on the controller's own reading of the cluster.
     ClaimUngrounded,
     /// The diagnosis names an object or a revision that does not exist.
     ObjectUnknown,
-    /// Another diagnoser proposes another action.
+    /// Another diagnoser, or the rules on the reader's own reading, propose another action or none.
     OpinionsDiffer,
     /// The confidence is below a Policy's floor.
     ConfidenceTooLow,
@@ -73,49 +73,51 @@ reasons! {
     ManagedByGitOps,
     /// Helm installed the target and no Policy allows it.
     ManagedByHelm,
-    /// Some other tool says that it manages the target.
+    /// Some other tool is recorded as managing the target.
     ManagedByTool,
-    /// People protect the target from our writes.
+    /// The target is protected from writes by Backstop.
     Protected,
     /// The failing pods run another revision than the current one.
     FailingPodsNotCurrent,
-    /// The template is the one that worked: a rollback would help nothing.
+    /// The template is the one that worked: a rollback would not help.
     TemplateUnchanged,
-    /// The revision is older than a rollout can be blamed for.
+    /// The rollout was too long ago to be the cause.
     RolloutNotRecent,
-    /// There is no other revision.
+    /// There is no earlier revision.
     OnlyOneRevision,
     /// The proposed revision does not exist.
     RevisionUnknown,
     /// Nothing shows that the earlier revision was healthy.
     EarlierRevisionUnproven,
-    /// The rollout is paused by people.
+    /// The rollout is paused.
     RolloutPaused,
+    /// The update strategy is `OnDelete`: a changed template reaches a pod only when the pod is deleted.
+    UpdateStrategyOnDelete,
     /// The facts are too old.
     FactsStale,
     /// The executor has no rights in this namespace.
     NotEnrolled,
     /// The mode forbids writes.
     ModeForbids,
-    /// A Policy does not compile, and so denies.
+    /// A Policy does not compile and therefore denies.
     PolicyInvalid,
     /// A Policy does not list the action.
     ActionNotAllowed,
-    /// A rule of a Policy is not true.
+    /// A validation of a Policy is not true.
     PolicyValidationFailed,
-    /// The time is outside of a Policy's windows.
+    /// A Policy's windows do not allow actions now.
     OutsideWindow,
     /// A matching Runbook does not list the action.
     RunbookForbids,
-    /// The target has more pods than a Policy allows to touch.
+    /// The target has more pods than a Policy allows.
     BlastRadius,
-    /// A quota leaves no room for the new pods.
+    /// A ResourceQuota leaves no room for new pods.
     QuotaExhausted,
-    /// This incident has used up its actions or rounds.
+    /// The incident has used up its actions or investigation rounds.
     LoopBudget,
-    /// The target was written to a short while ago.
+    /// The cooldown of the target has not passed.
     Cooldown,
-    /// The actions of this hour are used up.
+    /// The hourly budget is used up.
     HourlyBudget,
     /// The cascade breaker is open.
     BreakerOpen,
@@ -131,27 +133,27 @@ reasons! {
     AllChecksPassed,
     /// The write did not make the target healthy in time.
     VerifyFailed,
-    /// Somebody changed the field after our write.
+    /// Somebody else changed the field after the write.
     ChangedByOthers,
-    /// The hands gave the Remediation up.
+    /// The executor aborted the Remediation.
     RemediationAborted,
     /// The API server refused a write that was granted.
     RefusedByPolicy,
-    /// The hands did not finish in time.
+    /// The executor did not finish in time.
     ExecutorSilent,
     /// The check lets the action through.
     Ok,
-    /// There is nothing that the check could be asked about.
+    /// The check was not evaluated, because an earlier one had refused.
     NotAsked,
     /// The write was accepted and read back.
     Fired,
-    /// The spec does not have the digest that it claims.
+    /// The digest in the spec is not that of the spec.
     DigestMismatch,
-    /// Not an action, kind or name that the executor knows.
+    /// The executor does not support this action, kind or name.
     Unsupported,
-    /// The field no longer holds the value that was judged.
+    /// The field no longer holds the value that was decided about.
     TargetChanged,
-    /// The target is being deleted or has finalizers: its last writes must not meet our policies.
+    /// The target is being deleted or has finalizers: Backstop's policies must not block its deletion.
     TargetHasFinalizers,
     /// The revision is gone, or records another template.
     RevisionGone,
@@ -159,26 +161,32 @@ reasons! {
     NoGrant,
     /// Every Grant expired before the write.
     GrantExpired,
-    /// The API server refused for another reason than our policies.
+    /// The API server refused for a reason other than Backstop's policies.
     Refused,
-    /// A wrong write would have been accepted: a policy is missing or altered.
+    /// A forbidden dry-run was accepted: an admission policy is missing or was changed.
     PolicyMissing,
     /// The dry-run showed something other than the granted value.
     DryRunDiffers,
-    /// The target changed during each try.
+    /// The target changed during every attempt.
     TooManyConflicts,
-    /// It was claimed too often.
+    /// The maximum number of claims is reached.
     ClaimsExhausted,
-    /// Somebody else took the armed label off.
+    /// Somebody else removed the armed label.
     DisarmedByOthers,
     /// The self-test did not pass in time.
     NotReady,
-    /// A write was taken back because it did not help.
+    /// A write was undone because it did not help.
     Undone,
+    /// An object with the derived name exists and was created from other inputs.
+    NameTaken,
+    /// The executor may not evict pods.
+    EvictionNotAllowed,
+    /// A PodDisruptionBudget does not let the pod be evicted now.
+    BlockedByDisruptionBudget,
 }
 
 impl Reason {
-    /// The reason of this name; `None` for anything else, which then is text and no reason of ours.
+    /// The reason with this name; `None` for any other text.
     pub fn named(name: &str) -> Option<Reason> {
         Reason::ALL.iter().copied().find(|reason| reason.as_str() == name)
     }

@@ -1,4 +1,4 @@
-//! Which finished objects are kept no longer.
+//! Retention: which finished objects are deleted.
 
 use jiff::SignedDuration;
 
@@ -13,7 +13,7 @@ pub struct Finished {
     pub name: String,
     /// UID; only this very object is deleted.
     pub uid: String,
-    /// When it ended.
+    /// Time at which it ended.
     pub ended: Time,
 }
 

@@ -1,9 +1,11 @@
-//! From labels to one object: a fixed ordered table, validated names only.
+//! From alert labels to one object: a fixed, ordered table, and validated names only.
 //!
-//! Labels are untrusted text. A value reaches an API path only when it is a valid Kubernetes name; one label that
-//! should name an object and does not is a reason to doubt all of them.
+//! Labels are untrusted text. A value reaches an API path only when it is a valid Kubernetes name; one invalid
+//! label that should name an object makes all of them untrusted.
 
 use std::collections::BTreeMap;
+
+use crate::api::v1alpha1::ObjectRef;
 
 use super::kube_name::{is_label, is_subdomain};
 use super::reason::Reason;
@@ -99,6 +101,32 @@ pub fn candidates(labels: &BTreeMap<String, String>) -> Result<Vec<Candidate>, U
     Ok(found)
 }
 
+/// An Alert in a tenant's namespace may only name that namespace.
+pub fn may_name(home: &str, system: &str, named: &[Candidate]) -> Result<(), Unresolved> {
+    if home == system || named.iter().all(|candidate| candidate.namespace == home) {
+        return Ok(());
+    }
+    let message = format!("an Alert in namespace {home} may only name that namespace");
+    Err(Unresolved::new(Reason::ForeignNamespace, message))
+}
+
+/// The one workload among those that the candidates belong to.
+pub fn unique(named: &[Candidate], mut found: Vec<ObjectRef>) -> Result<ObjectRef, Unresolved> {
+    found.sort();
+    found.dedup_by(|a, b| a.uid == b.uid);
+    match found.as_slice() {
+        [one] => Ok(one.clone()),
+        [] => {
+            let names: Vec<String> = named.iter().map(|c| format!("{} {}/{}", c.kind, c.namespace, c.name)).collect();
+            Err(Unresolved::new(Reason::TargetNotFound, format!("{} does not exist", names.join(", "))))
+        }
+        [one, other, ..] => {
+            let message = format!("the labels name {one} and {other}, which are different workloads");
+            Err(Unresolved::new(Reason::TargetAmbiguous, message))
+        }
+    }
+}
+
 fn invalid(label: &str, value: &str) -> Unresolved {
     let shown: String = value.chars().filter(|c| !c.is_control()).take(60).collect();
     Unresolved::new(
@@ -133,6 +161,29 @@ mod tests {
         ]))
         .unwrap();
         assert_eq!(found, [Candidate { kind: "Pod", namespace: "shop".into(), name: "api-1".into() }]);
+    }
+
+    fn object(name: &str, uid: &str) -> ObjectRef {
+        ObjectRef { kind: "Deployment".into(), name: name.into(), uid: uid.into(), ..ObjectRef::default() }
+    }
+
+    #[test]
+    fn labels_that_lead_to_two_workloads_name_none() {
+        let named = [Candidate { kind: "Pod", namespace: "shop".into(), name: "api-1".into() }];
+        assert_eq!(unique(&named, vec![object("api", "u"), object("api", "u")]), Ok(object("api", "u")));
+        let two = unique(&named, vec![object("api", "u"), object("db", "v")]).unwrap_err();
+        assert_eq!(two.reason, Reason::TargetAmbiguous);
+        let none = unique(&named, vec![]).unwrap_err();
+        assert_eq!(none.reason, Reason::TargetNotFound);
+        assert!(none.message.contains("Pod shop/api-1"), "{}", none.message);
+    }
+
+    #[test]
+    fn only_alerts_in_the_system_namespace_may_name_another_one() {
+        let named = [Candidate { kind: "Pod", namespace: "shop".into(), name: "api-1".into() }];
+        assert!(may_name("shop", "backstop-system", &named).is_ok());
+        assert!(may_name("backstop-system", "backstop-system", &named).is_ok());
+        assert_eq!(may_name("evil", "backstop-system", &named).unwrap_err().reason, Reason::ForeignNamespace);
     }
 
     #[test]

@@ -2,22 +2,22 @@
 
 use jiff::SignedDuration;
 
-use crate::api::v1alpha1::{PodFailure, Time};
+use crate::api::v1alpha1::{PodFailure, Time, Write};
 
-use super::workload::Workload;
+use super::workload::{Pod, Strategy, Workload};
 
 /// What is known about the write.
 #[derive(Clone, Debug)]
 pub struct Written<'a> {
-    /// The field's exact value after the write.
-    pub after: &'a serde_json::Value,
+    /// The write.
+    pub write: &'a Write,
     /// When the API server accepted it.
     pub fired_at: Time,
     /// When the target was first seen healthy since.
     pub healthy_since: Option<Time>,
     /// How long it must stay healthy.
     pub settle: SignedDuration,
-    /// When it must be healthy at the latest.
+    /// When it must be healthy at the latest, counted from the write.
     pub timeout: SignedDuration,
 }
 
@@ -30,96 +30,74 @@ pub enum Progress {
     Settling,
     /// Healthy for long enough.
     Recovered,
-    /// Not healthy in time.
+    /// Not healthy in time; what is missing.
     Failed(String),
     /// Somebody else changed the field since.
     ChangedByOthers,
 }
 
-/// Judges the state that `reading` shows.
-pub fn progress(reading: &Workload, written: &Written<'_>) -> Progress {
-    if reading.template != *written.after {
+/// How the write stands by what `workload` shows.
+pub fn progress(workload: &Workload, written: &Written<'_>) -> Progress {
+    if !holds(workload, written.write) {
         return Progress::ChangedByOthers;
     }
-    let now = reading.read_at;
-    if healthy(reading) {
+    let now = workload.read_at;
+    if workload.is_healthy() {
         return match written.healthy_since {
             Some(since) if now.duration_since(since) >= written.settle => Progress::Recovered,
             _ => Progress::Settling,
         };
     }
     if now.duration_since(written.fired_at) >= written.timeout {
-        return Progress::Failed(state(reading));
+        return Progress::Failed(state(workload));
     }
     Progress::Waiting
 }
 
-/// Every replica runs the current template and is ready and available, its controller has seen the latest spec, and
-/// no pod of it fails. A Deployment that asks for no replicas shows nothing.
-pub fn healthy(reading: &Workload) -> bool {
-    reading.workload.desired > 0 && reading.is_healthy()
+/// Whether the workload still has what was written. An eviction leaves nothing on it that somebody could change.
+pub fn holds(workload: &Workload, write: &Write) -> bool {
+    match write {
+        Write::Field(field) => workload.field(&field.path) == Some(&field.after),
+        Write::Evict(_) => true,
+    }
 }
 
-fn state(reading: &Workload) -> String {
-    let w = &reading.workload;
-    let failing = reading.pods.iter().find(|pod| pod.fact.failure != PodFailure::None);
+/// Pods that the workload's controller will not replace although `write` changed their template, in the order in which
+/// they have to be evicted.
+///
+/// The controller of a StatefulSet with the pod management policy `OrderedReady` goes through the ordinals from the
+/// lowest, and goes no further than the first pod that is not ready, even if only a new template would make it so. So
+/// the lowest comes first: while it is stuck, a pod of a higher ordinal that is evicted is not recreated.
+///
+/// Empty while the controller has not seen the write, when somebody changed the template since, for pods below the
+/// partition (they would be recreated as they are), and for every other kind and policy.
+pub fn stuck_pods<'a>(workload: &'a Workload, write: &Write) -> Vec<&'a Pod> {
+    let ordered = matches!(workload.strategy, Strategy::RollingUpdate { ordered: true, .. });
+    let observed = workload.state.observed_generation >= workload.state.generation;
+    if !(ordered && observed) || write.field().is_none() || !holds(workload, write) {
+        return vec![];
+    }
+    let mut stuck: Vec<&Pod> = workload.pods.iter().filter(|pod| is_stuck(workload, pod)).collect();
+    stuck.sort_by_key(|pod| workload.ordinal(pod));
+    stuck
+}
+
+/// A pod that fails, is not ready, does not run the current template, and should.
+pub fn is_stuck(workload: &Workload, pod: &Pod) -> bool {
+    let current = workload.current().map(|current| current.fact.number);
+    current.is_some_and(|number| pod.fact.revision != Some(number))
+        && !pod.fact.ready
+        && pod.fact.failure.is_hard()
+        && workload.is_replaced(pod)
+}
+
+fn state(workload: &Workload) -> String {
+    let state = &workload.state;
+    let failing = workload.pods.iter().find(|pod| pod.fact.failure != PodFailure::None);
     let detail = failing.map(|pod| format!("; pod {} is {:?}", pod.object.name, pod.fact.failure)).unwrap_or_default();
-    format!("{} of {} replicas are ready{detail}", w.ready, w.desired)
+    format!("{} of {} replicas are ready{detail}", state.ready, state.desired)
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-    use crate::core::gate::testing::{at, reading};
-
-    fn written(after: &serde_json::Value) -> Written<'_> {
-        Written {
-            after,
-            fired_at: at(0),
-            healthy_since: None,
-            settle: SignedDuration::from_secs(10),
-            timeout: SignedDuration::from_secs(60),
-        }
-    }
-
-    #[test]
-    fn health_has_to_last_before_it_counts_as_recovery() {
-        let mut now = reading().healthy();
-        let after = now.template.clone();
-        now.read_at = at(5);
-        assert_eq!(progress(&now, &written(&after)), Progress::Settling);
-        let since = Written { healthy_since: Some(at(5)), ..written(&after) };
-        now.read_at = at(14);
-        assert_eq!(progress(&now, &since), Progress::Settling);
-        now.read_at = at(15);
-        assert_eq!(progress(&now, &since), Progress::Recovered);
-    }
-
-    #[test]
-    fn no_replicas_and_an_unseen_generation_are_not_healthy() {
-        let mut none = reading().healthy();
-        none.workload.desired = 0;
-        assert!(!healthy(&none));
-        let mut unseen = reading().healthy();
-        unseen.workload.generation += 1;
-        assert!(!healthy(&unseen));
-    }
-
-    #[test]
-    fn what_is_not_healthy_in_time_has_failed() {
-        let mut now = reading().crash_looping();
-        let after = now.template.clone();
-        now.read_at = at(59);
-        assert_eq!(progress(&now, &written(&after)), Progress::Waiting);
-        now.read_at = at(60);
-        assert!(matches!(progress(&now, &written(&after)), Progress::Failed(_)));
-    }
-
-    #[test]
-    fn a_field_that_somebody_else_changed_is_not_ours_to_judge() {
-        let now = reading().healthy();
-        assert_eq!(progress(&now, &written(&json!({"spec": {}}))), Progress::ChangedByOthers);
-    }
-}
+#[path = "verify_tests.rs"]
+mod tests;

@@ -1,7 +1,10 @@
-//! The mind's part that thinks: redaction, the chain of diagnosers. Clients of models join as rungs of the
-//! [`chain`]; the embedded rules are in [`crate::core::rules`].
+//! Diagnosers: the [`chain`] asks its rungs in order. The embedded rules, the last rung of every chain, are in
+//! [`crate::core::rules`].
 
 pub mod chain;
+#[cfg(test)]
+mod planted;
+mod rules;
+pub mod rung;
 
-/// Secrets taken out of text before anything else sees it. It lives in the core, whose typed differences need it too.
-pub use crate::core::redact;
+pub use chain::Chain;

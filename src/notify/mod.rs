@@ -1,76 +1,51 @@
-//! Telling people: Kubernetes Events and a generic webhook. Each channel is tried by itself, and each attempt is
-//! told as a [`Delivery`]: an escalation that did not arrive must show.
+//! Telling people: one file per channel, and the one place that lists them. Each channel is tried by itself, and each
+//! attempt is recorded as a [`Delivery`]: an escalation that did not arrive must show.
 
-mod events;
+mod channel;
+mod event;
+#[cfg(test)]
+mod planted;
+#[cfg(test)]
+mod tests;
 mod webhook;
 
-use std::{collections::BTreeMap, time::Duration};
-
-use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family},
     registry::Registry,
 };
-use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
 
-pub use events::Severity;
-pub use webhook::CHANNEL as WEBHOOK;
+pub use channel::{Channel, ChannelName, Message, Notification};
 
-use crate::{
-    api::v1alpha1::{CheckVerdict, Delivery, ObjectRef},
-    settings::EscalationWebhook,
-};
+use crate::{api::v1alpha1::Delivery, settings::Settings};
 
-/// Everything a person needs who takes over an incident. This is the body of the webhook; fields are only added.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct EscalationMessage {
-    /// Version of this form: `backstop.dev/v1alpha1`.
-    pub version: String,
-    /// Name of this cluster; empty when it has none.
-    pub cluster: String,
-    /// Name of the Incident.
-    pub incident: String,
-    /// Its UID: the same for every attempt to tell about it.
-    pub incident_uid: String,
-    /// Its namespace.
-    pub namespace: String,
-    /// The object it is about; absent while it is not known.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub target: Option<ObjectRef>,
-    /// Severity word of the incident.
-    pub severity: String,
-    /// Phase of the Incident.
-    pub phase: String,
-    /// Why a person is needed: a constant such as `OnlyOneRevision`.
-    pub reason: String,
-    /// One sentence to `reason`.
-    pub message: String,
-    /// What to do next.
-    pub next_step: String,
-    /// What is believed to be wrong.
-    pub hypothesis: String,
-    /// What was seen, as numbered sentences.
-    pub facts: Vec<String>,
-    /// Verdict of every check, in order.
-    pub checks: Vec<CheckVerdict>,
-    /// Names of the alerts.
-    pub alerts: Vec<String>,
-    /// Follows the alert from intake to this message.
-    pub request_id: String,
-    /// Text for people from the Runbooks that match, by Runbook.
-    pub runbook_docs: BTreeMap<String, String>,
-    /// A command that shows the whole Incident.
-    pub inspect: String,
+/// Slow deliveries at one time: fewer than incidents that are worked on.
+const SLOW: usize = 4;
+
+/// The channels of this process. Made once: Events of one kind are folded into a series by it.
+pub struct Notifier {
+    channels: Vec<Box<dyn Channel>>,
+    sent: Family<ChannelOutcome, Counter>,
+    slow: Semaphore,
 }
 
-/// The channels. Made once per process: Events of one kind are folded into a series by it.
-pub struct Notifier {
-    events: Option<events::Events>,
-    webhook: Option<webhook::Webhook>,
-    sent: Family<ChannelOutcome, Counter>,
+/// How a notification went.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Told {
+    /// One entry per channel that wants it, earlier deliveries included.
+    pub deliveries: Vec<Delivery>,
+    /// A slow channel was not tried, because as many slow deliveries as are allowed were going on: call again in some
+    /// seconds.
+    pub waiting: bool,
+}
+
+impl Told {
+    /// Every channel that wants it has it.
+    pub fn arrived(&self) -> bool {
+        self.deliveries.iter().all(|delivery| delivery.delivered)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -79,138 +54,79 @@ struct ChannelOutcome {
     outcome: &'static str,
 }
 
-/// Channel of Kubernetes Events.
-const EVENT: &str = "event";
-/// Longest wait for one Event to be written.
-const EVENT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The channel of this name; `None` when the settings leave it out. Whoever adds one is asked here by the compiler.
+fn channel(
+    name: ChannelName,
+    client: &Client,
+    instance: &str,
+    settings: &Settings,
+) -> anyhow::Result<Option<Box<dyn Channel>>> {
+    Ok(match name {
+        ChannelName::Event => Some(Box::new(event::Events::new(client.clone(), instance))),
+        ChannelName::Webhook => match webhook::Webhook::new(&settings.escalation_webhook)? {
+            Some(webhook) => Some(Box::new(webhook)),
+            None => None,
+        },
+        #[cfg(test)]
+        ChannelName::Planted => Some(Box::new(planted::Planted)),
+    })
+}
 
 impl Notifier {
-    /// Events are written in the name of `instance` (the pod); the webhook is off when its URL is empty.
-    pub fn new(client: Client, instance: &str, webhook: &EscalationWebhook) -> anyhow::Result<Notifier> {
-        let events = events::Events::new(client, instance);
-        Ok(Notifier { events: Some(events), webhook: webhook::Webhook::new(webhook)?, sent: Family::default() })
+    /// With every channel that the settings name. Events are written in the name of `instance` (the pod).
+    pub fn new(
+        client: &Client,
+        instance: &str,
+        settings: &Settings,
+        registry: &mut Registry,
+    ) -> anyhow::Result<Notifier> {
+        let channels = ChannelName::ALL.iter().map(|name| channel(*name, client, instance, settings));
+        let channels: anyhow::Result<Vec<_>> = channels.filter_map(Result::transpose).collect();
+        let notifier = Notifier::with(channels?);
+        registry.register("backstop_notifications", "Notifications by channel and outcome", notifier.sent.clone());
+        Ok(notifier)
     }
 
-    /// Adds the metrics of the channels.
-    pub fn register(&self, registry: &mut Registry) {
-        registry.register("backstop_notifications", "Notifications by channel and outcome", self.sent.clone());
+    fn with(channels: Vec<Box<dyn Channel>>) -> Notifier {
+        Notifier { channels, sent: Family::default(), slow: Semaphore::new(SLOW) }
     }
 
-    /// Tells people through every channel at once but those in `arrived`, and how each went. Takes up to half a minute
-    /// when the webhook does not answer: call it beside the other work, not in its way.
-    pub async fn escalate(&self, message: &EscalationMessage, arrived: &[&str]) -> Vec<Delivery> {
-        let (events, webhook) = tokio::join!(self.escalation_events(message, arrived), async {
-            match &self.webhook {
-                Some(webhook) if !arrived.contains(&webhook::CHANNEL) => Some(webhook.deliver(message).await),
-                _ => None,
-            }
-        });
-        let deliveries: Vec<Delivery> = events.into_iter().chain(webhook).collect();
-        for delivery in &deliveries {
-            self.count(delivery);
+    /// Tells people by all channels at once, except those by which `earlier` says that it arrived, and adds the
+    /// attempts of the others to theirs. Takes up to half a minute when a receiver does not answer: call it beside
+    /// the other work, not in its way.
+    pub async fn deliver(&self, notification: &Notification, earlier: &[Delivery]) -> Told {
+        let wanted = self.channels.iter().filter(|channel| channel.wants(notification));
+        let tried = futures::future::join_all(wanted.map(|channel| self.one(channel.as_ref(), notification, earlier)));
+        let mut told = Told::default();
+        for (delivery, waiting) in tried.await {
+            told.waiting |= waiting;
+            told.deliveries.push(delivery);
         }
-        deliveries
+        // Of a channel that the settings do not name any more: what arrived, arrived.
+        let gone = earlier.iter().filter(|old| old.delivered);
+        let gone = gone.filter(|old| !told.deliveries.iter().any(|new| new.channel == old.channel)).cloned();
+        let gone: Vec<Delivery> = gone.collect();
+        told.deliveries.extend(gone);
+        told
     }
 
-    /// Writes one Event about `regarding`. A failure is logged and counted: nothing may rest on an Event.
-    pub async fn event(
-        &self,
-        severity: Severity,
-        regarding: &ObjectRef,
-        related: Option<&ObjectRef>,
-        reason: &str,
-        note: &str,
-    ) -> Delivery {
-        let delivery = self.publish(severity, &reference(regarding), related.map(reference), reason, note).await;
-        self.count(&delivery);
-        delivery
-    }
-
-    async fn escalation_events(&self, message: &EscalationMessage, arrived: &[&str]) -> Vec<Delivery> {
-        if self.events.is_none() || arrived.contains(&EVENT) {
-            return Vec::new();
+    /// One channel, and whether it has to wait for its turn.
+    async fn one(&self, channel: &dyn Channel, notification: &Notification, earlier: &[Delivery]) -> (Delivery, bool) {
+        let name = channel.name().as_str();
+        let before = earlier.iter().find(|delivery| delivery.channel == name).cloned().unwrap_or_default();
+        if before.delivered {
+            return (before, false);
         }
-        let incident = ObjectReference {
-            api_version: Some("backstop.dev/v1alpha1".into()),
-            kind: Some("Incident".into()),
-            name: Some(message.incident.clone()),
-            namespace: Some(message.namespace.clone()),
-            uid: Some(message.incident_uid.clone()),
-            ..ObjectReference::default()
-        };
-        let note = format!("{} Next: {}", message.message, message.next_step);
-        let target = message.target.as_ref().map(reference);
-        let mut deliveries =
-            vec![self.publish(Severity::Warning, &incident, target.clone(), &message.reason, &note).await];
-        if let Some(target) = target {
-            let note = format!("Incident {}/{} needs a person: {note}", message.namespace, message.incident);
-            deliveries.push(self.publish(Severity::Warning, &target, Some(incident), &message.reason, &note).await);
+        let turn = channel.is_slow().then(|| self.slow.try_acquire());
+        if matches!(turn, Some(Err(_))) {
+            let detail = "waits until other deliveries have ended".into();
+            return (Delivery { channel: name.into(), detail, ..before }, true);
         }
-        deliveries
-    }
-
-    async fn publish(
-        &self,
-        severity: Severity,
-        regarding: &ObjectReference,
-        related: Option<ObjectReference>,
-        reason: &str,
-        note: &str,
-    ) -> Delivery {
-        let on = format!(
-            "on {} {}",
-            regarding.kind.as_deref().unwrap_or_default(),
-            regarding.name.as_deref().unwrap_or_default()
-        );
-        let outcome = match &self.events {
-            Some(events) => {
-                let publish = events.publish(severity, regarding, related, reason, note);
-                match tokio::time::timeout(EVENT_TIMEOUT, publish).await {
-                    Ok(outcome) => outcome.map_err(|error| error.to_string()),
-                    Err(_) => Err(format!("no answer in {} s", EVENT_TIMEOUT.as_secs())),
-                }
-            }
-            None => Err("there is no API server to write it to".into()),
-        };
-        if let Err(error) = &outcome {
-            tracing::warn!(%error, reason, %on, "an Event could not be written");
-        }
-        Delivery {
-            channel: EVENT.into(),
-            delivered: outcome.is_ok(),
-            attempts: 1,
-            detail: bounded(&outcome.map_or_else(|error| format!("{on}: {error}"), |()| on.clone()), 512),
-        }
-    }
-
-    fn count(&self, delivery: &Delivery) {
-        let channel = if delivery.channel == EVENT { EVENT } else { webhook::CHANNEL };
+        let mut delivery = channel.deliver(notification).await;
+        delivery.channel = name.into();
+        delivery.attempts = delivery.attempts.saturating_add(before.attempts);
         let outcome = if delivery.delivered { "delivered" } else { "failed" };
-        self.sent.get_or_create(&ChannelOutcome { channel, outcome }).inc();
+        self.sent.get_or_create(&ChannelOutcome { channel: name, outcome }).inc();
+        (delivery, false)
     }
 }
-
-fn reference(object: &ObjectRef) -> ObjectReference {
-    let some = |text: &String| (!text.is_empty()).then(|| text.clone());
-    ObjectReference {
-        api_version: some(&object.api_version),
-        kind: some(&object.kind),
-        name: some(&object.name),
-        namespace: some(&object.namespace),
-        uid: some(&object.uid),
-        ..ObjectReference::default()
-    }
-}
-
-/// The first `max` bytes of `text`, cut between characters.
-fn bounded(text: &str, max: usize) -> String {
-    if text.len() <= max {
-        return text.into();
-    }
-    let mark = "…";
-    let cut = (0..=max.saturating_sub(mark.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-    format!("{}{mark}", &text[..cut])
-}
-
-#[cfg(test)]
-mod tests;

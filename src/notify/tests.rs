@@ -1,8 +1,9 @@
-//! The webhook against real local receivers.
+//! The registry of channels, and the webhook against real local receivers.
 
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use axum::{
@@ -11,10 +12,16 @@ use axum::{
     extract::State,
     http::{HeaderMap, StatusCode},
 };
+use serde_json::{Value, json};
 
 use super::*;
+use crate::{
+    api::v1alpha1::ObjectRef,
+    cluster::testing::{Reply, client, failure},
+    settings::EscalationWebhook,
+};
 
-/// Answers with the given codes in turn (0: never), the last one for ever, and keeps what it got.
+/// Answers with the given codes in turn (0: never), the last one from then on, and keeps what it got.
 #[derive(Clone)]
 struct Receiver {
     codes: Arc<Mutex<VecDeque<u16>>>,
@@ -55,27 +62,131 @@ async fn answer(State(receiver): State<Receiver>, headers: HeaderMap, body: Byte
 fn notifier(url: &str, token_file: &str) -> Notifier {
     let settings = EscalationWebhook { url: url.into(), token_file: token_file.into() };
     let (timeout, pause) = (Duration::from_millis(300), Duration::from_millis(1));
-    let webhook = webhook::Webhook::with_timing(&settings, timeout, pause).unwrap();
-    Notifier { events: None, webhook, sent: Family::default() }
+    Notifier::with(vec![Box::new(webhook::Webhook::with_timing(&settings, timeout, pause).unwrap().unwrap())])
 }
 
-fn message() -> EscalationMessage {
-    EscalationMessage {
+fn message() -> Message {
+    Message {
         incident: "i1".into(),
         incident_uid: "uid-1".into(),
         namespace: "shop".into(),
+        target: Some(ObjectRef { kind: "Deployment".into(), name: "checkout".into(), ..ObjectRef::default() }),
         reason: "OnlyOneRevision".into(),
+        message: "there is no earlier revision".into(),
         facts: vec!["f1: 0 of 2 replicas are ready".into()],
         request_id: "r1".into(),
-        ..EscalationMessage::default()
+        ..Message::default()
     }
 }
 
 async fn escalate(url: &str, token_file: &str) -> Delivery {
-    let notifier = notifier(url, token_file);
-    let mut deliveries = notifier.escalate(&message(), &[]).await;
-    assert_eq!(deliveries.len(), 1);
-    deliveries.remove(0)
+    let told = notifier(url, token_file).deliver(&Notification::Escalated(message()), &[]).await;
+    assert_eq!((told.deliveries.len(), told.waiting), (1, false));
+    told.deliveries.into_iter().next().unwrap()
+}
+
+/// An API server that takes Events on objects of these kinds, and the bodies that it was sent.
+fn events(taken: &'static [&'static str]) -> (kube::Client, impl Fn() -> Vec<Value>) {
+    let (client, log) = client(move |asked| match asked.body["regarding"]["kind"].as_str() {
+        Some(kind) if taken.contains(&kind) => Reply::Json(201, asked.body.clone()),
+        _ => failure(403, "Forbidden"),
+    });
+    (client, move || log.lock().unwrap().iter().map(|asked| asked.body.clone()).collect())
+}
+
+fn whole(client: &kube::Client, url: &str) -> (Notifier, Registry) {
+    let mut registry = Registry::default();
+    let escalation_webhook = EscalationWebhook { url: url.into(), token_file: String::new() };
+    let settings = Settings { escalation_webhook, ..Settings::default() };
+    (Notifier::new(client, "pod-1", &settings, &mut registry).unwrap(), registry)
+}
+
+fn channels(told: &Told) -> Vec<(&str, bool)> {
+    told.deliveries.iter().map(|delivery| (delivery.channel.as_str(), delivery.delivered)).collect()
+}
+
+#[tokio::test]
+async fn every_channel_is_in_the_registry_under_its_own_name_and_the_webhook_only_with_a_url() {
+    let (client, _) = events(&[]);
+    let names = |url| whole(&client, url).0.channels.iter().map(|channel| channel.name()).collect::<Vec<_>>();
+    assert_eq!(names("http://127.0.0.1:9/"), ChannelName::ALL);
+    assert_eq!(names(""), [ChannelName::Event, ChannelName::Planted]);
+}
+
+#[tokio::test]
+async fn a_channel_that_is_one_file_and_its_registry_lines_delivers_what_it_wants_and_is_counted_by_its_own_name() {
+    let (client, _) = events(&["Incident", "Deployment"]);
+    let (notifier, registry) = whole(&client, "");
+    let told = notifier.deliver(&Notification::Escalated(message()), &[]).await;
+    assert_eq!(channels(&told), [("event", true), ("planted", true)]);
+    assert_eq!(told.deliveries[1].detail, "firing OnlyOneRevision");
+    assert!(told.arrived());
+    let told = notifier.deliver(&Notification::ApprovalAsked(message()), &[]).await;
+    assert_eq!(channels(&told), [("event", true)]);
+    let told = notifier.deliver(&Notification::Resolved(message()), &[]).await;
+    assert_eq!(told.deliveries[1].detail, "resolved OnlyOneRevision");
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+    for line in [r#"channel="planted",outcome="delivered"} 2"#, r#"channel="event",outcome="delivered"} 3"#] {
+        assert!(text.contains(line), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn an_escalation_is_an_event_on_incident_and_target_and_an_end_one_on_the_incident_alone() {
+    let (client, written) = events(&["Incident", "Deployment"]);
+    let (notifier, _) = whole(&client, "");
+    notifier.deliver(&Notification::Escalated(message()), &[]).await;
+    notifier.deliver(&Notification::Resolved(message()), &[]).await;
+    let mut seen: Vec<(String, String)> = written()
+        .iter()
+        .map(|event| (event["type"].as_str().unwrap().into(), event["regarding"]["kind"].as_str().unwrap().into()))
+        .collect();
+    seen.sort();
+    let expected = [("Normal", "Incident"), ("Warning", "Deployment"), ("Warning", "Incident")];
+    assert_eq!(seen, expected.map(|(a, b)| (a.to_owned(), b.to_owned())));
+}
+
+#[tokio::test]
+async fn one_event_of_two_is_enough_and_the_other_is_told() {
+    let (client, _) = events(&["Incident"]);
+    let told = whole(&client, "").0.deliver(&Notification::Escalated(message()), &[]).await;
+    assert!(told.deliveries[0].delivered);
+    assert!(told.deliveries[0].detail.contains("on Deployment checkout: "), "{:?}", told.deliveries[0]);
+    let (client, _) = events(&[]);
+    let told = whole(&client, "").0.deliver(&Notification::Escalated(message()), &[]).await;
+    assert!(!told.deliveries[0].delivered && !told.arrived());
+}
+
+#[tokio::test]
+async fn while_all_slow_turns_are_taken_the_other_channels_deliver_and_the_slow_one_waits() {
+    let (receiver, url) = Receiver::start(&[200]).await;
+    let (client, _) = events(&["Incident", "Deployment"]);
+    let (notifier, _) = whole(&client, &url);
+    let turns = notifier.slow.try_acquire_many(u32::try_from(SLOW).unwrap()).unwrap();
+    let told = notifier.deliver(&Notification::Escalated(message()), &[]).await;
+    assert_eq!((channels(&told), told.waiting), (vec![("event", true), ("webhook", false), ("planted", true)], true));
+    assert!(!told.arrived());
+    drop(turns);
+    let told = notifier.deliver(&Notification::Escalated(message()), &told.deliveries).await;
+    assert_eq!((channels(&told).len(), told.arrived(), receiver.count()), (3, true, 1));
+}
+
+#[tokio::test]
+async fn the_body_says_its_version_and_what_became_of_the_incident() {
+    let (receiver, url) = Receiver::start(&[200]).await;
+    let all = [Notification::Escalated, Notification::ApprovalAsked, Notification::Resolved];
+    for notification in all {
+        notifier(&url, "").deliver(&notification(message()), &[]).await;
+    }
+    let bodies: Vec<Value> =
+        receiver.got.lock().unwrap().iter().map(|(_, body)| serde_json::from_slice(body).unwrap()).collect();
+    let statuses: Vec<&str> = bodies.iter().map(|body| body["status"].as_str().unwrap()).collect();
+    assert_eq!(statuses, ["firing", "approval", "resolved"]);
+    for body in &bodies {
+        assert_eq!(body["version"], "backstop.dev/v1alpha1");
+        assert_eq!((&body["incidentUid"], &body["reason"]), (&json!("uid-1"), &json!("OnlyOneRevision")));
+    }
 }
 
 #[tokio::test]
@@ -85,15 +196,19 @@ async fn a_receiver_that_fails_once_gets_it_again_under_the_same_key() {
     assert_eq!((delivery.delivered, delivery.attempts, delivery.detail.as_str()), (true, 2, "200 OK"));
     let got = receiver.got.lock().unwrap();
     assert!(got.iter().all(|(headers, _)| headers["idempotency-key"] == "uid-1/OnlyOneRevision"));
-    let body: EscalationMessage = serde_json::from_slice(&got[1].1).unwrap();
-    assert_eq!(body, message());
+    assert_eq!(got[0].1, got[1].1, "the same body both times");
 }
 
 #[tokio::test]
-async fn a_channel_by_which_it_arrived_is_not_used_again() {
-    let (receiver, url) = Receiver::start(&[200]).await;
-    assert!(notifier(&url, "").escalate(&message(), &["webhook"]).await.is_empty());
-    assert_eq!(receiver.count(), 0);
+async fn a_channel_by_which_it_arrived_is_not_used_again_and_attempts_add_up() {
+    let (receiver, url) = Receiver::start(&[400, 200]).await;
+    let notifier = notifier(&url, "");
+    let mut told = Told::default();
+    for attempts in [1, 2, 2] {
+        told = notifier.deliver(&Notification::Escalated(message()), &told.deliveries).await;
+        assert_eq!(told.deliveries[0].attempts, attempts);
+    }
+    assert_eq!((told.arrived(), receiver.count()), (true, 2));
 }
 
 #[tokio::test]
@@ -140,7 +255,7 @@ async fn a_receiver_that_is_not_there_is_told_with_its_cause_but_not_with_its_ur
 }
 
 #[tokio::test]
-async fn the_token_is_read_anew_for_every_message() {
+async fn the_token_is_read_again_for_every_message() {
     let (receiver, url) = Receiver::start(&[200]).await;
     let file = tempfile::NamedTempFile::new().unwrap();
     for token in ["one", "two"] {
@@ -175,11 +290,4 @@ fn a_url_that_cannot_work_is_refused_at_the_start_without_being_repeated() {
         let error = format!("{:#}", webhook::Webhook::new(&settings).err().unwrap());
         assert!(error.contains("escalationWebhook.url") && !error.contains("s3cret"), "{error}");
     }
-}
-
-#[test]
-fn long_text_is_cut_between_characters_and_says_so() {
-    assert_eq!(bounded("short", 8), "short");
-    let cut = bounded(&"ä".repeat(600), 1024);
-    assert!(cut.len() <= 1024 && cut.ends_with('…'), "{}", cut.len());
 }

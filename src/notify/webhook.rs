@@ -3,13 +3,15 @@
 use std::{path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
+use futures::future::BoxFuture;
 use reqwest::{StatusCode, Url, header};
+use serde::Serialize;
 
-use super::{EscalationMessage, bounded};
+use super::channel::{Channel, ChannelName, Message, Notification, bounded};
 use crate::{api::v1alpha1::Delivery, settings::EscalationWebhook};
 
-/// Name of this channel.
-pub const CHANNEL: &str = "webhook";
+/// Version of the body's form.
+const VERSION: &str = "backstop.dev/v1alpha1";
 /// Attempts in all.
 const ATTEMPTS: i32 = 4;
 /// Longest wait for one answer.
@@ -29,12 +31,37 @@ pub(super) struct Webhook {
     pause: Duration,
 }
 
+/// What is posted. Fields are only added.
+#[derive(Serialize)]
+struct Body<'a> {
+    /// Version of this form.
+    version: &'static str,
+    /// `firing`, `approval` or `resolved`.
+    status: &'static str,
+    #[serde(flatten)]
+    message: &'a Message,
+}
+
 /// What one attempt came to.
 enum Outcome {
     Delivered(StatusCode),
-    /// Trying again may help, after this time if the receiver named one.
-    Again(String, Option<Duration>),
+    /// Another attempt may help, after this time if the receiver named one.
+    Retry(String, Option<Duration>),
     Refused(String),
+}
+
+impl Channel for Webhook {
+    fn name(&self) -> ChannelName {
+        ChannelName::Webhook
+    }
+
+    fn is_slow(&self) -> bool {
+        true
+    }
+
+    fn deliver<'a>(&'a self, notification: &'a Notification) -> BoxFuture<'a, Delivery> {
+        Box::pin(self.post(notification))
+    }
 }
 
 impl Webhook {
@@ -70,13 +97,13 @@ impl Webhook {
         Ok(Some(Webhook { client, url, token_file, pause }))
     }
 
-    /// Posts `message` until it is accepted, refused, or tried often enough.
-    pub async fn deliver(&self, message: &EscalationMessage) -> Delivery {
-        let mut delivery = Delivery { channel: CHANNEL.into(), ..Delivery::default() };
+    /// Posts it until it is accepted, refused, or was tried often enough.
+    async fn post(&self, notification: &Notification) -> Delivery {
+        let mut delivery = Delivery { channel: self.name().as_str().into(), ..Delivery::default() };
         let mut pause = self.pause;
         loop {
             delivery.attempts += 1;
-            let asked = match self.attempt(message).await {
+            let asked = match self.attempt(notification).await {
                 Outcome::Delivered(status) => {
                     delivery.delivered = true;
                     delivery.detail = status.to_string();
@@ -86,7 +113,7 @@ impl Webhook {
                     delivery.detail = bounded(&why, 512);
                     break;
                 }
-                Outcome::Again(why, asked) => {
+                Outcome::Retry(why, asked) => {
                     delivery.detail = bounded(&why, 512);
                     asked
                 }
@@ -104,15 +131,17 @@ impl Webhook {
         delivery
     }
 
-    async fn attempt(&self, message: &EscalationMessage) -> Outcome {
+    async fn attempt(&self, notification: &Notification) -> Outcome {
+        let message = notification.message();
+        let body = Body { version: VERSION, status: notification.status(), message };
         // The same for every attempt to tell the same thing: an incident asks for an Approval, and may be handed over.
         let key = format!("{}/{}", message.incident_uid, message.reason);
-        let mut request = self.client.post(self.url.clone()).header(IDEMPOTENCY_KEY, key).json(message);
+        let mut request = self.client.post(self.url.clone()).header(IDEMPOTENCY_KEY, key).json(&body);
         if let Some(file) = &self.token_file {
             // Read each time: Secrets rotate.
             match tokio::fs::read_to_string(file).await {
                 Ok(token) => request = request.bearer_auth(token.trim()),
-                Err(error) => return Outcome::Again(format!("cannot read {}: {error}", file.display()), None),
+                Err(error) => return Outcome::Retry(format!("cannot read {}: {error}", file.display()), None),
             }
         }
         match request.send().await {
@@ -128,10 +157,10 @@ impl Webhook {
                 }
                 let seconds = answer.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
                 let asked = seconds.and_then(|text| text.parse().ok()).map(Duration::from_secs);
-                Outcome::Again(format!("the receiver answered {status}"), asked)
+                Outcome::Retry(format!("the receiver answered {status}"), asked)
             }
             Err(error) if error.is_builder() => Outcome::Refused(chain(&error.without_url())),
-            Err(error) => Outcome::Again(chain(&error.without_url()), None),
+            Err(error) => Outcome::Retry(chain(&error.without_url()), None),
         }
     }
 }

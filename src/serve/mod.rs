@@ -1,6 +1,7 @@
-//! The HTTP side of every role: health, readiness and metrics, on a server that a slow client cannot hold.
+//! The HTTP endpoints of every role: health, readiness and metrics, on a server that slow clients cannot block.
 
 mod health;
+mod linger;
 mod metrics;
 mod server;
 

@@ -1,17 +1,19 @@
 //! The HTTP server. axum's own `serve` sets no time limit for a request's head, so one client that sends a byte a
-//! minute would hold a connection for ever; here head, idle time and the number of connections are bounded.
+//! minute would hold a connection indefinitely; here head, idle time and the number of connections are bounded.
 
 use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use axum::Router;
-use hyper::server::conn::http1;
+use hyper::{server::conn::http1, service::Service as _};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::graceful::GracefulShutdown,
     service::TowerToHyperService,
 };
 use tokio::{net::TcpListener, sync::Semaphore};
+
+use super::linger::{LINGER, Linger};
 
 /// A request's head must be complete in this time; also how long a kept-alive connection may stay silent.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -40,7 +42,7 @@ pub async fn serve_on(
     router: Router,
     shutdown: impl Future<Output = ()> + Send,
 ) -> anyhow::Result<()> {
-    serve_bounded(listener, router, shutdown, HEAD_TIMEOUT).await
+    serve_bounded(listener, router, shutdown, HEAD_TIMEOUT, LINGER).await
 }
 
 pub(super) async fn serve_bounded(
@@ -48,6 +50,7 @@ pub(super) async fn serve_bounded(
     router: Router,
     shutdown: impl Future<Output = ()> + Send,
     head_timeout: Duration,
+    linger: Linger,
 ) -> anyhow::Result<()> {
     let slots = Arc::new(Semaphore::new(CONNECTIONS));
     let graceful = GracefulShutdown::new();
@@ -63,7 +66,8 @@ pub(super) async fn serve_bounded(
             next = next => next,
             () = &mut shutdown => break,
         };
-        let service = TowerToHyperService::new(router.clone());
+        let routes = TowerToHyperService::new(router.clone());
+        let service = hyper::service::service_fn(move |request| routes.call(linger.over(request)));
         let connection = graceful.watch(builder.serve_connection(TokioIo::new(stream), service));
         tokio::spawn(async move {
             if let Err(error) = connection.await {
@@ -90,7 +94,7 @@ async fn accept(listener: &TcpListener) -> tokio::net::TcpStream {
             }
             Err(error) if one_connection(&error) => {}
             Err(error) => {
-                tracing::error!(%error, "cannot accept connections, will try again");
+                tracing::error!(%error, "cannot accept connections, will retry");
                 tokio::time::sleep(Duration::from_millis(200)).await;
             }
         }

@@ -98,7 +98,7 @@ async fn a_client_that_never_finishes_its_request_or_sends_the_next_is_cut_off()
     let address = listener.local_addr().unwrap();
     let routes = router(Health::new(), Arc::new(registry("controller")));
     let patience = Duration::from_millis(100);
-    tokio::spawn(server::serve_bounded(listener, routes, std::future::pending(), patience));
+    tokio::spawn(server::serve_bounded(listener, routes, std::future::pending(), patience, linger::LINGER));
     for start in ["GET /healthz HT", "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"] {
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(start.as_bytes()).await.unwrap();
@@ -124,4 +124,70 @@ async fn an_endless_head_is_refused() {
     flood.await.unwrap().unwrap();
     let text = String::from_utf8_lossy(&answer);
     assert!(text.is_empty() || text.starts_with("HTTP/1.1 431"), "{text}");
+}
+
+/// A server that refuses every request without a look at its body, and reads on within these bounds.
+async fn refusing(linger: linger::Linger) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let routes = Router::new().fallback(|| async { (StatusCode::UNAUTHORIZED, "who are you?\n") });
+    tokio::spawn(server::serve_bounded(listener, routes, std::future::pending(), Duration::from_secs(60), linger));
+    address
+}
+
+/// Writes `head`, then `body` again and again until the server lets go, and reads only then.
+async fn write_until_cut(address: &str, head: &str, body: &[u8], pause: Duration) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(head.as_bytes()).await.unwrap();
+    while stream.write_all(body).await.is_ok() {
+        tokio::time::sleep(pause).await;
+    }
+    let mut answer = vec![0; 12];
+    stream.read_exact(&mut answer).await.unwrap();
+    String::from_utf8(answer).unwrap()
+}
+
+const ENDLESS: &str = "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
+
+#[tokio::test]
+async fn a_refused_body_that_never_ends_is_cut_off_after_so_many_bytes_and_its_sender_has_the_answer() {
+    let address = refusing(linger::Linger { bytes: 1 << 20, time: Duration::from_secs(3600) }).await;
+    let chunk = format!("10000\r\n{}\r\n", "x".repeat(0x10000));
+    let answer = write_until_cut(&address, ENDLESS, chunk.as_bytes(), Duration::ZERO).await;
+    assert_eq!(answer, "HTTP/1.1 401");
+}
+
+#[tokio::test]
+async fn a_refused_body_that_trickles_is_cut_off_after_a_time_and_its_sender_has_the_answer() {
+    let address = refusing(linger::Linger { bytes: usize::MAX, time: Duration::from_millis(200) }).await;
+    let answer = write_until_cut(&address, ENDLESS, b"1\r\nx\r\n", Duration::from_millis(10)).await;
+    assert_eq!(answer, "HTTP/1.1 401");
+}
+
+#[tokio::test]
+async fn after_a_refused_body_was_read_to_its_end_the_connection_serves_the_next_request() {
+    let address = refusing(linger::LINGER).await;
+    let mut stream = TcpStream::connect(&address).await.unwrap();
+    for _ in 0..3 {
+        let length = 3 << 20;
+        let head = format!("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(&vec![b'x'; length]).await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"who are you?\n") {
+            answer.push(stream.read_u8().await.unwrap());
+        }
+        assert!(answer.starts_with(b"HTTP/1.1 401"));
+    }
+}
+
+#[tokio::test]
+async fn who_asks_before_it_sends_a_body_is_not_told_to_send_one_that_is_refused() {
+    let address = refusing(linger::LINGER).await;
+    let mut stream = TcpStream::connect(&address).await.unwrap();
+    let head = "POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 9000000\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 401") && !answer.contains("100 Continue"), "{answer}");
 }

@@ -3,19 +3,28 @@ package admission
 import (
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 )
 
-// A bench is a namespace with two Deployments of two revisions each, in one
-// state of a rollback. Nothing runs in them: admission looks at objects.
+// A bench is a namespace with two workloads of one kind and of two revisions
+// each, in one state of a rollback. Nothing runs in them: admission looks at objects.
 type bench struct {
 	*suite
-	ns string
-	// sets names the ReplicaSet of each revision as "api 1": after a rollback
-	// the Deployment controller counts the old one as the newest.
+	*target
+	ns    string
+	state string
+	// sets names the object of each revision as "api 1": after a rollback the
+	// old one is counted as the newest.
 	sets map[string]string
-	// first is the template of each Deployment's revision 1, which never changes.
+	// first is the template of each workload's revision 1, which never changes.
 	first map[string]any
+	// pods are the uids of the namespace's pods.
+	pods map[string]string
+	// trying is held while a row is tried: some write the Grant first.
+	trying sync.Mutex
+	// opened is when its Grant was opened last; zero when no row needs it open.
+	opened time.Time
 }
 
 // Action ids of the tests.
@@ -32,12 +41,6 @@ const (
 	receiptPtr = "/metadata/annotations/backstop.dev~1last-action"
 )
 
-func deploymentPath(ns, name string) string {
-	return "/apis/apps/v1/namespaces/" + ns + "/deployments/" + name
-}
-func replicaSetPath(ns, name string) string {
-	return "/apis/apps/v1/namespaces/" + ns + "/replicasets/" + name
-}
 func ourPath(ns, plural, name string) string {
 	path := "/apis/backstop.dev/v1alpha1/namespaces/" + ns + "/" + plural
 	if name != "" {
@@ -55,56 +58,39 @@ func op(kind, path string, value any) object {
 	return o
 }
 
-// newDeployment is a Deployment with no pods, whose object has labels and
-// annotations so that JSON patches may add to them.
-func newDeployment(name string) object { return deploymentOf(name, name, "backstop.local/pause:1") }
+// path is where a workload of this kind and namespace is.
+func (b *bench) path(name string) string { return b.target.path(b.ns, name) }
 
-func deploymentOf(name, app, image string) object {
-	return object{
-		"apiVersion": "apps/v1", "kind": "Deployment",
-		"metadata": object{"name": name, "labels": object{"app": app}, "annotations": object{"team": "shop"}},
-		"spec": object{
-			"replicas": 0,
-			"selector": object{"matchLabels": object{"app": app}},
-			"template": object{
-				"metadata": object{"labels": object{"app": app}, "annotations": object{"note": "kept"}},
-				"spec": object{"containers": []any{object{
-					"name": "c", "image": image,
-					"resources": object{"limits": object{"cpu": "0.5", "memory": "64Mi"}},
-				}}},
-			},
-		},
-	}
-}
-
-// prepare makes the namespace, both Deployments and their second revisions.
+// prepare makes the namespace, both workloads and whatever pods it is to have.
 func (b *bench) prepare(mode string) {
 	b.admin.must(request{method: "POST", path: "/api/v1/namespaces", body: object{
 		"apiVersion": "v1", "kind": "Namespace",
 		"metadata": object{"name": b.ns, "labels": object{"backstop.dev/mode": mode, "backstop-test": "admission"}},
 	}})
-	other := newDeployment("other")
-	if b.ns == nsForeign {
+	other := b.new("other")
+	if b.state == nsForeign {
 		// Its revisions fit api's selector: only who owns them tells them from api's own.
-		other = deploymentOf("other", "api", "backstop.local/pause:2")
+		other = b.target.workload("other", "api", "backstop.local/pause:2")
 	}
-	for _, deployment := range []object{newDeployment("api"), other} {
-		b.admin.must(request{method: "POST", path: "/apis/apps/v1/namespaces/" + b.ns + "/deployments", body: deployment})
+	for _, workload := range []object{b.new("api"), other} {
+		b.admin.must(request{method: "POST", path: b.path(""), body: workload})
+	}
+	if b.pods != nil {
+		b.makePods()
 	}
 }
 
-// secondRevision ships a bad release of both Deployments.
+// secondRevision ships a bad release of both workloads.
 func (b *bench) secondRevision() error {
 	for _, name := range []string{"api", "other"} {
-		if err := eventually("revision 1 of "+name+" exists", 20*time.Second, func() bool { return b.revision(name, "1") != nil }); err != nil {
+		if err := eventually("revision 1 of "+name+" exists", func() bool { return b.find(name, "1") != nil }); err != nil {
 			return err
 		}
-		b.admin.must(request{method: "PATCH", kind: strategicPatch, path: deploymentPath(b.ns, name), body: badRelease("1")})
+		b.admin.must(request{method: "PATCH", kind: strategicPatch, path: b.path(name), body: badRelease("1")})
 	}
 	for _, name := range []string{"api", "other"} {
-		if err := eventually("revision 2 of "+name+" is noted on the Deployment", 20*time.Second, func() bool {
-			return b.revision(name, "2") != nil &&
-				at(b.deployment(name), "metadata", "annotations", "deployment.kubernetes.io/revision") == "2"
+		if err := eventually("revision 2 of "+name+" is there and its workload settled", func() bool {
+			return b.find(name, "2") != nil && b.settled(b.workload(name))
 		}); err != nil {
 			return err
 		}
@@ -112,23 +98,20 @@ func (b *bench) secondRevision() error {
 	sets := map[string]string{}
 	for _, key := range []string{"api 1", "api 2", "other 1", "other 2"} {
 		name, number, _ := strings.Cut(key, " ")
-		sets[key] = at(b.revision(name, number), "metadata", "name").(string)
+		sets[key] = at(b.find(name, number), "metadata", "name").(string)
 	}
 	b.sets = sets
 	return nil
 }
 
-func (b *bench) deployment(name string) object { return b.admin.get(deploymentPath(b.ns, name)) }
+func (b *bench) workload(name string) object { return b.admin.get(b.path(name)) }
 
-// revision is the ReplicaSet of a Deployment with that revision number.
-func (b *bench) revision(name, number string) object {
-	if set := b.sets[name+" "+number]; set != "" {
-		return b.admin.get(replicaSetPath(b.ns, set))
-	}
-	list := b.admin.get("/apis/apps/v1/namespaces/" + b.ns + "/replicasets")
+// find is the revision of a workload that has that number now.
+func (b *bench) find(name, number string) object {
+	list := b.admin.get(appsPath(b.ns, b.revisions, ""))
 	for _, item := range list["items"].([]any) {
 		owners, _ := at(item, "metadata", "ownerReferences").([]any)
-		if len(owners) == 1 && at(owners[0], "name") == name && at(item, "metadata", "annotations", "deployment.kubernetes.io/revision") == number {
+		if len(owners) == 1 && at(owners[0], "name") == name && b.number(item) == number {
 			return item.(object)
 		}
 	}
@@ -146,30 +129,27 @@ func (b *bench) recorded(name string) object {
 	return copied(b.first[name]).(object)
 }
 
-// templateOf is the template of a revision as the Deployment had it.
+// templateOf is the template of a revision as the workload had it.
 func (b *bench) templateOf(name, number string) object {
-	template := copied(at(b.revision(name, number), "spec", "template")).(object)
-	delete(at(template, "metadata", "labels").(object), "pod-template-hash")
-	return template
+	return b.recordedIn(b.admin.get(b.setPath(name, number)))
 }
 
-// setPath is the path of a revision's ReplicaSet.
+// setPath is the path of a revision, by the number that it had at first.
 func (b *bench) setPath(name, number string) string {
-	set := b.sets[name+" "+number]
-	if set == "" {
-		set = at(b.revision(name, number), "metadata", "name").(string)
-	}
-	return replicaSetPath(b.ns, set)
+	return appsPath(b.ns, b.revisions, b.sets[name+" "+number])
 }
 
 // granted is the open part of a right Grant for `api`, valid for a minute.
 func (b *bench) granted() object {
-	api := b.deployment("api")
+	api := b.workload("api")
+	return b.open(object{"field": object{"path": "/spec/template", "before": at(api, "spec", "template"), "after": b.recorded("api")}}, at(api, "metadata", "uid"))
+}
+
+// open is the open part of a Grant for that write.
+func (b *bench) open(write object, uid any) object {
 	return object{
 		"actionId": actionID, "action": "rollout-undo", "remediation": "rem-1", "epoch": 1,
-		"uid": at(api, "metadata", "uid"), "path": "/spec/template",
-		"before": at(api, "spec", "template"), "after": b.recorded("api"),
-		"notAfter": inSeconds(60),
+		"uid": uid, "write": write, "notAfter": inSeconds(60),
 	}
 }
 
@@ -198,8 +178,8 @@ func (b *bench) grant(open object) error {
 		version = at(b.controller.must(request{method: "PUT", path: path, body: grant}), "metadata", "resourceVersion").(string)
 	}
 	var last answer
-	err := eventually("the grant policy sees the Grant", 5*time.Second, func() bool {
-		last, _ = b.executor.do(selfTest("grant", b.ns, "other"))
+	err := eventually("the grant policy sees the Grant", func() bool {
+		last, _ = b.executor.do(b.selfTest("grant"))
 		return strings.Contains(last.message, "(grant resourceVersion "+version+")")
 	})
 	if err != nil {
@@ -215,16 +195,16 @@ func badRelease(value string) object {
 	}}}}}
 }
 
-// mark labels a revision of a Deployment as the one to return to, and waits
-// until the provenance policy sees it. It is asked about Deployment other, which
+// mark labels a revision of a workload as the one to return to, and waits
+// until the provenance policy sees it. It is asked about `other`, which
 // is never armed: on an armed one the static policy refuses too, and the API
 // server names whichever refusal it meets first.
 func (b *bench) mark(name, number string) error {
 	path := b.setPath(name, number)
 	b.executor.must(request{method: "PATCH", kind: jsonPatch, path: path + manager, body: []any{op("add", undoToPtr, "true")}})
 	var last answer
-	err := eventually("the provenance policy sees the marked revision", 5*time.Second, func() bool {
-		last, _ = b.executor.do(selfTest("provenance", b.ns, "other"))
+	err := eventually("the provenance policy sees the marked revision", func() bool {
+		last, _ = b.executor.do(b.selfTest(b.provenance))
 		return strings.Contains(last.message, "self-test: in force")
 	})
 	if err != nil {
@@ -257,25 +237,35 @@ func disarmOps(extra ...any) []any {
 	return append([]any{op("remove", armedPtr, nil), op("remove", actionPtr, nil)}, extra...)
 }
 
-// patch is a JSON patch on a Deployment as field manager backstop-executor.
+// patch is a JSON patch on a workload as field manager backstop-executor.
 func (b *bench) patch(name string, ops []any) request {
-	return request{method: "PATCH", kind: jsonPatch, path: deploymentPath(b.ns, name) + manager, body: ops}
+	return request{method: "PATCH", kind: jsonPatch, path: b.path(name) + manager, body: ops}
 }
 
 // pullKillSwitch sets the mode to observe and waits until the static policy
-// reads it: it alone refuses the granted fire then.
-func (b *bench) pullKillSwitch() error {
+// reads it: it alone refuses the granted write then.
+func (b *bench) pullKillSwitch(granted request) error {
 	b.admin.must(request{method: "PATCH", kind: mergePatch, path: "/api/v1/namespaces/" + b.ns,
 		body: object{"metadata": object{"labels": object{"backstop.dev/mode": "observe"}}}})
-	fire := b.patch("api", fireOps(b.recorded("api")))
-	fire.path += "&dryRun=All"
+	granted.path += "&dryRun=All"
 	var last answer
-	err := eventually("the static policy reads mode observe", 5*time.Second, func() bool {
-		last, _ = b.executor.do(fire)
+	err := eventually("the static policy reads mode observe", func() bool {
+		last, _ = b.executor.do(granted)
 		return strings.Contains(last.message, "mode of namespace "+b.ns+" is observe")
 	})
 	if err != nil {
 		return fmt.Errorf("%s: %w: %s", b.ns, err, last.message)
 	}
 	return nil
+}
+
+// keepOpen opens the Grant again when it was opened a while ago: Grants are short-lived.
+func (b *bench) keepOpen() error {
+	if b.opened.IsZero() || time.Since(b.opened) < 25*time.Second {
+		return nil
+	}
+	open := at(b.admin.get(ourPath(b.ns, "grants", "active")), "spec", "open").(object)
+	open["notAfter"] = inSeconds(60)
+	b.opened = time.Now()
+	return b.grant(open)
 }

@@ -6,7 +6,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"time"
 )
 
 // Where the chart goes. Names of policies and accounts are fixed, so a
@@ -67,29 +66,26 @@ func uninstall() error {
 
 // inForce waits until the executor's readiness self-test passes in a
 // namespace: each policy refuses the one dry-run that no other one refuses.
-func inForce(executor *client, namespace, deployment string) error {
-	for _, policy := range []string{"static", "grant", "provenance", "guard"} {
+func (b *bench) inForce() error {
+	for _, policy := range []string{"static", "grant", b.provenance, "guard"} {
 		var last answer
-		err := eventually("policy backstop-"+policy+" refuses its self-test", 10*time.Second, func() bool {
-			last, _ = executor.do(selfTest(policy, namespace, deployment))
-			return !last.accepted() && strings.Contains(last.message, "ValidatingAdmissionPolicy 'backstop-"+policy+"' ")
+		err := eventually("policy backstop-"+policy+" refuses its self-test", func() bool {
+			last, _ = b.executor.do(b.selfTest(policy))
+			return refusedBy(last) == policy
 		})
 		if err != nil {
-			return fmt.Errorf("%w; last answer: %d %s", err, last.code, last.message)
+			return fmt.Errorf("%s: %w; last answer: %d %s", b.ns, err, last.code, last.message)
 		}
 	}
 	return nil
 }
 
-// selfTest is a dry-run that the named policy must refuse, and no other.
-func selfTest(policy, namespace, deployment string) request {
-	metadata := object{"labels": object{"backstop.dev/armed": "self-test-" + policy}}
+// selfTest is a dry-run on `other` that the named policy must refuse, and no other.
+func (b *bench) selfTest(policy string) request {
+	label, _, _ := strings.Cut(policy, "-")
+	metadata := object{"labels": object{"backstop.dev/armed": "self-test-" + label}}
 	if policy == "static" {
 		metadata = object{"annotations": object{"backstop.dev/self-test": "static"}}
 	}
-	return request{
-		method: "PATCH", kind: mergePatch,
-		path: deploymentPath(namespace, deployment) + "?dryRun=All&fieldManager=backstop-executor",
-		body: object{"metadata": metadata},
-	}
+	return request{method: "PATCH", kind: mergePatch, path: b.path("other") + manager + "&dryRun=All", body: object{"metadata": metadata}}
 }

@@ -230,7 +230,7 @@ func newAdmin(path string) (*client, error) {
 				settings.Certificates = []tls.Certificate{pair}
 			}
 		}
-		c.http = &http.Client{Transport: &http.Transport{TLSClientConfig: settings, MaxIdleConnsPerHost: 8}, Timeout: 30 * time.Second}
+		c.http = &http.Client{Transport: &http.Transport{TLSClientConfig: settings, MaxIdleConnsPerHost: 32}, Timeout: 30 * time.Second}
 		return c, nil
 	}
 	return nil, fmt.Errorf("%s has no current context", path)
@@ -280,15 +280,21 @@ func copied(value any) any {
 	return other
 }
 
+// patience is for a machine that does something else as well: it makes the tests slow, never red.
+const patience = 2 * time.Minute
+
 // eventually waits until the condition holds: policies, parameters and
 // namespace labels reach the API server's caches a moment after the write.
-func eventually(what string, limit time.Duration, condition func() bool) error {
-	for end := time.Now().Add(limit); ; time.Sleep(10 * time.Millisecond) {
+func eventually(what string, condition func() bool) error {
+	pause := 10 * time.Millisecond
+	for end := time.Now().Add(patience); ; time.Sleep(pause) {
+		// Not so often as to be what the API server is busy with.
+		pause = min(pause*3/2, 100*time.Millisecond)
 		if condition() {
 			return nil
 		}
 		if time.Now().After(end) {
-			return fmt.Errorf("waited %s in vain until %s", limit, what)
+			return fmt.Errorf("waited %s in vain until %s", patience, what)
 		}
 	}
 }

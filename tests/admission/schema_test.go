@@ -1,6 +1,7 @@
 package admission
 
 import (
+	"fmt"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -48,6 +49,23 @@ func theRenderedChartFitsTheSchemas(t *testing.T) {
 				path: path + "?dryRun=All&force=true&fieldManager=chart-schema&fieldValidation=Strict"})
 			report(t, err == nil && a.accepted(), "%s: %v %s", what, err, a.message)
 		}
+	}
+}
+
+// The API server checks types of policies about known kinds beside their work; a
+// warning is an expression that fails when it is needed.
+func theTypeCheckerHasNothingToSay(t *testing.T) {
+	for _, item := range shared.admin.get(admissionAPI + "validatingadmissionpolicies")["items"].([]any) {
+		name := at(item, "metadata", "name").(string)
+		if !strings.HasPrefix(name, "backstop-") {
+			continue
+		}
+		err := eventually("policy "+name+" is checked", func() bool {
+			policy := shared.admin.get(admissionAPI + "validatingadmissionpolicies/" + name)
+			return fmt.Sprint(at(policy, "status", "observedGeneration")) == fmt.Sprint(at(policy, "metadata", "generation"))
+		})
+		warnings := at(shared.admin.get(admissionAPI+"validatingadmissionpolicies/"+name), "status", "typeChecking", "expressionWarnings")
+		report(t, err == nil && warnings == nil, "%s: %v %v", name, err, warnings)
 	}
 }
 

@@ -59,11 +59,17 @@ func render(t *testing.T, args ...string) []object {
 	if err != nil {
 		t.Fatalf("helm template %v: %v\n%s", args, err, problems)
 	}
+	return parse(t, out)
+}
+
+// parse is the objects of a rendered text.
+func parse(t *testing.T, out string) []object {
+	t.Helper()
 	var objects []object
 	for _, document := range regexp.MustCompile(`(?m)^---\s*$`).Split(out, -1) {
 		var o object
 		if err := yaml.UnmarshalStrict([]byte(document), &o); err != nil {
-			t.Fatalf("helm template %v: %v\n%s", args, err, document)
+			t.Fatalf("%v\n%s", err, document)
 		}
 		if o != nil {
 			objects = append(objects, o)
@@ -158,7 +164,8 @@ func TestWhatAnUninstallKeeps(t *testing.T) {
 		kept = append(kept, fmt.Sprint(at(o, "metadata", "name")))
 	}
 	slices.Sort(kept)
-	check(t, slices.Equal(kept, []string{"backstop-audit", "backstop-provenance", "backstop-provenance-anchor"}), "kept: %v", kept)
+	check(t, slices.Equal(kept, []string{"backstop-audit", "backstop-provenance", "backstop-provenance-anchor",
+		"backstop-provenance-controllerrevisions", "backstop-provenance-controllerrevisions-anchor"}), "kept: %v", kept)
 	files, err := filepath.Glob("../../crds/*.yaml")
 	check(t, err == nil && definitions == len(files) && definitions > 0, "%d definitions rendered, %d files in crds/: run `make chart-crds`", definitions, len(files))
 }
@@ -218,6 +225,7 @@ func TestSettingsReachTheConfiguration(t *testing.T) {
 	}
 	c := config()
 	check(t, len(list(c["namespaces"])) == 0 && c["auditDurable"] == false, "observe mode: %v", c)
+	check(t, c["evictPods"] == true && config("--set", "executor.evictPods=false")["evictPods"] == false, "evictPods: %v", c)
 	check(t, fmt.Sprint(at(c, "timings", "grantSeconds")) == "60" && fmt.Sprint(at(c, "budgets", "actionsPerHour")) == "20", "defaults: %v", c)
 	for setting, durable := range map[string]bool{"audit.ephemeral=true": true, "audit.persistentVolumeClaim.create=true": true, "audit.persistentVolumeClaim.existingClaim=mine": true, "audit.ephemeral=false": false} {
 		c := config("--set", "executor.namespaces={shop}", "--set", setting)
@@ -239,6 +247,7 @@ func TestWrongValuesAreTurnedDown(t *testing.T) {
 		"executor.namespaces={shop'\\] || 2 > 1}": "namespaces",
 		"executor.namespaces={" + system + "}":    "own namespace",
 		"executor.replicas=2":                     "replicas",
+		"executor.evictPods=sometimes":            "evictPods",
 		"timings.grantSeconds=61":                 "grantSeconds",
 		"timings.grantSeconds=soon":               "grantSeconds",
 		"budgets.actionsPerHour=-1":               "actionsPerHour",

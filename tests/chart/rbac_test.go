@@ -56,11 +56,16 @@ func TestWithoutValuesNothingMayWriteToAWorkload(t *testing.T) {
 			check(t, ns == system, "%s is outside the release's namespace", name(o))
 		}
 	}
-	for _, policy := range []string{"backstop-grant", "backstop-provenance", "backstop-guard"} {
-		for _, o := range ofKind(objects, "ValidatingAdmissionPolicyBinding") {
-			check(t, at(o, "metadata", "name") != policy, "binding %s is rendered though nothing is enrolled", policy)
-		}
+	for _, o := range ofKind(objects, "ValidatingAdmissionPolicyBinding") {
+		check(t, !narrow(o), "%s is rendered though nothing is enrolled", name(o))
 	}
+}
+
+// narrow is whether a binding must select the enrolled namespaces and no other.
+func narrow(binding object) bool {
+	name := fmt.Sprint(at(binding, "metadata", "name"))
+	return slices.Contains([]string{"backstop-grant", "backstop-guard"}, name) ||
+		strings.HasPrefix(name, "backstop-provenance") && !strings.HasSuffix(name, "-anchor")
 }
 
 func TestExecutorNamespacesGiveRolesThereAndNowhereElse(t *testing.T) {
@@ -73,27 +78,23 @@ func TestExecutorNamespacesGiveRolesThereAndNowhereElse(t *testing.T) {
 			check(t, at(subject, "namespace") == system && at(subject, "kind") == "ServiceAccount", "%s binds %v", name(o), subject)
 		}
 	}
-	check(t, slices.Equal(where["backstop-executor"], []string{"shop", "pay"}), "the executor has bindings in %v", where["backstop-executor"])
+	check(t, slices.Equal(where["backstop-executor"], []string{system, "shop", "pay"}), "the executor has bindings in %v", where["backstop-executor"])
 	for _, r := range rights(objects) {
 		if at(r.role, "metadata", "name") != "backstop-executor" {
-			check(t, !r.writes() || !slices.Contains(r.groups, "apps"), "%s may write to workloads", name(r.role))
+			check(t, !r.writes() || !slices.Contains(r.groups, "apps") && !slices.Contains(r.resources, "pods/eviction"), "%s may write to workloads", name(r.role))
 			continue
 		}
-		for _, resource := range r.resources {
-			allowed := map[string][]string{
-				"remediations": reading, "grants": reading, "remediations/status": {"patch"},
-				"deployments": {"get", "list", "patch"}, "replicasets": {"get", "list", "patch"},
-			}[resource]
-			check(t, allowed != nil && slices.Equal(r.verbs, allowed), "%s may %v %s", name(r.role), r.verbs, resource)
-		}
+		check(t, !r.writes() || at(r.role, "metadata", "namespace") != system, "%s may %v %v", name(r.role), r.verbs, r.resources)
 	}
+	bindings := 0
 	for _, o := range ofKind(objects, "ValidatingAdmissionPolicyBinding") {
-		switch at(o, "metadata", "name") {
-		case "backstop-grant", "backstop-provenance", "backstop-guard":
+		if narrow(o) {
+			bindings++
 			selectors := list(at(o, "spec", "matchResources", "namespaceSelector", "matchExpressions"))
 			check(t, len(selectors) == 1 && at(selectors[0], "key") == "kubernetes.io/metadata.name" && slices.Equal(texts(at(selectors[0], "values")), []string{"shop", "pay"}), "%s selects %v", name(o), selectors)
 		}
 	}
+	check(t, bindings == 4, "%d bindings select the enrolled namespaces, want grant, guard and two of provenance", bindings)
 	for _, d := range ofKind(objects, "Deployment") {
 		if at(d, "metadata", "name") == "backstop-executor" {
 			check(t, fmt.Sprint(at(d, "spec", "replicas")) == "1" && at(d, "spec", "strategy", "type") == "Recreate", "the executor must be one pod, never two at once")
@@ -109,6 +110,7 @@ const readCluster = `
  pods: get list
  replicationcontrollers: get
  resourcequotas: get
+apps controllerrevisions: get list
 apps daemonsets: get
 apps deployments: get
 apps replicasets: get list
@@ -146,7 +148,9 @@ coordination.k8s.io leases [backstop-controller]: get update
 coordination.k8s.io leases: create
 `,
 	"Role shop/backstop-controller": `
+apps daemonsets: list watch
 apps deployments: list watch
+apps statefulsets: list watch
 backstop.dev grants: create update
 `,
 	"ClusterRole backstop-investigator": readCluster + `
@@ -160,10 +164,22 @@ events.k8s.io events: list
 coordination.k8s.io leases [backstop-investigator]: get update
 coordination.k8s.io leases: create
 `,
+	"Role backstop-system/backstop-executor": `
+backstop.dev ledgers [known-good.shop]: get
+backstop.dev policies: list
+`,
 	"Role shop/backstop-executor": `
+ namespaces [shop]: get
+ pods: get list
+ pods/eviction: create
+apps controllerrevisions: get list patch
+apps daemonsets: get list patch
 apps deployments: get list patch
 apps replicasets: get list patch
+apps statefulsets: get list patch
+backstop.dev approvals: list
 backstop.dev grants: get list watch
+backstop.dev policies: list
 backstop.dev remediations: get list watch
 backstop.dev remediations/status: patch
 `,
@@ -225,6 +241,17 @@ func TestEveryRoleHasExactlyTheseRules(t *testing.T) {
 	}
 	for role := range found {
 		check(t, allowed[role] != "", "%s is not in the table", role)
+	}
+	without := render(t, "--set", "executor.namespaces={shop}", "--set", "executor.evictPods=false")
+	for _, r := range rights(without) {
+		check(t, !slices.Contains(r.resources, "pods/eviction"), "%s may have pods evicted though that was switched off", name(r.role))
+	}
+	for _, o := range ofKind(without, "ValidatingAdmissionPolicy") {
+		if at(o, "metadata", "name") == "backstop-static" {
+			for _, v := range list(at(o, "spec", "variables")) {
+				check(t, at(v, "name") != "eviction" || strings.HasPrefix(fmt.Sprint(at(v, "expression")), "false && "), "the static policy lets evictions through though they were switched off: %v", v)
+			}
+		}
 	}
 	for _, r := range rights(render(t, "--set", "investigator.readConfigMaps=false")) {
 		check(t, !slices.Contains(r.resources, "configmaps"), "%s may read ConfigMaps though that was switched off", name(r.role))

@@ -1,87 +1,95 @@
-//! What happens in the middle of a remediation: processes are killed, people write, the kill switch is thrown. These
-//! tests run alone, because they disturb the operator that all tests share.
+//! What happens in the middle of a remediation: processes are killed, people write, the kill switch is thrown. Each time
+//! the role is held at a tap, so that it happens exactly there, however fast or slow the machine is. These tests run
+//! alone, because they disturb the operator that all tests share.
 
-use std::time::Duration;
-
-use anyhow::{Context as _, Result, bail, ensure};
-use backstop::core::names;
+use anyhow::{Context as _, Result, ensure};
+use backstop::{api::v1alpha1::IncidentPhase, core::names};
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::{
     Api,
     api::{Patch, PatchParams},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::support::bench::{Bench, Release, expect};
-use crate::support::nodes::{Container, Signal};
+use crate::support::bench::{Bench, Release, deployment, expect, first_template};
 use crate::support::operator::ROLES;
-use crate::support::watch::Point;
+use crate::support::taps::{Hold, Point};
+use crate::support::{connect_as, until};
 
-/// Kills `role` at `point` of a rollback: there is exactly one fire and the incident ends well all the same.
-async fn survives(bench: &Bench, role: &str, point: Point) -> Result<()> {
-    bench.suite.operator.fresh(role).await?;
+/// Kills a role at `point` of a rollback: there is exactly one fire and the incident ends well all the same.
+async fn survives(bench: &Bench, point: Point) -> Result<()> {
+    bench.suite.operator.fresh(point.role).await?;
     bench.healthy("api").await?;
     bench.broken("api", Release::CrashLoop).await?;
-    let (_, killed) = bench.signal_at(point, role, Signal::Kill).await?;
+    let hold = bench.hold(point);
     bench.alert("api").await?;
-    killed.await??;
+    bench.kill_at(point, hold).await?;
     bench.recovered().await?;
-    bench.fired_once_to_first_revision("api").await?;
-    let restarts: i32 = bench
-        .suite
-        .operator
-        .pods(role)
-        .await?
-        .iter()
-        .flat_map(|pod| pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten()))
-        .map(|container| container.restart_count)
-        .sum();
-    ensure!(restarts > 0, "the {role} was not restarted: it was not killed");
-    Ok(())
+    bench.fired_once_to_first_revision("api").await.map(drop)
 }
 
 pub async fn kill_the_executor_when_it_has_claimed(bench: Bench) -> Result<()> {
-    survives(&bench, "executor", Point::Claimed).await
+    survives(&bench, Point::after("executor", "claim")).await
 }
 
+/// The Grant was seen open, and nothing is marked yet.
 pub async fn kill_the_executor_when_the_grant_is_open(bench: Bench) -> Result<()> {
-    survives(&bench, "executor", Point::GrantOpen).await
+    survives(&bench, Point::before("executor", "mark-revision")).await
+}
+
+pub async fn kill_the_executor_when_the_revision_is_marked(bench: Bench) -> Result<()> {
+    survives(&bench, Point::after("executor", "mark-revision")).await
 }
 
 pub async fn kill_the_executor_when_the_object_is_armed(bench: Bench) -> Result<()> {
-    survives(&bench, "executor", Point::Armed).await
+    survives(&bench, Point::after("executor", "arm")).await
 }
 
+pub async fn kill_the_executor_before_it_fires(bench: Bench) -> Result<()> {
+    survives(&bench, Point::before("executor", "fire")).await
+}
+
+/// It was written, and the executor does not know it yet.
 pub async fn kill_the_executor_when_it_has_fired(bench: Bench) -> Result<()> {
-    survives(&bench, "executor", Point::Fired).await
+    survives(&bench, Point::after("executor", "fire")).await
 }
 
+pub async fn kill_the_executor_when_it_has_read_back(bench: Bench) -> Result<()> {
+    survives(&bench, Point::before("executor", "finish")).await
+}
+
+pub async fn kill_the_controller_when_the_plan_is_written(bench: Bench) -> Result<()> {
+    survives(&bench, Point::after("controller", "PlanWritten")).await
+}
+
+/// It exists, and the incident does not name it yet.
 pub async fn kill_the_controller_when_the_remediation_is_written(bench: Bench) -> Result<()> {
-    survives(&bench, "controller", Point::Created).await
+    survives(&bench, Point::after("controller", "create-remediation")).await
 }
 
+/// It is open, and the incident does not say so yet.
 pub async fn kill_the_controller_when_the_grant_is_open(bench: Bench) -> Result<()> {
-    survives(&bench, "controller", Point::GrantOpen).await
+    survives(&bench, Point::after("controller", "open-grant")).await
 }
 
+/// It has seen the outcome, and written nothing down.
 pub async fn kill_the_controller_when_the_executor_has_fired(bench: Bench) -> Result<()> {
-    survives(&bench, "controller", Point::Fired).await
+    survives(&bench, Point::before("controller", "settle")).await
 }
 
-pub async fn kill_the_investigator_when_it_is_asked(bench: Bench) -> Result<()> {
-    survives(&bench, "investigator", Point::Investigating).await
+/// It has marked the Investigation as its own and has the facts; nothing of them is written.
+pub async fn kill_the_investigator_when_it_has_gathered(bench: Bench) -> Result<()> {
+    survives(&bench, Point::after("investigator", "gather")).await
 }
 
 pub async fn the_api_server_restarts_in_between(bench: Bench) -> Result<()> {
+    let claimed = bench.hold(Point::after("executor", "claim"));
     bench.healthy("api").await?;
     bench.broken("api", Release::CrashLoop).await?;
-    let (suite, ns) = (bench.suite.clone(), bench.ns.clone());
-    let restarted = tokio::spawn(async move {
-        Point::Claimed.seen(&suite.client, &ns).await?;
-        suite.nodes.restart_api_server().await
-    });
     bench.alert("api").await?;
-    restarted.await??;
+    claimed.reached().await?;
+    bench.suite.nodes.restart_api_server().await?;
+    drop(claimed);
     bench.recovered().await?;
     bench.fired_once_to_first_revision("api").await?;
     for role in ROLES {
@@ -90,98 +98,92 @@ pub async fn the_api_server_restarts_in_between(bench: Bench) -> Result<()> {
     Ok(())
 }
 
-/// Halts the executor while an object is armed, which takes luck: the write follows within some twenty milliseconds.
-/// Tries again with another Deployment until it was in time. Returns its name and the halted process.
-async fn halted_while_armed(bench: &Bench) -> Result<(String, Container)> {
-    for attempt in 0..6 {
-        let name = format!("api-{attempt}");
-        bench.healthy(&name).await?;
-        bench.broken(&name, Release::CrashLoop).await?;
-        let (container, halted) = bench.signal_at(Point::Armed, "executor", Signal::Stop).await?;
-        bench.alert(&name).await?;
-        let halted = halted.await?;
-        // What the halted process had sent may still be on its way.
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        if halted.is_ok() && bench.raw(&name).await?.pointer("/metadata/labels/backstop.dev~1armed").is_some() {
-            return Ok((name, container));
-        }
-        bench.suite.nodes.signal(&container, Signal::Continue).await?;
-        halted?;
-        bench.nth_ended(attempt + 1).await?;
-        bench.nothing_in_flight().await?;
+/// A Deployment that is armed, with the executor held right before the write that it has decided on.
+async fn held_before_the_write(bench: &Bench) -> Result<Hold> {
+    bench.healthy("api").await?;
+    bench.broken("api", Release::CrashLoop).await?;
+    let hold = bench.hold(Point::before("executor", "fire"));
+    bench.alert("api").await?;
+    hold.reached().await?;
+    let raw = bench.raw("api").await?;
+    ensure!(raw.pointer("/metadata/labels/backstop.dev~1armed").is_some(), "the object is not armed before the write");
+    Ok(hold)
+}
+
+/// The very write that the executor is about to send, asked for in its name as a dry-run: whether the API server, with
+/// what its policies know by now, would take it.
+async fn write_would_pass(bench: &Bench) -> Result<bool> {
+    let api: Api<Deployment> = Api::namespaced(connect_as(&bench.suite.witness.account("executor")).await?, &bench.ns);
+    let raw = bench.raw("api").await?;
+    let action = raw.pointer("/metadata/annotations/backstop.dev~1action").and_then(Value::as_str);
+    let fire = json!([
+        {"op": "remove", "path": "/metadata/labels/backstop.dev~1armed"},
+        {"op": "remove", "path": "/metadata/annotations/backstop.dev~1action"},
+        {"op": "add", "path": "/metadata/annotations/backstop.dev~1last-action", "value": action.context("no action")?},
+        {"op": "replace", "path": "/spec/template", "value": first_template(&bench.events().await?, "api")?},
+    ]);
+    let params = PatchParams { dry_run: true, field_manager: Some(names::EXECUTOR.into()), ..PatchParams::default() };
+    match api.patch("api", &params, &Patch::Json::<()>(serde_json::from_value(fire)?)).await {
+        Ok(_) => Ok(true),
+        Err(kube::Error::Api(status)) if status.code == 403 || status.code == 422 => Ok(false),
+        Err(error) => Err(error).context("the dry-run of the executor's write"),
     }
-    bail!("the executor could not be halted between arming and firing in 6 attempts")
-}
-
-/// Fires on one Deployment.
-async fn fires_on(bench: &Bench, name: &str) -> Result<usize> {
-    Ok(bench.fires().await?.iter().filter(|fire| fire.name == name).count())
-}
-
-/// The newest incident about `name`, once it has ended.
-async fn ended_about(bench: &Bench, name: &str) -> Result<backstop::api::v1alpha1::Incident> {
-    crate::support::until(&format!("the incident about {name} ended"), Duration::from_secs(150), || async {
-        let incidents = bench.incidents().await?;
-        let about = incidents
-            .into_iter()
-            .find(|incident| incident.spec.target.as_ref().is_some_and(|target| target.name == name));
-        Ok(about.filter(|incident| crate::support::bench::phase(incident).is_final()))
-    })
-    .await
 }
 
 pub async fn the_kill_switch_in_the_middle_stops_the_write(bench: Bench) -> Result<()> {
-    let (name, executor) = halted_while_armed(&bench).await?;
-    let outcome = bench.mode("observe").await;
-    bench.suite.nodes.signal(&executor, Signal::Continue).await?;
-    outcome?;
-    let incident = ended_about(&bench, &name).await?;
-    expect(&incident, backstop::api::v1alpha1::IncidentPhase::Escalated, "ModeForbids")?;
-    ensure!(fires_on(&bench, &name).await? == 0, "the executor fired after the kill switch");
+    let hold = held_before_the_write(&bench).await?;
+    bench.mode("observe").await?;
+    // The API server's policies read the label from a cache of its own; from here on they know.
+    until("the API server knows of the kill switch", || async { Ok((!write_would_pass(&bench).await?).then_some(())) })
+        .await?;
+    drop(hold);
+    let incident = bench.ended().await?;
+    expect(&incident, IncidentPhase::Escalated, "ModeForbids")?;
+    let fires = bench.fires().await?;
+    ensure!(fires.is_empty(), "the executor fired after the kill switch: {fires:#?}");
     bench.nothing_in_flight().await
 }
 
 /// While an object is armed, a person scales it, labels it, restarts others and applies manifests as ever.
 pub async fn people_write_freely_while_an_object_is_armed(bench: Bench) -> Result<()> {
-    let (name, executor) = halted_while_armed(&bench).await?;
+    let hold = held_before_the_write(&bench).await?;
     let edits = async {
-        bench.patch(&name, json!({"metadata": {"labels": {"team": "checkout"}}})).await.context("label it")?;
-        bench.patch(&name, json!({"spec": {"replicas": 2}})).await.context("scale it")?;
-        bench.create::<Deployment>(crate::support::bench::deployment("other", 1)).await.context("create another")?;
+        bench.patch("api", json!({"metadata": {"labels": {"team": "checkout"}}})).await.context("label it")?;
+        bench.patch("api", json!({"spec": {"replicas": 2}})).await.context("scale it")?;
+        bench.create::<Deployment>(deployment("other", 1)).await.context("create another")?;
         bench.ship("other", Release::Good).await.context("change another")?;
         let api: Api<Deployment> = bench.api();
         api.delete("other", &Default::default()).await.context("delete another")?;
         let scale = json!({"spec": {"replicas": 1}});
-        api.patch_scale(&name, &PatchParams::default(), &Patch::Merge(&scale)).await.context("scale it by /scale")?;
+        api.patch_scale("api", &PatchParams::default(), &Patch::Merge(&scale)).await.context("scale it by /scale")?;
         anyhow::Ok(())
     };
-    let edits = edits.await;
+    edits.await.context("a person was hindered")?;
     // All but this: our label would make an object of theirs one in flight.
-    let mut forged = crate::support::bench::deployment("forged", 1);
+    let mut forged = deployment("forged", 1);
     forged["metadata"]["labels"][names::ARMED] = json!("rollout-undo");
-    let forged = bench.create::<Deployment>(forged).await;
-    bench.suite.nodes.signal(&executor, Signal::Continue).await?;
-    edits.context("a person was hindered")?;
-    ensure!(forged.is_err(), "a person could arm an object");
-    let incident = ended_about(&bench, &name).await?;
-    expect(&incident, backstop::api::v1alpha1::IncidentPhase::Resolved, "Recovered")?;
-    ensure!(fires_on(&bench, &name).await? == 1, "expected one fire");
-    let raw = bench.raw(&name).await?;
+    ensure!(bench.create::<Deployment>(forged).await.is_err(), "a person could arm an object");
+    drop(hold);
+    bench.recovered().await?;
+    let fires = bench.fires().await?;
+    ensure!(fires.len() == 1, "{} fires, expected one: {fires:#?}", fires.len());
+    let raw = bench.raw("api").await?;
     ensure!(raw.pointer("/metadata/labels/team").is_some(), "the person's label is gone");
     bench.nothing_in_flight().await
 }
 
 /// A person ships a fix while the object is armed: what was judged is not there any more, and the fix stays.
 pub async fn a_persons_fix_in_the_middle_stays(bench: Bench) -> Result<()> {
-    let (name, executor) = halted_while_armed(&bench).await?;
-    let fix = json!({"spec": {"template": {"spec": {"containers": [{"name": name, "env": [{"name": "SHOP_TAX_RATE", "value": "0.07"}]}]}}}});
-    let fixed = bench.patch(&name, fix).await;
-    let wanted = bench.template(&name).await;
-    bench.suite.nodes.signal(&executor, Signal::Continue).await?;
-    fixed.context("a person was hindered")?;
-    ended_about(&bench, &name).await?;
-    ensure!(fires_on(&bench, &name).await? == 0, "the executor fired over a person's fix");
-    ensure!(bench.template(&name).await? == wanted?, "the person's fix is gone");
+    let hold = held_before_the_write(&bench).await?;
+    let fix = json!({"name": "api", "env": [{"name": "SHOP_TAX_RATE", "value": "0.07"}]});
+    let fix = json!({"spec": {"template": {"spec": {"containers": [fix]}}}});
+    bench.patch("api", fix).await.context("a person was hindered")?;
+    let wanted = bench.template("api").await?;
+    drop(hold);
+    bench.ended().await?;
+    let fires = bench.fires().await?;
+    ensure!(fires.is_empty(), "the executor fired over a person's fix: {fires:#?}");
+    ensure!(bench.template("api").await? == wanted, "the person's fix is gone");
     bench.nothing_in_flight().await?;
-    bench.rolled_out(&name).await
+    bench.rolled_out("api").await
 }

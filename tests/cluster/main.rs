@@ -4,13 +4,16 @@
 //! Each test has a namespace of its own. Those in `TOGETHER` run a few at a time; those in `ALONE` disturb the operator
 //! and run one by one after them. Words on the command line choose tests by a part of their name.
 
+mod conformance;
 mod interruptions;
+mod kinds;
 mod limits;
 mod measure;
 mod operations;
 mod recovery;
 mod refusals;
 mod support;
+mod thefts;
 
 use std::{
     process::ExitCode,
@@ -24,8 +27,8 @@ use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream};
 
 use support::{Place, Suite, bench::Bench, memory::Memory};
 
-/// One test takes at most this long.
-const TIMEOUT: Duration = Duration::from_secs(240);
+/// A test that is not over by then hangs: each of its waits ends before, with a sentence.
+const TIMEOUT: Duration = Duration::from_secs(3600);
 
 #[derive(Parser)]
 struct Args {
@@ -62,7 +65,7 @@ macro_rules! tests {
 }
 
 const TOGETHER: &[Test] = tests![
-    recovery::a_rollback_that_does_not_help_is_taken_back_exactly_and_handed_over,
+    refusals::a_healthy_object_is_left_alone,
     refusals::in_observe_mode_nothing_is_written,
     recovery::a_crash_loop_after_a_rollout_is_rolled_back,
     recovery::an_image_that_cannot_be_pulled_is_rolled_back,
@@ -83,28 +86,58 @@ const TOGETHER: &[Test] = tests![
     refusals::an_object_that_does_not_exist_is_handed_over,
     refusals::an_object_that_people_protect_is_not_touched,
     refusals::a_policy_that_forbids_the_action_is_obeyed,
-    refusals::a_healthy_object_is_left_alone,
     refusals::an_alert_that_ends_and_fires_again_is_another_incident,
     refusals::an_alert_in_a_tenants_namespace_may_only_name_that_namespace,
     refusals::labels_that_inject_paths_reach_nothing,
     refusals::bad_requests_get_a_helpful_answer_and_leave_nothing,
+    kinds::a_stateful_set_is_rolled_back_and_its_stuck_pod_evicted,
+    kinds::a_stateful_set_whose_image_cannot_be_pulled_is_rolled_back,
+    kinds::a_parallel_stateful_set_is_rolled_back,
+    kinds::a_stateful_set_with_a_partition_is_rolled_back_where_the_release_is,
+    kinds::a_stuck_pod_that_a_disruption_budget_protects_is_not_evicted,
+    kinds::a_stateful_set_with_on_delete_is_handed_over,
+    kinds::a_daemon_set_with_on_delete_is_handed_over,
+    kinds::a_daemon_set_is_rolled_back,
+    kinds::a_daemon_set_whose_image_cannot_be_pulled_is_rolled_back,
+    kinds::a_job_is_a_kind_that_is_handed_over,
+    kinds::a_cron_job_is_a_kind_that_is_handed_over,
+    kinds::a_pod_that_nobody_owns_is_a_kind_that_is_handed_over,
+    kinds::a_replica_set_that_nobody_owns_is_a_kind_that_is_handed_over,
+    kinds::a_pod_of_a_custom_kind_is_handed_over,
+    kinds::what_is_no_workload_cannot_be_named,
     operations::every_role_serves_health_and_metrics,
 ];
 
 const ALONE: &[Test] = tests![
     interruptions::kill_the_executor_when_it_has_claimed,
     interruptions::kill_the_executor_when_the_grant_is_open,
+    interruptions::kill_the_executor_when_the_revision_is_marked,
     interruptions::kill_the_executor_when_the_object_is_armed,
+    interruptions::kill_the_executor_before_it_fires,
     interruptions::kill_the_executor_when_it_has_fired,
+    interruptions::kill_the_executor_when_it_has_read_back,
+    interruptions::kill_the_controller_when_the_plan_is_written,
     interruptions::kill_the_controller_when_the_remediation_is_written,
     interruptions::kill_the_controller_when_the_grant_is_open,
     interruptions::kill_the_controller_when_the_executor_has_fired,
-    interruptions::kill_the_investigator_when_it_is_asked,
+    interruptions::kill_the_investigator_when_it_has_gathered,
     interruptions::the_kill_switch_in_the_middle_stops_the_write,
     interruptions::people_write_freely_while_an_object_is_armed,
     interruptions::a_persons_fix_in_the_middle_stays,
     interruptions::the_api_server_restarts_in_between,
+    thefts::a_stolen_investigator_cannot_choose_the_revision,
+    thefts::a_stolen_investigator_cannot_have_a_healthy_workload_rolled_back,
+    thefts::a_stolen_controller_cannot_have_a_healthy_workload_rolled_back,
+    thefts::a_stolen_controller_cannot_choose_the_revision,
+    thefts::a_stolen_controller_cannot_do_without_the_approval,
+    thefts::a_stolen_controller_and_investigator_cannot_have_a_healthy_workload_rolled_back,
+    thefts::a_stolen_executor_is_refused_by_the_api_server,
+    thefts::a_stolen_executor_and_investigator_are_refused_by_the_api_server,
+    thefts::a_stolen_controller_and_executor_reach_a_past_revision_and_nothing_else,
+    thefts::a_stolen_controller_and_executor_evict_within_the_disruption_budget,
+    conformance::the_api_server_gives_the_verdicts_that_the_executor_is_tested_with,
     limits::finished_incidents_beyond_the_bound_are_removed_and_open_ones_stay,
+    recovery::a_rollback_that_does_not_help_is_taken_back_exactly_and_handed_over,
     limits::a_storm_stops_every_write_until_one_trial_succeeds,
     operations::an_uninstall_in_the_middle_leaves_nothing_armed,
 ];
@@ -149,6 +182,7 @@ async fn run(args: &Args) -> Result<bool> {
     // Nobody listens there: an absent Prometheus hinders nothing.
     let values = serde_json::json!({"prometheusUrl": "http://127.0.0.1:9"});
     let suite = Suite::start(&args.place, &namespaces, &run, values).await?;
+    suite.tap().await?;
     println!("set up in {:.0} s; {} tests, {} at a time", start.elapsed().as_secs_f64(), all.len(), args.threads);
 
     let memory = Memory::watch(&suite).await?;
@@ -196,7 +230,9 @@ async fn judge_all(suite: &Arc<Suite>, namespaces: &[String]) -> Result<(usize, 
     let mut events = suite.events_of_operator(&namespaces[0]).await?;
     let writes = events.iter().filter(|event| event.is_accepted_write()).count();
     // To tell what changed, the writes of others on the same objects are needed too.
-    events = suite.audit.events(|event| suite.witness.is_ours(event) || event.resource == "apps/deployments")?;
+    events = suite.audit.events(|event| {
+        suite.witness.is_ours(event) || support::witness::WORKLOADS.contains(&event.resource.as_str())
+    })?;
     Ok((writes, suite.witness.unsafe_writes(&events)))
 }
 

@@ -34,7 +34,7 @@ pub struct Amount {
     #[arg(long, default_value_t = 1000)]
     alerts: usize,
     /// Alerts sent in a second.
-    #[arg(long, default_value_t = 2)]
+    #[arg(long, default_value_t = 4)]
     rate: u64,
     /// Rollbacks for the time from alert to write.
     #[arg(long, default_value_t = 100)]
@@ -145,7 +145,7 @@ async fn write_times(suite: &Arc<Suite>, namespaces: &[String], amount: &Amount)
 }
 
 async fn recovered(bench: &Bench, name: &str) -> Result<Incident> {
-    let incident = until(&format!("{name} recovered"), Duration::from_secs(90), || async {
+    let incident = until(&format!("{name} recovered"), || async {
         let about = |incident: &Incident| incident.spec.target.as_ref().is_some_and(|target| target.name == name);
         let incidents = bench.incidents().await?;
         Ok(incidents.into_iter().find(|i| about(i) && crate::support::bench::phase(i).is_final()))
@@ -199,7 +199,7 @@ async fn plan_times(suite: &Arc<Suite>, namespaces: &[String], amount: &Amount) 
             .keys()
             .filter(|name| name[5..].parse::<usize>().is_ok_and(|n| std::ptr::eq(place(n).0, bench)))
             .count();
-        let incidents = until("every alert has its incident", Duration::from_secs(180), || async {
+        let incidents = until("every alert has its incident", || async {
             let incidents = bench.incidents().await?;
             let ready = |i: &&Incident| i.status.as_ref().is_some_and(|status| status.times.first_source.is_some());
             Ok((incidents.iter().filter(ready).count() >= wanted).then_some(incidents))
@@ -222,7 +222,7 @@ async fn plan_times(suite: &Arc<Suite>, namespaces: &[String], amount: &Amount) 
 /// Waits until the cluster has digested the creation of so many objects: what is measured is alerts, not that.
 async fn settled(benches: &[Bench]) -> Result<()> {
     for bench in benches {
-        until("every Deployment was seen by its controller", Duration::from_secs(180), || async {
+        until("every Deployment was seen by its controller", || async {
             let all = bench.api::<Deployment>().list(&ListParams::default()).await?.items;
             let seen = |d: &Deployment| {
                 d.status.as_ref().and_then(|status| status.observed_generation) == d.metadata.generation
@@ -231,7 +231,7 @@ async fn settled(benches: &[Bench]) -> Result<()> {
         })
         .await?;
     }
-    until("the namespaces are quiet", Duration::from_secs(180), || async {
+    until("the namespaces are quiet", || async {
         let since = backstop::clock::now() - QUIET;
         let busy = |event: &Event| event.at > since && benches.iter().any(|bench| bench.ns == event.namespace);
         Ok(benches[0].suite.audit.events(busy)?.is_empty().then_some(()))

@@ -1,7 +1,5 @@
 //! Bad rollouts that Backstop repairs.
 
-use std::time::Duration;
-
 use anyhow::{Context as _, Result, ensure};
 use backstop::api::v1alpha1::{Alert, Approval, Incident, IncidentPhase};
 use k8s_openapi::api::core::v1::Node;
@@ -12,7 +10,7 @@ use kube::{
 use serde_json::json;
 
 use crate::support::bench::{Bench, Release, deployment, first_template, payload};
-use crate::support::until;
+use crate::support::{taps::Point, until};
 
 async fn is_rolled_back(bench: &Bench, release: Release) -> Result<Incident> {
     bench.healthy("api").await?;
@@ -61,33 +59,25 @@ pub async fn an_outage_of_all_pods_is_rolled_back(bench: Bench) -> Result<()> {
     bench.fired_once_to_first_revision("api").await.map(drop)
 }
 
-/// A crash loop alone writes the object's status some twenty times a minute; here somebody writes ten times a second.
+/// Somebody changes the object right before each of the executor's writes to it, again and again: what it has decided on is
+/// never the newest version any more. (A crash loop alone writes the object's status some twenty times a minute.)
 pub async fn an_object_whose_resource_version_changes_all_the_time_is_rolled_back(bench: Bench) -> Result<()> {
     bench.healthy("api").await?;
     bench.broken("api", Release::CrashLoop).await?;
-    let writer = bench.clone();
-    let restless = tokio::spawn(async move {
-        let mut writes = 0;
-        loop {
-            let patch = json!({"metadata": {"annotations": {"example.com/restless": writes.to_string()}}});
-            writer.patch("api", patch).await?;
-            writes += 1;
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            if bench_is_over(&writer).await {
-                return anyhow::Ok(writes);
-            }
-        }
-    });
+    let (arm, fire) = (Point::before("executor", "arm"), Point::before("executor", "fire"));
+    let mut hold = bench.hold(arm);
     bench.alert("api").await?;
+    for (write, next) in [arm, arm, fire, fire, fire].into_iter().enumerate() {
+        hold.reached().await?;
+        let patch = json!({"metadata": {"annotations": {"example.com/restless": write.to_string()}}});
+        bench.patch("api", patch).await?;
+        // Placed before the executor goes on; the one that it leaves is dropped.
+        hold = bench.hold(next);
+    }
+    hold.reached().await?;
+    drop(hold);
     bench.recovered().await?;
-    let writes = restless.await??;
-    ensure!(writes > 20, "only {writes} writes: the object was not restless");
     bench.fired_once_to_first_revision("api").await.map(drop)
-}
-
-async fn bench_is_over(bench: &Bench) -> bool {
-    let incidents = bench.incidents().await.unwrap_or_default();
-    !incidents.is_empty() && incidents.iter().all(|i| crate::support::bench::phase(i).is_final())
 }
 
 pub async fn the_same_alert_five_hundred_times_is_one_incident_and_one_fire(bench: Bench) -> Result<()> {
@@ -101,7 +91,7 @@ pub async fn the_same_alert_five_hundred_times_is_one_incident_and_one_fire(benc
         sending.spawn(async move {
             for number in 0..50 {
                 // Alertmanager tries a 503 again, and so does this sender.
-                until(&format!("alert {number} of sender {sender} is taken"), Duration::from_secs(60), || async {
+                until(&format!("alert {number} of sender {sender} is taken"), || async {
                     let answer = bench.suite.operator.post(Some(&token), body.clone()).await?;
                     ensure!([202, 503].contains(&answer.code), "the intake answered {} {}", answer.code, answer.body);
                     Ok((answer.code == 202).then_some(()))
@@ -172,13 +162,13 @@ pub async fn in_approve_mode_nothing_is_written_until_a_person_approves_the_exac
             "apiVersion": "backstop.dev/v1alpha1", "kind": "Approval", "metadata": {"name": name},
             "spec": {
                 "approver": user, "incident": waiting.name_any(), "digest": digest,
-                "expiresAt": backstop::clock::now() + jiff::SignedDuration::from_mins(5),
+                "expiresAt": backstop::clock::now() + jiff::SignedDuration::from_mins(20),
             },
         })
     };
     // A yes to something else is no yes.
     bench.create::<Approval>(approve("other", "0".repeat(64))).await?;
-    bench.create::<Approval>(approve("exact", digest)).await?;
+    bench.create::<Approval>(approve("exact", digest.context("the decision has no digest")?)).await?;
     bench.recovered().await?;
     bench.fired_once_to_first_revision("api").await?;
     let used = |name: &'static str| {
@@ -230,6 +220,8 @@ pub async fn a_rollback_that_does_not_help_is_taken_back_exactly_and_handed_over
     label(json!(null)).await?;
     broken?;
     let bad = bench.template("api").await?;
+    let timings = json!({"timings": {"verifyTimeoutSeconds": 20}});
+    bench.suite.operator.reconfigure(timings).await?;
     bench.alert("api").await?;
     bench.escalated("VerifyFailed").await?;
     let events = bench.events().await?;
@@ -264,7 +256,11 @@ pub async fn an_absent_prometheus_is_a_fact_and_no_obstacle(bench: Bench) -> Res
     let incident = is_rolled_back(&bench, Release::MissingConfig).await?;
     let status = incident.status.context("an ended incident has a status")?;
     let api: Api<backstop::api::v1alpha1::Investigation> = bench.api();
-    let investigation = api.get(&status.investigation).await?.status.context("the investigation has no status")?;
+    let investigation = api
+        .get(status.investigation.as_deref().unwrap_or_default())
+        .await?
+        .status
+        .context("the investigation has no status")?;
     let text = serde_json::to_string(&investigation)?.to_lowercase();
     ensure!(text.contains("metrics"), "the investigation does not say that there were no metrics: {text}");
     Ok(())

@@ -20,7 +20,7 @@ use crate::support::{SYSTEM, until};
 /// A person was told, by webhook and by Event, with the reason and what to do next.
 async fn is_told(bench: &Bench, incident: &Incident, reason: &str) -> Result<()> {
     let name = incident.name_any();
-    let page = until("the escalation arrives at the webhook", Duration::from_secs(30), || async {
+    let page = until("the escalation arrives at the webhook", || async {
         Ok(bench
             .suite
             .pages
@@ -33,7 +33,7 @@ async fn is_told(bench: &Bench, incident: &Incident, reason: &str) -> Result<()>
     ensure!(page["nextStep"].as_str().is_some_and(|text| !text.is_empty()), "the page names no next step");
     ensure!(page["checks"].as_array().is_some_and(|checks| !checks.is_empty()), "the page shows no verdicts");
     let events: Api<CoreEvent> = Api::namespaced(bench.suite.client.clone(), &incident.namespace().unwrap_or_default());
-    until("an Event says that the incident was escalated", Duration::from_secs(30), || async {
+    until("an Event says that the incident was escalated", || async {
         let list = events.list(&ListParams::default()).await?;
         Ok(list.items.into_iter().find(|e| {
             e.reporting_component.as_deref() == Some("backstop-controller") && e.type_.as_deref() == Some("Warning")
@@ -104,7 +104,7 @@ pub async fn a_config_map_edited_in_place_is_not_rolled_back(bench: Bench) -> Re
 
 async fn known_good_twice(bench: &Bench) -> Result<()> {
     let ledgers: Api<backstop::api::v1alpha1::Ledger> = Api::namespaced(bench.suite.client.clone(), SYSTEM);
-    until("both revisions are marked as known good", Duration::from_secs(60), || async {
+    until("both revisions are marked as known good", || async {
         let ledger = ledgers.get_opt(&format!("known-good.{}", bench.ns)).await?;
         Ok(ledger.and_then(|ledger| ledger.status).filter(|status| status.known_good.len() >= 2).map(drop))
     })
@@ -169,7 +169,7 @@ pub async fn an_alert_that_ends_and_fires_again_is_another_incident(bench: Bench
     ends["alerts"][0]["endsAt"] = json!((backstop::clock::now() + Duration::from_secs(1)).to_string());
     for count in 1..=2 {
         bench.post(&fires).await?;
-        until(&format!("incident {count} is open"), Duration::from_secs(20), || async {
+        until(&format!("incident {count} is open"), || async {
             let incidents = bench.incidents().await?;
             Ok((incidents.len() == count && incidents.iter().any(|i| !phase(i).is_final())).then_some(()))
         })
@@ -232,7 +232,7 @@ pub async fn labels_that_inject_paths_reach_nothing(bench: Bench) -> Result<()> 
             .iter()
             .any(|alert| alert.alertname.starts_with("Injection") && alert.alertname.ends_with(&mark))
     };
-    until("every alert is handed over", Duration::from_secs(120), || async {
+    until("every alert is handed over", || async {
         let all = incidents.list(&ListParams::default()).await?.items;
         let ended: Vec<&Incident> =
             all.iter().filter(|i| ours(i) && crate::support::bench::phase(i).is_final()).collect();

@@ -177,6 +177,7 @@ capabilities: {drop: [ALL]}
 {{/* The settings file of all three roles. */}}
 {{- define "backstop.config" -}}
 namespaces: {{ toJson .Values.executor.namespaces }}
+evictPods: {{ .Values.executor.evictPods }}
 clusterName: {{ .Values.clusterName | quote }}
 logFormat: {{ .Values.logFormat }}
 logLevel: {{ .Values.logLevel | quote }}

@@ -1,24 +1,21 @@
 {{/*
-What the judge and the mind read about the cluster. No Secrets, in no form: even metadata-only
+What the controller and the investigator read about the cluster. No Secrets, in no form: even metadata-only
 requests need the full right. No wildcard: a kind added to the cluster later is not covered.
 */}}
 {{- define "backstop.rules.readCluster" -}}
-# A target with all that belongs to it, read afresh: the Deployment by name, its revisions and its
-# pods by selector (src/cluster/snapshot.rs).
+# A target with all that belongs to it, read afresh: the workload by name, its revisions and its
+# pods by selector (src/cluster/snapshot.rs). An owner is a workload by name as well.
 - apiGroups: [apps]
-  resources: [deployments]
+  resources: [deployments, statefulsets, daemonsets]
   verbs: [get]
 - apiGroups: [apps]
-  resources: [replicasets]
+  resources: [replicasets, controllerrevisions]
   verbs: [get, list]
 - apiGroups: [""]
   resources: [pods]
   verbs: [get, list]
 # From what an alert names up to the workload that owns it: metadata, one object by name. These and
-# the three above are the table BUILT_IN in src/cluster/api.rs.
-- apiGroups: [apps]
-  resources: [statefulsets, daemonsets]
-  verbs: [get]
+# those above are the table BUILT_IN in src/cluster/api.rs.
 - apiGroups: [batch]
   resources: [jobs, cronjobs]
   verbs: [get]

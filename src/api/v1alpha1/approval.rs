@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Condition, Time};
 
-/// A person's yes to one exact action. Created by people; an admission policy ties `approver` to the
+/// A person's approval of one exact action. Created by people; an admission policy requires `approver` to be the
 /// account that creates it. Whoever may impersonate an account can approve in its name.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
@@ -26,16 +26,16 @@ use super::{Condition, Time};
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ApprovalSpec {
-    /// User name of the account that approves.
+    /// User name of the account that approves, 1 to 253 characters.
     #[schemars(length(min = 1, max = 253))]
     pub approver: String,
     /// Name of the Incident in the same namespace.
     #[schemars(length(min = 1, max = 253))]
     pub incident: String,
-    /// `status.decision.digest` of the Incident: one digest is one action.
+    /// `status.decision.digest` of the Incident, 64 hexadecimal characters. It identifies exactly one action.
     #[schemars(regex(pattern = r"^[0-9a-f]{64}$"))]
     pub digest: String,
-    /// End of validity.
+    /// Expiry of the approval.
     pub expires_at: Time,
 }
 
@@ -43,11 +43,11 @@ pub struct ApprovalSpec {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ApprovalStatus {
-    /// Name of the Remediation that used it.
+    /// Name of the Remediation that used it; empty while unused. An Approval can be used once.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 253))]
     pub used_by: String,
-    /// `Used`.
+    /// Condition `Used`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub conditions: Vec<Condition>,

@@ -11,7 +11,7 @@ pub type Time = jiff::Timestamp;
 /// A standard Kubernetes condition.
 pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-/// Names one object of the cluster.
+/// Reference to one object of the cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ObjectRef {
@@ -22,14 +22,14 @@ pub struct ObjectRef {
     /// Kind, such as `Deployment`.
     #[schemars(length(max = 63))]
     pub kind: String,
-    /// Namespace; empty for cluster-scoped objects.
+    /// Namespace of the object; empty for cluster-scoped objects.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 63))]
     pub namespace: String,
-    /// Name.
+    /// Name of the object.
     #[schemars(length(max = 253))]
     pub name: String,
-    /// UID; empty where it is not known.
+    /// UID of the object; empty where it is not known. An object that was recreated has another UID.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 128))]
     pub uid: String,
@@ -45,23 +45,23 @@ impl fmt::Display for ObjectRef {
     }
 }
 
-/// How far Backstop may go, from reading only to acting alone. Ordered: a lower mode allows less.
+/// How much Backstop may do without a person. Ordered: a lower mode allows less.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// Diagnose and escalate.
     #[default]
     Observe,
-    /// As observe, and name the action that would be taken.
+    /// Diagnose and escalate with the action that would be taken.
     Suggest,
-    /// Act once a person approved the exact action.
+    /// Act once a person has approved the exact action.
     Approve,
-    /// Act when every check passes.
+    /// Act as soon as every check passes.
     Auto,
 }
 
 impl Mode {
-    /// The word that the namespace label `backstop.dev/mode` uses.
+    /// The value of the namespace label `backstop.dev/mode`.
     pub fn as_str(self) -> &'static str {
         match self {
             Mode::Observe => "observe",
@@ -71,7 +71,7 @@ impl Mode {
         }
     }
 
-    /// Reads the label's value. Anything unknown, and no label, is `observe`.
+    /// Reads the value of that label. A missing or unknown value is `observe`.
     pub fn from_label(value: Option<&str>) -> Mode {
         match value {
             Some("suggest") => Mode::Suggest,
@@ -88,21 +88,30 @@ impl fmt::Display for Mode {
     }
 }
 
-/// The closed set of repairs. What is not named here cannot be asked for.
+/// The closed set of actions. What is not listed here cannot be requested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum ActionKind {
-    /// Return a Deployment's, StatefulSet's or DaemonSet's pod template to that of an earlier, healthy revision.
+    /// Roll the pod template of a Deployment, StatefulSet or DaemonSet back to that of an earlier, healthy revision.
     RolloutUndo,
+    /// An action that exists in unit tests only; it shows what adding one touches.
+    #[cfg(test)]
+    Planted,
 }
 
 impl ActionKind {
     /// Every kind of action.
-    pub const ALL: &[ActionKind] = &[ActionKind::RolloutUndo];
+    pub const ALL: &[ActionKind] = &[
+        ActionKind::RolloutUndo,
+        #[cfg(test)]
+        ActionKind::Planted,
+    ];
 
     /// The constant, as it stands in Policies, Runbooks and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             ActionKind::RolloutUndo => "RolloutUndo",
+            #[cfg(test)]
+            ActionKind::Planted => "Planted",
         }
     }
 }
@@ -113,12 +122,15 @@ impl fmt::Display for ActionKind {
     }
 }
 
-/// One action with its parameters: exactly one of its kinds.
+/// One action with its parameters. Exactly one field is set.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Action {
-    /// Return to the pod template that one existing revision recorded.
+    /// Roll back to the pod template that an existing revision recorded.
     RolloutUndo(RolloutUndo),
+    /// Change the number of replicas; see [`ActionKind::Planted`].
+    #[cfg(test)]
+    Planted(Planted),
 }
 
 impl Action {
@@ -126,6 +138,8 @@ impl Action {
     pub fn kind(&self) -> ActionKind {
         match self {
             Action::RolloutUndo(_) => ActionKind::RolloutUndo,
+            #[cfg(test)]
+            Action::Planted(_) => ActionKind::Planted,
         }
     }
 }
@@ -134,19 +148,28 @@ impl Action {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RolloutUndo {
-    /// Number of the revision to return to: the annotation `deployment.kubernetes.io/revision` of a ReplicaSet, or
-    /// the field `revision` of a ControllerRevision. At least 1.
+    /// Number of the revision to roll back to, at least 1: the annotation `deployment.kubernetes.io/revision` of a
+    /// ReplicaSet, or the field `revision` of a ControllerRevision.
     #[schemars(range(min = 1))]
     pub to_revision: i64,
 }
 
-/// What is written to the cluster: exactly one change of exactly one object.
+/// Parameters of the action of unit tests.
+#[cfg(test)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Planted {
+    /// Replicas afterwards.
+    pub replicas: i64,
+}
+
+/// One write: exactly one change of exactly one object. Exactly one field is set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Write {
     /// One field of the target changes from one exact value to another.
     Field(FieldWrite),
-    /// One pod of the target is evicted, through the eviction API.
+    /// One pod of the target is evicted through the eviction API, so PodDisruptionBudgets hold.
     Evict(EvictWrite),
 }
 
@@ -164,37 +187,38 @@ impl Write {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FieldWrite {
-    /// JSON pointer of the field.
+    /// JSON pointer of the field, such as `/spec/template`.
     #[schemars(length(max = 128))]
     pub path: String,
-    /// The field's exact value when it was judged, as the API server gave it.
+    /// Exact value of the field when the action was decided, as the API server returned it. The write is refused when
+    /// it differs.
     #[schemars(schema_with = "raw_json")]
     pub before: Value,
-    /// The field's exact value afterwards.
+    /// Exact value of the field after the write.
     #[schemars(schema_with = "raw_json")]
     pub after: Value,
 }
 
-/// An evicted pod.
+/// Eviction of one pod.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EvictWrite {
-    /// The pod; its UID is required, and is the precondition of the eviction.
+    /// The pod. Its UID is required and is the precondition of the eviction.
     pub pod: ObjectRef,
 }
 
-/// One changed field, for people: the exact values travel as raw JSON elsewhere.
+/// One changed field as redacted text. The exact values are in the Remediation.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FieldChange {
     /// JSON pointer of the field, relative to the object.
     #[schemars(length(max = 512))]
     pub path: String,
-    /// Value before, as redacted text; empty when the field was absent.
+    /// Previous value as redacted text, at most 1024 characters; empty when the field was absent.
     #[serde(default)]
     #[schemars(length(max = 1024))]
     pub before: String,
-    /// Value after, as redacted text; empty when the field is absent.
+    /// New value as redacted text, at most 1024 characters; empty when the field is removed.
     #[serde(default)]
     #[schemars(length(max = 1024))]
     pub after: String,

@@ -5,22 +5,22 @@ use serde::{Deserialize, Serialize};
 
 use super::{FieldChange, ObjectRef, SourceName, Time};
 
-/// One thing that was seen.
+/// One observation of an investigation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Fact {
-    /// `f1`, `f2`, …: what claims cite.
+    /// ID within the investigation: `f1`, `f2` and so on. Claims cite it.
     #[schemars(length(max = 8))]
     pub id: String,
-    /// The source that saw it.
+    /// The source that it came from.
     pub source: SourceName,
-    /// The object that it is about.
+    /// The object that was observed.
     pub object: ObjectRef,
-    /// When it was seen.
+    /// Time of the observation.
     pub seen_at: Time,
-    /// Typed fields.
+    /// Typed fields. Exactly one is set.
     pub data: FactData,
-    /// The same for people: bounded and redacted.
+    /// The same as text for people, at most 4096 characters, with secrets redacted.
     #[schemars(length(max = 4096))]
     pub text: String,
 }
@@ -35,17 +35,17 @@ pub enum FactData {
     Pod(PodFact),
     /// One recorded revision.
     Revision(RevisionFact),
-    /// How the current revision differs from an earlier one.
+    /// Difference between an earlier revision and the current one.
     RevisionDiff(RevisionDiffFact),
     /// One Kubernetes Event.
     Event(EventFact),
-    /// The end of one container's log.
+    /// The last lines of one container's log.
     Log(LogFact),
-    /// One ConfigMap that the template names.
+    /// One ConfigMap that the pod template references.
     Config(ConfigFact),
-    /// One sample from the metric store.
+    /// One metric sample from Prometheus.
     Metric(MetricFact),
-    /// A source that failed, is slow or is missing: "no data" is never "healthy".
+    /// A source that failed, timed out or is not configured. Missing data never counts as healthy.
     SourceFailed(SourceFailedFact),
 }
 
@@ -53,33 +53,37 @@ pub enum FactData {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct WorkloadFact {
-    /// Generation of its spec.
+    /// `metadata.generation`.
     pub generation: i64,
-    /// Generation that its controller has seen.
+    /// `status.observedGeneration`: the generation that its controller has processed.
     pub observed_generation: i64,
-    /// Replicas asked for.
+    /// Desired number of replicas. For a DaemonSet, the number of nodes that should run one of its pods.
     pub desired: i32,
-    /// Replicas of the current template.
+    /// Replicas that run the current template.
     pub updated: i32,
-    /// Ready replicas of any template.
+    /// Replicas that a complete rollout leaves on an earlier template: those below the partition of a StatefulSet, and
+    /// all of them with the update strategy `OnDelete`.
+    #[serde(default)]
+    pub held_back: i32,
+    /// Ready replicas, whatever template they run.
     pub ready: i32,
-    /// Replicas that are available.
+    /// Available replicas, whatever template they run.
     pub available: i32,
-    /// The rollout is paused.
+    /// Whether the rollout is paused. Deployments only.
     #[serde(default)]
     pub paused: bool,
-    /// Number of the current revision; 0 when unknown.
-    #[serde(default)]
-    pub revision: i64,
-    /// Reason of the condition `Progressing`.
+    /// Number of the current revision. Absent when the current template is not recorded as a revision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<i64>,
+    /// Reason of the condition `Progressing`. Deployments only.
     #[serde(default)]
     #[schemars(length(max = 128))]
     pub progressing_reason: String,
-    /// Controllers above it, nearest first, as `Kind/name`.
+    /// Owners as `Kind/name`: its controllers, nearest first, then every other owner reference. At most 8.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), inner(length(max = 320)))]
     pub owners: Vec<String>,
-    /// Tools that manage it, such as `argocd`, `flux`, `helm`.
+    /// Tools that manage it, such as `argocd`, `flux` or `helm`. At most 8.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), inner(length(max = 64)))]
     pub managed_by: Vec<String>,
@@ -89,26 +93,27 @@ pub struct WorkloadFact {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PodFact {
-    /// Name of the ReplicaSet (or other controller) that owns it.
+    /// Name of the ReplicaSet, StatefulSet or DaemonSet that owns it.
     #[schemars(length(max = 253))]
     pub owner: String,
-    /// Number of the revision that it runs; 0 when unknown.
-    pub revision: i64,
-    /// Pod phase.
+    /// Number of the revision that it runs. Absent when that template is not recorded as a revision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<i64>,
+    /// Phase of the pod, such as `Running`.
     #[schemars(length(max = 32))]
     pub phase: String,
-    /// It is Ready.
+    /// Whether the condition `Ready` is true.
     pub ready: bool,
-    /// When the condition Ready last changed.
+    /// Time of the last change of the condition `Ready`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ready_since: Option<Time>,
-    /// When the pod was made.
+    /// Time at which the pod was created.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created_at: Option<Time>,
-    /// How it fails, or `None`.
+    /// How the pod fails; `None` when it does not.
     #[serde(default)]
     pub failure: PodFailure,
-    /// The container that fails.
+    /// Name of the failing container; empty when none fails.
     #[serde(default)]
     #[schemars(length(max = 253))]
     pub container: String,
@@ -119,13 +124,13 @@ pub struct PodFact {
     /// Exit code of the last termination.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
-    /// Restarts of the failing container, else of all.
+    /// Number of restarts of the failing container; of all containers when none fails.
     #[serde(default)]
     pub restarts: i32,
-    /// When the failing container last ended.
+    /// Time at which the failing container last terminated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_terminated_at: Option<Time>,
-    /// How long the failing container had run when it last ended, in seconds.
+    /// How long the failing container had run when it last terminated, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ran_seconds: Option<i64>,
 }
@@ -133,27 +138,27 @@ pub struct PodFact {
 /// How a pod fails.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum PodFailure {
-    /// It does not.
+    /// It does not fail.
     #[default]
     None,
-    /// A container ends again and again.
+    /// A container exits repeatedly (CrashLoopBackOff).
     CrashLoop,
-    /// The kernel ended a container for memory.
+    /// A container was killed because it exceeded its memory limit.
     OutOfMemory,
     /// An image cannot be pulled.
     ImagePull,
-    /// A container cannot be made from its configuration.
+    /// A container cannot be created from its configuration.
     ConfigError,
-    /// A container runs, and a probe fails.
+    /// A container runs, but a probe fails.
     ProbeFailing,
-    /// No node takes the pod.
+    /// The scheduler finds no node for the pod.
     Unschedulable,
-    /// It is still starting; nothing is known to be wrong.
+    /// The pod is still starting; nothing is known to be wrong.
     Starting,
 }
 
 impl PodFailure {
-    /// A failure that a pod template can cause.
+    /// Whether a pod template can cause this failure.
     pub fn is_hard(self) -> bool {
         matches!(
             self,
@@ -170,21 +175,22 @@ impl PodFailure {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RevisionFact {
-    /// Its number.
+    /// Number of the revision, at least 1: the annotation `deployment.kubernetes.io/revision` of a ReplicaSet, or the
+    /// field `revision` of a ControllerRevision.
     pub number: i64,
-    /// It is the workload's current template.
+    /// Whether it is the workload's current template.
     pub current: bool,
     /// Replicas that run it.
     pub replicas: i32,
     /// Ready replicas that run it.
     pub ready: i32,
-    /// When its object was made.
+    /// Time at which the ReplicaSet or ControllerRevision was created.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created_at: Option<Time>,
-    /// SHA-256 of its template, first 16 hexadecimal characters.
+    /// First 16 hexadecimal characters of the SHA-256 of its template.
     #[schemars(length(max = 64))]
     pub template_hash: String,
-    /// Images of its containers.
+    /// Images of its containers. At most 32.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), inner(length(max = 512)))]
     pub images: Vec<String>,
@@ -194,14 +200,15 @@ pub struct RevisionFact {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RevisionDiffFact {
-    /// The earlier revision.
+    /// Number of the earlier revision.
     pub from: i64,
-    /// The current revision.
+    /// Number of the current revision.
     pub to: i64,
-    /// What changed from the earlier to the current one; a changed `restartedAt` alone is no change.
+    /// Fields that differ, from the earlier to the current revision. At most 64. The annotation
+    /// `kubectl.kubernetes.io/restartedAt` is ignored.
     #[schemars(length(max = 64))]
     pub changes: Vec<FieldChange>,
-    /// Only the annotation `kubectl.kubernetes.io/restartedAt` differs.
+    /// Whether only the annotation `kubectl.kubernetes.io/restartedAt` differs: a restart.
     #[serde(default)]
     pub restart_only: bool,
 }
@@ -213,63 +220,63 @@ pub struct EventFact {
     /// `Normal` or `Warning`.
     #[schemars(length(max = 32))]
     pub kind: String,
-    /// Reason.
+    /// Reason of the Event, such as `BackOff`.
     #[schemars(length(max = 128))]
     pub reason: String,
-    /// How often.
+    /// Number of times it occurred, at least 1.
     pub count: i32,
-    /// When last.
+    /// Time at which it last occurred.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_seen: Option<Time>,
 }
 
-/// The end of one container's log.
+/// The last lines of one container's log.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LogFact {
-    /// Container.
+    /// Name of the container.
     #[schemars(length(max = 253))]
     pub container: String,
-    /// Of the instance before the current one.
+    /// Whether the log is that of the previous run (`kubectl logs --previous`).
     pub previous: bool,
-    /// Lines kept.
+    /// Number of lines that were kept.
     pub lines: i32,
-    /// More lines exist before these.
+    /// Whether earlier lines were left out.
     pub truncated: bool,
 }
 
-/// One ConfigMap that the template names, by its metadata.
+/// Metadata of one ConfigMap that the pod template references. Its data is never read.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ConfigFact {
-    /// It exists.
+    /// Whether the ConfigMap exists.
     pub exists: bool,
-    /// When its data was last changed, if its managed fields tell.
+    /// Time at which its data was last changed. Absent when its managed fields do not tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changed_at: Option<Time>,
-    /// Which field manager changed it last.
+    /// Field manager that last changed its data, such as `kubectl-edit`.
     #[serde(default)]
     #[schemars(length(max = 128))]
     pub changed_by: String,
 }
 
-/// One sample.
+/// One sample from the metric store.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MetricFact {
-    /// Name of the fixed query.
+    /// Name of the query.
     #[schemars(length(max = 64))]
     pub query: String,
-    /// The value as Prometheus prints it; `NaN` is kept as it is and means unknown.
+    /// Value as Prometheus prints it. `NaN` means unknown.
     #[schemars(length(max = 64))]
     pub value: String,
 }
 
-/// A source that gave nothing.
+/// A source that returned no facts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SourceFailedFact {
-    /// A constant such as `Timeout`, `Forbidden`, `NotConfigured`, `Unavailable`, `NotFound`.
+    /// Reason constant: `Timeout`, `Forbidden`, `NotConfigured`, `Unavailable` or `NotFound`.
     #[schemars(length(max = 64))]
     pub reason: String,
 }

@@ -4,9 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{Time, Write};
 
-/// The one write that is open now in this namespace, or closed. There is one per enrolled namespace,
-/// named `active`; the admission policy `backstop-grant` reads it as its parameter.
-/// Written by the controller only; nobody deletes it.
+/// The one write that the executor may make in this namespace now, if any. Each enrolled namespace has one Grant, named
+/// `active`, which the admission policy `backstop-grant` reads as its parameter. Written by the controller only; must
+/// not be deleted.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "backstop.dev",
@@ -24,35 +24,35 @@ use super::{Time, Write};
 )]
 #[serde(rename_all = "camelCase")]
 pub struct GrantSpec {
-    /// The open write; absent = closed.
+    /// The write that is allowed now. Absent while the Grant is closed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub open: Option<OpenGrant>,
-    /// Why it stays closed, such as `AuditNotDurable`; absent when nothing keeps it closed.
+    /// Why it cannot be opened, such as `AuditNotDurable`; at most 64 characters. Absent when nothing prevents it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub closed_because: Option<String>,
 }
 
-/// Exactly one write.
+/// Permission for exactly one write.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct OpenGrant {
-    /// Identity of the exact action: 32 hexadecimal characters.
+    /// ID of the exact action, 32 hexadecimal characters.
     #[schemars(regex(pattern = r"^[0-9a-f]{32}$"))]
     pub action_id: String,
-    /// Kind of action as in the label `backstop.dev/armed`.
+    /// The action as a value of the label `backstop.dev/armed`, such as `rollout-undo`.
     #[schemars(length(max = 63))]
     pub action: String,
-    /// Name of the Remediation.
+    /// Name of the Remediation, in the same namespace.
     #[schemars(length(max = 253))]
     pub remediation: String,
-    /// Epoch of the claim that it was opened for.
+    /// Epoch of the claim that it was opened for, from 1.
     pub epoch: i64,
     /// UID of the target.
     #[schemars(length(max = 128))]
     pub uid: String,
-    /// The one write.
+    /// The one write that is allowed.
     pub write: Write,
-    /// End of validity, whole seconds; at most 60 s after opening.
+    /// Expiry, in whole seconds. At most 60 seconds after it was opened.
     pub not_after: Time,
 }

@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Action, Condition, FieldChange, Mode, ObjectRef, Time};
 
-/// Alerts about one target, and what Backstop does about them, from plan to recovery or escalation.
+/// The firing alerts about one target and everything that Backstop did about them, from the plan to recovery or
+/// escalation. The controller writes spec and status.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "backstop.dev",
@@ -28,38 +29,45 @@ use super::{Action, Condition, FieldChange, Mode, ObjectRef, Time};
 )]
 #[serde(rename_all = "camelCase")]
 pub struct IncidentSpec {
-    /// The object that is acted upon, if anything is; absent while no alert named one that exists.
+    /// The workload that the alerts are about and that a repair would change. Absent when no alert names an object that
+    /// exists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<ObjectRef>,
-    /// Why there is no target.
+    /// Why there is no target. Absent when there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unresolved: Option<Unresolved>,
-    /// The alerts of this incident, oldest first; at most 100 are listed.
+    /// The alerts of this incident, oldest first. At most 100; later ones are not listed.
     #[schemars(length(max = 100))]
     pub alerts: Vec<AlertRef>,
-    /// The highest severity among the alerts.
+    /// Highest severity of its alerts: `info`, `warning`, `error` or `critical`.
     #[serde(default)]
     pub severity: Severity,
-    /// Request id of the alert that opened the incident.
+    /// Request ID of the alert that opened the incident, at most 64 characters. Logs, Events and notifications carry
+    /// it.
     #[schemars(length(max = 64))]
     pub request_id: String,
-    /// When the intake received the first alert.
+    /// Time at which the intake received the first alert.
     pub opened_at: Time,
+    /// SHA-256 of the inputs that the name is derived from, 64 hexadecimal characters. An Incident with the same name
+    /// and another key is a different incident.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 64))]
+    pub key: String,
 }
 
-/// Why no alert of an incident led to a target.
+/// Why none of the alerts of an incident led to a target.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Unresolved {
-    /// A reason such as `TargetUnresolved`.
+    /// Reason constant, such as `TargetUnresolved` or `TargetNotFound`; at most 64 characters.
     #[schemars(length(max = 64))]
     pub reason: String,
-    /// One sentence to `reason`.
+    /// One sentence that explains `reason`, at most 1024 characters.
     #[schemars(length(max = 1024))]
     pub message: String,
 }
 
-/// Names one Alert.
+/// Reference to one Alert.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AlertRef {
@@ -69,30 +77,30 @@ pub struct AlertRef {
     /// Name of the Alert.
     #[schemars(length(max = 253))]
     pub name: String,
-    /// UID of the Alert: one that was deleted and made again is another one.
+    /// UID of the Alert. An Alert that was deleted and recreated has another UID and counts as another alert.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 64))]
     pub uid: String,
-    /// Its `alertname` label.
+    /// Value of its label `alertname`, at most 1024 characters; empty when it has none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 1024))]
     pub alertname: String,
-    /// When its condition began.
+    /// Time at which its condition began, by the sender's clock.
     pub starts_at: Time,
 }
 
-/// Ordered: a later one is worse.
+/// How urgent an incident is, in ascending order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// For the record.
+    /// Informational.
     Info,
-    /// Also what an alert without a severity counts as.
+    /// Needs attention. An alert without a severity label counts as this.
     #[default]
     Warning,
-    /// Worse than a warning.
+    /// Something is broken.
     Error,
-    /// Wake somebody.
+    /// Page somebody.
     Critical,
 }
 
@@ -100,130 +108,158 @@ pub enum Severity {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct IncidentStatus {
-    /// Where the incident stands.
+    /// Phase of the incident. `Resolved` and `Escalated` are final.
     #[serde(default)]
     pub phase: IncidentPhase,
-    /// Why it stands there: a constant such as `Recovered` or `OnlyOneRevision`.
+    /// Why it is in this phase: a reason constant such as `Recovered` or `OnlyOneRevision`, at most 64 characters.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 64))]
     pub reason: String,
-    /// One sentence for people to `reason`.
+    /// One sentence that explains `reason`, at most 2048 characters.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 2048))]
     pub message: String,
-    /// Generation of the spec that this status describes.
+    /// `metadata.generation` of the spec that this status describes.
     #[serde(default)]
     pub observed_generation: i64,
-    /// Written before anything runs.
+    /// What will be done. Written before any source is queried and never changed afterwards.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<Plan>,
-    /// How often the target was investigated; counts against the loop budget.
+    /// Number of investigation rounds so far. Bounded by the loop budget.
     #[serde(default)]
     pub rounds: i32,
-    /// Name of the latest Investigation.
+    /// Name of the latest Investigation, in the same namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub investigation: Option<String>,
-    /// Epoch of the claim for which a Grant was opened last; absent while none was.
+    /// Epoch of the claim for which a Grant was last opened, from 1. Absent until one was opened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grant_epoch: Option<i64>,
-    /// What the judge decided in the latest round, with every verdict.
+    /// Decision about the repair in the latest round, with the verdict of every check.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decision: Option<Decision>,
-    /// Name of the Remediation that repairs.
+    /// Decision about undoing the repair, or about evicting a stuck pod, with the verdict of every check. Absent when
+    /// neither was considered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub follow_up: Option<Decision>,
+    /// Name of the Remediation that repairs the target, in the same namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub remediation: Option<String>,
-    /// Name of the Remediation that takes the repair back, if one was needed.
+    /// Name of the Remediation that undoes the repair. Absent unless the repair did not help.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub undo: Option<String>,
-    /// Who was told, and whether it arrived.
+    /// Name of the Remediation that currently evicts a stuck pod of the target.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub replacement: Option<String>,
+    /// Who was notified of the escalation and whether it was delivered. Absent unless the incident was escalated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub escalation: Option<Escalation>,
-    /// What happened, oldest first; at most 200 entries.
+    /// What happened, oldest first. At most 200 entries.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 200))]
     pub timeline: Vec<TimelineEntry>,
-    /// Moments from which durations are computed.
+    /// Timestamps of the steps, for measuring durations.
     #[serde(default)]
     pub times: IncidentTimes,
-    /// `Diagnosed`, `Mitigated`, `Resolved`, `Escalated`.
+    /// Conditions `Diagnosed`, `Mitigated`, `Resolved` and `Escalated`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub conditions: Vec<Condition>,
 }
 
-/// Where an incident stands.
+/// Phase of an incident.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum IncidentPhase {
-    /// Just opened; no plan yet.
+    /// Opened; the plan is not written yet.
     #[default]
     Open,
-    /// Facts are being gathered.
+    /// The investigator gathers facts.
     Investigating,
-    /// A diagnosis is there and is being judged.
+    /// The diagnosis is there and the checks are evaluated.
     Judging,
-    /// Every check passed but the one that asks for a person.
+    /// Every check passed except `Approved`: the incident waits for an Approval.
     AwaitingApproval,
-    /// A Remediation exists and has not ended.
+    /// A Remediation was created and has not ended.
     Remediating,
-    /// The write happened; the target is being watched.
+    /// The write was accepted; the target has to become healthy and stay so.
     Verifying,
-    /// The write did not help; it is being taken back.
+    /// The write did not help and is being undone.
     Undoing,
-    /// The target recovered, or the alert ended by itself.
+    /// Final: the target recovered, or every alert ended before anything was written.
     Resolved,
-    /// A person has it.
+    /// Final: handed to a person.
     Escalated,
 }
 
 impl IncidentPhase {
-    /// Nothing of ours happens any more in this phase.
+    /// The constant, as it stands in statuses and messages.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            IncidentPhase::Open => "Open",
+            IncidentPhase::Investigating => "Investigating",
+            IncidentPhase::Judging => "Judging",
+            IncidentPhase::AwaitingApproval => "AwaitingApproval",
+            IncidentPhase::Remediating => "Remediating",
+            IncidentPhase::Verifying => "Verifying",
+            IncidentPhase::Undoing => "Undoing",
+            IncidentPhase::Resolved => "Resolved",
+            IncidentPhase::Escalated => "Escalated",
+        }
+    }
+
+    /// Whether this phase is final: Backstop does nothing more about the incident.
     pub fn is_final(self) -> bool {
         matches!(self, IncidentPhase::Resolved | IncidentPhase::Escalated)
     }
 }
 
-/// What will be done, before any of it is done.
+/// What will be done about an incident, written down before it begins.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Plan {
-    /// Sources that the investigation will ask.
+    /// Sources that the investigation will query. At most 32.
     #[schemars(length(max = 32), inner(length(max = 64)))]
     pub sources: Vec<String>,
-    /// Diagnosers in order; the last is the lowest rung.
+    /// Names of the diagnosers in the order in which they are asked. At most 16; the last is always `rules`.
     #[schemars(length(max = 16), inner(length(max = 64)))]
     pub diagnosers: Vec<String>,
-    /// Names of the checks that a write has to pass, in order.
+    /// Names of the checks that a write has to pass, in order. At most 64.
     #[schemars(length(max = 64), inner(length(max = 64)))]
     pub gates: Vec<String>,
-    /// The steps with the mode that each may be taken in.
+    /// The steps, each with the mode that it may be taken in. At most 16.
     #[schemars(length(max = 16))]
     pub steps: Vec<PlanStep>,
-    /// The budgets that bound it.
+    /// The budgets that bound the incident. At most 16.
     #[schemars(length(max = 16))]
     pub budgets: Vec<PlanBudget>,
-    /// The mode that namespace, Policies and Runbook leave.
+    /// The mode that results from the namespace's label and the matching Policies: the lowest of them.
     pub mode: Mode,
-    /// Names of the Runbooks that match the alert.
+    /// Names of the Runbooks that match the alerts, as `namespace/name`. At most 32.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), inner(length(max = 317)))]
     pub runbooks: Vec<String>,
-    /// Names of the Policies that match the target, as `namespace/name`.
+    /// Names of the Policies that match the target, as `namespace/name`. At most 32.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), inner(length(max = 317)))]
     pub policies: Vec<String>,
+    /// Names of the Policies that may match the target, as `namespace/name`. At most 32. Whether their `objectSelector`
+    /// matches is known once the target is read, before anything is decided. They can only lower `mode`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), inner(length(max = 317)))]
+    pub possible_policies: Vec<String>,
 }
 
 /// One step of a plan.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PlanStep {
-    /// `investigate`, `diagnose`, `judge`, an action of the catalogue, `verify`, `undo`, `escalate`.
+    /// Name of the step: `investigate`, `diagnose`, `decide`, the name of an action, `verify`, `undo` or `escalate`.
     #[schemars(length(max = 64))]
     pub name: String,
-    /// The autonomy tier: what may happen in this step without a person.
+    /// The mode of the step: what may happen in it without a person.
     pub mode: Mode,
 }
 
@@ -231,61 +267,66 @@ pub struct PlanStep {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PlanBudget {
-    /// Name, such as `actions-per-hour`.
+    /// Name of the budget, such as `actions-per-incident` or `actions-per-hour-in-namespace`.
     #[schemars(length(max = 64))]
     pub name: String,
-    /// The most that may be spent.
+    /// Upper limit, as a number of actions or rounds.
     pub limit: i64,
 }
 
-/// What the judge decided, with every verdict and not only the first refusal.
+/// What the controller decided about one action, with the verdict of every check and not only of the first that
+/// refused.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Decision {
-    /// Act, wait for better evidence, or escalate.
+    /// What follows: act, wait for evidence, wait for an approval, resolve or escalate.
     pub outcome: DecisionOutcome,
-    /// The check that decided, or `AllChecksPassed`.
+    /// Reason constant of the check that decided, or `AllChecksPassed`; at most 64 characters.
     #[schemars(length(max = 64))]
     pub reason: String,
-    /// One sentence to `reason`.
+    /// One sentence that explains `reason`, at most 2048 characters.
     #[schemars(length(max = 2048))]
     pub message: String,
-    /// What the diagnosis believes, in one sentence.
+    /// Hypothesis of the diagnosis in one sentence, at most 1024 characters; empty without a diagnosis.
     #[serde(default)]
     #[schemars(length(max = 1024))]
     pub hypothesis: String,
-    /// The action that was proposed.
+    /// The action that was decided about. Absent when none applies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub action: Option<Action>,
-    /// Identity of the exact action: 32 hexadecimal characters.
+    /// ID of the exact action within the incident, 32 hexadecimal characters. The annotation `backstop.dev/last-action`
+    /// carries it after the write.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub action_id: Option<String>,
-    /// SHA-256 of the exact action, 64 hexadecimal characters: what an Approval names.
+    /// SHA-256 over action, target, write and provenance, 64 hexadecimal characters. An Approval names it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub digest: Option<String>,
-    /// The change that the judge predicts, for people.
+    /// The predicted change as redacted text, at most 64 fields.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub diff: Vec<FieldChange>,
-    /// Verdict of every check, in order.
+    /// Verdict of every check, in order. At most 64.
     #[schemars(length(max = 64))]
     pub checks: Vec<CheckVerdict>,
-    /// When it was decided.
+    /// Time of the decision.
     pub decided_at: Time,
 }
 
-/// What follows from the verdicts.
+/// What follows from the verdicts of the checks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum DecisionOutcome {
-    /// Every check passed.
+    /// Every check passed: the action is taken.
     Act,
-    /// Only checks refused that time may turn; asked again until the evidence wait ends.
+    /// Evidence that may still come is missing. Decided again every few seconds until `timings.evidenceWaitSeconds`
+    /// have passed.
     Wait,
-    /// Every check passed but the approval of a person.
+    /// Every check passed except `Approved`: a person has to create an Approval.
     AwaitApproval,
-    /// A person decides.
+    /// There is nothing left to do: the alerts ended, or the target recovered.
+    Resolve,
+    /// A person has to decide.
     #[default]
     Escalate,
 }
@@ -297,24 +338,25 @@ impl DecisionOutcome {
             DecisionOutcome::Act => "Act",
             DecisionOutcome::Wait => "Wait",
             DecisionOutcome::AwaitApproval => "AwaitApproval",
+            DecisionOutcome::Resolve => "Resolve",
             DecisionOutcome::Escalate => "Escalate",
         }
     }
 }
 
-/// What one named check said.
+/// Verdict of one named check.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CheckVerdict {
     /// Name of the check, such as `EarlierRevisionHealthy`.
     #[schemars(length(max = 64))]
     pub check: String,
-    /// Whether it lets the action through.
+    /// Whether the check lets the action through.
     pub verdict: Verdict,
-    /// A constant, such as `OnlyOneRevision`.
+    /// Reason constant, such as `OnlyOneRevision`; `Ok` when it passed.
     #[schemars(length(max = 64))]
     pub reason: String,
-    /// One sentence for people.
+    /// One sentence that explains the verdict, at most 1024 characters.
     #[schemars(length(max = 1024))]
     pub message: String,
 }
@@ -322,14 +364,14 @@ pub struct CheckVerdict {
 /// Whether a check lets an action through. Only `Passed` does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Verdict {
-    /// It does.
+    /// The check lets the action through.
     Passed,
-    /// It does not.
+    /// The check refuses the action.
     #[default]
     Refused,
-    /// What it needs could not be read: it does not.
+    /// What the check needs could not be read. Counts as a refusal.
     Unknown,
-    /// It was not asked, because a check before it leaves nothing to ask about.
+    /// The check was not evaluated because an earlier one had refused what it is about. Never lets an action through.
     NotAsked,
 }
 
@@ -337,96 +379,98 @@ pub enum Verdict {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Escalation {
-    /// Same constant as the incident's reason.
+    /// The incident's reason at the time of the escalation.
     #[schemars(length(max = 64))]
     pub reason: String,
-    /// What to do next, for the person who is woken.
+    /// What the person who was paged should do first, at most 2048 characters. Contains the commands.
     #[serde(default)]
     #[schemars(length(max = 2048))]
     pub next_step: String,
-    /// One entry per channel.
+    /// One entry for each notification channel. At most 16.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub deliveries: Vec<Delivery>,
 }
 
-/// One attempt to tell somebody.
+/// Delivery of one notification through one channel.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Delivery {
-    /// `event` or `webhook`.
+    /// Name of the channel: `event` or `webhook`.
     #[schemars(length(max = 64))]
     pub channel: String,
-    /// It was accepted.
+    /// Whether the channel accepted it.
     pub delivered: bool,
-    /// How often it was tried.
+    /// Number of attempts so far.
     #[serde(default)]
     pub attempts: i32,
-    /// Status or error of the last attempt.
+    /// HTTP status or error of the last attempt, at most 512 characters.
     #[serde(default)]
     #[schemars(length(max = 512))]
     pub detail: String,
 }
 
-/// One line of the timeline.
+/// One entry of the timeline.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TimelineEntry {
-    /// When it happened.
+    /// Time at which it happened.
     pub at: Time,
-    /// Who did it.
+    /// Who did it: `alert`, `controller`, `investigator` or `executor`.
     pub actor: Actor,
-    /// A constant, such as `PlanWritten`, `GrantOpened`, `Fired`.
+    /// Name of the event, such as `PlanWritten`, `GrantOpened` or `Fired`.
     #[schemars(length(max = 64))]
     pub event: String,
-    /// One sentence.
+    /// One sentence for people, at most 1024 characters.
     #[schemars(length(max = 1024))]
     pub message: String,
 }
 
-/// Who did something.
+/// Who did something in an incident.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Actor {
     /// The sender of an alert.
     Alert,
-    /// The judge.
+    /// The controller.
     #[default]
     Controller,
-    /// The mind.
+    /// The investigator.
     Investigator,
-    /// The hands.
+    /// The executor.
     Executor,
-    /// A human being.
-    Person,
 }
 
-/// Moments of an incident. Each is set once.
+/// Timestamps of an incident. Each is set once.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct IncidentTimes {
-    /// The intake received the first alert.
+    /// Time at which the intake received the first alert.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub received: Option<Time>,
-    /// The plan was written.
+    /// Time at which the plan was written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub planned: Option<Time>,
-    /// The first source was asked.
+    /// Time at which the latest investigation round was requested.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<Time>,
+    /// Time at which the first source was queried.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_source: Option<Time>,
-    /// The diagnosis was there.
+    /// Time at which the diagnosis was complete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub diagnosed: Option<Time>,
-    /// The judge decided to act or to escalate.
+    /// Time at which the controller decided to act or to escalate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decided: Option<Time>,
-    /// The API server accepted the write.
+    /// Time at which the controller saw that the API server had accepted the write. `verify.timeoutSeconds` counts from
+    /// here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fired: Option<Time>,
-    /// The target was first seen healthy after the write; it settles from here.
+    /// Time at which the target was first seen healthy after the write. `verify.settleSeconds` counts from here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub healthy: Option<Time>,
-    /// The incident reached its final phase.
+    /// Time at which the incident reached its final phase.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<Time>,
 }

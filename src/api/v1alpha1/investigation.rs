@@ -2,11 +2,11 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Action, Condition, Fact, ObjectRef, PodFailure, Time};
+use super::{Action, Condition, Fact, Mode, ObjectRef, PodFailure, Time};
 
-/// One round of looking at a target: facts, and a diagnosis that cites them.
-/// The spec is written by the controller, the status by the investigator; the controller treats
-/// the status as leads and reads again whatever a decision rests on.
+/// One investigation round of an incident: numbered facts, and a diagnosis that cites them. The controller writes the
+/// spec, the investigator the status. The controller treats the status as a lead and reads everything that a decision
+/// depends on itself.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "backstop.dev",
@@ -33,65 +33,72 @@ pub struct InvestigationSpec {
     /// Name of the Incident in the same namespace.
     #[schemars(length(max = 253))]
     pub incident: String,
-    /// First round is 1.
+    /// SHA-256 of the inputs that the name is derived from, 64 hexadecimal characters.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 64))]
+    pub key: String,
+    /// Number of the round within the incident, from 1.
     #[schemars(range(min = 1))]
     pub round: i32,
-    /// What to look at; absent when the alert named nothing that exists: then only its text is looked at.
+    /// The object to investigate. Absent when the alert names no object that exists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<ObjectRef>,
-    /// Sources to ask, side by side.
+    /// Sources to query concurrently. At most 32.
     #[schemars(length(max = 32))]
     pub sources: Vec<SourceName>,
-    /// Diagnosers in order of preference; `rules` is always the last rung.
+    /// Names of the diagnosers in order of preference, at most 16. The first that answers counts. `rules` is always
+    /// asked, last.
     #[schemars(length(max = 16), inner(length(max = 64)))]
     pub chain: Vec<String>,
-    /// The lowest rung that may answer.
-    #[schemars(length(max = 64))]
-    pub lowest_rung: String,
-    /// Budget: the whole investigation ends after this many seconds.
+    /// Deadline of the investigation in seconds, 1 to 600.
     #[schemars(range(min = 1, max = 600))]
     pub deadline_seconds: i32,
-    /// When the first alert began, by its sender's clock.
+    /// Time at which the first alert began, by its sender's clock.
     pub alert_started_at: Time,
-    /// The incident's request id.
+    /// Request ID of the incident, at most 64 characters.
     #[schemars(length(max = 64))]
     pub request_id: String,
 }
 
-/// Where facts come from.
+/// Where facts come from. Facts are numbered in the order of this list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum SourceName {
     /// The target and its owner chain.
     Workload,
     /// The target's pods and the state of their containers.
     Pods,
-    /// Recorded revisions and the typed difference between the last two.
+    /// Recorded revisions and the typed differences between the current one and earlier ones.
     RolloutHistory,
+    /// When the ConfigMaps that the pod template names were last changed (metadata only).
+    ConfigReferences,
     /// Events of the target, its revisions and its pods.
     Events,
-    /// Last lines of failing containers, current and previous.
+    /// Last lines of failing containers, of the current and of the previous run.
     Logs,
-    /// When ConfigMaps that the template names were last changed (metadata only).
-    ConfigReferences,
     /// Metrics of the target from Prometheus.
     Metrics,
+    /// A source that exists in unit tests only; it shows what adding one touches.
+    #[cfg(test)]
+    Planted,
 }
 
 impl SourceName {
-    /// Every source.
-    pub const ALL: [SourceName; 7] = [
+    /// Every source, in the order in which facts are numbered.
+    pub const ALL: &'static [SourceName] = &[
         SourceName::Workload,
         SourceName::Pods,
         SourceName::RolloutHistory,
+        SourceName::ConfigReferences,
         SourceName::Events,
         SourceName::Logs,
-        SourceName::ConfigReferences,
         SourceName::Metrics,
+        #[cfg(test)]
+        SourceName::Planted,
     ];
 
     /// The source of this name.
     pub fn named(name: &str) -> Option<SourceName> {
-        SourceName::ALL.into_iter().find(|source| source.as_str() == name)
+        SourceName::ALL.iter().copied().find(|source| source.as_str() == name)
     }
 
     /// The name as it is written in plans, facts and metrics.
@@ -100,10 +107,12 @@ impl SourceName {
             SourceName::Workload => "Workload",
             SourceName::Pods => "Pods",
             SourceName::RolloutHistory => "RolloutHistory",
+            SourceName::ConfigReferences => "ConfigReferences",
             SourceName::Events => "Events",
             SourceName::Logs => "Logs",
-            SourceName::ConfigReferences => "ConfigReferences",
             SourceName::Metrics => "Metrics",
+            #[cfg(test)]
+            SourceName::Planted => "Planted",
         }
     }
 }
@@ -112,173 +121,217 @@ impl SourceName {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct InvestigationStatus {
-    /// Where it stands.
+    /// Phase of the investigation. `Complete` is final.
     #[serde(default)]
     pub phase: InvestigationPhase,
-    /// When the first source was asked.
+    /// Time at which the first source was queried.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Time>,
-    /// When the diagnosis was there.
+    /// Time at which the diagnosis was complete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completed_at: Option<Time>,
-    /// Numbered facts; at most 200.
+    /// Numbered facts. At most 200.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 200))]
     pub facts: Vec<Fact>,
-    /// The diagnosis that is put to the judge.
+    /// The diagnosis. Absent until the investigation is complete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub diagnosis: Option<Diagnosis>,
-    /// What the rules say, when another diagnoser answered.
+    /// The diagnosis of the embedded rules when another diagnoser answered. Absent otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub second_opinion: Option<Diagnosis>,
-    /// One entry per rung that was asked.
+    /// One entry for each diagnoser that was asked, in order. At most 32.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub attempts: Vec<Attempt>,
-    /// Model tokens that it took.
+    /// Number of model tokens used, prompts and completions together.
     #[serde(default)]
     pub tokens: i64,
-    /// What it cost, in billionths of a US dollar.
+    /// Cost of the models, in billionths of a US dollar.
     #[serde(default)]
     pub cost_nano_dollars: i64,
-    /// Generation of the spec that this status describes.
+    /// `metadata.generation` of the spec that this status describes.
     #[serde(default)]
     pub observed_generation: i64,
-    /// `Complete`.
+    /// Condition `Complete`: facts and diagnosis are written.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub conditions: Vec<Condition>,
 }
 
-/// Where an investigation stands.
+/// Phase of an investigation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum InvestigationPhase {
-    /// Not begun.
+    /// Not started yet.
     #[default]
     Pending,
-    /// Sources are being asked.
+    /// Sources are being queried.
     Running,
-    /// Facts and diagnosis are there.
+    /// Facts and diagnosis are written.
     Complete,
-    /// It ended without a diagnosis.
-    Failed,
 }
 
 impl InvestigationPhase {
-    /// Nothing follows.
+    /// Whether it has ended.
     pub fn is_final(self) -> bool {
-        matches!(self, InvestigationPhase::Complete | InvestigationPhase::Failed)
+        matches!(self, InvestigationPhase::Complete)
     }
 }
 
-/// What a diagnoser believes. Every claim cites facts.
+/// What a diagnoser concluded. Every claim cites facts.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Diagnosis {
-    /// The rung that answered, such as `rules`.
+    /// Name of the diagnoser that answered, such as `rules`.
     #[schemars(length(max = 64))]
     pub diagnoser: String,
-    /// What happened.
+    /// The highest mode in which an answer of this diagnoser may lead to an action.
+    #[serde(default)]
+    pub ceiling: Mode,
+    /// Cause of the failure.
     pub cause: Cause,
-    /// The same in one sentence.
+    /// The cause in one sentence, at most 1024 characters.
     #[schemars(length(max = 1024))]
     pub hypothesis: String,
-    /// The object that is at fault.
+    /// The object that is at fault. Absent when none is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspect: Option<ObjectRef>,
-    /// The revision that is at fault; 0 when none is.
-    #[serde(default)]
-    pub suspected_revision: i64,
-    /// Self-reported, 0 to 100. Never a reason to act; below a Policy's floor a reason not to.
+    /// Number of the revision that is at fault, at least 1. Absent when none is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub suspected_revision: Option<i64>,
+    /// Self-reported confidence, 0 to 100. It is never a reason to act; below a Policy's `confidenceFloor` it is a
+    /// reason not to.
     #[schemars(range(min = 0, max = 100))]
     pub confidence: i32,
-    /// What should be done.
+    /// The proposed action. Absent when none is proposed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proposal: Option<Proposal>,
-    /// Why.
+    /// The claims that support the diagnosis. At most 64.
     #[schemars(length(max = 64))]
     pub claims: Vec<Claim>,
-    /// What a person should look at next, when nothing can be proposed.
+    /// What a person should look at next, at most 1024 characters.
     #[serde(default)]
     #[schemars(length(max = 1024))]
     pub advice: String,
 }
 
-/// Causes that the judge can tell apart.
+/// Causes that a diagnosis can name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Cause {
-    /// A change of the pod template broke it.
+    /// A change of the pod template broke the workload.
     BadRollout,
-    /// It fails, and its template is the one that worked before.
+    /// The workload fails with the template that worked before: look at its configuration and dependencies.
     ConfigurationChanged,
-    /// It fails, and there never was another template.
+    /// The workload fails, and there never was another template.
     NeverWorked,
-    /// Nothing fails any more.
+    /// The workload is healthy again.
     Recovered,
-    /// The facts do not tell.
+    /// The facts do not show the cause.
     #[default]
     Unknown,
 }
 
-/// An action that a diagnoser proposes; the judge computes the exact values itself.
+impl Cause {
+    /// The constant, as it stands in conditions, metrics and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Cause::BadRollout => "BadRollout",
+            Cause::ConfigurationChanged => "ConfigurationChanged",
+            Cause::NeverWorked => "NeverWorked",
+            Cause::Recovered => "Recovered",
+            Cause::Unknown => "Unknown",
+        }
+    }
+}
+
+/// An action that a diagnoser proposes. The controller computes the exact values itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Proposal {
     /// The action with its parameters.
     pub action: Action,
-    /// On which object.
+    /// The object that it is proposed for.
     pub target: ObjectRef,
 }
 
-/// One claim and the facts that carry it.
+/// One claim with the facts that support it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Claim {
-    /// What is claimed; the judge knows a rule for each.
+    /// What is claimed. Each kind is tested by its own rule.
     pub kind: ClaimKind,
-    /// Revision that the claim is about; 0 when it is about none.
-    #[serde(default)]
-    pub revision: i64,
-    /// For `PodsFailing`: how.
-    #[serde(default)]
-    pub failure: PodFailure,
-    /// Facts that support it; none is a claim without support.
+    /// Number of the revision that the claim is about, at least 1. Required by the kinds that name a revision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub revision: Option<i64>,
+    /// For `PodsFailing`: how the pods fail. Absent means in any way that a pod template can cause.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<PodFailure>,
+    /// IDs of the facts that support it, at most 32. A claim that cites none is refused.
     #[schemars(length(max = 32), inner(length(max = 8)))]
     pub cites: Vec<String>,
-    /// The claim in one sentence.
+    /// The claim in one sentence, at most 512 characters.
     #[schemars(length(max = 512))]
     pub text: String,
 }
 
-/// Claims that the judge can test by rule.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// The closed set of claims. Each can be tested by a rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum ClaimKind {
-    /// Pods of the target fail in the way of `failure`.
+    /// Pods of the target fail in the way that `failure` names.
     PodsFailing,
     /// The failing pods run the revision `revision`.
     FailingPodsRunRevision,
     /// The template of the current revision differs from that of `revision`.
     TemplateChanged,
-    /// The template of the current revision is the one that worked before.
+    /// The current template is that of `revision`, which worked before or whose configuration changed since: nothing in
+    /// the template explains the failure.
     TemplateUnchanged,
     /// Revision `revision` has ready replicas.
     RevisionReady,
-    /// There is no other revision.
+    /// `revision`, the current one, is the only revision.
     OnlyOneRevision,
-    /// No pod of the target fails.
+    /// Every replica is ready, and no pod fails.
     NothingFails,
 }
 
-/// One rung that was asked.
+impl ClaimKind {
+    /// Every kind of claim.
+    pub const ALL: &[ClaimKind] = &[
+        ClaimKind::PodsFailing,
+        ClaimKind::FailingPodsRunRevision,
+        ClaimKind::TemplateChanged,
+        ClaimKind::TemplateUnchanged,
+        ClaimKind::RevisionReady,
+        ClaimKind::OnlyOneRevision,
+        ClaimKind::NothingFails,
+    ];
+
+    /// The constant, as it stands in statuses and messages.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ClaimKind::PodsFailing => "PodsFailing",
+            ClaimKind::FailingPodsRunRevision => "FailingPodsRunRevision",
+            ClaimKind::TemplateChanged => "TemplateChanged",
+            ClaimKind::TemplateUnchanged => "TemplateUnchanged",
+            ClaimKind::RevisionReady => "RevisionReady",
+            ClaimKind::OnlyOneRevision => "OnlyOneRevision",
+            ClaimKind::NothingFails => "NothingFails",
+        }
+    }
+}
+
+/// One diagnoser that was asked.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Attempt {
-    /// The rung.
+    /// Name of the diagnoser.
     #[schemars(length(max = 64))]
     pub rung: String,
-    /// A constant such as `Answered` or `NoProposal`.
+    /// Outcome: a constant such as `Answered`, `NoProposal`, `NotConfigured` or `Timeout`.
     #[schemars(length(max = 64))]
     pub outcome: String,
-    /// How long it took, in milliseconds.
+    /// Duration of the attempt in milliseconds.
     pub milliseconds: i64,
 }

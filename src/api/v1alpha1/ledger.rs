@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Time;
 
-/// What a budget counts, in the system namespace. Every change is a compare-and-swap.
+/// What budgets count, kept in the system namespace. Every change is a compare-and-swap, so concurrent writers cannot
+/// overspend.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "backstop.dev",
@@ -21,9 +22,9 @@ use super::Time;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct LedgerSpec {
-    /// What it is for.
+    /// What the Ledger is for.
     pub purpose: LedgerPurpose,
-    /// For `KnownGood`: the namespace of the workloads.
+    /// For `KnownGood`: namespace of the workloads. Empty otherwise.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 63))]
     pub namespace: String,
@@ -34,36 +35,36 @@ pub struct LedgerSpec {
 pub enum LedgerPurpose {
     /// Actions and anomalies of the whole cluster, with the cascade breaker.
     Actions,
-    /// Revisions of one namespace that were seen healthy.
+    /// Revisions of the workloads of one namespace that were seen healthy.
     KnownGood,
 }
 
-/// Written by the controller only (a Ledger of the investigator: by the investigator only).
+/// Written by the controller only.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LedgerStatus {
-    /// Actions, oldest first; kept for 24 hours, at most 2,000.
+    /// Actions, oldest first. Kept for 24 hours, at most 2000.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 2000))]
     pub entries: Vec<LedgerEntry>,
-    /// Anomalies inside the window of the cascade breaker, oldest first; at most 200.
+    /// Anomalies within the window of the cascade breaker, oldest first. At most 200.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 200))]
     pub anomalies: Vec<Anomaly>,
-    /// The cascade breaker.
+    /// State of the cascade breaker.
     #[serde(default)]
     pub breaker: Breaker,
-    /// Revisions that were seen healthy; at most 2,000.
+    /// Revisions that were seen healthy. At most 2000.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 2000))]
     pub known_good: Vec<KnownGood>,
 }
 
-/// One action that was paid for.
+/// One action that was charged to the budgets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LedgerEntry {
-    /// Identity of the action.
+    /// ID of the action, 32 hexadecimal characters.
     #[schemars(length(max = 32))]
     pub action_id: String,
     /// Namespace of the target.
@@ -72,58 +73,58 @@ pub struct LedgerEntry {
     /// UID of the target.
     #[schemars(length(max = 128))]
     pub target_uid: String,
-    /// Name of the Incident.
+    /// Name of the Incident, in the namespace of the target.
     #[schemars(length(max = 253))]
     pub incident: String,
-    /// When it was reserved.
+    /// Time at which it was reserved.
     pub at: Time,
-    /// What became of it. An unknown outcome stays `Reserved`, and counts.
+    /// Outcome. An action whose outcome is unknown stays `Reserved` and counts.
     pub state: LedgerState,
-    /// It takes another action back.
+    /// Whether it undoes or completes another action. Budgets never refuse these, but count them.
     #[serde(default)]
     pub undo: bool,
 }
 
-/// What became of a reservation.
+/// Outcome of a reservation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum LedgerState {
-    /// Paid before acting; the outcome is open or unknown.
+    /// Charged before the write; the outcome is open or unknown.
     Reserved,
     /// The write happened.
     Spent,
-    /// The API server's own answer proves that the write never happened.
+    /// The write did not happen, as the API server's answers prove.
     Refunded,
 }
 
-/// Something that should not happen while all is well.
+/// An event that counts towards the cascade breaker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Anomaly {
-    /// When.
+    /// Time at which it happened.
     pub at: Time,
-    /// A constant such as `Ungrounded`, `RefusedByPolicy`, `VerifyFailed`, `Undone`, `Storm`.
+    /// Reason constant, such as `ClaimUngrounded`, `RefusedByPolicy` or `VerifyFailed`; at most 64 characters.
     #[schemars(length(max = 64))]
     pub kind: String,
-    /// Namespace and name of the Incident.
+    /// The Incident as `namespace/name`.
     #[schemars(length(max = 320))]
     pub incident: String,
 }
 
-/// While it is open nothing acts.
+/// The cascade breaker. While it is open, no action is started.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Breaker {
-    /// Closed, open or half-open.
+    /// State: `Closed`, `Open` or `HalfOpen`.
     #[serde(default)]
     pub state: BreakerState,
-    /// When it last opened.
+    /// Time at which it last opened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub opened_at: Option<Time>,
-    /// The anomaly that opened it.
+    /// Kind of the anomaly that opened it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 64))]
     pub reason: String,
-    /// Half-open: the one action that may try.
+    /// In state `HalfOpen`: ID of the one action that is allowed as a trial.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 32))]
     pub trial: String,
@@ -135,25 +136,25 @@ pub enum BreakerState {
     /// Actions are allowed.
     #[default]
     Closed,
-    /// Nothing acts.
+    /// No action is started.
     Open,
-    /// After the cooldown one action may try.
+    /// After the cooldown, one action is allowed as a trial.
     HalfOpen,
 }
 
-/// A revision that was seen healthy. It only filters existing revisions; no template is taken from it.
+/// A revision that was seen healthy. It only selects among existing revisions: no template is ever taken from here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct KnownGood {
     /// UID of the workload.
     #[schemars(length(max = 128))]
     pub workload_uid: String,
-    /// UID of the revision's object.
+    /// UID of the ReplicaSet or ControllerRevision.
     #[schemars(length(max = 128))]
     pub revision_uid: String,
     /// SHA-256 of the template that was running, 64 hexadecimal characters.
     #[schemars(length(max = 64))]
     pub template_hash: String,
-    /// When it was last seen healthy.
+    /// Time at which it was last seen healthy.
     pub at: Time,
 }

@@ -5,9 +5,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{ActionKind, Condition, Mode};
 
-/// What may be done to the workloads that it matches. Policies only tighten: the namespace label sets the
-/// mode, every matching Policy can lower it. A Policy in the system namespace holds for all namespaces.
-/// One that does not compile denies. In documents: `policies.backstop.dev`, because the bare plural collides.
+/// What may be done to the workloads that it matches. Policies only restrict: the namespace's label sets the mode, and
+/// every matching Policy can lower it. A Policy in the system namespace applies to all namespaces. A Policy that does
+/// not compile denies every action. Use the full name `policies.backstop.dev` with kubectl: other APIs have a plural
+/// `policies` too.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "backstop.dev",
@@ -25,83 +26,85 @@ use super::{ActionKind, Condition, Mode};
 )]
 #[serde(rename_all = "camelCase")]
 pub struct PolicySpec {
-    /// The highest mode that it leaves.
+    /// The highest mode that it allows.
     pub mode: Mode,
-    /// Which targets it is for; empty = all.
+    /// The targets that it applies to. Empty matches every target.
     #[serde(default)]
     pub match_constraints: MatchConstraints,
-    /// Actions that it leaves; absent = all of the catalogue.
+    /// Actions that it allows, at most 16. Absent allows all; an empty list allows none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16))]
     pub allowed_actions: Option<Vec<ActionKind>>,
-    /// CEL rules over `incident`, `diagnosis`, `action`, `target` and `namespaceObject`; all must be true.
+    /// CEL rules over `incident`, `diagnosis`, `action`, `target` and `namespaceObject`, at most 32. All must be true.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub validations: Vec<Validation>,
-    /// Bounds.
+    /// Limits that are stricter than the operator's own budgets.
     #[serde(default)]
     pub limits: Limits,
-    /// When it allows or denies actions; without a window every time is allowed.
+    /// Windows of time in which actions are allowed or denied, at most 32. Without windows actions are always allowed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub windows: Vec<Window>,
-    /// `RolloutUndo` may also be used on objects that Helm installed. A later `helm upgrade` will apply the
-    /// chart's template again.
+    /// Whether objects that Helm installed may be written to. A later `helm upgrade` applies the chart's values again.
+    /// Any matching Policy can allow it.
     #[serde(default)]
     pub allow_helm: bool,
-    /// The lowest self-reported confidence, 0 to 100, that is not escalated.
+    /// Minimum confidence of the diagnosis, 0 to 100. Below it the incident is escalated.
     #[serde(default)]
     #[schemars(range(min = 0, max = 100))]
     pub confidence_floor: i32,
 }
 
-/// Which targets a Policy is for: all given fields must fit.
+/// The targets that a Policy applies to. All given fields must match.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MatchConstraints {
-    /// Kinds, any of them; empty = every kind.
+    /// Kinds of target, such as `Deployment`, any of which matches. Empty matches every kind. At most 16.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(max = 63)))]
     pub kinds: Vec<String>,
-    /// Labels of the target.
+    /// Selects targets by their labels. Absent matches every target.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub object_selector: Option<LabelSelector>,
 }
 
-/// One CEL rule, in the words of ValidatingAdmissionPolicy.
+/// One CEL rule, with the field names of a ValidatingAdmissionPolicy.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Validation {
-    /// Must evaluate to true. An error, and anything but a boolean, denies.
+    /// CEL expression that must evaluate to true, at most 2048 characters. An error or a value that is not a boolean
+    /// denies the action.
     #[schemars(length(min = 1, max = 2048))]
     pub expression: String,
-    /// Sentence for people when it is not true.
+    /// Message for people when the expression is not true, at most 512 characters.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 512))]
     pub message: String,
-    /// CEL expression for the sentence; takes precedence over `message`.
+    /// CEL expression that evaluates to the message, at most 2048 characters. Takes precedence over `message`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 2048))]
     pub message_expression: String,
-    /// A constant; `PolicyValidationFailed` when it is empty.
+    /// Word that is shown in front of the message, at most 64 characters. The reason of the verdict is always
+    /// `PolicyValidationFailed`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 64))]
     pub reason: String,
 }
 
-/// Bounds of a Policy. Absent = the operator's own budget.
+/// Limits of a Policy. Where one is absent, the operator's own budget applies.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Limits {
-    /// Actions in the namespace in any hour.
+    /// Maximum number of actions in the namespace within any hour, 0 to 1000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1000))]
     pub actions_per_hour: Option<i32>,
-    /// Seconds between two actions on the same target.
+    /// Minimum time between two actions on the same target, in seconds, 0 to 86400.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 86400))]
     pub cooldown_seconds: Option<i32>,
-    /// Blast radius: replicas of the target at most.
+    /// Blast radius: the largest number of replicas that a target may have, 0 to 10000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 10000))]
     pub max_pods: Option<i32>,
@@ -111,15 +114,15 @@ pub struct Limits {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Window {
-    /// Allow or deny; a deny wins.
+    /// `allow` or `deny`. A deny window takes precedence.
     pub kind: WindowKind,
-    /// Start, as a cron expression of five fields.
+    /// Start of the window as a cron expression with five fields, such as `0 9 * * 1-5`.
     #[schemars(length(max = 128))]
     pub schedule: String,
-    /// Length in seconds.
+    /// Length of the window in seconds, 60 to 604800.
     #[schemars(range(min = 60, max = 604800))]
     pub duration_seconds: i32,
-    /// IANA time zone; `UTC` when empty.
+    /// IANA time zone of the schedule, such as `Europe/Berlin`. Empty means UTC.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 64))]
     pub time_zone: String,
@@ -129,9 +132,9 @@ pub struct Window {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum WindowKind {
-    /// Actions are allowed inside and denied outside of every allow window.
+    /// Actions are allowed within any allow window and denied outside all of them.
     Allow,
-    /// Actions are denied inside.
+    /// Actions are denied within the window.
     Deny,
 }
 
@@ -139,10 +142,10 @@ pub enum WindowKind {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PolicyStatus {
-    /// Generation of the spec that this status describes.
+    /// `metadata.generation` of the spec that this status describes.
     #[serde(default)]
     pub observed_generation: i64,
-    /// `Ready`: it compiled.
+    /// Condition `Ready`: whether the Policy compiled.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub conditions: Vec<Condition>,

@@ -4,8 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{Action, Condition, ObjectRef, Time, Write};
 
-/// One exact write: immutable, typed, without a word of prose, because it is what the hands read.
-/// The verdicts that led to it are on the Incident (`status.decision.checks`).
+/// One exact write, which the executor carries out. Immutable and fully typed: it contains no prose. The controller
+/// writes the spec, the executor the status. The verdicts that led to it are on the Incident
+/// (`status.decision.checks`).
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "backstop.dev",
@@ -33,35 +34,38 @@ pub struct RemediationSpec {
     /// Name of the Incident in the same namespace.
     #[schemars(length(max = 253))]
     pub incident: String,
-    /// Identity of the exact action: 32 hexadecimal characters.
+    /// ID of the exact action within the incident, 32 hexadecimal characters: derived from incident, purpose and
+    /// digest.
     #[schemars(regex(pattern = r"^[0-9a-f]{32}$"))]
     pub action_id: String,
-    /// SHA-256 over action, target, write and provenance, 64 hexadecimal characters; the executor computes it again.
+    /// SHA-256 over action, target, write and provenance, 64 hexadecimal characters. The executor recomputes it and
+    /// refuses a Remediation whose digest differs.
     #[schemars(regex(pattern = r"^[0-9a-f]{64}$"))]
     pub digest: String,
     /// The action with its parameters.
     pub action: Action,
-    /// Why it is done.
+    /// Why it exists: to repair, to undo a repair, or to evict a stuck pod.
     #[serde(default)]
     pub purpose: Purpose,
-    /// Action id of the repair that this one takes back or completes; absent for a repair.
+    /// `actionId` of the repair that this one undoes or completes. Absent for a repair.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = r"^[0-9a-f]{32}$"))]
     pub follows: Option<String>,
-    /// The object to write; its UID is required.
+    /// The object that is written to. Its UID is required.
     pub target: ObjectRef,
-    /// The one write.
+    /// The one write that is made.
     pub write: Write,
-    /// The object that recorded the value that is written: a ReplicaSet or ControllerRevision. It carries the label
-    /// `backstop.dev/undo-to` while the write is in flight, and the API server compares the two.
+    /// The ReplicaSet or ControllerRevision that recorded the value to be written. It carries the label
+    /// `backstop.dev/undo-to` while the write is in flight, and an admission policy compares the two. Absent for
+    /// actions that write no recorded value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provenance: Option<ObjectRef>,
-    /// How success is recognised.
+    /// When the repair counts as successful.
     pub verify: Verify,
-    /// How it is taken back; absent when it cannot be.
+    /// How the write is undone. Absent when it cannot be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub undo: Option<Undo>,
-    /// The incident's request id.
+    /// Request ID of the incident, at most 64 characters.
     #[schemars(length(max = 64))]
     pub request_id: String,
 }
@@ -69,34 +73,34 @@ pub struct RemediationSpec {
 /// Why a Remediation exists.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Purpose {
-    /// To repair the target.
+    /// Repairs the target.
     #[default]
     Repair,
-    /// To take back a repair that did not help.
+    /// Undoes a repair that did not help.
     Undo,
-    /// To complete a repair: a StatefulSet does not replace a pod that never became ready.
+    /// Completes a repair by evicting one stuck pod: a StatefulSet does not replace a pod that never became ready.
     ReplacePod,
 }
 
-/// How success is recognised from live state.
+/// When a write counts as successful, judged by the live state of the target.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Verify {
-    /// The target must stay healthy for this long, in seconds.
+    /// How long the target must stay healthy, in seconds, 0 to 3600.
     #[schemars(range(min = 0, max = 3600))]
     pub settle_seconds: i32,
-    /// It must be healthy this long after the write at the latest, in seconds.
+    /// How long after the write the target may take to become healthy, in seconds, 1 to 3600.
     #[schemars(range(min = 1, max = 3600))]
     pub timeout_seconds: i32,
 }
 
-/// How the write is taken back, exactly, if nobody else touched the field since.
+/// How the write is undone exactly, provided that nobody else changed the field since.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Undo {
-    /// The action that restores the value before.
+    /// The action that restores the previous value.
     pub action: Action,
-    /// The object that recorded it.
+    /// The revision that recorded the previous value. Absent for actions that write no recorded value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provenance: Option<ObjectRef>,
 }
@@ -105,76 +109,76 @@ pub struct Undo {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RemediationStatus {
-    /// Where it stands.
+    /// Phase of the Remediation. `Fired` and `Aborted` are final.
     #[serde(default)]
     pub phase: RemediationPhase,
-    /// A constant such as `Fired`, `GrantExpired`, `RefusedByPolicy`.
+    /// Reason constant, such as `Fired`, `GrantExpired` or `RefusedByPolicy`; at most 64 characters.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 64))]
     pub reason: String,
-    /// What the API server answered, when it refused.
+    /// One sentence that explains `reason`, with the API server's answer when it refused; at most 1024 characters.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 1024))]
     pub message: String,
-    /// Who claimed it.
+    /// Identity of the executor that claimed it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 253))]
     pub holder: String,
-    /// Counts claims; a Grant is opened for one epoch.
+    /// Number of claims so far, at most 5. A Grant is opened for one epoch.
     #[serde(default)]
     pub epoch: i64,
-    /// One per write on the cluster, oldest first; at most 64.
+    /// One entry for each completed step, oldest first. At most 64.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub receipts: Vec<Receipt>,
-    /// `Complete`.
+    /// Condition `Complete`: the Remediation has ended.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub conditions: Vec<Condition>,
 }
 
-/// Where a Remediation stands.
+/// Phase of a Remediation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum RemediationPhase {
-    /// Not claimed.
+    /// Not claimed yet.
     #[default]
     Pending,
-    /// Claimed by the hands; a Grant may open for this epoch.
+    /// Claimed by the executor; a Grant may be opened for this epoch.
     Claimed,
-    /// The write was accepted and read back.
+    /// Final: the write was accepted and read back.
     Fired,
-    /// The write did not happen and will not.
+    /// Final: nothing was written, and nothing will be.
     Aborted,
 }
 
 impl RemediationPhase {
-    /// The hands will not touch it again.
+    /// Whether this phase is final: the executor does nothing more.
     pub fn is_final(self) -> bool {
         matches!(self, RemediationPhase::Fired | RemediationPhase::Aborted)
     }
 }
 
-/// One step of the hands and what the API server answered.
+/// One completed step of the executor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Receipt {
-    /// Which step.
+    /// The step.
     pub step: ReceiptStep,
-    /// When it was answered.
+    /// Time at which the API server answered.
     pub at: Time,
-    /// resourceVersion of the object after the step; empty for a dry-run.
+    /// `resourceVersion` of the object after the step; empty for a dry-run.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 64))]
     pub resource_version: String,
-    /// Epoch of the claim under which it was made.
+    /// Epoch of the claim that it belongs to.
     #[serde(default)]
     pub epoch: i64,
 }
 
-/// Steps of the hands.
+/// Steps of the executor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum ReceiptStep {
-    /// The old revision was labelled `backstop.dev/undo-to`.
+    /// The revision that recorded the value was labelled `backstop.dev/undo-to`.
     RevisionMarked,
     /// The target was labelled `backstop.dev/armed`.
     Armed,
@@ -186,8 +190,8 @@ pub enum ReceiptStep {
     Fired,
     /// The object was read back and holds exactly `after`.
     ReadBack,
-    /// Label and annotation were taken off without a change.
+    /// Label and annotation were removed without a change of the field.
     Disarmed,
-    /// The label on the old revision was taken off.
+    /// The label `backstop.dev/undo-to` was removed from the revision.
     RevisionUnmarked,
 }

@@ -2,10 +2,10 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ActionKind, Condition, SourceName, Time, Verify};
+use super::{ActionKind, Condition, SourceName};
 
-/// What to gather, what is allowed and what people should know for certain alerts.
-/// A Runbook in the system namespace holds for all namespaces.
+/// What to gather, what may be done and what people should know when certain alerts fire. A Runbook in the system
+/// namespace applies to all namespaces.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "backstop.dev",
@@ -19,52 +19,49 @@ use super::{ActionKind, Condition, SourceName, Time, Verify};
     derive = "PartialEq",
     printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type=='Ready')].status"}"#,
     printcolumn = r#"{"name":"Summary","type":"string","jsonPath":".spec.summary"}"#,
-    printcolumn = r#"{"name":"Last-Match","type":"date","jsonPath":".status.lastMatch"}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
 pub struct RunbookSpec {
-    /// One line for people.
+    /// One line for people, at most 256 characters.
     #[schemars(length(max = 256))]
     pub summary: String,
-    /// Which incidents it is for.
+    /// The incidents that it applies to.
     #[serde(rename = "match")]
     pub matches: RunbookMatch,
-    /// Sources to ask; empty = the default bundle.
+    /// Sources to query in addition to the default ones. At most 32.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub gather: Vec<SourceName>,
-    /// Actions that it allows; empty = none: the incident is diagnosed and handed over.
+    /// Actions that it allows, at most 16. Empty allows none: the incident is diagnosed and escalated. When several
+    /// Runbooks match, all of them have to allow an action.
     #[serde(default)]
     #[schemars(length(max = 16))]
     pub allowed_actions: Vec<ActionKind>,
-    /// How success is recognised; absent = the operator's settings.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub verify: Option<Verify>,
-    /// Whom to call: names that the escalation webhook passes on.
+    /// Names of people or teams to call, at most 16. Notifications contain them as they are.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(max = 128)))]
     pub escalate_to: Vec<String>,
-    /// Text for people; it is put into the escalation.
+    /// Documentation for people. Part of every notification.
     #[serde(default)]
     pub docs: RunbookDocs,
 }
 
-/// Which incidents a Runbook is for: all given fields must fit.
+/// The incidents that a Runbook applies to: all given fields must match.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RunbookMatch {
-    /// Values of the label `alertname`, any of them; empty = every alert.
+    /// Values of the label `alertname`, any of which matches. Empty matches every alert.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(max = 256)))]
     pub alert_names: Vec<String>,
-    /// Kinds of target, any of them; empty = every kind.
+    /// Kinds of target, such as `Deployment`, any of which matches. Empty matches every kind.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(max = 63)))]
     pub target_kinds: Vec<String>,
 }
 
-/// The four headings that runbooks of the field use.
+/// Documentation under the four usual headings, each at most 4096 characters.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RunbookDocs {
@@ -72,7 +69,7 @@ pub struct RunbookDocs {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 4096))]
     pub meaning: String,
-    /// Who is hurt, and how.
+    /// Who is affected, and how.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 4096))]
     pub impact: String,
@@ -80,7 +77,7 @@ pub struct RunbookDocs {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 4096))]
     pub diagnosis: String,
-    /// What to do.
+    /// What to do about it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 4096))]
     pub mitigation: String,
@@ -90,19 +87,10 @@ pub struct RunbookDocs {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RunbookStatus {
-    /// Generation of the spec that this status describes.
+    /// `metadata.generation` of the spec that this status describes.
     #[serde(default)]
     pub observed_generation: i64,
-    /// When an incident last matched.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_match: Option<Time>,
-    /// Incidents that matched and were resolved.
-    #[serde(default)]
-    pub resolved: i64,
-    /// Incidents that matched and were handed to people.
-    #[serde(default)]
-    pub escalated: i64,
-    /// `Ready`.
+    /// Condition `Ready`: the Runbook was read.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub conditions: Vec<Condition>,

@@ -5,16 +5,16 @@ use std::collections::{BTreeMap, HashSet};
 use kube::ResourceExt as _;
 
 use crate::api::v1alpha1::{
-    Actor, CheckVerdict, Decision, DecisionOutcome, Fact, FactData, Incident, IncidentStatus, Investigation,
-    InvestigationPhase, Purpose, ReceiptStep, Remediation, Severity, Time, TimelineEntry, Verdict,
+    Actor, CheckVerdict, Decision, DecisionOutcome, Fact, Incident, IncidentStatus, Investigation, Purpose,
+    ReceiptStep, Remediation, Severity, Time, TimelineEntry, Verdict,
 };
 
-use crate::core::actions;
+use crate::core::{actions, timeline::Event};
 
 use super::text::{Line, Stamp, Tone};
 
 /// Lines of one fact that are shown unless all were asked for.
-const SHORT_FACT: usize = 4;
+const SHORT_FACT: usize = 2;
 /// The longest line of a fact that is shown whole unless all were asked for.
 const SHORT_LINE: usize = 160;
 
@@ -45,6 +45,9 @@ pub struct Rollout {
     pub total: i32,
     /// Replicas of the latest template.
     pub updated: i32,
+    /// Replicas that the rollout leaves on an earlier template: below the partition of a StatefulSet, or all with
+    /// `OnDelete`.
+    pub held_back: i32,
     /// Ready replicas of any template.
     pub ready: i32,
 }
@@ -99,7 +102,8 @@ pub struct Story {
 }
 
 impl Story {
-    /// Nothing was told yet. With `full`, no fact is cut.
+    /// Nothing was told yet. With `full`, every fact, step and verdict is told whole; else facts that the diagnosis
+    /// cites, and verdicts that are no pass.
     pub fn new(full: bool) -> Story {
         Story { told: HashSet::new(), full, ended: false }
     }
@@ -135,17 +139,18 @@ impl Story {
         let mut round = 0;
         let mut held = false;
         for entry in &status.timeline {
-            round += i32::from(entry.event == "Diagnosed");
+            let event = Event::named(&entry.event);
+            round += i32::from(event == Some(Event::Diagnosed));
             let investigation = view.investigations.get(&round).filter(|found| is_over(found));
-            if entry.event == "Diagnosed" && investigation.is_none() && !view.complete {
+            if event == Some(Event::Diagnosed) && investigation.is_none() && !view.complete {
                 // Its facts are on their way; what follows waits, so that the order is kept.
                 held = true;
                 break;
             }
             // The timeline is bounded: a line's place in it can change, its moment and its text do not.
-            let key = match entry.event.as_str() {
-                "Fired" => fired_key(entry.at),
-                event => format!("{}/{event}/{}", entry.at, entry.message),
+            let key = match event {
+                Some(Event::Fired) => fired_key(entry.at),
+                _ => format!("{}/{}/{}", entry.at, entry.event, entry.message),
             };
             if !self.told.contains(&key) {
                 all.push(self.entry(view, &status, entry, investigation, key));
@@ -173,51 +178,55 @@ impl Story {
         investigation: Option<&Investigation>,
         key: String,
     ) -> Paragraph {
-        let (tone, head, details) = match entry.event.as_str() {
-            "AlertReceived" => (Tone::Bad, entry.message.clone(), vec![]),
-            "PlanWritten" => (Tone::Plain, format!("plan: {}", entry.message), plan(status)),
-            "Diagnosed" => match investigation {
+        let (tone, head, details) = match Event::named(&entry.event) {
+            Some(Event::AlertReceived) => (Tone::Bad, entry.message.clone(), vec![]),
+            Some(Event::PlanWritten) => (Tone::Plain, format!("plan: {}", entry.message), plan(status, self.full)),
+            Some(Event::Diagnosed) => match investigation {
                 Some(found) => self.diagnosis(found, entry),
                 None => (Tone::Plain, format!("diagnosis: {}", entry.message), vec![]),
             },
-            "Judged" => match status.decision.as_ref().filter(|decision| decision.decided_at == entry.at) {
-                Some(decision) => judged(decision),
+            Some(Event::Judged) => match status.decision.as_ref().filter(|decision| decision.decided_at == entry.at) {
+                Some(decision) => judged(decision, self.full),
                 None => (Tone::Plain, format!("judged: {}", entry.message), vec![]),
             },
-            "RemediationCreated" => (Tone::Plain, "the exact write:".to_string(), diff(status, entry)),
-            "GrantOpened" => (Tone::Plain, format!("grant opened {}", entry.message), vec![]),
-            "Fired" => (Tone::Good, format!("written: {}", entry.message), vec![]),
-            "Healthy" => (Tone::Good, format!("healthy: {}; watching that it stays so", entry.message), vec![]),
-            "Resolved" => (Tone::Good, format!("resolved: {}", entry.message), durations(view, status)),
-            "Escalated" => (Tone::Warn, format!("escalated to a human: {}", entry.message), next_step(status)),
-            "ApprovalAsked" => (Tone::Warn, format!("approval: {}", entry.message), vec![]),
-            "UndoCreated" => (Tone::Warn, format!("taking the write back: {}", entry.message), vec![]),
-            "Undone" => (Tone::Plain, format!("taken back: {}", entry.message), vec![]),
-            other => (Tone::Plain, format!("{other}: {}", entry.message), vec![]),
+            Some(Event::RemediationCreated) => (Tone::Plain, "the exact write:".to_string(), diff(status, entry)),
+            Some(Event::GrantOpened) => (Tone::Plain, format!("grant opened {}", entry.message), vec![]),
+            Some(Event::Fired) => (Tone::Good, format!("written: {}", entry.message), vec![]),
+            Some(Event::Healthy) => {
+                (Tone::Good, format!("healthy: {}; watching that it stays so", entry.message), vec![])
+            }
+            Some(Event::Resolved) => (Tone::Good, format!("resolved: {}", entry.message), durations(view, status)),
+            Some(Event::Escalated) => {
+                (Tone::Warn, format!("escalated to a human: {}", entry.message), next_step(status))
+            }
+            Some(Event::ApprovalAsked) => (Tone::Warn, format!("approval: {}", entry.message), vec![]),
+            Some(Event::UndoCreated) => (Tone::Warn, format!("taking the write back: {}", entry.message), vec![]),
+            Some(Event::Undone) => (Tone::Plain, format!("taken back: {}", entry.message), vec![]),
+            Some(Event::PodEvicted) => (Tone::Good, format!("pod replaced: {}", entry.message), vec![]),
+            None => (Tone::Plain, format!("{}: {}", entry.event, entry.message), vec![]),
         };
         Paragraph { key, at: entry.at, actor: actor(entry.actor), tone, head, details }
     }
 
     fn diagnosis(&mut self, found: &Investigation, entry: &TimelineEntry) -> (Tone, String, Vec<(Tone, String)>) {
         let status = found.status.clone().unwrap_or_default();
-        // A later round repeats most of what an earlier one saw.
-        let fresh: Vec<&Fact> = status
-            .facts
-            .iter()
-            .filter(|fact| self.told.insert(format!("fact/{}/{}/{}", fact.source.as_str(), fact.object, fact.text)))
-            .collect();
-        let again = status.facts.len() - fresh.len();
         let cited =
             |fact: &Fact| status.diagnosis.iter().flat_map(|d| &d.claims).any(|claim| claim.cites.contains(&fact.id));
-        let dull = |fact: &&&Fact| !self.full && is_normal_event(fact) && !cited(fact);
-        let hidden = fresh.iter().filter(dull).count();
-        let mut details: Vec<(Tone, String)> =
-            fresh.iter().filter(|fact| !dull(fact)).flat_map(|fact| self.fact(fact)).collect();
+        let wanted: Vec<&Fact> = status.facts.iter().filter(|fact| self.full || cited(fact)).collect();
+        let hidden = status.facts.len() - wanted.len();
+        // A later round repeats most of what an earlier one saw.
+        let fresh: Vec<&Fact> = wanted
+            .iter()
+            .filter(|fact| self.told.insert(format!("fact/{}/{}/{}", fact.source.as_str(), fact.object, fact.text)))
+            .copied()
+            .collect();
+        let again = wanted.len() - fresh.len();
+        let mut details: Vec<(Tone, String)> = fresh.iter().flat_map(|fact| self.fact(fact)).collect();
         if hidden > 0 {
-            details.push((Tone::Quiet, format!("{hidden} Events of type Normal (--full shows them)")));
+            details.push((Tone::Quiet, format!("{hidden} facts that the diagnosis does not cite (--full shows them)")));
         }
         if again > 0 {
-            details.push((Tone::Quiet, format!("{again} facts are as they were in the round before")));
+            details.push((Tone::Quiet, format!("{again} facts are as they were told before")));
         }
         let Some(diagnosis) = status.diagnosis else {
             details.push((Tone::Warn, entry.message.clone()));
@@ -248,10 +257,11 @@ impl Story {
         // The end of a log tells most: when something is cut, it is the middle.
         let shown: Vec<String> = match lines.len() {
             n if self.full || n <= SHORT_FACT => lines.iter().map(|line| line.to_string()).collect(),
-            n => std::iter::once(lines[0].to_string())
-                .chain([format!("… {} more lines (--full shows them)", n - SHORT_FACT)])
-                .chain(lines[n - SHORT_FACT + 1..].iter().map(|line| line.to_string()))
-                .collect(),
+            n => {
+                let rest = &lines[n - SHORT_FACT + 1..];
+                let left_out = format!("{} (… {} more lines, --full shows them)", lines[0], n - SHORT_FACT);
+                std::iter::once(left_out).chain(rest.iter().map(|line| line.to_string())).collect()
+            }
         };
         let cut = |line: String| match line.char_indices().nth(SHORT_LINE) {
             Some((end, _)) if !self.full => format!("{}…", &line[..end]),
@@ -269,13 +279,9 @@ impl Story {
     }
 }
 
-fn is_normal_event(fact: &Fact) -> bool {
-    matches!(&fact.data, FactData::Event(event) if event.kind == "Normal")
-}
-
 fn is_over(investigation: &Investigation) -> bool {
     let phase = investigation.status.as_ref().map(|status| status.phase).unwrap_or_default();
-    matches!(phase, InvestigationPhase::Complete | InvestigationPhase::Failed)
+    phase.is_final()
 }
 
 fn title(incident: &Incident) -> impl Iterator<Item = String> + use<> {
@@ -300,12 +306,11 @@ fn actor(actor: Actor) -> &'static str {
         Actor::Controller => "controller",
         Actor::Investigator => "investigator",
         Actor::Executor => "executor",
-        Actor::Person => "person",
     }
 }
 
-fn plan(status: &IncidentStatus) -> Vec<(Tone, String)> {
-    let Some(plan) = &status.plan else { return vec![] };
+fn plan(status: &IncidentStatus, full: bool) -> Vec<(Tone, String)> {
+    let Some(plan) = status.plan.as_ref().filter(|_| full) else { return vec![] };
     let steps: Vec<String> = plan.steps.iter().map(|step| format!("{} ({})", step.name, step.mode)).collect();
     let budgets: Vec<String> = plan.budgets.iter().map(|budget| format!("{} {}", budget.name, budget.limit)).collect();
     let mut details = vec![
@@ -320,17 +325,26 @@ fn plan(status: &IncidentStatus) -> Vec<(Tone, String)> {
     details
 }
 
-fn judged(decision: &Decision) -> (Tone, String, Vec<(Tone, String)>) {
+fn judged(decision: &Decision, full: bool) -> (Tone, String, Vec<(Tone, String)>) {
     let passed = decision.checks.iter().filter(|check| check.verdict == Verdict::Passed).count();
     let (tone, outcome) = match decision.outcome {
         DecisionOutcome::Act => (Tone::Good, "act"),
         DecisionOutcome::Wait => (Tone::Plain, "wait for better evidence"),
         DecisionOutcome::AwaitApproval => (Tone::Warn, "a person has to approve"),
+        DecisionOutcome::Resolve => (Tone::Good, "nothing left to do"),
         DecisionOutcome::Escalate => (Tone::Warn, "do not act, call a human"),
     };
+    let count = decision.checks.len();
+    if !full {
+        let told = |check: &&CheckVerdict| matches!(check.verdict, Verdict::Refused | Verdict::Unknown);
+        let details = decision.checks.iter().filter(told).map(check).collect();
+        let head =
+            format!("{passed} of {count} checks passed, on the controller's own reading of the cluster: {outcome}");
+        return (tone, head, details);
+    }
     let mut details: Vec<(Tone, String)> = decision.checks.iter().map(check).collect();
-    details.push((tone, format!("{passed} of {} checks passed: {outcome}", decision.checks.len())));
-    (Tone::Plain, format!("{} checks, on the judge's own reading of the cluster:", decision.checks.len()), details)
+    details.push((tone, format!("{passed} of {count} checks passed: {outcome}")));
+    (Tone::Plain, format!("{count} checks, on the controller's own reading of the cluster:"), details)
 }
 
 fn check(check: &CheckVerdict) -> (Tone, String) {
@@ -431,9 +445,10 @@ fn rollout(view: &View, status: &IncidentStatus) -> Option<Paragraph> {
     if status.times.healthy.is_some() || rollout.at < fired || !rollout.seen {
         return None;
     }
-    let Rollout { at, desired, total, updated, ready, .. } = rollout;
-    let old = total - updated;
-    let text = format!("rollout: {updated} of {desired} pods updated, {ready} ready, {old} old");
+    let Rollout { at, desired, total, updated, held_back, ready, .. } = rollout;
+    let (old, to_update) = ((total - updated).max(0), desired - held_back);
+    let kept = if held_back > 0 { format!(" ({held_back} kept by its update strategy)") } else { String::new() };
+    let text = format!("rollout: {updated} of {to_update} pods updated, {ready} ready, {old} old{kept}");
     Some(Paragraph { key: text.clone(), at, actor: "cluster", tone: Tone::Quiet, head: text, details: vec![] })
 }
 

@@ -1,9 +1,10 @@
 use serde_json::json;
 
-use super::choose;
 use super::story::{Rollout, Story, View};
 use super::text::{Line, Stamp, Style, Tone};
+use super::{choose, progress};
 use crate::api::v1alpha1::{Incident, Investigation, Remediation, Time};
+use crate::core::workload::Kind;
 
 fn at(second: u32) -> Time {
     format!("2026-11-21T10:00:{second:02}Z").parse().unwrap()
@@ -42,7 +43,7 @@ fn round(number: i32, texts: &[&str]) -> Investigation {
         "apiVersion": "backstop.dev/v1alpha1", "kind": "Investigation",
         "metadata": {"name": format!("i{number}"), "namespace": "shop"},
         "spec": {
-            "incident": "0f3a", "round": number, "sources": [], "chain": ["rules"], "lowestRung": "rules",
+            "incident": "0f3a", "round": number, "sources": [], "chain": ["rules"],
             "deadlineSeconds": 20, "alertStartedAt": at(0), "requestId": "r1",
         },
         "status": {
@@ -78,7 +79,7 @@ fn decided() -> serde_json::Value {
 }
 
 #[test]
-fn the_story_tells_facts_claims_every_check_and_the_diff() {
+fn the_full_story_tells_facts_claims_every_check_and_the_diff() {
     let mut view = View::new(incident(json!({
         "decision": decided(),
         "timeline": [
@@ -87,11 +88,12 @@ fn the_story_tells_facts_claims_every_check_and_the_diff() {
             entry(2, "controller", "RemediationCreated", "summary"),
         ],
     })));
-    view.investigation(round(1, &["fatal: cache size is negative"]));
-    let told = text(&Story::new(false).tell(&view));
+    view.investigation(round(1, &["fatal: cache size is negative", "an aside"]));
+    let told = text(&Story::new(true).tell(&view));
     for part in [
         "Deployment shop/catalog, severity critical",
         "f1   Logs             fatal: cache size is negative",
+        "f2   Logs             an aside",
         "diagnosis by rules: BadRollout, 95%",
         "claim [f1] pods crash",
         "proposes RolloutUndo to revision 1 of Deployment shop/catalog",
@@ -102,6 +104,50 @@ fn the_story_tells_facts_claims_every_check_and_the_diff() {
     ] {
         assert!(told.contains(part), "{part:?} is missing in:\n{told}");
     }
+}
+
+#[test]
+fn the_short_story_folds_what_passed_and_what_nobody_cites_and_keeps_every_refusal_with_its_sentence() {
+    let mut view = View::new(incident(json!({
+        "decision": decided(),
+        "timeline": [entry(1, "investigator", "Diagnosed", "summary"), entry(2, "controller", "Judged", "summary")],
+    })));
+    view.investigation(round(1, &["fatal: cache size is negative", "an aside", "another"]));
+    let told = text(&Story::new(false).tell(&view));
+    for part in [
+        "f1   Logs             fatal: cache size is negative",
+        "2 facts that the diagnosis does not cite (--full shows them)",
+        "NO  NoStorm                        Storm: 12 targets have incidents",
+        "1 of 2 checks passed, on the controller's own reading of the cluster: act",
+    ] {
+        assert!(told.contains(part), "{part:?} is missing in:\n{told}");
+    }
+    for part in ["an aside", "PodsFail "] {
+        assert!(!told.contains(part), "{part:?} is told in:\n{told}");
+    }
+}
+
+/// Thirty facts and thirty-eight verdicts are a screen, not a scroll.
+#[test]
+fn the_short_story_of_a_repair_fits_a_screen() {
+    let facts: Vec<String> = (0..30).map(|n| format!("line {n}\n").repeat(20)).collect();
+    let checks: Vec<_> = (0..38)
+        .map(|n| json!({"check": format!("C{n}"), "verdict": "Passed", "reason": "Ok", "message": ""}))
+        .collect();
+    let mut decision = decided();
+    decision["checks"] = json!(checks);
+    let mut view = View::new(incident(json!({
+        "decision": decision,
+        "timeline": [
+            entry(0, "alert", "AlertReceived", "PodsFail"), entry(0, "controller", "PlanWritten", "mode auto"),
+            entry(1, "investigator", "Diagnosed", "summary"), entry(2, "controller", "Judged", "summary"),
+            entry(2, "controller", "RemediationCreated", "summary"), entry(3, "controller", "GrantOpened", "for action"),
+            entry(5, "controller", "Healthy", "2 of 2"), entry(9, "controller", "Resolved", "Recovered"),
+        ],
+    })));
+    view.investigation(round(1, &facts.iter().map(String::as_str).collect::<Vec<_>>()));
+    let told = Story::new(false).tell(&view);
+    assert!(told.len() <= 30, "{} lines:\n{}", told.len(), text(&told));
 }
 
 #[test]
@@ -138,7 +184,7 @@ fn a_story_whose_facts_were_deleted_is_told_with_what_is_there() {
 
 #[test]
 fn a_later_round_shows_only_what_is_new() {
-    let mut story = Story::new(false);
+    let mut story = Story::new(true);
     let mut view = View::new(incident(json!({"timeline": [entry(1, "investigator", "Diagnosed", "one")]})));
     view.investigation(round(1, &["first", "second"]));
     story.tell(&view);
@@ -151,18 +197,34 @@ fn a_later_round_shows_only_what_is_new() {
 }
 
 #[test]
+fn a_fact_that_only_a_later_round_cites_is_told_then() {
+    let mut story = Story::new(false);
+    let mut view = View::new(incident(json!({"timeline": [entry(1, "investigator", "Diagnosed", "one")]})));
+    view.investigation(round(1, &["first", "second"]));
+    assert!(!text(&story.tell(&view)).contains("second"));
+    let entries = [entry(1, "investigator", "Diagnosed", "one"), entry(5, "investigator", "Diagnosed", "two")];
+    view.incident = incident(json!({"timeline": entries}));
+    view.investigation(round(2, &["second", "first"]));
+    let told = text(&story.tell(&view));
+    assert!(told.contains("second") && !told.contains("as they were"), "{told}");
+}
+
+#[test]
 fn long_facts_keep_their_beginning_and_their_end_unless_all_is_asked_for() {
     let log = (1..=40).map(|line| format!("line {line}")).collect::<Vec<_>>().join("\n");
     let mut view = View::new(incident(json!({"timeline": [entry(1, "investigator", "Diagnosed", "")]})));
     view.investigation(round(1, &[&log]));
     let short = text(&Story::new(false).tell(&view));
-    assert!(short.contains("line 1\n") && short.contains("line 40\n") && !short.contains("line 20\n"), "{short}");
+    assert!(
+        short.contains("line 1 (… 38 more") && short.contains("line 40\n") && !short.contains("line 20\n"),
+        "{short}"
+    );
     let full = text(&Story::new(true).tell(&view));
     assert!(full.contains("line 20\n"), "{full}");
 }
 
 #[test]
-fn the_steps_of_the_hands_are_told_in_their_order() {
+fn the_steps_of_the_executor_are_told_in_their_order() {
     let remediation: Remediation = serde_json::from_value(json!({
         "apiVersion": "backstop.dev/v1alpha1", "kind": "Remediation",
         "metadata": {"name": "aa", "namespace": "shop"},
@@ -183,7 +245,7 @@ fn the_steps_of_the_hands_are_told_in_their_order() {
         "times": {"fired": at(4)},
     })));
     view.remediation(remediation);
-    view.rollout = Some(Rollout { at: at(6), seen: true, desired: 2, total: 3, updated: 1, ready: 0 });
+    view.rollout = Some(Rollout { at: at(6), seen: true, desired: 2, total: 3, updated: 1, held_back: 0, ready: 0 });
     let told = text(&Story::new(false).tell(&view));
     let places: Vec<_> = [
         "armed the target",
@@ -196,6 +258,43 @@ fn the_steps_of_the_hands_are_told_in_their_order() {
     .collect();
     assert!(places.is_sorted(), "{told}");
     assert_eq!(told.matches("written").count(), 1, "the write is told twice:\n{told}");
+}
+
+/// What the API server says of each kind while a rollout is half done, and how it is told.
+#[test]
+fn the_rollout_of_every_kind_is_told_in_the_same_words() {
+    let scheduled = json!({
+        "observedGeneration": 3, "desiredNumberScheduled": 3, "currentNumberScheduled": 3, "updatedNumberScheduled": 1,
+        "numberReady": 2, "numberAvailable": 2,
+    });
+    let replicas =
+        |total: i32| json!({"observedGeneration": 3, "replicas": total, "updatedReplicas": 1, "readyReplicas": 2});
+    let partition = json!({"replicas": 3, "updateStrategy": {"rollingUpdate": {"partition": 1}}});
+    let mut told = String::new();
+    for (kind, spec, status) in [
+        (Kind::Deployment, json!({"replicas": 3}), replicas(4)),
+        (Kind::StatefulSet, json!({"replicas": 3}), replicas(3)),
+        (Kind::StatefulSet, partition, replicas(3)),
+        (Kind::DaemonSet, json!({}), scheduled),
+    ] {
+        let object = json!({"metadata": {"generation": 3}, "spec": spec, "status": status});
+        let mut view = View::new(incident(json!({"timeline": [], "times": {"fired": at(4)}})));
+        view.rollout = Some(progress(kind, &object, at(6)));
+        let story = text(&Story::new(false).tell(&view));
+        let line = story.lines().find(|line| line.contains("rollout:")).unwrap_or_else(|| panic!("{kind}:\n{story}"));
+        told += &format!("{kind}: {line}\n");
+    }
+    let expected = "\
+Deployment: 10:00:06.000     +6.0s  cluster       rollout: 1 of 3 pods updated, 2 ready, 3 old
+StatefulSet: 10:00:06.000     +6.0s  cluster       rollout: 1 of 3 pods updated, 2 ready, 2 old
+StatefulSet: 10:00:06.000     +6.0s  cluster       rollout: 1 of 2 pods updated, 2 ready, 2 old (1 kept by its update strategy)
+DaemonSet: 10:00:06.000     +6.0s  cluster       rollout: 1 of 3 pods updated, 2 ready, 2 old
+";
+    assert_eq!(told, expected);
+    let stale = json!({"metadata": {"generation": 4}, "spec": {}, "status": {"observedGeneration": 3}});
+    for kind in Kind::ALL {
+        assert!(!progress(kind, &stale, at(6)).seen, "{kind}: a rollout that its controller has not seen is not told");
+    }
 }
 
 #[test]

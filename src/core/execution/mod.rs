@@ -1,15 +1,28 @@
-//! The hands, as a step function: what was read goes in, exactly one request comes out.
+//! The executor as a step function: what was read goes in, exactly one request comes out.
 //!
-//! [`step`] looks at the objects as they are and names the next write as data; `crate::act` sends it; [`learn`]
+//! [`step`] looks at the objects as they are and names the next write as data; `crate::act` sends it; [`on_response`]
 //! takes the answer in. Nothing in between is remembered that the cluster does not show: [`Memory`] only saves
 //! repeated dry-runs and counts tries, and a process that lost it goes on from the objects:
-//! `last-action` is ours = done; armed with our action = dry-run and fire, or disarm; neither = claim anew.
+//! `last-action` is ours = done; armed with our action = dry-run and fire, or disarm; neither = claim again.
+//!
+//! Which action it is, which field it writes and which kinds it may be done to is the business of its
+//! [`Definition`](crate::core::actions::Definition); nothing here knows one.
 
+#[doc(hidden)]
+pub mod conformance;
+mod evict;
+mod evidence;
+mod marks;
 mod orphans;
+mod own_word;
 pub mod patch;
+mod policy_name;
+mod record;
 mod refusal;
+mod request;
 mod response;
 mod selftest;
+mod spec;
 mod step;
 
 #[cfg(test)]
@@ -26,17 +39,21 @@ use crate::{
     core::{names, object, reason::Reason},
 };
 
+pub use evidence::{Consent, Evidence, PolicyBounds, may_write};
 pub use orphans::{Surroundings, orphans};
-pub use refusal::{PolicyName, classify};
+pub use policy_name::PolicyName;
+pub use refusal::classify;
+pub use request::{Outcome, Probe, Request, Resource, Verb};
 pub use response::on_response;
-pub use selftest::{self_tests, verdict};
+pub use selftest::{SelfTest, self_tests, verdict};
+pub use spec::{check_spec, target_kind};
 pub use step::step;
 
 /// Claims of one Remediation at most; each claim may be granted once.
 pub const MAX_EPOCHS: i64 = 5;
 /// Tries of each write in one epoch at most, when the object changes under it.
 pub const MAX_TRIES: u8 = 5;
-/// How long a refusal may be the API server not having seen our last write, or the judge's, yet.
+/// How long a refusal may be the API server not having seen our last write, or the controller's, yet.
 pub const LAG: jiff::SignedDuration = jiff::SignedDuration::from_secs(2);
 /// Pause between two tries while it may be lag.
 pub const LAG_PAUSE: Duration = Duration::from_millis(15);
@@ -48,8 +65,14 @@ pub const SETTLING_PAUSE: Duration = Duration::from_millis(500);
 pub const GRANT_MARGIN: jiff::SignedDuration = jiff::SignedDuration::from_secs(2);
 /// How long a claim waits for its Grant.
 pub const GRANT_WAIT: jiff::SignedDuration = jiff::SignedDuration::from_secs(600);
-/// How long a Remediation waits for the hands to become ready.
+/// How long a Remediation waits for the executor to become ready.
 pub const READY_WAIT: jiff::SignedDuration = jiff::SignedDuration::from_secs(120);
+/// How long the executor waits for evidence that it cannot read.
+pub const EVIDENCE_WAIT: jiff::SignedDuration = jiff::SignedDuration::from_secs(10);
+/// Pause between two tries to read it, and between two tries to evict against a disruption budget.
+pub const EVIDENCE_PAUSE: Duration = Duration::from_millis(500);
+/// How long a missing right to evict may be an API server that just started.
+pub const EVICTION_RIGHT_WAIT: jiff::SignedDuration = jiff::SignedDuration::from_secs(10);
 /// Pause after which a waiting Remediation is looked at again without being woken.
 pub const RECHECK: Duration = Duration::from_secs(5);
 
@@ -62,18 +85,23 @@ pub struct Observation {
     pub grant: Option<Grant>,
     /// The target, whoever has its name now.
     pub target: Option<Value>,
-    /// The ReplicaSet that the action names, whoever has its name now.
+    /// The revision that the action names, whoever has its name now.
     pub revision: Option<Value>,
-    /// Every ReplicaSet of the namespace with the label `backstop.dev/undo-to`.
+    /// The pod that is to be evicted, whoever has its name now.
+    pub pod: Option<Value>,
+    /// Every revision of the target's kind of revision in the namespace with the label `backstop.dev/undo-to`.
     pub marked: Vec<Value>,
-    /// Every Deployment of the namespace with the label `backstop.dev/armed`.
+    /// Every object of the namespace, of any kind of target, with the label `backstop.dev/armed`.
     pub armed: Vec<Value>,
-    /// Other ReplicaSets of the target; read only when it is armed and no revision is marked.
+    /// Revisions of the namespace; read only when something is armed and no revision is marked.
     pub siblings: Vec<Value>,
     /// Who we are.
     pub holder: String,
-    /// Why the hands must not begin; empty when they may.
+    /// Why the executor must not begin; empty when it may.
     pub not_ready: String,
+    /// What the executor reads for itself before it writes, or why it cannot. Absent when it was not read along:
+    /// the step then asks for it by [`Next::Look`].
+    pub evidence: Option<Result<Evidence, String>>,
 }
 
 impl Observation {
@@ -82,7 +110,10 @@ impl Observation {
     /// The answer to a write is the object afterwards, so the next step may go on from it: each write is
     /// guarded by the resourceVersion of its object, and Grant and marks are looked at by the policies
     /// themselves. What happened is always read back from the API server, never concluded.
+    ///
+    /// Evidence is never carried on: each use of it is a reading of its own.
     pub fn carried(mut self, request: &Request, outcome: &Outcome) -> Option<Observation> {
+        self.evidence = None;
         let object = match (outcome, request.dry_run) {
             (Outcome::Done(_) | Outcome::Refused { .. }, true) => return Some(self),
             (Outcome::Done(object), false) if request.verb != Verb::Fire => object,
@@ -96,19 +127,26 @@ impl Observation {
             }
         };
         match request.resource {
-            Resource::Deployment => {
+            Resource::Target(_) => {
                 replace(&mut self.armed, names::ARMED);
                 self.target = Some(object.clone());
             }
-            Resource::ReplicaSet => {
+            Resource::Revision(_) => {
                 replace(&mut self.marked, names::UNDO_TO);
                 if self.revision.as_ref().is_some_and(|revision| object::meta(revision, "uid") == uid) {
                     self.revision = Some(object.clone());
                 }
             }
             Resource::RemediationStatus => self.remediation = serde_json::from_value(object.clone()).ok()?,
+            Resource::PodEviction => return None,
         }
         Some(self)
+    }
+
+    /// The target, if it is still the same object.
+    fn same_target(&self) -> Option<&Value> {
+        let uid = &self.remediation.spec.target.uid;
+        self.target.as_ref().filter(|target| object::meta(target, "uid") == uid)
     }
 }
 
@@ -121,15 +159,23 @@ pub struct Memory {
     granted: bool,
     /// This process armed the target in this epoch and has not disarmed it.
     armed: bool,
+    /// The executor's own reading allowed the write, at this generation of the target.
+    allowed: Option<i64>,
+    /// Since when that reading has failed.
+    unreadable: Option<Time>,
     /// Which dry-runs the object has passed.
     passed: Passed,
+    /// The eviction was sent and may have been accepted.
+    evicted: bool,
+    /// What the API server said of a disruption budget that leaves no room.
+    blocked: Option<String>,
     /// Tries of each write in this epoch that met a changed object or a refusal.
     tries: BTreeMap<Verb, u8>,
     /// A refusal that may be lag: since when, and when to try again.
     lag: Option<(Time, Time)>,
     /// When a revision was last marked or unmarked.
     mark_moved: Option<Time>,
-    /// Since when the hands have not been ready.
+    /// Since when the executor has not been ready.
     not_ready: Option<Time>,
     /// It was decided to stop; what remains is to leave the target as it was found.
     ending: Option<Ending>,
@@ -188,6 +234,8 @@ pub enum Next {
     Nothing,
     /// Look again when something changes, or after this long.
     Wait(Wait, Duration),
+    /// Read everything again, with the evidence.
+    Look,
     /// Send this, then look again.
     Send(Request),
 }
@@ -195,7 +243,7 @@ pub enum Next {
 /// What is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wait {
-    /// The judge to open the Grant for this epoch.
+    /// The controller to open the Grant for this epoch.
     Grant,
     /// Another action of this namespace to end.
     OtherAction,
@@ -203,152 +251,6 @@ pub enum Wait {
     Ready,
     /// The API server's policies to see our last write.
     Lag,
-}
-
-/// One write.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Request {
-    /// What it is for.
-    pub verb: Verb,
-    /// Of which kind.
-    pub resource: Resource,
-    /// Namespace of the object.
-    pub namespace: String,
-    /// Name of the object.
-    pub name: String,
-    /// Ask only; nothing is stored.
-    pub dry_run: bool,
-    /// JSON Patch.
-    pub patch: Value,
-}
-
-/// The three things that the hands write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Resource {
-    /// `apps/v1` `deployments`.
-    Deployment,
-    /// `apps/v1` `replicasets`.
-    ReplicaSet,
-    /// `backstop.dev/v1alpha1` `remediations/status`.
-    RemediationStatus,
-}
-
-/// What a request is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Verb {
-    /// Take the Remediation for the first time.
-    Claim,
-    /// Take it again, with the next epoch.
-    Reclaim,
-    /// Label the revision.
-    MarkRevision,
-    /// Take the label off a revision.
-    UnmarkRevision,
-    /// Label the target.
-    Arm,
-    /// Ask for something that must be refused.
-    DryRunWrong(Probe),
-    /// Ask for exactly what was granted.
-    DryRunRight,
-    /// Write it.
-    Fire,
-    /// Take the label off the target.
-    Disarm,
-    /// Write down that it happened.
-    Finish,
-    /// Write down that it did not and will not.
-    Abort,
-}
-
-impl Verb {
-    /// Word for metrics and logs.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Verb::Claim => "claim",
-            Verb::Reclaim => "reclaim",
-            Verb::MarkRevision => "mark-revision",
-            Verb::UnmarkRevision => "unmark-revision",
-            Verb::Arm => "arm",
-            Verb::DryRunWrong(_) => "dry-run-wrong",
-            Verb::DryRunRight => "dry-run-right",
-            Verb::Fire => "fire",
-            Verb::Disarm => "disarm",
-            Verb::Finish => "finish",
-            Verb::Abort => "abort",
-        }
-    }
-}
-
-/// A dry-run that has to be refused.
-///
-/// The API server names one refusing policy only, and of several an arbitrary one. The first three are refused by
-/// exactly one policy each: `backstop-static` lets the label values `self-test-<policy>` through, in dry-runs only.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Probe {
-    /// An annotation that is none of the writes: `backstop-static` is in force.
-    Static,
-    /// `backstop-grant` is in force; it tells which Grant it sees.
-    Grant,
-    /// `backstop-provenance` is in force; it tells whether it sees a marked revision.
-    Provenance,
-    /// A fire with another image, on the armed object: neither granted nor recorded.
-    OtherImage,
-}
-
-impl Probe {
-    /// Asked on an object that is not armed: by the self-test, and on the target before it is armed.
-    pub const UNARMED: [Probe; 3] = [Probe::Static, Probe::Grant, Probe::Provenance];
-
-    /// The policies of which one must refuse it.
-    pub fn expected(self) -> &'static [&'static str] {
-        match self {
-            Probe::Static => &[PolicyName::STATIC],
-            Probe::Grant => &[PolicyName::GRANT],
-            Probe::Provenance => &[PolicyName::PROVENANCE],
-            Probe::OtherImage => &[PolicyName::GRANT, PolicyName::PROVENANCE],
-        }
-    }
-
-    /// For sentences.
-    pub fn describe(self) -> &'static str {
-        match self {
-            Probe::Static => "an annotation of its own",
-            Probe::Grant => "a label without a Grant for it",
-            Probe::Provenance => "a label without a revision for it",
-            Probe::OtherImage => "another image",
-        }
-    }
-}
-
-/// What the API server answered.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Outcome {
-    /// Accepted; the object afterwards.
-    Done(Value),
-    /// The object changed since it was read; nothing was written.
-    Conflict,
-    /// There is no such object.
-    NotFound,
-    /// Refused by a policy, or by something else when no policy is named.
-    Refused {
-        /// Name of the ValidatingAdmissionPolicy.
-        policy: Option<String>,
-        /// What it said.
-        message: String,
-    },
-    /// Nobody knows whether it was written: read back.
-    Unknown(String),
-}
-
-impl Outcome {
-    /// Word for metrics and logs.
-    pub fn as_str(&self) -> &'static str {
-        match self {
-            Outcome::Done(_) => "done",
-            Outcome::Conflict => "conflict",
-            Outcome::NotFound => "not-found",
-            Outcome::Refused { .. } => "refused",
-            Outcome::Unknown(_) => "unknown",
-        }
-    }
+    /// Evidence that cannot be read now.
+    Evidence,
 }

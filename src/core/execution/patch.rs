@@ -8,11 +8,11 @@ use serde_json::{Map, Value, json};
 
 use super::Probe;
 use crate::{
-    api::v1alpha1::{RemediationSpec, RemediationStatus},
+    api::v1alpha1::{ObjectRef, RemediationSpec, RemediationStatus},
     core::{actions, names, object},
 };
 
-/// An annotation that no write of ours sets.
+/// An annotation that no write of the executor sets.
 pub const SELF_TEST: &str = "backstop.dev/self-test";
 
 fn pointer(map: &str, key: &str) -> String {
@@ -77,7 +77,7 @@ fn fire_with(target: &Value, spec: &RemediationSpec, after: Option<Value>) -> Ve
 /// A fire with a value that was not granted.
 pub fn wrong_fire(target: &Value, spec: &RemediationSpec) -> Value {
     let wrong = actions::of(spec.action.kind()).wrong_value;
-    Value::Array(fire_with(target, spec, spec.write.field().map(|field| wrong(&field.after))))
+    Value::Array(fire_with(target, spec, spec.write.field().map(wrong)))
 }
 
 /// A write on an object that is not armed, which exactly one policy has to refuse. Not guarded by a
@@ -88,9 +88,34 @@ pub fn probe(target: &Value, probe: Probe) -> Value {
         Probe::Static => add(&mut patch, target, "annotations", SELF_TEST, "static"),
         Probe::Grant => add(&mut patch, target, "labels", names::ARMED, "self-test-grant"),
         Probe::Provenance => add(&mut patch, target, "labels", names::ARMED, "self-test-provenance"),
-        Probe::OtherImage => add(&mut patch, target, "labels", names::ARMED, "self-test-none"),
+        // Those two are asked with values of the action: `wrong_fire` and `wrong_eviction`.
+        Probe::OtherValue | Probe::OtherPod => {}
     }
     Value::Array(patch)
+}
+
+/// The Eviction of a pod. It carries what an armed object does, and the UID is its precondition.
+pub fn eviction(pod: &ObjectRef, spec: &RemediationSpec) -> Value {
+    eviction_of(pod, &pod.uid, spec)
+}
+
+/// The Eviction of another pod of the same name, which was not granted and does not exist.
+pub fn wrong_eviction(pod: &ObjectRef, spec: &RemediationSpec) -> Value {
+    eviction_of(pod, &format!("not-{}", pod.uid), spec)
+}
+
+fn eviction_of(pod: &ObjectRef, uid: &str, spec: &RemediationSpec) -> Value {
+    json!({
+        "apiVersion": "policy/v1",
+        "kind": "Eviction",
+        "metadata": {
+            "namespace": pod.namespace,
+            "name": pod.name,
+            "labels": {names::ARMED: actions::of(spec.action.kind()).armed_label},
+            "annotations": {names::ACTION: spec.action_id},
+        },
+        "deleteOptions": {"preconditions": {"uid": uid}},
+    })
 }
 
 /// Labels a revision as the one that a rollback may land on.

@@ -2,22 +2,14 @@
 
 use super::Outcome;
 
-/// Names of the admission policies. They are fixed: the chart cannot rename them.
-pub struct PolicyName;
-
-impl PolicyName {
-    /// Bounds every write of the executor, whatever was granted.
-    pub const STATIC: &'static str = "backstop-static";
-    /// Compares with the Grant.
-    pub const GRANT: &'static str = "backstop-grant";
-    /// Compares with the revision.
-    pub const PROVENANCE: &'static str = "backstop-provenance";
-}
-
 /// Reads the Status object of an error answer.
 pub fn classify(code: u16, reason: &str, message: &str) -> Outcome {
     if let Some((policy, said)) = policy(message) {
         return Outcome::Refused { policy: Some(policy.to_owned()), message: said.to_owned() };
+    }
+    // A pod under several budgets can never be evicted; the API server calls that an error of its own.
+    if (code == 429 && message.contains("disruption budget")) || message.contains("more than one PodDisruptionBudget") {
+        return Outcome::BlockedByDisruptionBudget(message.to_owned());
     }
     match code {
         404 => Outcome::NotFound,
@@ -93,6 +85,14 @@ mod tests {
         for code in [500, 503, 504, 429] {
             assert!(matches!(classify(code, "", "etcdserver: request timed out"), Outcome::Unknown(_)));
         }
+    }
+
+    #[test]
+    fn a_disruption_budget_without_room_is_not_an_overloaded_server() {
+        let said = "Cannot evict pod as it would violate the pod's disruption budget.";
+        assert_eq!(classify(429, "TooManyRequests", said), Outcome::BlockedByDisruptionBudget(said.into()));
+        let said = "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.";
+        assert!(matches!(classify(500, "InternalError", said), Outcome::BlockedByDisruptionBudget(_)));
     }
 
     #[test]

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use serde_json::{Map, Value};
+use serde_json::{Value, json};
 
 use super::{
-    LAG, LAG_PAUSE, MAX_TRIES, Memory, Observation, Outcome, PolicyName, Probe, Request, SETTLING, SETTLING_PAUSE,
-    Verb, patch, refusal,
+    EVICTION_RIGHT_WAIT, EVIDENCE_PAUSE, LAG, LAG_PAUSE, MAX_TRIES, Memory, Observation, Outcome, PolicyName, Probe,
+    Request, Resource, SETTLING, SETTLING_PAUSE, Verb, patch, refusal, target_kind,
 };
 use crate::api::v1alpha1::{Receipt, ReceiptStep, Time};
-use crate::core::{object, reason::Reason};
+use crate::core::{object, reason::Reason, workload::Kind};
 
 /// Takes in what the API server answered to `request`, which was built from `seen`.
 pub fn on_response(memory: &mut Memory, seen: &Observation, request: &Request, outcome: &Outcome, now: Time) {
@@ -18,12 +18,26 @@ pub fn on_response(memory: &mut Memory, seen: &Observation, request: &Request, o
     if request.verb == Verb::Disarm && matches!(outcome, Outcome::Done(_) | Outcome::Unknown(_)) {
         memory.armed = false;
     }
+    let eviction = request.resource == Resource::PodEviction;
+    // An answer that was lost may have been a yes: the pod tells.
+    if eviction && request.verb == Verb::Fire && matches!(outcome, Outcome::Done(_) | Outcome::Unknown(_)) {
+        memory.evicted = true;
+    }
     match outcome {
         Outcome::Done(object) => done(memory, seen, request, object, now),
+        // The precondition failed, which is asked after the policies: none of them refused.
+        Outcome::Conflict if request.verb == Verb::DryRunWrong(Probe::OtherPod) => {
+            accepted(memory, seen, Probe::OtherPod);
+        }
         Outcome::Conflict => {
             memory.tried(request.verb);
         }
-        Outcome::Refused { policy, message } => refused(memory, seen, request.verb, policy.as_deref(), message, now),
+        Outcome::Refused { policy, message } => refused(memory, seen, request, policy.as_deref(), message, now),
+        // Waited for until the Grant ends: a pod that becomes ready elsewhere makes room.
+        Outcome::BlockedByDisruptionBudget(message) => {
+            memory.blocked = Some(message.clone());
+            memory.lag = Some((now, now.checked_add(EVIDENCE_PAUSE).unwrap_or(now)));
+        }
         // Read again: the objects tell.
         Outcome::NotFound | Outcome::Unknown(_) => {}
     }
@@ -38,7 +52,9 @@ fn done(memory: &mut Memory, seen: &Observation, request: &Request, object: &Val
     };
     match request.verb {
         Verb::Claim | Verb::Reclaim => {
-            *memory = Memory { claimed: Some((epoch + 1, now)), not_ready: memory.not_ready, ..Memory::default() };
+            // What was sent under an earlier claim may still have been accepted.
+            let Memory { not_ready, evicted, .. } = *memory;
+            *memory = Memory { claimed: Some((epoch + 1, now)), not_ready, evicted, ..Memory::default() };
             return;
         }
         Verb::MarkRevision => {
@@ -55,15 +71,12 @@ fn done(memory: &mut Memory, seen: &Observation, request: &Request, object: &Val
             memory.armed = true;
             receipt(memory, ReceiptStep::Armed);
         }
-        Verb::DryRunWrong(probe) => memory.end(
-            Reason::PolicyMissing,
-            format!(
-                "a write that must be refused ({}) would have been accepted: {} is missing or altered; install the \
-                 chart again",
-                probe.describe(),
-                probe.expected().join(" or ")
-            ),
-        ),
+        Verb::DryRunWrong(probe) => accepted(memory, seen, probe),
+        // The answer says that the pod would be evicted, and nothing of the pod.
+        Verb::DryRunRight if request.resource == Resource::PodEviction => {
+            memory.passed.right = true;
+            receipt(memory, ReceiptStep::RightValueShown);
+        }
         Verb::DryRunRight => match shows_exactly(seen, request, object) {
             Ok(()) => {
                 memory.passed.right = true;
@@ -76,14 +89,30 @@ fn done(memory: &mut Memory, seen: &Observation, request: &Request, object: &Val
         Verb::Finish | Verb::Abort => {}
     }
     memory.lag = None;
+    memory.blocked = None;
 }
 
-fn refused(memory: &mut Memory, seen: &Observation, verb: Verb, policy: Option<&str>, message: &str, now: Time) {
+/// What must be refused was not.
+fn accepted(memory: &mut Memory, seen: &Observation, probe: Probe) {
+    memory.end(
+        Reason::PolicyMissing,
+        format!(
+            "a write that must be refused ({}) would have been accepted: {} is missing or altered; install the chart \
+             again",
+            probe.describe(),
+            probe.expected_words(kind(seen))
+        ),
+    );
+}
+
+fn refused(memory: &mut Memory, seen: &Observation, request: &Request, policy: Option<&str>, message: &str, now: Time) {
+    let verb = request.verb;
+    let eviction = request.resource == Resource::PodEviction;
     if let Verb::DryRunWrong(probe) = verb
         && answers(seen, probe, policy, message)
     {
         memory.lag = None;
-        if probe == Probe::OtherImage {
+        if matches!(probe, Probe::OtherValue | Probe::OtherPod) {
             memory.passed.wrong = true;
             let epoch = seen.remediation.status.as_ref().map(|status| status.epoch).unwrap_or_default();
             let step = ReceiptStep::WrongValueRefused;
@@ -93,7 +122,7 @@ fn refused(memory: &mut Memory, seen: &Observation, verb: Verb, policy: Option<&
         }
         return;
     }
-    if let Some((patience, pause)) = may_be_lag(memory, seen, policy, message, now) {
+    if let Some((patience, pause)) = may_be_lag(memory, seen, eviction, policy, message, now) {
         let since = memory.lag.map_or(now, |(since, _)| since);
         if now.duration_since(since) <= patience {
             memory.lag = Some((since, now.checked_add(pause).unwrap_or(now)));
@@ -113,38 +142,50 @@ fn refused(memory: &mut Memory, seen: &Observation, verb: Verb, policy: Option<&
         Some(name) if name == PolicyName::STATIC && refusal::mode_forbids(message) => {
             (Reason::ModeForbids, format!("{name}: {message}"))
         }
-        Some(name) if name == PolicyName::PROVENANCE && refusal::no_params(message) => {
-            (Reason::RefusedByPolicy, format!("{name}: {message}; {PROVENANCE_BLIND}"))
+        Some(name) if PolicyName::is_provenance(name) && refusal::no_params(message) => {
+            (Reason::RefusedByPolicy, format!("{name}: {message}; {}", provenance_blind(name)))
         }
         Some(name) => match verb {
-            Verb::DryRunWrong(probe) if !probe.expected().contains(&name) => (
+            Verb::DryRunWrong(probe) if !probe.expected(kind(seen)).contains(&name) => (
                 Reason::PolicyMissing,
                 format!(
                     "a wrong write ({}) was refused by {name} and not by {}: {message}",
                     probe.describe(),
-                    probe.expected().join(" or ")
+                    probe.expected_words(kind(seen))
                 ),
             ),
             _ => (Reason::RefusedByPolicy, format!("{name}: {message}")),
         },
         // A patch that the API server cannot apply may race with somebody else's change.
         None if tries < MAX_TRIES && message.is_empty() => return,
+        None if eviction && refusal::starting(message) => (
+            Reason::EvictionNotAllowed,
+            format!("the executor may not evict pods (executor.evictPods of the chart): {message}"),
+        ),
         None => (Reason::Refused, format!("{} was refused: {message}", verb.as_str())),
     };
     memory.end(reason, said);
 }
 
 /// What to do when the provenance policy does not see marked revisions any more.
-pub const PROVENANCE_BLIND: &str = "a revision is marked, so the API server no longer watches revisions for \
-    backstop-provenance: this happens after its last binding was deleted. Restart the API server, and keep that \
-    binding from now on";
+fn provenance_blind(policy: &str) -> String {
+    format!(
+        "a revision is marked, so the API server no longer watches revisions for {policy}: this happens after its last \
+         binding was deleted. Restart the API server, and keep that binding from now on"
+    )
+}
+
+/// Kind of the target; what is none was refused before anything was sent.
+fn kind(seen: &Observation) -> Kind {
+    target_kind(&seen.remediation.spec.target).unwrap_or(Kind::Deployment)
+}
 
 /// The refusal is the one that the dry-run is for: by the right policy, which sees what we see.
 fn answers(seen: &Observation, probe: Probe, policy: Option<&str>, message: &str) -> bool {
-    policy.is_some_and(|name| probe.expected().contains(&name))
+    policy.is_some_and(|name| probe.expected(kind(seen)).contains(&name))
         && !refusal::settling(message)
         && match probe {
-            Probe::Static | Probe::OtherImage => true,
+            Probe::Static | Probe::OtherValue | Probe::OtherPod => true,
             Probe::Grant => refusal::grant_seen(message) == Some(grant_version(seen)),
             Probe::Provenance => !refusal::no_params(message),
         }
@@ -159,19 +200,22 @@ fn grant_version(seen: &Observation) -> &str {
 fn may_be_lag(
     memory: &Memory,
     seen: &Observation,
+    eviction: bool,
     policy: Option<&str>,
     message: &str,
     now: Time,
 ) -> Option<(SignedDuration, Duration)> {
     let late = match policy {
         Some(_) if refusal::settling(message) => return Some((SETTLING, SETTLING_PAUSE)),
+        // A right that charts may leave out: not waited for as long as for those without which nothing works.
+        None if eviction && refusal::starting(message) => return Some((EVICTION_RIGHT_WAIT, SETTLING_PAUSE)),
         None if refusal::starting(message) => return Some((SETTLING, SETTLING_PAUSE)),
         // It may also be ahead of us: read again.
         Some(PolicyName::GRANT) => {
             refusal::no_params(message)
                 || refusal::grant_seen(message).is_some_and(|version| version != grant_version(seen))
         }
-        Some(PolicyName::PROVENANCE) => {
+        Some(name) if PolicyName::is_provenance(name) => {
             refusal::no_params(message) || memory.mark_moved.is_some_and(|moved| now.duration_since(moved) <= LAG)
         }
         _ => false,
@@ -191,10 +235,16 @@ fn shows_exactly(seen: &Observation, request: &Request, answer: &Value) -> Resul
         .target
         .as_ref()
         .ok_or_else(|| "the target was not read".to_owned())
-        .and_then(|target| patch::apply(target, &request.patch))?;
+        .and_then(|target| patch::apply(target, &request.body))?;
+    let kept_by_server = Kind::of(&spec.target).map(Kind::annotations_of_the_server).unwrap_or_default();
     for part in ["/spec", "/metadata/labels", "/metadata/annotations", "/metadata/ownerReferences"] {
-        let empty = Value::Object(Map::new());
-        let of = |object: &Value| object.pointer(part).filter(|it| !it.is_null()).unwrap_or(&empty).clone();
+        let of = |object: &Value| {
+            let mut value = object.pointer(part).filter(|it| !it.is_null()).cloned().unwrap_or_else(|| json!({}));
+            if let Some(map) = value.as_object_mut() {
+                map.retain(|key, _| part != "/metadata/annotations" || !kept_by_server.contains(&key.as_str()));
+            }
+            value
+        };
         if of(&expected) != of(answer) {
             return Err(format!("the dry-run of the write on {} also changed {part}", spec.target));
         }

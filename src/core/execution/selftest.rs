@@ -1,37 +1,50 @@
-//! The readiness self-test: each policy must refuse a dry-run that only it refuses.
+//! The readiness self-test: each policy must refuse a dry-run that only it refuses, on each kind of target.
 
 use serde_json::Value;
 
 use super::{Outcome, PolicyName, Probe, Request, Resource, Verb, patch, refusal, step::armed_by};
-use crate::core::object;
+use crate::core::{actions, object, workload::Kind};
 
-/// The three forbidden dry-runs on one Deployment, or none when there is nothing to try them on: then there is
+/// One forbidden dry-run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SelfTest {
+    /// Kind of the object that it is asked on.
+    pub kind: Kind,
+    /// Which policy it is for.
+    pub probe: Probe,
+    /// What is sent.
+    pub request: Request,
+}
+
+/// The forbidden dry-runs on one object of `kind`, or none when there is nothing to try them on: then there is
 /// nothing to write to either, and each target is tried by itself before it is armed.
-pub fn self_tests(workloads: &[Value]) -> Vec<(Probe, Request)> {
+pub fn self_tests(kind: Kind, workloads: &[Value]) -> Vec<SelfTest> {
     let usable = |object: &&Value| armed_by(object).is_none() && !object::is_ending(object);
     let Some(object) = workloads.iter().find(usable) else { return Vec::new() };
-    Probe::UNARMED
-        .into_iter()
+    let provenance = actions::all().any(|it| it.provenance && it.targets.contains(&kind));
+    Probe::unarmed(provenance)
+        .iter()
         .map(|probe| {
             let request = Request {
-                verb: Verb::DryRunWrong(probe),
-                resource: Resource::Deployment,
+                verb: Verb::DryRunWrong(*probe),
+                resource: Resource::Target(kind),
                 namespace: object::meta(object, "namespace").to_owned(),
                 name: object::meta(object, "name").to_owned(),
                 dry_run: true,
-                patch: patch::probe(object, probe),
+                body: patch::probe(object, *probe),
             };
-            (probe, request)
+            SelfTest { kind, probe: *probe, request }
         })
         .collect()
 }
 
 /// Whether the answer to one of them shows that its policy is in force. The error is a sentence for people.
-pub fn verdict(probe: Probe, request: &Request, outcome: &Outcome) -> Result<(), String> {
-    let expected = probe.expected().join(" or ");
+pub fn verdict(test: &SelfTest, outcome: &Outcome) -> Result<(), String> {
+    let SelfTest { kind, probe, request } = test;
+    let expected = probe.expected_words(*kind);
     let namespace = &request.namespace;
     match outcome {
-        Outcome::Refused { policy: Some(policy), message } if probe.expected().contains(&policy.as_str()) => {
+        Outcome::Refused { policy: Some(policy), message } if probe.expected(*kind).contains(&policy.as_str()) => {
             if refusal::settling(message) {
                 Err(format!("policy {policy} is not set up in the API server yet: {message}"))
             } else if policy == PolicyName::GRANT && refusal::no_params(message) {
@@ -41,22 +54,23 @@ pub fn verdict(probe: Probe, request: &Request, outcome: &Outcome) -> Result<(),
             }
         }
         Outcome::Refused { policy: Some(policy), message } => Err(format!(
-            "a forbidden dry-run ({}) in namespace {namespace} was refused by {policy} and not by {expected}: {message}",
+            "a forbidden dry-run on a {kind} ({}) in namespace {namespace} was refused by {policy} and not by \
+             {expected}: {message}",
             probe.describe()
         )),
-        Outcome::Refused { policy: None, message } => {
-            Err(format!("a dry-run in namespace {namespace} was refused by something else than {expected}: {message}"))
-        }
+        Outcome::Refused { policy: None, message } => Err(format!(
+            "a dry-run on a {kind} in namespace {namespace} was refused by something else than {expected}: {message}"
+        )),
         Outcome::Done(_) => Err(format!(
-            "a forbidden dry-run ({}) in namespace {namespace} was accepted: policy {expected} is missing or altered; \
-             install the chart again",
+            "a forbidden dry-run on a {kind} ({}) in namespace {namespace} was accepted: policy {expected} is missing \
+             or altered; install the chart again",
             probe.describe()
         )),
         // It went away since it was listed: another one is taken next time.
-        Outcome::NotFound | Outcome::Conflict => {
-            Err(format!("Deployment {} changed under the self-test", request.name))
+        Outcome::NotFound | Outcome::Conflict => Err(format!("{kind} {} changed under the self-test", request.name)),
+        Outcome::Unknown(message) | Outcome::BlockedByDisruptionBudget(message) => {
+            Err(format!("the API server did not answer the self-test: {message}"))
         }
-        Outcome::Unknown(message) => Err(format!("the API server did not answer the self-test: {message}")),
     }
 }
 
@@ -66,8 +80,9 @@ mod tests {
 
     use super::*;
 
-    fn tests() -> Vec<(Probe, Request)> {
-        self_tests(&[json!({"metadata": {"namespace": "shop", "name": "cart"}})])
+    fn tests() -> Vec<SelfTest> {
+        let object = json!({"metadata": {"namespace": "shop", "name": "cart"}});
+        Kind::ALL.into_iter().flat_map(|kind| self_tests(kind, std::slice::from_ref(&object))).collect()
     }
 
     fn refused(policy: &str, message: &str) -> Outcome {
@@ -75,38 +90,53 @@ mod tests {
     }
 
     #[test]
-    fn each_policy_has_to_refuse_its_own_dry_run() {
-        for (probe, request) in tests() {
-            let own = probe.expected()[0];
-            assert_eq!(verdict(probe, &request, &refused(own, "no")), Ok(()));
-            assert!(verdict(probe, &request, &refused("somebody-else", "no")).unwrap_err().contains(own));
-            let missing = verdict(probe, &request, &Outcome::Done(json!({}))).unwrap_err();
+    fn each_policy_has_to_refuse_its_own_dry_run_on_each_kind() {
+        let tests = tests();
+        assert_eq!(tests.len(), 9);
+        for test in tests {
+            let own = test.probe.expected(test.kind)[0];
+            assert_eq!(verdict(&test, &refused(own, "no")), Ok(()));
+            assert!(verdict(&test, &refused("somebody-else", "no")).unwrap_err().contains(own));
+            let missing = verdict(&test, &Outcome::Done(json!({}))).unwrap_err();
             assert!(missing.contains(own) && missing.contains("missing"), "{missing}");
         }
     }
 
     #[test]
+    fn the_policy_that_compares_with_revisions_has_its_name_from_the_kind_of_revision() {
+        let of = |kind| Probe::Provenance.expected(kind)[0];
+        assert_eq!(of(Kind::Deployment), "backstop-provenance");
+        assert_eq!(of(Kind::StatefulSet), "backstop-provenance-controllerrevisions");
+        assert_eq!(of(Kind::DaemonSet), "backstop-provenance-controllerrevisions");
+    }
+
+    #[test]
     fn an_unreachable_api_server_is_not_a_pass() {
-        for (probe, request) in tests() {
-            assert!(verdict(probe, &request, &Outcome::Unknown("timeout".into())).is_err());
+        for test in tests() {
+            assert!(verdict(&test, &Outcome::Unknown("timeout".into())).is_err());
         }
     }
 
     #[test]
     fn a_missing_grant_is_named_and_a_missing_mark_is_the_normal_state() {
         let no_params = "failed to configure binding: no params found for policy binding with `Deny`";
-        let all = tests();
-        assert!(verdict(all[1].0, &all[1].1, &refused("backstop-grant", no_params)).unwrap_err().contains("Grant"));
-        assert_eq!(verdict(all[2].0, &all[2].1, &refused("backstop-provenance", no_params)), Ok(()));
+        for test in tests() {
+            let answer = verdict(&test, &refused(test.probe.expected(test.kind)[0], no_params));
+            match test.probe {
+                Probe::Grant => assert!(answer.unwrap_err().contains("Grant")),
+                Probe::Provenance => assert_eq!(answer, Ok(())),
+                _ => {}
+            }
+        }
     }
 
     #[test]
     fn every_self_test_is_a_dry_run_on_an_object_that_is_not_armed() {
         let armed = json!({"metadata": {"namespace": "shop", "name": "a", "labels": {"backstop.dev/armed": "x"}}});
         let free = json!({"metadata": {"namespace": "shop", "name": "b"}});
-        let all = self_tests(&[armed.clone(), free]);
+        let all = self_tests(Kind::DaemonSet, &[armed.clone(), free]);
         assert_eq!(all.len(), 3);
-        assert!(all.iter().all(|(_, request)| request.dry_run && request.name == "b"));
-        assert!(self_tests(&[armed]).is_empty());
+        assert!(all.iter().all(|test| test.request.dry_run && test.request.name == "b"));
+        assert!(self_tests(Kind::DaemonSet, &[armed]).is_empty());
     }
 }

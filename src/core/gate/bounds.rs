@@ -1,16 +1,87 @@
 //! Is the action allowed here and now? Enrolment, Policies, Runbooks, budgets, audit, mode and approval.
 
-use crate::api::v1alpha1::Mode;
-use crate::core::{budget, reason::Reason};
+use crate::api::v1alpha1::{LedgerStatus, Mode, Time};
+use crate::core::budget::{self, Budgets, Charge};
+use crate::core::reason::Reason;
 
-use super::{Case, Outcome, Subject, identity, pass, refuse, unknown};
+use super::case::{Readable, ReadableCheck};
+use super::check::Check;
+use super::outcome::{Effect, Outcome, not_asked, pass, refuse};
 
 /// Investigations of one incident at most.
 pub const MAX_ROUNDS: i32 = 30;
 
-pub(crate) fn namespace_enrolled(case: &Case<'_>, _: &Subject<'_>) -> Outcome {
-    let namespace = case.target.map(|t| t.namespace.as_str()).unwrap_or_default();
-    if case.settings.namespaces.iter().any(|n| n == namespace) {
+/// Where the namespace is enrolled, for every write.
+pub(super) const NAMESPACE_ENROLLED: ReadableCheck = Check {
+    name: "NamespaceEnrolled",
+    says: "The executor has rights in the namespace, because somebody enrolled it.",
+    run: namespace_enrolled,
+};
+/// Without a trace there is no write.
+pub(super) const AUDIT_DURABLE: ReadableCheck = Check {
+    name: "AuditDurable",
+    says: "The audit log can be written and is kept, so that no write goes without a trace.",
+    run: audit_durable,
+};
+/// The kill switch, for every write.
+pub(super) const MODE_ALLOWS: ReadableCheck = Check {
+    name: "ModeAllows",
+    says: "The namespace's label and every matching Policy leave a mode that allows writes: the kill switch.",
+    run: mode_allows,
+};
+
+/// The bounds of a repair.
+pub const BOUNDS: &[ReadableCheck] = &[
+    NAMESPACE_ENROLLED,
+    Check {
+        name: "PolicyAllows",
+        says: "Every matching Policy compiles, lists the action, has its windows open and finds its validations true.",
+        run: policy_allows,
+    },
+    Check { name: "RunbookAllows", says: "Every matching Runbook lists the action.", run: runbook_allows },
+    Check {
+        name: "BlastRadius",
+        says: "The write touches no more pods than the matching Policies allow.",
+        run: blast_radius,
+    },
+    Check { name: "QuotaHasRoom", says: "No quota keeps the new pods out.", run: quota_has_room },
+    Check {
+        name: "LoopBudget",
+        says: "The incident was not investigated too often: what does not converge goes to a person.",
+        run: loop_budget,
+    },
+    Check {
+        name: "TargetCooldown",
+        says: "The target was not written to a short while ago: a repair that does not hold is not repeated.",
+        run: target_cooldown,
+    },
+    Check {
+        name: "HourlyBudget",
+        says: "Actions are left in this hour, in the namespace and in the cluster.",
+        run: hourly_budget,
+    },
+    Check {
+        name: "NoStorm",
+        says: "Few targets have incidents at once; many share a cause that no rollback cures.",
+        run: no_storm,
+    },
+    Check {
+        name: "CascadeBreakerClosed",
+        says: "Not too much went wrong of late; while the cascade breaker is open nothing new is started.",
+        run: cascade_breaker_closed,
+    },
+    AUDIT_DURABLE,
+    MODE_ALLOWS,
+    Check {
+        name: "Approved",
+        says: "In mode approve, a person approved exactly this action, by its digest.",
+        run: approved,
+    },
+];
+
+fn namespace_enrolled(readable: &Readable<'_>) -> Outcome {
+    let namespace = &readable.target.namespace;
+    if readable.case.books.enrolled.contains(namespace) {
         pass(format!("namespace {namespace} is enrolled"))
     } else {
         refuse(
@@ -20,33 +91,31 @@ pub(crate) fn namespace_enrolled(case: &Case<'_>, _: &Subject<'_>) -> Outcome {
     }
 }
 
-pub(crate) fn policy_allows(case: &Case<'_>, subject: &Subject<'_>) -> Outcome {
-    let policies = case.matching_policies();
-    let variables = case.cel_variables(subject);
-    for policy in &policies {
-        let answer = policy.admits(subject.kind(), case.now).and_then(|()| policy.validate(&variables));
+fn policy_allows(readable: &Readable<'_>) -> Outcome {
+    let variables = readable.cel_variables();
+    for policy in &readable.policies {
+        let answer = policy.admits(readable.kind(), readable.case.now).and_then(|()| policy.validate(&variables));
         if let Err(denial) = answer {
             return refuse(denial.reason, denial.message);
         }
     }
-    pass(format!("{} matching Policies allow it", policies.len()))
+    pass(format!("{} matching Policies allow it", readable.policies.len()))
 }
 
-pub(crate) fn runbook_allows(case: &Case<'_>, subject: &Subject<'_>) -> Outcome {
-    match case.runbooks.iter().find(|(_, allowed)| !allowed.contains(&subject.kind())) {
-        Some((name, _)) => refuse(
+fn runbook_allows(readable: &Readable<'_>) -> Outcome {
+    let (runbooks, kind) = (readable.case.rules.runbooks, readable.kind());
+    match runbooks.iter().find(|runbook| !runbook.allowed_actions.contains(&kind)) {
+        Some(runbook) => refuse(
             Reason::RunbookForbids,
-            format!("Runbook {name} matches and does not list {} in allowedActions", subject.kind()),
+            format!("Runbook {} matches and does not list {kind} in allowedActions", runbook.name),
         ),
-        None => pass(format!("{} matching Runbooks allow it", case.runbooks.len())),
+        None => pass(format!("{} matching Runbooks allow it", runbooks.len())),
     }
 }
 
-pub(crate) fn blast_radius(case: &Case<'_>, _: &Subject<'_>) -> Outcome {
-    let Ok(reading) = &case.reading else { return unknown(Reason::ClusterUnreadable, "the target cannot be read") };
-    let pods = reading.workload.desired;
-    let bound = case.matching_policies().iter().filter_map(|policy| policy.spec.limits.max_pods).min();
-    match bound {
+fn blast_radius(readable: &Readable<'_>) -> Outcome {
+    let pods = readable.workload().state.desired;
+    match readable.policies.iter().filter_map(|policy| policy.spec.limits.max_pods).min() {
         Some(bound) if pods > bound => {
             refuse(Reason::BlastRadius, format!("{pods} pods would change, a Policy allows {bound}"))
         }
@@ -55,89 +124,60 @@ pub(crate) fn blast_radius(case: &Case<'_>, _: &Subject<'_>) -> Outcome {
     }
 }
 
-pub(crate) fn quota_has_room(case: &Case<'_>, _: &Subject<'_>) -> Outcome {
-    match &case.full_quota {
+fn quota_has_room(readable: &Readable<'_>) -> Outcome {
+    match readable.case.cluster.full_quota {
         Some(quota) => refuse(Reason::QuotaExhausted, format!("quota {quota} leaves no room for new pods")),
         None => pass("no quota keeps new pods out"),
     }
 }
 
-pub(crate) fn loop_budget(case: &Case<'_>, _: &Subject<'_>) -> Outcome {
-    if case.rounds > MAX_ROUNDS {
-        refuse(Reason::LoopBudget, format!("{} investigations, at most {MAX_ROUNDS}", case.rounds))
+fn loop_budget(readable: &Readable<'_>) -> Outcome {
+    let rounds = readable.case.rounds;
+    if rounds > MAX_ROUNDS {
+        refuse(Reason::LoopBudget, format!("{rounds} investigations, at most {MAX_ROUNDS}")).ends_wait()
     } else {
-        pass(format!("investigation {} of at most {MAX_ROUNDS}", case.rounds))
+        pass(format!("investigation {rounds} of at most {MAX_ROUNDS}"))
     }
 }
 
-pub(crate) fn target_cooldown(case: &Case<'_>, subject: &Subject<'_>) -> Outcome {
-    budget_check(case, subject, "the target was not written to lately", budget::cooldown)
+fn target_cooldown(readable: &Readable<'_>) -> Outcome {
+    budget_check(readable, "the target was not written to lately", budget::cooldown)
 }
 
-pub(crate) fn hourly_budget(case: &Case<'_>, subject: &Subject<'_>) -> Outcome {
-    budget_check(case, subject, "actions are left in this hour", budget::hourly)
+fn hourly_budget(readable: &Readable<'_>) -> Outcome {
+    budget_check(readable, "actions are left in this hour", budget::hourly)
 }
 
-type BudgetRule = fn(
-    &crate::api::v1alpha1::LedgerStatus,
-    &budget::Request<'_>,
-    &crate::settings::Budgets,
-    crate::api::v1alpha1::Time,
-) -> Result<(), budget::Refusal>;
+type BudgetRule = fn(&LedgerStatus, &Charge, &Budgets, Time) -> Result<(), budget::Refusal>;
 
-fn budget_check(case: &Case<'_>, subject: &Subject<'_>, ok: &str, rule: BudgetRule) -> Outcome {
-    let (id, _) = identity(case, subject).unwrap_or_default();
-    let Some(request) = ledger_request(case, &id) else {
-        return unknown(Reason::TargetUnresolved, "there is no target");
-    };
-    match rule(case.ledger, &request, &case.settings.budgets, case.now) {
+fn budget_check(readable: &Readable<'_>, ok: &str, rule: BudgetRule) -> Outcome {
+    let books = &readable.case.books;
+    match rule(books.ledger, &readable.charge(), books.budgets, readable.case.now) {
         Ok(()) => pass(ok),
         Err(refusal) => refuse(refusal.reason, refusal.message),
     }
 }
 
-/// What the Ledger is asked to pay for.
-pub(crate) fn ledger_request<'a>(case: &Case<'a>, action_id: &'a str) -> Option<budget::Request<'a>> {
-    let target = case.target?;
-    let limits: Vec<_> = case.matching_policies().iter().map(|policy| policy.spec.limits.clone()).collect();
-    let unsigned = |value: i32| u32::try_from(value).unwrap_or(0);
-    Some(budget::Request {
-        action_id,
-        namespace: &target.namespace,
-        target_uid: &target.uid,
-        incident: case.incident,
-        undo: false,
-        policy_per_hour: limits.iter().filter_map(|l| l.actions_per_hour).map(unsigned).min(),
-        policy_cooldown: limits.iter().filter_map(|l| l.cooldown_seconds).map(unsigned).max(),
-    })
-}
-
-pub(crate) fn no_storm(case: &Case<'_>, _: &Subject<'_>) -> Outcome {
-    let bound = case.settings.budgets.storm_incidents;
-    let seconds = case.settings.budgets.storm_window_seconds;
-    if case.storm_targets >= bound {
-        refuse(
-            Reason::Storm,
-            format!(
-                "{} targets have incidents within {seconds} s, the bound is {bound}: this is bigger than one rollout",
-                case.storm_targets
-            ),
-        )
+fn no_storm(readable: &Readable<'_>) -> Outcome {
+    let Budgets { storm_incidents: bound, storm_window_seconds: seconds, .. } = *readable.case.books.budgets;
+    let targets = readable.case.books.storm_targets;
+    if targets >= bound {
+        let message = format!(
+            "{targets} targets have incidents within {seconds} s, the bound is {bound}: this is bigger than one rollout"
+        );
+        refuse(Reason::Storm, message).anomaly()
     } else {
-        pass(format!("{} targets have incidents within {seconds} s, fewer than {bound}", case.storm_targets))
+        pass(format!("{targets} targets have incidents within {seconds} s, fewer than {bound}"))
     }
 }
 
-pub(crate) fn cascade_breaker_closed(case: &Case<'_>, subject: &Subject<'_>) -> Outcome {
-    let (id, _) = identity(case, subject).unwrap_or_default();
-    match budget::breaker(case.ledger, &id, &case.settings.budgets, case.now) {
-        Ok(()) => pass("the cascade breaker lets it through"),
-        Err(refusal) => refuse(refusal.reason, refusal.message),
-    }
+fn cascade_breaker_closed(readable: &Readable<'_>) -> Outcome {
+    let rule: BudgetRule = |ledger, charge, budgets, now| budget::breaker(ledger, &charge.action_id, budgets, now);
+    budget_check(readable, "the cascade breaker lets it through", rule)
 }
 
-pub(crate) fn audit_durable(case: &Case<'_>, _: &Subject<'_>) -> Outcome {
-    if case.audit_durable {
+fn audit_durable(readable: &Readable<'_>) -> Outcome {
+    if readable.case.books.audit_durable {
         pass("the audit log can be written, and is kept as the installation asks for")
     } else {
         refuse(
@@ -147,8 +187,8 @@ pub(crate) fn audit_durable(case: &Case<'_>, _: &Subject<'_>) -> Outcome {
     }
 }
 
-pub(crate) fn mode_allows(case: &Case<'_>, _: &Subject<'_>) -> Outcome {
-    let mode = case.mode();
+fn mode_allows(readable: &Readable<'_>) -> Outcome {
+    let mode = readable.mode();
     match mode {
         Mode::Approve | Mode::Auto => pass(format!("the mode is {mode}")),
         Mode::Observe | Mode::Suggest => refuse(
@@ -158,16 +198,18 @@ pub(crate) fn mode_allows(case: &Case<'_>, _: &Subject<'_>) -> Outcome {
     }
 }
 
-pub(crate) fn approved(case: &Case<'_>, subject: &Subject<'_>) -> Outcome {
-    if case.mode() != Mode::Approve {
+fn approved(readable: &Readable<'_>) -> Outcome {
+    if readable.mode() != Mode::Approve {
         return pass("the mode asks for no approval");
     }
-    let digest = identity(case, subject).map(|(_, digest)| digest).unwrap_or_default();
-    match case.approvals.iter().find(|(approved, _)| !digest.is_empty() && *approved == digest) {
-        Some((_, approver)) => pass(format!("{approver} approved exactly this action")),
+    let Some(identity) = &readable.identity else { return not_asked("there is no exact action to approve") };
+    let digest = &identity.digest;
+    match readable.case.books.approvals.iter().find(|approval| approval.digest == *digest) {
+        Some(approval) => pass(format!("{} approved exactly this action", approval.approver)),
         None => refuse(
             Reason::ApprovalMissing,
-            format!("create an Approval for incident {} with digest {digest}", case.incident),
-        ),
+            format!("create an Approval for incident {} with digest {digest}", readable.case.incident),
+        )
+        .with(Effect::AskApproval),
     }
 }

@@ -1,354 +1,319 @@
-//! The gate: an ordered chain of small named checks. Each is a pure function of the [`Case`] that returns a verdict
-//! with a reason and a sentence. *All* verdicts are kept, not only the first refusal.
+//! The gate: chains of small named checks. Each check is a pure function that returns a verdict with a reason and a
+//! sentence, and one evaluator keeps *all* verdicts, not only the first refusal.
 //!
-//! `quality` asks whether the diagnosis is grounded, `evidence` whether the action fits what the judge itself reads,
-//! `bounds` whether it is allowed here and now.
+//! A repair is asked for preconditions, the evidence that every action needs, that of the action itself
+//! ([`Definition::evidence`]), the quality of the diagnosis, and bounds. Taking a repair back and completing it have
+//! chains of their own, and the executor asks the evidence part again, of its own reading. [`chains`] lists them all.
+//!
+//! Outcomes carry their effect: nothing here, and nobody who asks, branches on the name of a check or on a reason.
 
 mod bounds;
+pub mod case;
+pub mod chains;
+pub mod check;
+pub mod claims;
 mod evidence;
+mod follow;
+pub mod observed;
+pub mod outcome;
 mod quality;
 #[cfg(test)]
 pub mod testing;
+#[cfg(test)]
+mod tests;
+mod tool;
 
 pub use bounds::MAX_ROUNDS;
-
-use serde_json::{Value, json};
+pub use case::{Alerts, Belief, Books, Case, Cluster, Readable, Rules, RunbookRule, Unreadable, ValidApproval};
+pub use chains::check_names;
 
 use crate::api::v1alpha1::{
-    Action, ActionKind, CheckVerdict, Decision, DecisionOutcome, Diagnosis, Fact, KnownGood, LedgerStatus, Mode,
-    ObjectRef, Purpose, Time, Unresolved, Verdict,
-};
-use crate::settings::Settings;
-
-use super::{
-    actions::{self, Prediction, Refusal, identity},
-    policy::CompiledPolicy,
-    reason::Reason,
-    workload::{Revision, Workload},
+    Action, ActionKind, CheckVerdict, Decision, DecisionOutcome, EvictWrite, KnownGood, ObjectRef, Purpose,
+    RemediationSpec, Time, Write,
 };
 
-/// Everything that a decision rests on. The reading is the judge's own; facts and diagnosis are leads.
-pub struct Case<'a> {
-    /// The time of the decision.
-    pub now: Time,
-    /// Name of the Incident.
-    pub incident: &'a str,
-    /// Its target; absent while unresolved.
-    pub target: Option<&'a ObjectRef>,
-    /// Reason and sentence why there is no target.
-    pub unresolved: Option<&'a Unresolved>,
-    /// At least one of its alerts is firing.
-    pub alert_firing: bool,
-    /// When its first alert began, by the sender's clock.
-    pub alert_started_at: Time,
-    /// Names of its alerts.
-    pub alert_names: Vec<&'a str>,
-    /// How often it was investigated.
-    pub rounds: i32,
-    /// Facts of the latest round.
-    pub facts: &'a [Fact],
-    /// Diagnosis of the latest round.
-    pub diagnosis: Option<&'a Diagnosis>,
-    /// What the rules say, when another diagnoser answered.
-    pub second_opinion: Option<&'a Diagnosis>,
-    /// The judge's own reading of the target, or why there is none.
-    pub reading: Result<&'a Workload, Unreadable>,
-    /// Value of the namespace's mode label.
-    pub namespace_mode: Option<&'a str>,
-    /// All Policies of this namespace and of the system namespace.
-    pub policies: &'a [CompiledPolicy],
-    /// Runbooks that match: name and allowed actions.
-    pub runbooks: &'a [(String, Vec<ActionKind>)],
-    /// Revisions that were seen healthy.
-    pub known_good: &'a [KnownGood],
-    /// The Ledger of actions.
-    pub ledger: &'a LedgerStatus,
-    /// Distinct targets with an incident inside the storm window.
-    pub storm_targets: u32,
-    /// A quota of the namespace that has no room for another pod, as `name: used/hard`.
-    pub full_quota: Option<String>,
-    /// Approver of exactly this action, given its digest.
-    pub approvals: &'a [(String, String)],
-    /// The audit log can be written and outlives the pod.
-    pub audit_durable: bool,
-    /// The operator's settings.
-    pub settings: &'a Settings,
-}
+use super::actions::{self, Definition, Prediction, Refusal};
+use super::budget::Charge;
+use super::policy::CompiledPolicy;
+use super::reason::Reason;
+use super::workload::Workload;
 
-/// Why the judge has no reading.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unreadable {
-    /// The constant.
-    pub reason: Reason,
-    /// One sentence.
-    pub message: String,
-}
-
-/// What is being judged: the action that was proposed, or the one that would be looked at first, so that people see
-/// what stands in its way.
-pub(crate) struct Subject<'a> {
-    /// The proposed action, or the candidate of the rules.
-    pub action: Option<Action>,
-    /// The revision that a rollback would return to.
-    pub to: Option<&'a Revision>,
-    pub prediction: Result<Prediction, Refusal>,
-}
-
-/// The outcome of one check before its name is added.
-pub(crate) struct Outcome {
-    verdict: Verdict,
-    reason: Reason,
-    message: String,
-    /// Time may turn the refusal: pods that have not failed yet, facts that are too old.
-    may_pass_later: bool,
-}
-
-pub(crate) fn pass(message: impl Into<String>) -> Outcome {
-    Outcome { verdict: Verdict::Passed, reason: Reason::Ok, message: message.into(), may_pass_later: false }
-}
-
-pub(crate) fn refuse(reason: Reason, message: impl Into<String>) -> Outcome {
-    Outcome { verdict: Verdict::Refused, reason, message: message.into(), may_pass_later: false }
-}
-
-pub(crate) fn unknown(reason: Reason, message: impl Into<String>) -> Outcome {
-    Outcome { verdict: Verdict::Unknown, reason, message: message.into(), may_pass_later: false }
-}
-
-fn not_asked(message: impl Into<String>) -> Outcome {
-    Outcome { verdict: Verdict::NotAsked, reason: Reason::NotAsked, message: message.into(), may_pass_later: false }
-}
-
-impl Outcome {
-    pub(crate) fn later(mut self) -> Outcome {
-        self.may_pass_later = true;
-        self
-    }
-}
-
-type Check = fn(&Case<'_>, &Subject<'_>) -> Outcome;
-
-/// The chain, in order. The first refusal gives the decision its reason, so what explains most comes first.
-const CHECKS: &[(&str, Check)] = &[
-    ("TargetResolved", evidence::target_resolved),
-    ("TargetReadable", evidence::target_readable),
-    ("AlertFiring", evidence::alert_firing),
-    ("PodsFail", evidence::pods_fail),
-    ("KindSupported", evidence::kind_supported),
-    ("TopmostController", evidence::topmost_controller),
-    ("NotManagedByTool", evidence::not_managed_by_tool),
-    ("NotProtected", evidence::not_protected),
-    ("FailingPodsRunCurrentRevision", evidence::failing_pods_run_current_revision),
-    ("EarlierRevisionExists", evidence::earlier_revision_exists),
-    ("RevisionRecorded", evidence::revision_recorded),
-    ("TemplateDiffers", evidence::template_differs),
-    ("CurrentTemplateNeverWorked", evidence::current_template_never_worked),
-    ("RolloutRecent", evidence::rollout_recent),
-    ("EarlierRevisionHealthy", evidence::earlier_revision_healthy),
-    ("RolloutNotPaused", evidence::rollout_not_paused),
-    ("ActionProposed", quality::action_proposed),
-    ("ProposalNamesTarget", quality::proposal_names_target),
-    ("ClaimsCiteFacts", quality::claims_cite_facts),
-    ("ClaimsSupported", quality::claims_supported),
-    ("ClaimsHold", quality::claims_hold),
-    ("ObjectsExist", quality::objects_exist),
-    ("OpinionsAgree", quality::opinions_agree),
-    ("ConfidenceAboveFloor", quality::confidence_above_floor),
-    ("FactsFresh", quality::facts_fresh),
-    ("NamespaceEnrolled", bounds::namespace_enrolled),
-    ("PolicyAllows", bounds::policy_allows),
-    ("RunbookAllows", bounds::runbook_allows),
-    ("BlastRadius", bounds::blast_radius),
-    ("QuotaHasRoom", bounds::quota_has_room),
-    ("LoopBudget", bounds::loop_budget),
-    ("TargetCooldown", bounds::target_cooldown),
-    ("HourlyBudget", bounds::hourly_budget),
-    ("NoStorm", bounds::no_storm),
-    ("CascadeBreakerClosed", bounds::cascade_breaker_closed),
-    ("AuditDurable", bounds::audit_durable),
-    ("ModeAllows", bounds::mode_allows),
-    ("Approved", bounds::approved),
-];
-
-/// Names of the checks, for the plan.
-pub fn check_names() -> Vec<String> {
-    CHECKS.iter().map(|(name, _)| name.to_string()).collect()
-}
+use case::{Follow, Own};
+use check::Verdicts;
+use observed::Observed;
+use outcome::{Effect, Outcome};
 
 /// A decision with the exact values that it is about.
+#[derive(Clone, Debug)]
 pub struct Judgement {
     /// What is written to the Incident.
     pub decision: Decision,
-    /// What exactly would be written to the target.
+    /// The decision's reason.
+    pub reason: Reason,
+    /// What exactly would be written to the target; present whenever the outcome is `Act`.
     pub prediction: Option<Prediction>,
-    /// Reasons of refusals that count as anomalies: the diagnosis was not true of the cluster.
+    /// Reasons of refusals that count for the cascade breaker, each once.
     pub anomalies: Vec<Reason>,
+    /// What is charged to the Ledger before anything is written, as the checks saw it. Absent
+    /// without an exact action.
+    pub charge: Option<Charge>,
 }
 
-/// Judges a case.
+/// Decides whether the proposed action repairs the target.
 pub fn judge(case: &Case<'_>) -> Judgement {
-    let subject = subject(case);
-    let identity = identity(case, &subject);
-    let mut verdicts = Vec::with_capacity(CHECKS.len());
-    let mut outcomes = Vec::with_capacity(CHECKS.len());
-    let mut blind = false;
-    for (name, check) in CHECKS {
-        let outcome = if blind { not_asked("the target cannot be read") } else { check(case, &subject) };
-        // Without a reading there is nothing to ask the others about.
-        blind |= matches!(*name, "TargetResolved" | "TargetReadable") && outcome.verdict != Verdict::Passed;
-        verdicts.push(CheckVerdict {
-            check: name.to_string(),
-            verdict: outcome.verdict,
-            reason: outcome.reason.as_str().into(),
-            message: outcome.message.chars().take(1000).collect(),
-        });
-        outcomes.push(outcome);
+    judge_repair(case, Facts::Fresh, actions::of)
+}
+
+/// Decides the same once more, right before the write is granted. That the facts were fresh was asked when the action
+/// was decided; what counts now is the new reading.
+pub fn judge_again(case: &Case<'_>) -> Judgement {
+    judge_repair(case, Facts::AnyAge, actions::of)
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Facts {
+    Fresh,
+    AnyAge,
+}
+
+fn judge_repair(case: &Case<'_>, facts: Facts, definition_of: fn(ActionKind) -> &'static Definition) -> Judgement {
+    let proposed = case.belief.diagnosis.and_then(|d| d.proposal.as_ref()).map(|proposal| proposal.action.clone());
+    let mut verdicts = Verdicts::default();
+    verdicts.ask(chains::PRECONDITIONS, |run| run(case));
+    let observe = |workload, policies: &[&CompiledPolicy]| Observed {
+        allow_helm: policies.iter().any(|policy| policy.spec.allow_helm),
+        known_good: Some(case.cluster.known_good),
+        ..observe(workload, proposed.clone(), Some(case.alerts.started_at), definition_of)
+    };
+    let readable = Readable::of(case, Purpose::Repair, observe).filter(|_| verdicts.all_passed());
+    let Some(readable) = readable else {
+        let kind = proposed.as_ref().map_or(ActionKind::ALL[0], Action::kind);
+        verdicts.skip(chains::ALERT);
+        verdicts.skip(evidence::COMMON);
+        verdicts.skip(definition_of(kind).evidence);
+        verdicts.skip(evidence::RULES);
+        verdicts.skip(quality::QUALITY);
+        if facts == Facts::Fresh {
+            verdicts.skip(quality::FRESHNESS);
+        }
+        verdicts.skip(bounds::BOUNDS);
+        return conclude(case, &verdicts, proposed, None);
+    };
+    let observed = &readable.observed;
+    verdicts.ask(chains::ALERT, |run| run(&readable));
+    verdicts.ask(evidence::COMMON, |run| run(observed));
+    verdicts.ask(definition_of(observed.kind).evidence, |run| run(observed));
+    verdicts.ask(evidence::RULES, |run| run(observed));
+    verdicts.ask(quality::QUALITY, |run| run(&readable));
+    if facts == Facts::Fresh {
+        verdicts.ask(quality::FRESHNESS, |run| run(&readable));
     }
-    let anomalies = [
-        Reason::ClaimUncited,
-        Reason::ClaimUnsupported,
-        Reason::ClaimUngrounded,
-        Reason::ObjectUnknown,
-        Reason::WrongTarget,
-        Reason::RevisionUnknown,
-        Reason::Storm,
-    ]
-    .into_iter()
-    .filter(|word| outcomes.iter().any(|o| o.verdict == Verdict::Refused && o.reason == *word))
-    .collect();
-    let (outcome, reason, message) = conclude(case, &outcomes);
-    let (id, digest) = identity.map_or((None, None), |(id, digest)| (Some(id), Some(digest)));
+    verdicts.ask(bounds::BOUNDS, |run| run(&readable));
+    let charge = readable.identity.is_some().then(|| readable.charge());
+    conclude(case, &verdicts, observed.action.clone(), Some((&readable, charge)))
+}
+
+fn observe<'a>(
+    workload: &'a Workload,
+    proposed: Option<Action>,
+    alert_started_at: Option<Time>,
+    definition_of: fn(ActionKind) -> &'static Definition,
+) -> Observed<'a> {
+    let action = proposed.or_else(|| evidence::first_candidate(workload, alert_started_at, definition_of));
+    let Definition { kind, targets, predict, .. } =
+        definition_of(action.as_ref().map_or(ActionKind::ALL[0], Action::kind));
+    let prediction = match &action {
+        Some(action) => predict(workload, action),
+        None => Err(Refusal { reason: Reason::NothingProposed, message: "no action of the catalogue applies".into() }),
+    };
+    Observed {
+        workload,
+        kind: *kind,
+        targets,
+        action,
+        prediction,
+        allow_helm: false,
+        known_good: None,
+        alert_started_at,
+    }
+}
+
+/// Decides whether `repair`, which did not help, is taken back. The case needs no diagnosis.
+pub fn judge_undo(case: &Case<'_>, repair: &RemediationSpec) -> Judgement {
+    let prediction = actions::undo_of(repair).ok_or_else(|| Refusal {
+        reason: Reason::Unsupported,
+        message: format!("Remediation {} says no way to take it back", repair.action_id),
+    });
+    judge_following(case, repair, Purpose::Undo, follow::UNDO, prediction)
+}
+
+/// Decides whether `pod`, which keeps `repair` from being rolled out, is evicted. The case needs no diagnosis.
+pub fn judge_replacement(case: &Case<'_>, repair: &RemediationSpec, pod: &ObjectRef) -> Judgement {
+    let prediction = Ok(Prediction {
+        action: repair.action.clone(),
+        write: Write::Evict(EvictWrite { pod: pod.clone() }),
+        provenance: None,
+        undo: None,
+        diff: vec![],
+    });
+    judge_following(case, repair, Purpose::ReplacePod, follow::REPLACE_POD, prediction)
+}
+
+fn judge_following(
+    case: &Case<'_>,
+    repair: &RemediationSpec,
+    purpose: Purpose,
+    chain: &'static [case::FollowCheck],
+    prediction: Result<Prediction, Refusal>,
+) -> Judgement {
+    let mut verdicts = Verdicts::default();
+    verdicts.ask(chains::PRECONDITIONS, |run| run(case));
+    let Definition { kind, targets, .. } = actions::of(repair.action.kind());
+    let action = prediction.as_ref().map_or_else(|_| repair.action.clone(), |prediction| prediction.action.clone());
+    let observe = |workload, policies: &[&CompiledPolicy]| Observed {
+        workload,
+        kind: *kind,
+        targets,
+        action: Some(action.clone()),
+        prediction: prediction.clone(),
+        allow_helm: policies.iter().any(|policy| policy.spec.allow_helm),
+        known_good: Some(case.cluster.known_good),
+        alert_started_at: Some(case.alerts.started_at),
+    };
+    let Some(readable) = Readable::of(case, purpose, observe).filter(|_| verdicts.all_passed()) else {
+        verdicts.skip(chain);
+        verdicts.skip(follow::FOLLOW_BOUNDS);
+        return conclude(case, &verdicts, Some(action), None);
+    };
+    let write = readable.observed.prediction.as_ref().ok().map(|prediction| &prediction.write);
+    let followed = Follow {
+        workload: readable.workload(),
+        follows: &repair.action_id,
+        field: write.and_then(Write::field),
+        pod: write.and_then(follow::evicted),
+    };
+    verdicts.ask(chain, |run| run(&followed));
+    verdicts.ask(follow::FOLLOW_BOUNDS, |run| run(&readable));
+    let charge = readable.identity.is_some().then(|| Charge { undo: true, ..readable.charge() });
+    conclude(case, &verdicts, Some(action), Some((&readable, charge)))
+}
+
+/// What the executor's own reading says of a Remediation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OwnEvidence {
+    /// Verdict of every check, in order.
+    pub verdicts: Vec<CheckVerdict>,
+    /// The first refusal; `None` when the evidence is there.
+    pub refusal: Option<Refusal>,
+}
+
+/// Asks the evidence of a Remediation of a reading of its target, before it is armed. No alert, fact, diagnosis or
+/// Ledger is needed, so the executor need not believe the controller. `known_good` is `None` where marks cannot be
+/// read; `allow_helm` says that a Policy that matches the target allows what Helm installed.
+pub fn own_evidence(
+    spec: &RemediationSpec,
+    workload: &Workload,
+    known_good: Option<&[KnownGood]>,
+    allow_helm: bool,
+) -> OwnEvidence {
+    own_evidence_by(spec, workload, known_good, allow_helm, actions::of)
+}
+
+fn own_evidence_by(
+    spec: &RemediationSpec,
+    workload: &Workload,
+    known_good: Option<&[KnownGood]>,
+    allow_helm: bool,
+    definition_of: fn(ActionKind) -> &'static Definition,
+) -> OwnEvidence {
+    let own = Own { spec, workload };
+    let mut verdicts = Verdicts::default();
+    verdicts.ask(follow::OWN, |run| run(&own));
+    let followed = |field| Follow {
+        workload,
+        follows: spec.follows.as_deref().unwrap_or_default(),
+        field,
+        pod: follow::evicted(&spec.write),
+    };
+    match spec.purpose {
+        Purpose::Repair => {
+            let action = Some(spec.action.clone());
+            let observed = Observed { allow_helm, known_good, ..observe(workload, action, None, definition_of) };
+            verdicts.ask(follow::OWN_REPAIR, |run| run(&own));
+            verdicts.ask(evidence::COMMON, |run| run(&observed));
+            verdicts.ask(definition_of(spec.action.kind()).evidence, |run| run(&observed));
+            verdicts.ask(evidence::RULES, |run| run(&observed));
+        }
+        Purpose::Undo => verdicts.ask(follow::UNDO, |run| run(&followed(spec.write.field()))),
+        Purpose::ReplacePod => verdicts.ask(follow::REPLACE_POD, |run| run(&followed(None))),
+    }
+    let refusal = verdicts.refusals().first().map(|o| Refusal { reason: o.reason, message: o.message.clone() });
+    OwnEvidence { verdicts: verdicts.written(), refusal }
+}
+
+fn conclude(
+    case: &Case<'_>,
+    verdicts: &Verdicts,
+    action: Option<Action>,
+    readable: Option<(&Readable<'_>, Option<Charge>)>,
+) -> Judgement {
+    let (prediction, identity, charge) = match readable {
+        Some((readable, charge)) => (readable.observed.prediction.as_ref(), readable.identity.clone(), charge),
+        None => (Err(&UNREAD), None, None),
+    };
+    let (outcome, reason, message) = decide(case, &verdicts.refusals(), prediction);
+    let prediction = prediction.ok().cloned();
+    let (id, digest) = identity.map_or((None, None), |identity| (Some(identity.id), Some(identity.digest)));
     let decision = Decision {
         outcome,
         reason: reason.as_str().into(),
         message,
-        hypothesis: case.diagnosis.map(|d| d.hypothesis.clone()).unwrap_or_default(),
-        action: subject.action.clone(),
+        hypothesis: case.belief.diagnosis.map(|d| d.hypothesis.clone()).unwrap_or_default(),
+        action,
         action_id: id,
         digest,
-        diff: subject.prediction.as_ref().ok().map(|p| p.diff.clone()).unwrap_or_default(),
-        checks: verdicts,
+        diff: prediction.as_ref().map(|p| p.diff.clone()).unwrap_or_default(),
+        checks: verdicts.written(),
         decided_at: case.now,
     };
-    Judgement { decision, prediction: subject.prediction.ok(), anomalies }
+    Judgement { decision, reason, prediction, anomalies: verdicts.anomalies(), charge }
 }
 
-/// Refusals that end the wait for evidence: there is nothing left to wait for.
-const NOT_WORTH_WAITING: &[Reason] = &[
-    Reason::AlertResolved,
-    Reason::TargetUnresolved,
-    Reason::TargetNotFound,
-    Reason::TargetAmbiguous,
-    Reason::TargetInvalid,
-    Reason::ForeignNamespace,
-    Reason::TargetGone,
-    Reason::ClusterUnreadable,
-    Reason::KindNotSupported,
-    Reason::LoopBudget,
-];
+const UNREAD: Refusal = Refusal { reason: Reason::ClusterUnreadable, message: String::new() };
 
-fn conclude(case: &Case<'_>, outcomes: &[Outcome]) -> (DecisionOutcome, Reason, String) {
-    let refusals: Vec<&Outcome> =
-        outcomes.iter().filter(|o| !matches!(o.verdict, Verdict::Passed | Verdict::NotAsked)).collect();
+fn decide(
+    case: &Case<'_>,
+    refusals: &[&Outcome],
+    prediction: Result<&Prediction, &Refusal>,
+) -> (DecisionOutcome, Reason, String) {
     let Some(first) = refusals.first() else {
-        return (DecisionOutcome::Act, Reason::AllChecksPassed, "every check passed".into());
+        return match prediction {
+            Ok(_) => (DecisionOutcome::Act, Reason::AllChecksPassed, "every check passed".into()),
+            // No check has refused what cannot be predicted: nothing is written all the same.
+            Err(refusal) => (DecisionOutcome::Escalate, refusal.reason, refusal.message.clone()),
+        };
     };
-    if refusals.len() == 1 && first.reason == Reason::ApprovalMissing {
-        return (DecisionOutcome::AwaitApproval, first.reason, first.message.clone());
-    }
-    // A person who is called because the mode forbids writes wants the diagnosis too: evidence that may still come is
-    // waited for, whatever else refuses.
-    let waiting =
-        refusals.iter().any(|o| o.may_pass_later) && !refusals.iter().any(|o| NOT_WORTH_WAITING.contains(&o.reason));
-    if waiting {
-        return (DecisionOutcome::Wait, first.reason, first.message.clone());
-    }
-    (DecisionOutcome::Escalate, first.reason, with_hypothesis(case, &first.message))
+    let any = |effect| refusals.iter().any(|refusal| refusal.effect == Some(effect));
+    let outcome = match (first.effect, refusals.len()) {
+        (Some(Effect::AskApproval), 1) => DecisionOutcome::AwaitApproval,
+        (Some(Effect::Resolve), _) => DecisionOutcome::Resolve,
+        // A person who is called because the mode forbids writes wants the diagnosis too: evidence that may still come
+        // is waited for, whatever else refuses.
+        _ if any(Effect::Wait) && !any(Effect::Final) && !any(Effect::Resolve) => DecisionOutcome::Wait,
+        _ => DecisionOutcome::Escalate,
+    };
+    let message = match outcome {
+        DecisionOutcome::Escalate => with_hypothesis(case, &first.message),
+        _ => first.message.clone(),
+    };
+    (outcome, first.reason, message)
 }
 
 fn with_hypothesis(case: &Case<'_>, message: &str) -> String {
-    match case.diagnosis {
+    match case.belief.diagnosis {
         Some(diagnosis) if !diagnosis.hypothesis.is_empty() => {
             format!("{message}. Diagnosis: {}", diagnosis.hypothesis)
         }
         _ => message.to_string(),
     }
 }
-
-fn subject<'a>(case: &Case<'a>) -> Subject<'a> {
-    let proposed = case.diagnosis.and_then(|d| d.proposal.as_ref()).map(|proposal| proposal.action.clone());
-    let Ok(workload) = case.reading else {
-        let refusal = Refusal { reason: Reason::ClusterUnreadable, message: "the target cannot be read".into() };
-        return Subject { action: proposed, to: None, prediction: Err(refusal) };
-    };
-    let action = proposed.or_else(|| (actions::of(ActionKind::RolloutUndo).candidate)(workload));
-    let Some(action) = action else {
-        let refusal = Refusal { reason: Reason::OnlyOneRevision, message: "there is no earlier revision".into() };
-        return Subject { action: None, to: None, prediction: Err(refusal) };
-    };
-    let Action::RolloutUndo(undo) = &action;
-    let to = actions::rollout_undo::revision(workload, undo.to_revision);
-    let prediction = (actions::of(action.kind()).predict)(workload, &action);
-    Subject { action: Some(action), to, prediction }
-}
-
-impl Subject<'_> {
-    /// Which action is judged; where nothing is proposed, the one that would be looked at first.
-    pub(crate) fn kind(&self) -> ActionKind {
-        self.action.as_ref().map_or(ActionKind::RolloutUndo, Action::kind)
-    }
-}
-
-fn identity(case: &Case<'_>, subject: &Subject<'_>) -> Option<(String, String)> {
-    let (Ok(workload), Ok(prediction)) = (&case.reading, &subject.prediction) else { return None };
-    let Prediction { action, write, provenance, .. } = prediction;
-    let digest = identity::digest(action, &workload.object, write, provenance.as_ref());
-    let id = identity::action_id(case.incident, Purpose::Repair, &digest);
-    Some((id, digest))
-}
-
-impl<'a> Case<'a> {
-    /// The Policies that match the target; without a reading all of them.
-    pub(crate) fn matching_policies(&self) -> Vec<&'a CompiledPolicy> {
-        self.policies
-            .iter()
-            .filter(|policy| self.reading.as_ref().map_or(true, |reading| policy.matches(reading)))
-            .collect()
-    }
-
-    /// The mode that namespace and Policies leave.
-    pub(crate) fn mode(&self) -> Mode {
-        super::policy::mode(self.namespace_mode, &self.matching_policies())
-    }
-
-    /// Variables of a Policy's validations.
-    pub(crate) fn cel_variables(&self, subject: &Subject<'_>) -> Value {
-        let target = self.reading.as_ref().ok().map(|reading| {
-            json!({
-                "kind": reading.object.kind, "namespace": reading.object.namespace, "name": reading.object.name,
-                "labels": reading.labels, "annotations": reading.annotations, "replicas": reading.workload.desired,
-                "revision": reading.workload.revision,
-            })
-        });
-        let diagnosis = self.diagnosis.map(|d| {
-            json!({
-                "cause": d.cause, "confidence": d.confidence, "diagnoser": d.diagnoser,
-                "claims": d.claims.iter().map(|c| json!({"kind": c.kind, "cites": c.cites})).collect::<Vec<_>>(),
-            })
-        });
-        json!({
-            "incident": {"name": self.incident, "rounds": self.rounds, "alerts": self.alert_names},
-            "target": target,
-            "diagnosis": diagnosis,
-            "action": {
-                "kind": subject.kind(),
-                "toRevision": subject.to.map_or(0, |to| to.fact.number),
-                "fields": subject.prediction.as_ref().ok().map(|p| p.diff.iter().map(|c| c.path.as_str()).collect::<Vec<_>>()).unwrap_or_default(),
-            },
-            "namespaceObject": {"mode": self.namespace_mode.unwrap_or_default()},
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests;

@@ -1,15 +1,72 @@
 //! Is the diagnosis grounded? By rule, never by similarity; and self-reported confidence is never a reason to act.
 
-use crate::api::v1alpha1::{Cause, Claim, ClaimKind, Fact, FactData, PodFailure};
-use crate::core::{actions::rollout_undo, reason::Reason, workload::Workload};
+use serde_json::Value;
 
-use super::{Case, Outcome, Subject, pass, refuse, unknown};
+use crate::api::v1alpha1::{Action, Cause, Claim, Diagnosis, Fact, FactData, ObjectRef};
+use crate::core::reason::Reason;
+use crate::core::workload::Workload;
+
+use super::case::{Readable, ReadableCheck};
+use super::check::Check;
+use super::claims;
+use super::outcome::{Outcome, not_asked, pass, refuse, unknown};
 
 /// Facts older than this are not acted upon.
 const FACTS_MAX_AGE: jiff::SignedDuration = jiff::SignedDuration::from_secs(60);
 
-pub(crate) fn action_proposed(case: &Case<'_>, _: &Subject<'_>) -> Outcome {
-    let Some(diagnosis) = case.diagnosis else {
+/// What the diagnosis has to stand up to.
+pub const QUALITY: &[ReadableCheck] = &[
+    Check {
+        name: "ActionProposed",
+        says: "The investigation proposes an action; the controller alone starts none.",
+        run: action_proposed,
+    },
+    Check {
+        name: "ProposalNamesTarget",
+        says: "The proposal is about the incident's own target, by kind, namespace, name and UID.",
+        run: proposal_names_target,
+    },
+    Check {
+        name: "ClaimsCiteFacts",
+        says: "There are claims, and each cites facts that exist.",
+        run: claims_cite_facts,
+    },
+    Check {
+        name: "ClaimsSupported",
+        says: "Each claim is carried by the facts that it cites, by the rule of its kind.",
+        run: claims_supported,
+    },
+    Check {
+        name: "ClaimsHold",
+        says: "Each claim is true of the cluster as the controller reads it, whatever the facts say.",
+        run: claims_hold,
+    },
+    Check {
+        name: "ObjectsExist",
+        says: "Every object and revision that the diagnosis names exists, in the facts and in the cluster.",
+        run: objects_exist,
+    },
+    Check {
+        name: "OpinionsAgree",
+        says: "Where another diagnoser answered, the rules on the same facts propose the same action.",
+        run: opinions_agree,
+    },
+    Check {
+        name: "ConfidenceAboveFloor",
+        says: "The diagnosis is not less sure of itself than a Policy asks for; being sure is never a reason to act.",
+        run: confidence_above_floor,
+    },
+];
+
+/// How old the facts may be when an action is decided.
+pub const FRESHNESS: &[ReadableCheck] = &[Check {
+    name: "FactsFresh",
+    says: "No cited fact is older than a minute when the action is decided.",
+    run: facts_fresh,
+}];
+
+fn action_proposed(readable: &Readable<'_>) -> Outcome {
+    let Some(diagnosis) = readable.case.belief.diagnosis else {
         return unknown(Reason::NothingProposed, "there is no diagnosis");
     };
     match (&diagnosis.proposal, diagnosis.cause) {
@@ -18,196 +75,157 @@ pub(crate) fn action_proposed(case: &Case<'_>, _: &Subject<'_>) -> Outcome {
             refuse(Reason::TemplateUnchanged, "the diagnosis is a change of configuration, not of the template")
         }
         (None, Cause::NeverWorked) => refuse(Reason::OnlyOneRevision, "the diagnosis is that it never worked"),
-        (None, Cause::Recovered) => {
-            refuse(Reason::NothingFails, "the diagnosis is that nothing fails any more").later()
-        }
+        (None, Cause::Recovered) => refuse(Reason::NothingFails, "the diagnosis is that nothing fails any more").wait(),
         (None, Cause::BadRollout | Cause::Unknown) => {
             let outcome = refuse(
                 Reason::NothingProposed,
                 format!("{} proposes no action: {}", diagnosis.diagnoser, diagnosis.advice),
             );
-            if facts_are_overtaken(case) { outcome.later() } else { outcome }
+            if facts_are_overtaken(readable) { outcome.wait() } else { outcome }
         }
     }
 }
 
 /// Pods fail now, and none did when the facts were gathered: a diagnosis of the new state is worth waiting for.
-fn facts_are_overtaken(case: &Case<'_>) -> bool {
-    let failed_then = case.facts.iter().any(|fact| matches!(&fact.data, FactData::Pod(pod) if pod.failure.is_hard()));
-    let fails_now =
-        case.reading.as_ref().is_ok_and(|reading| reading.pods.iter().any(|pod| pod.fact.failure.is_hard()));
-    fails_now && !failed_then
+fn facts_are_overtaken(readable: &Readable<'_>) -> bool {
+    let failed = |fact: &Fact| matches!(&fact.data, FactData::Pod(pod) if pod.failure.is_hard());
+    readable.workload().failing_pods().next().is_some() && !readable.case.belief.facts.iter().any(failed)
 }
 
-pub(crate) fn proposal_names_target(case: &Case<'_>, _: &Subject<'_>) -> Outcome {
-    let (Some(proposal), Some(target)) = (case.diagnosis.and_then(|d| d.proposal.as_ref()), case.target) else {
-        return pass("no object is proposed");
+fn proposal_names_target(readable: &Readable<'_>) -> Outcome {
+    let Some(proposal) = readable.case.belief.diagnosis.and_then(|d| d.proposal.as_ref()) else {
+        return not_asked("no object is proposed");
     };
-    let same = proposal.target.kind == target.kind
-        && proposal.target.namespace == target.namespace
-        && proposal.target.name == target.name
-        && (proposal.target.uid.is_empty() || proposal.target.uid == target.uid);
+    let target = readable.target;
+    let ObjectRef { api_version: _, kind, namespace, name, uid } = &proposal.target;
+    let same = *kind == target.kind
+        && *namespace == target.namespace
+        && *name == target.name
+        && (uid.is_empty() || *uid == target.uid);
     if same {
         pass(format!("the proposal is about {target}"))
     } else {
         refuse(Reason::WrongTarget, format!("the proposal is about {}, the incident about {target}", proposal.target))
+            .anomaly()
     }
 }
 
-pub(crate) fn claims_cite_facts(case: &Case<'_>, _: &Subject<'_>) -> Outcome {
-    let claims = claims(case);
-    for (index, claim) in claims.iter().enumerate() {
-        let missing = claim.cites.iter().find(|id| !case.facts.iter().any(|fact| &fact.id == *id));
+fn claims_cite_facts(readable: &Readable<'_>) -> Outcome {
+    let facts = readable.case.belief.facts;
+    let claims = claims_of(readable);
+    let uncited = |message: String| refuse(Reason::ClaimUncited, message).anomaly();
+    for (number, claim) in numbered(claims) {
         if claim.cites.is_empty() {
-            return refuse(Reason::ClaimUncited, format!("claim {} ({:?}) cites no fact", index + 1, claim.kind));
+            return uncited(format!("claim {number} ({}) cites no fact", claim.kind.as_str()));
         }
-        if let Some(id) = missing {
-            return refuse(
-                Reason::ClaimUncited,
-                format!("claim {} ({:?}) cites {id}, which is not among the facts", index + 1, claim.kind),
-            );
+        if let Some(id) = claim.cites.iter().find(|id| !facts.iter().any(|fact| &fact.id == *id)) {
+            let kind = claim.kind.as_str();
+            return uncited(format!("claim {number} ({kind}) cites {id}, which is not among the facts"));
         }
     }
-    if claims.is_empty() && case.diagnosis.is_some_and(|d| d.proposal.is_some()) {
-        return refuse(Reason::ClaimUncited, "an action is proposed without a single claim");
+    if claims.is_empty() && readable.case.belief.diagnosis.is_some_and(|d| d.proposal.is_some()) {
+        return uncited("an action is proposed without a single claim".into());
     }
     pass(format!("{} claims cite facts that exist", claims.len()))
 }
 
-pub(crate) fn claims_supported(case: &Case<'_>, _: &Subject<'_>) -> Outcome {
-    for (index, claim) in claims(case).iter().enumerate() {
-        let cited: Vec<&Fact> = case.facts.iter().filter(|fact| claim.cites.contains(&fact.id)).collect();
-        if !supported(claim, &cited) {
-            return refuse(
-                Reason::ClaimUnsupported,
-                format!("claim {} ({:?}) is not carried by {}", index + 1, claim.kind, claim.cites.join(", ")),
-            );
+fn claims_supported(readable: &Readable<'_>) -> Outcome {
+    for (number, claim) in numbered(claims_of(readable)) {
+        let facts = readable.case.belief.facts.iter();
+        let cited: Vec<&Fact> = facts.filter(|fact| claim.cites.contains(&fact.id)).collect();
+        if cited.is_empty() {
+            return not_asked(format!("claim {number} cites no fact that exists"));
+        }
+        if !(claims::of(claim.kind).supported)(claim, &cited) {
+            let (kind, cites) = (claim.kind.as_str(), claim.cites.join(", "));
+            return refuse(Reason::ClaimUnsupported, format!("claim {number} ({kind}) is not carried by {cites}"))
+                .anomaly();
         }
     }
     pass("every claim is carried by the facts that it cites")
 }
 
-/// The rule of each kind of claim, over the facts that it cites.
-fn supported(claim: &Claim, cited: &[&Fact]) -> bool {
-    let any = |test: &dyn Fn(&FactData) -> bool| cited.iter().any(|fact| test(&fact.data));
-    match claim.kind {
-        ClaimKind::PodsFailing => any(
-            &|d| matches!(d, FactData::Pod(p) if p.failure.is_hard() && (claim.failure == PodFailure::None || p.failure == claim.failure)),
-        ),
-        ClaimKind::FailingPodsRunRevision => {
-            let failing = || {
-                cited.iter().filter_map(|f| match &f.data {
-                    FactData::Pod(p) if p.failure.is_hard() => Some(p),
-                    _ => None,
-                })
-            };
-            failing().next().is_some() && failing().all(|p| p.revision == claim.revision)
-        }
-        ClaimKind::TemplateChanged => any(
-            &|d| matches!(d, FactData::RevisionDiff(r) if r.from == claim.revision && !r.restart_only && !r.changes.is_empty()),
-        ),
-        ClaimKind::TemplateUnchanged => any(&|d| match d {
-            FactData::RevisionDiff(r) => r.restart_only || r.changes.is_empty(),
-            FactData::Config(c) => c.changed_at.is_some() || !c.exists,
-            FactData::Revision(r) => r.current,
-            FactData::Pod(_) | FactData::Workload(_) => true,
-            _ => false,
-        }),
-        ClaimKind::RevisionReady => {
-            any(&|d| matches!(d, FactData::Revision(r) if r.number == claim.revision && r.ready > 0))
-        }
-        ClaimKind::OnlyOneRevision => {
-            any(&|d| matches!(d, FactData::Revision(r) if r.current))
-                && !any(&|d| matches!(d, FactData::Revision(r) if !r.current))
-        }
-        ClaimKind::NothingFails => !any(&|d| matches!(d, FactData::Pod(p) if p.failure.is_hard())),
-    }
-}
-
-pub(crate) fn claims_hold(case: &Case<'_>, _: &Subject<'_>) -> Outcome {
-    let Ok(reading) = &case.reading else { return unknown(Reason::ClusterUnreadable, "the target cannot be read") };
-    for (index, claim) in claims(case).iter().enumerate() {
-        if !holds(claim, reading) {
+fn claims_hold(readable: &Readable<'_>) -> Outcome {
+    let workload = readable.workload();
+    for (number, claim) in numbered(claims_of(readable)) {
+        if !(claims::of(claim.kind).holds)(claim, workload) {
+            let about = claim.revision.map(|revision| format!(", revision {revision}")).unwrap_or_default();
+            let (kind, read_at) = (claim.kind.as_str(), workload.read_at);
             return refuse(
                 Reason::ClaimUngrounded,
-                format!(
-                    "claim {} ({:?}, revision {}) is not true of the cluster as it was read at {}",
-                    index + 1,
-                    claim.kind,
-                    claim.revision,
-                    reading.read_at
-                ),
-            );
+                format!("claim {number} ({kind}{about}) is not true of the cluster as it was read at {read_at}"),
+            )
+            .anomaly();
         }
     }
-    pass("every claim is true of the cluster as the judge reads it")
+    pass("every claim is true of the cluster as the controller reads it")
 }
 
-/// The rule of each kind of claim, over the judge's own reading.
-fn holds(claim: &Claim, reading: &Workload) -> bool {
-    let failing = || reading.pods.iter().filter(|pod| pod.fact.failure.is_hard());
-    match claim.kind {
-        ClaimKind::PodsFailing => failing().next().is_some(),
-        ClaimKind::FailingPodsRunRevision => failing().all(|pod| pod.fact.revision == claim.revision),
-        ClaimKind::TemplateChanged => match (reading.current(), rollout_undo::revision(reading, claim.revision)) {
-            (Some(current), Some(earlier)) => {
-                let diff = reading.diff(earlier, current);
-                !diff.restart_only && !diff.changes.is_empty()
-            }
-            _ => false,
-        },
-        ClaimKind::TemplateUnchanged => true,
-        ClaimKind::RevisionReady => {
-            reading.revisions.iter().any(|r| r.fact.number == claim.revision && r.fact.ready > 0)
-        }
-        ClaimKind::OnlyOneRevision => reading.revisions.iter().all(|r| r.fact.current),
-        ClaimKind::NothingFails => failing().next().is_none(),
-    }
-}
-
-pub(crate) fn objects_exist(case: &Case<'_>, _: &Subject<'_>) -> Outcome {
-    let (Some(diagnosis), Ok(reading)) = (case.diagnosis, &case.reading) else {
-        return unknown(Reason::ObjectUnknown, "there is nothing to compare with");
-    };
+fn objects_exist(readable: &Readable<'_>) -> Outcome {
+    let Some(diagnosis) = readable.case.belief.diagnosis else { return not_asked("there is no diagnosis") };
+    let workload = readable.workload();
     if let Some(suspect) = &diagnosis.suspect {
-        let named = |object: &crate::api::v1alpha1::ObjectRef| {
-            object.kind == suspect.kind && object.name == suspect.name && object.namespace == suspect.namespace
-        };
-        let in_facts = case.facts.iter().any(|fact| named(&fact.object));
-        let in_cluster = named(&reading.object)
-            || reading.pods.iter().any(|pod| named(&pod.object))
-            || reading.revisions.iter().any(|revision| named(&revision.object))
-            || suspect.kind == "ConfigMap" && suspect.namespace == reading.object.namespace;
-        if !(in_facts && in_cluster) {
-            return refuse(Reason::ObjectUnknown, format!("{suspect} is named and was not found"));
+        let in_facts = readable.case.belief.facts.iter().any(|fact| same(&fact.object, suspect));
+        if !(in_facts && in_cluster(workload, suspect)) {
+            return refuse(Reason::ObjectUnknown, format!("{suspect} is named and was not found")).anomaly();
         }
     }
-    let number = diagnosis.suspected_revision;
-    if number != 0 && !reading.revisions.iter().any(|revision| revision.fact.number == number) {
-        return refuse(Reason::ObjectUnknown, format!("revision {number} is suspected and does not exist"));
+    if let Some(number) = diagnosis.suspected_revision
+        && workload.revision(number).is_none()
+    {
+        return refuse(Reason::ObjectUnknown, format!("revision {number} is suspected and does not exist")).anomaly();
     }
     pass("every object and revision that is named exists")
 }
 
-pub(crate) fn opinions_agree(case: &Case<'_>, _: &Subject<'_>) -> Outcome {
-    let (Some(first), Some(second)) = (case.diagnosis, case.second_opinion) else {
-        return pass("there is one opinion");
-    };
-    let action =
-        |d: &crate::api::v1alpha1::Diagnosis| d.proposal.as_ref().map(|p| (p.action.clone(), p.target.name.clone()));
-    if action(first) == action(second) {
-        pass(format!("{} and {} propose the same", first.diagnoser, second.diagnoser))
-    } else {
-        refuse(
-            Reason::OpinionsDiffer,
-            format!("{} and {} propose different actions", first.diagnoser, second.diagnoser),
-        )
+fn same(object: &ObjectRef, other: &ObjectRef) -> bool {
+    object.kind == other.kind && object.name == other.name && object.namespace == other.namespace
+}
+
+/// The workload, its pods, its revisions, and the ConfigMaps that its template names.
+fn in_cluster(workload: &Workload, object: &ObjectRef) -> bool {
+    let config_map = object.kind == "ConfigMap" && object.namespace == workload.object.namespace;
+    same(&workload.object, object)
+        || workload.pods.iter().any(|pod| same(&pod.object, object))
+        || workload.revisions.iter().any(|revision| same(&revision.object, object))
+        || config_map && names_config_map(&workload.template, &object.name)
+}
+
+/// Whether a template mounts this ConfigMap or reads variables from it, projected volumes included.
+fn names_config_map(template: &Value, name: &str) -> bool {
+    match template {
+        Value::Object(fields) => fields.iter().any(|(key, value)| {
+            let refers = matches!(key.as_str(), "configMap" | "configMapRef" | "configMapKeyRef");
+            refers && value.get("name").and_then(Value::as_str) == Some(name) || names_config_map(value, name)
+        }),
+        Value::Array(items) => items.iter().any(|item| names_config_map(item, name)),
+        _ => false,
     }
 }
 
-pub(crate) fn confidence_above_floor(case: &Case<'_>, _: &Subject<'_>) -> Outcome {
-    let Some(diagnosis) = case.diagnosis else { return unknown(Reason::NothingProposed, "there is no diagnosis") };
-    let floor = case.matching_policies().iter().map(|policy| policy.spec.confidence_floor).max().unwrap_or(0);
+fn opinions_agree(readable: &Readable<'_>) -> Outcome {
+    let (Some(first), Some(second)) = (readable.case.belief.diagnosis, readable.case.belief.second_opinion) else {
+        return pass("there is one opinion");
+    };
+    fn proposed(diagnosis: &Diagnosis) -> Option<(&Action, &ObjectRef)> {
+        diagnosis.proposal.as_ref().map(|proposal| (&proposal.action, &proposal.target))
+    }
+    let agree = match (proposed(first), proposed(second)) {
+        (Some((action, target)), Some((other, object))) => action == other && same(target, object),
+        (None, None) => true,
+        _ => false,
+    };
+    if agree {
+        pass(format!("{} and {} propose the same", first.diagnoser, second.diagnoser))
+    } else {
+        let message = format!("{} and {} propose different actions", first.diagnoser, second.diagnoser);
+        refuse(Reason::OpinionsDiffer, message)
+    }
+}
+
+fn confidence_above_floor(readable: &Readable<'_>) -> Outcome {
+    let Some(diagnosis) = readable.case.belief.diagnosis else { return not_asked("there is no diagnosis") };
+    let floor = readable.policies.iter().map(|policy| policy.spec.confidence_floor).max().unwrap_or(0);
     if diagnosis.confidence >= floor {
         pass(format!("confidence {} is not below the floor {floor}", diagnosis.confidence))
     } else {
@@ -215,18 +233,23 @@ pub(crate) fn confidence_above_floor(case: &Case<'_>, _: &Subject<'_>) -> Outcom
     }
 }
 
-pub(crate) fn facts_fresh(case: &Case<'_>, _: &Subject<'_>) -> Outcome {
-    let cited = claims(case).iter().flat_map(|claim| &claim.cites);
-    let oldest = case.facts.iter().filter(|fact| cited.clone().any(|id| *id == fact.id)).map(|fact| fact.seen_at).min();
+fn facts_fresh(readable: &Readable<'_>) -> Outcome {
+    let cited = |fact: &&Fact| claims_of(readable).iter().any(|claim| claim.cites.contains(&fact.id));
+    let oldest = readable.case.belief.facts.iter().filter(cited).map(|fact| fact.seen_at).min();
     match oldest {
-        Some(at) if case.now.duration_since(at) > FACTS_MAX_AGE => {
-            refuse(Reason::FactsStale, format!("a cited fact was seen at {at}, more than a minute ago")).later()
+        Some(at) if readable.case.now.duration_since(at) > FACTS_MAX_AGE => {
+            refuse(Reason::FactsStale, format!("a cited fact was seen at {at}, more than a minute ago")).wait()
         }
         Some(at) => pass(format!("the oldest cited fact was seen at {at}")),
         None => pass("no fact is cited"),
     }
 }
 
-fn claims<'a>(case: &Case<'a>) -> &'a [Claim] {
-    case.diagnosis.map(|diagnosis| diagnosis.claims.as_slice()).unwrap_or_default()
+fn claims_of<'a>(readable: &Readable<'a>) -> &'a [Claim] {
+    readable.case.belief.diagnosis.map(|diagnosis| diagnosis.claims.as_slice()).unwrap_or_default()
+}
+
+/// Claims with their number, from 1.
+fn numbered(claims: &[Claim]) -> impl Iterator<Item = (usize, &Claim)> {
+    claims.iter().enumerate().map(|(index, claim)| (index + 1, claim))
 }

@@ -3,17 +3,19 @@
 use serde_json::{Value, json};
 
 use crate::api::v1alpha1::{
-    Action, ActionKind, Cause, Claim, ClaimKind, Diagnosis, Fact, FactData, KnownGood, LedgerStatus, ObjectRef,
-    PodFact, PodFailure, Proposal, RevisionDiffFact, RevisionFact, RolloutUndo, SourceName, Time, WorkloadFact,
+    Action, Cause, Claim, ClaimKind, Diagnosis, Fact, FactData, FieldChange, KnownGood, LedgerStatus, ObjectRef,
+    Planted, PodFact, PodFailure, Policy, Proposal, RevisionDiffFact, RevisionFact, RolloutUndo, SourceName, Time,
+    WorkloadFact,
 };
 use crate::core::{
+    actions::planted::SIGN,
+    budget::Budgets,
     names,
     policy::CompiledPolicy,
-    workload::{Pod, Revision, Workload},
+    workload::{Kind, Pod, Revision, Workload},
 };
-use crate::settings::Settings;
 
-use super::{Case, Judgement, judge};
+use super::{Alerts, Belief, Books, Case, Cluster, Judgement, Rules, RunbookRule, Unreadable, ValidApproval, judge};
 
 /// Seconds after a fixed moment.
 pub fn at(second: i64) -> Time {
@@ -24,7 +26,8 @@ fn template(image: &str) -> Value {
     json!({"metadata": {"labels": {"app": "api"}}, "spec": {"containers": [{"name": "app", "image": image}]}})
 }
 
-fn object(kind: &str, name: &str) -> ObjectRef {
+/// An object of namespace `shop` whose UID is `uid-` and its name.
+pub fn object(kind: &str, name: &str) -> ObjectRef {
     ObjectRef {
         api_version: "apps/v1".into(),
         kind: kind.into(),
@@ -34,7 +37,8 @@ fn object(kind: &str, name: &str) -> ObjectRef {
     }
 }
 
-fn revision(number: i64, current: bool, image: &str) -> Revision {
+/// A recorded revision, created ten seconds before the fixed moment.
+pub fn revision(number: i64, current: bool, image: &str) -> Revision {
     let template = template(image);
     let hash = names::digest(&[&names::canonical(&template)]);
     Revision {
@@ -55,22 +59,32 @@ fn revision(number: i64, current: bool, image: &str) -> Revision {
 pub fn reading() -> Workload {
     Workload {
         object: object("Deployment", "api"),
-        workload: WorkloadFact { generation: 2, observed_generation: 2, desired: 2, revision: 2, ..Default::default() },
+        kind: Kind::Deployment,
+        state: WorkloadFact {
+            generation: 2,
+            observed_generation: 2,
+            desired: 2,
+            revision: Some(2),
+            ..Default::default()
+        },
         labels: Default::default(),
         annotations: Default::default(),
         template: template("api:2"),
+        spec: json!({"replicas": 2}),
+        strategy: Default::default(),
         revisions: vec![revision(2, true, "api:2"), revision(1, false, "api:1")],
         pods: vec![],
         read_at: at(0),
     }
 }
 
-fn pod(name: &str, revision: i64, failure: PodFailure) -> Pod {
+/// A running pod.
+pub fn pod(name: &str, revision: i64, failure: PodFailure) -> Pod {
     Pod {
         object: object("Pod", name),
         fact: PodFact {
             owner: format!("api-{revision}"),
-            revision,
+            revision: Some(revision),
             phase: "Running".into(),
             ready: failure == PodFailure::None,
             ready_since: Some(at(-5)),
@@ -83,18 +97,18 @@ fn pod(name: &str, revision: i64, failure: PodFailure) -> Pod {
 impl Workload {
     /// All replicas are ready.
     pub fn healthy(mut self) -> Self {
-        self.workload.updated = 2;
-        self.workload.ready = 2;
-        self.workload.available = 2;
+        self.state.updated = 2;
+        self.state.ready = 2;
+        self.state.available = 2;
         self.pods = vec![pod("api-2-a", 2, PodFailure::None), pod("api-2-b", 2, PodFailure::None)];
         self
     }
 
     /// The new revision crash-loops; one pod of the old one is still ready.
     pub fn crash_looping(mut self) -> Self {
-        self.workload.updated = 1;
-        self.workload.ready = 1;
-        self.workload.available = 1;
+        self.state.updated = 1;
+        self.state.ready = 1;
+        self.state.available = 1;
         self.pods = vec![pod("api-1-a", 1, PodFailure::None), pod("api-2-a", 2, PodFailure::CrashLoop)];
         if let Some(old) = self.revisions.iter_mut().find(|r| !r.fact.current) {
             old.fact.ready = 1;
@@ -104,96 +118,111 @@ impl Workload {
     }
 }
 
-/// Owns what a [`Case`] borrows: a bad rollout that every check lets be undone.
+/// A Policy of namespace `shop`.
+pub fn policy(spec: Value) -> CompiledPolicy {
+    let mut policy = Policy::new("p", serde_json::from_value(spec).unwrap());
+    policy.metadata.namespace = Some("shop".into());
+    CompiledPolicy::of(&policy)
+}
+
+/// The action that returns to this revision.
+pub fn undo_to(to_revision: i64) -> Action {
+    Action::RolloutUndo(RolloutUndo { to_revision })
+}
+
+/// A claim that cites facts.
+pub fn claim(kind: ClaimKind, revision: Option<i64>, cites: &[&str]) -> Claim {
+    let cites = cites.iter().map(|id| id.to_string()).collect();
+    Claim { kind, revision, failure: None, cites, text: String::new() }
+}
+
+/// A fact that was seen at the fixed moment.
+pub fn fact(id: &str, object: ObjectRef, data: FactData) -> Fact {
+    Fact { id: id.into(), source: SourceName::Pods, object, seen_at: at(0), data, text: String::new() }
+}
+
+/// Owns what a [`Case`] borrows.
 pub struct World {
     pub now: Time,
-    pub target: Option<ObjectRef>,
-    pub firing: bool,
     pub rounds: i32,
+    pub target: Result<ObjectRef, Unreadable>,
+    pub firing: bool,
+    pub alert_started_at: Time,
     pub facts: Vec<Fact>,
     pub diagnosis: Option<Diagnosis>,
     pub second: Option<Diagnosis>,
     pub reading: Workload,
+    pub unreadable: Option<Unreadable>,
+    pub known_good: Vec<KnownGood>,
+    pub full_quota: Option<String>,
     pub mode: Option<String>,
     pub policies: Vec<CompiledPolicy>,
-    pub runbooks: Vec<(String, Vec<ActionKind>)>,
-    pub known_good: Vec<KnownGood>,
+    pub runbooks: Vec<RunbookRule>,
     pub ledger: LedgerStatus,
+    pub approvals: Vec<ValidApproval>,
     pub storm: u32,
-    pub full_quota: Option<String>,
-    pub approvals: Vec<(String, String)>,
+    pub budgets: Budgets,
+    pub enrolled: Vec<String>,
     pub audit: bool,
-    pub settings: Settings,
 }
 
 /// A bad rollout that every check lets be undone.
 pub fn bad_rollout() -> World {
-    let fact = |id: &str, object: ObjectRef, data| Fact {
-        id: id.into(),
-        source: SourceName::Pods,
-        object,
-        seen_at: at(0),
-        data,
-        text: String::new(),
-    };
-    let claim = |kind, revision, cites: &[&str]| Claim {
-        kind,
-        revision,
-        failure: PodFailure::None,
-        cites: cites.iter().map(|c| c.to_string()).collect(),
-        text: String::new(),
-    };
-    let failing = PodFact { revision: 2, failure: PodFailure::CrashLoop, ..Default::default() };
-    let diff = RevisionDiffFact {
-        from: 1,
-        to: 2,
-        changes: vec![crate::api::v1alpha1::FieldChange {
-            path: "/spec/containers/app/image".into(),
-            ..Default::default()
-        }],
-        restart_only: false,
-    };
+    let workload = object("Deployment", "api");
+    let failing = PodFact { revision: Some(2), failure: PodFailure::CrashLoop, ..Default::default() };
+    let change = FieldChange { path: "/spec/containers/app/image".into(), ..Default::default() };
+    let diff = RevisionDiffFact { from: 1, to: 2, changes: vec![change], restart_only: false };
+    let failing_so = Claim { failure: Some(PodFailure::CrashLoop), ..claim(ClaimKind::PodsFailing, None, &["f2"]) };
     World {
         now: at(1),
-        target: Some(object("Deployment", "api")),
-        firing: true,
         rounds: 1,
+        target: Ok(workload.clone()),
+        firing: true,
+        alert_started_at: at(-2),
         facts: vec![
-            fact("f1", object("Deployment", "api"), FactData::Workload(WorkloadFact::default())),
+            fact("f1", workload.clone(), FactData::Workload(WorkloadFact::default())),
             fact("f2", object("Pod", "api-2-a"), FactData::Pod(failing)),
-            fact("f3", object("Deployment", "api"), FactData::RevisionDiff(diff)),
+            fact("f3", workload.clone(), FactData::RevisionDiff(diff)),
         ],
         diagnosis: Some(Diagnosis {
+            ceiling: crate::core::rules::CEILING,
             diagnoser: "rules".into(),
             cause: Cause::BadRollout,
             hypothesis: "revision 2 crash-loops".into(),
-            suspect: Some(object("Deployment", "api")),
-            suspected_revision: 2,
+            suspect: Some(workload.clone()),
+            suspected_revision: Some(2),
             confidence: 90,
-            proposal: Some(Proposal {
-                action: Action::RolloutUndo(RolloutUndo { to_revision: 1 }),
-                target: object("Deployment", "api"),
-            }),
+            proposal: Some(Proposal { action: undo_to(1), target: workload }),
             claims: vec![
-                claim(ClaimKind::PodsFailing, 0, &["f2"]),
-                claim(ClaimKind::FailingPodsRunRevision, 2, &["f2"]),
-                claim(ClaimKind::TemplateChanged, 1, &["f3"]),
+                failing_so,
+                claim(ClaimKind::FailingPodsRunRevision, Some(2), &["f2"]),
+                claim(ClaimKind::TemplateChanged, Some(1), &["f3"]),
             ],
             advice: String::new(),
         }),
         second: None,
         reading: reading().crash_looping(),
+        unreadable: None,
+        known_good: vec![],
+        full_quota: None,
         mode: Some("auto".into()),
         policies: vec![],
         runbooks: vec![],
-        known_good: vec![],
         ledger: LedgerStatus::default(),
-        storm: 1,
-        full_quota: None,
         approvals: vec![],
+        storm: 1,
+        budgets: Budgets::default(),
+        enrolled: vec!["shop".into()],
         audit: true,
-        settings: Settings { namespaces: vec!["shop".into()], ..Settings::default() },
     }
+}
+
+/// The same, with a sign that makes investigation and rules propose the action of unit tests.
+pub fn too_few_replicas() -> World {
+    let mut world = bad_rollout();
+    world.reading.state.progressing_reason = SIGN.into();
+    world.proposal().action = Action::Planted(Planted { replicas: 3 });
+    world
 }
 
 impl World {
@@ -202,7 +231,23 @@ impl World {
         self.diagnosis.as_mut().unwrap()
     }
 
-    /// Judges it.
+    /// The proposal, to be bent.
+    pub fn proposal(&mut self) -> &mut Proposal {
+        self.diagnosis().proposal.as_mut().unwrap()
+    }
+
+    /// A revision of the reading is marked as seen healthy.
+    pub fn mark(&self, index: usize) -> KnownGood {
+        let revision = &self.reading.revisions[index];
+        KnownGood {
+            workload_uid: self.reading.object.uid.clone(),
+            revision_uid: revision.object.uid.clone(),
+            template_hash: revision.template_hash.clone(),
+            at: at(-900),
+        }
+    }
+
+    /// The decision.
     pub fn judge(&self) -> Judgement {
         judge(&self.case())
     }
@@ -212,26 +257,35 @@ impl World {
         Case {
             now: self.now,
             incident: "inc",
-            target: self.target.as_ref(),
-            unresolved: None,
-            alert_firing: self.firing,
-            alert_started_at: at(-2),
-            alert_names: vec!["KubePodCrashLooping"],
             rounds: self.rounds,
-            facts: &self.facts,
-            diagnosis: self.diagnosis.as_ref(),
-            second_opinion: self.second.as_ref(),
-            reading: Ok(&self.reading),
-            namespace_mode: self.mode.as_deref(),
-            policies: &self.policies,
-            runbooks: &self.runbooks,
-            known_good: &self.known_good,
-            ledger: &self.ledger,
-            storm_targets: self.storm,
-            full_quota: self.full_quota.clone(),
-            approvals: &self.approvals,
-            audit_durable: self.audit,
-            settings: &self.settings,
+            target: self.target.as_ref().map_err(Clone::clone),
+            alerts: Alerts {
+                firing: self.firing,
+                started_at: self.alert_started_at,
+                names: vec!["KubePodCrashLooping"],
+            },
+            belief: Belief {
+                facts: &self.facts,
+                diagnosis: self.diagnosis.as_ref(),
+                second_opinion: self.second.as_ref(),
+            },
+            cluster: Cluster {
+                workload: match &self.unreadable {
+                    Some(why) => Err(why.clone()),
+                    None => Ok(&self.reading),
+                },
+                known_good: &self.known_good,
+                full_quota: self.full_quota.as_deref(),
+            },
+            rules: Rules { namespace_mode: self.mode.as_deref(), policies: &self.policies, runbooks: &self.runbooks },
+            books: Books {
+                ledger: &self.ledger,
+                approvals: &self.approvals,
+                storm_targets: self.storm,
+                budgets: &self.budgets,
+                enrolled: &self.enrolled,
+                audit_durable: self.audit,
+            },
         }
     }
 }

@@ -1,6 +1,6 @@
 //! It fails with the template that worked before: returning to another template would help nothing.
 
-use crate::api::v1alpha1::{Cause, ClaimKind, ConfigFact, Diagnosis};
+use crate::api::v1alpha1::{Cause, ClaimKind, ConfigFact, Diagnosis, Time};
 
 use super::evidence::{Evidence, Seen, seconds, words};
 use super::rollout::hint;
@@ -36,7 +36,7 @@ pub fn diagnose(evidence: &Evidence) -> Option<Diagnosis> {
         .map(|worked| worked.because)
         .or_else(|| restarted.map(|diff| format!("it differs from revision {} by a restart only", diff.data.from)));
     let known = why.is_some();
-    let why = why.unwrap_or_else(|| format!("nothing changed in revision {number} since it was made"));
+    let why = why.unwrap_or_else(|| format!("nothing changed in revision {number} since it was created"));
     claims.push(claim(ClaimKind::TemplateUnchanged, number, cites, &format!("the template is as it was: {why}")));
 
     let failure = evidence.failure();
@@ -91,12 +91,12 @@ pub fn diagnose(evidence: &Evidence) -> Option<Diagnosis> {
     })
 }
 
-fn what_happened(config: &Seen<ConfigFact>, made: Option<crate::api::v1alpha1::Time>) -> String {
+fn what_happened(config: &Seen<ConfigFact>, created: Option<Time>) -> String {
     let name = &config.object.name;
     let ConfigFact { exists, changed_at, changed_by } = config.data;
     let Some(changed) = changed_at.filter(|_| *exists) else { return format!("ConfigMap {name} does not exist") };
     let by = if changed_by.is_empty() { String::new() } else { format!(" by {changed_by}") };
-    let after = made.map(|made| format!(", {} after its revision was made", span(seconds(made, changed))));
+    let after = created.map(|at| format!(", {} after its revision was created", span(seconds(at, changed))));
     format!("ConfigMap {name} was changed at {}{by}{}", changed.strftime("%FT%TZ"), after.unwrap_or_default())
 }
 

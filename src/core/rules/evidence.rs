@@ -4,18 +4,17 @@ use crate::api::v1alpha1::{
     Claim, ClaimKind, ConfigFact, EventFact, Fact, FactData, ObjectRef, PodFact, PodFailure, RevisionDiffFact,
     RevisionFact, SourceName, Time, WorkloadFact,
 };
-use crate::core::rules::Case;
-use crate::core::workload::STABLE_SECONDS;
+use crate::core::workload::{Kind, STABLE_SECONDS, undo_choice};
 
 use super::{cite, claim};
 
 /// A revision whose rollout began this long before the alert had time to prove itself.
 pub const LONG_BEFORE_SECONDS: i64 = 3600;
-/// Pods made this long after their revision belong to its rollout.
+/// Pods created this long after their revision belong to its rollout.
 const ROLLOUT_SECONDS: i64 = 600;
 /// Clocks of senders and of the cluster differ, and times are whole seconds.
 pub const SKEW_SECONDS: i64 = 120;
-/// A condition that never changed since the pod was made may still be this much younger than the pod.
+/// A condition that never changed since the pod was created may still be this much younger than the pod.
 const FIRST_SECONDS: i64 = 10;
 
 /// One fact with its typed fields at hand.
@@ -34,7 +33,8 @@ pub struct Seen<'a, T> {
 /// The facts, by kind.
 pub struct Evidence<'a> {
     pub target: Option<&'a ObjectRef>,
-    pub alert_started_at: Time,
+    /// When the alert began; `None` when only the reading is asked.
+    pub alert_started_at: Option<Time>,
     pub workload: Option<Seen<'a, WorkloadFact>>,
     pub pods: Vec<Seen<'a, PodFact>>,
     /// Newest first.
@@ -53,10 +53,10 @@ pub struct Worked {
 }
 
 impl<'a> Evidence<'a> {
-    pub fn of(case: Case<'a>) -> Evidence<'a> {
+    pub fn of(target: Option<&'a ObjectRef>, alert_started_at: Option<Time>, facts: &'a [Fact]) -> Evidence<'a> {
         let mut evidence = Evidence {
-            target: case.target,
-            alert_started_at: case.alert_started_at,
+            target,
+            alert_started_at,
             workload: None,
             pods: vec![],
             revisions: vec![],
@@ -65,7 +65,7 @@ impl<'a> Evidence<'a> {
             configs: vec![],
             failed: vec![],
         };
-        for fact in case.facts {
+        for fact in facts {
             let Fact { id, source, object, seen_at, data, text: _ } = fact;
             match data {
                 FactData::Workload(data) => evidence.workload = Some(Seen { id, object, at: *seen_at, data }),
@@ -101,28 +101,31 @@ impl<'a> Evidence<'a> {
 
     /// Failing pods that run the current revision.
     pub fn failing_current(&self) -> Vec<&Seen<'a, PodFact>> {
-        let current = self.current().map_or(0, |revision| revision.data.number);
-        self.failing().filter(|pod| current > 0 && pod.data.revision == current).collect()
+        let Some(current) = self.current() else { return vec![] };
+        self.pods_of(current.data.number).filter(|pod| pod.data.failure.is_hard()).collect()
     }
 
-    /// The revision to return to, with the fact that says how it differs: of the earlier ones that differ in more
-    /// than a restart, the newest that has ready replicas, else the newest.
+    /// Pods that run the revision of this number.
+    pub fn pods_of(&self, number: i64) -> impl Iterator<Item = &Seen<'a, PodFact>> {
+        self.pods.iter().filter(move |pod| pod.data.revision == Some(number))
+    }
+
+    /// Whether the alert began before the current revision was created, so that its rollout cannot be the cause.
+    pub fn alert_began_before(&self, created: Time) -> bool {
+        self.alert_started_at.is_some_and(|began| seconds(began, created) > SKEW_SECONDS)
+    }
+
+    /// The revision to return to, with the fact that says how it differs.
     pub fn candidate(&self) -> Option<(&Seen<'a, RevisionFact>, &Seen<'a, RevisionDiffFact>)> {
         let current = self.current()?.data.number;
-        let mut differing = self
-            .revisions
-            .iter()
-            .filter(|revision| !revision.data.current)
-            .filter_map(|revision| {
-                let diff = self.diffs.iter().find(|d| d.data.from == revision.data.number && d.data.to == current)?;
-                (!diff.data.changes.is_empty()).then_some((revision, diff))
-            })
-            .peekable();
-        let newest = differing.peek().copied();
-        differing.find(|(revision, _)| revision.data.ready > 0).or(newest)
+        let differing = self.revisions.iter().filter(|revision| !revision.data.current).filter_map(|revision| {
+            let diff = self.diffs.iter().find(|d| d.data.from == revision.data.number && d.data.to == current)?;
+            (!diff.data.changes.is_empty()).then_some((revision, diff))
+        });
+        undo_choice(differing, |(revision, _)| revision.data.ready)
     }
 
-    /// ConfigMaps that the failing template names and that changed after its revision was made, or are gone while
+    /// ConfigMaps that the failing template names and that changed after its revision was created, or are gone while
     /// the template did not begin to name them.
     pub fn changed_configs(&self) -> Vec<&Seen<'a, ConfigFact>> {
         let made = self.current().and_then(|current| current.data.created_at);
@@ -146,9 +149,8 @@ impl<'a> Evidence<'a> {
     /// without a readiness probe is available in the instant before it crashes. What counts is time.
     pub fn worked(&self) -> Option<Worked> {
         let current = self.current()?;
-        let pods = || self.pods.iter().filter(|pod| pod.data.revision == current.data.number);
         let because = |id: &str, because: String| Some(Worked { cites: cite([id, current.id]), because });
-        for pod in pods() {
+        for pod in self.pods_of(current.data.number) {
             let PodFact { failure, ready, ready_since, created_at, restarts, ran_seconds, container, .. } = pod.data;
             let name = &pod.object.name;
             let since = ready_since.map_or(0, |since| seconds(since, pod.at));
@@ -166,20 +168,21 @@ impl<'a> Evidence<'a> {
                 && seconds(*created, *since) >= STABLE_SECONDS
             {
                 let after = seconds(*created, *since);
-                return because(pod.id, format!("pod {name} was ready until {after} s after it was made"));
+                return because(pod.id, format!("pod {name} was ready until {after} s after it was created"));
             }
         }
         let created = current.data.created_at?;
-        let age = seconds(created, self.alert_started_at);
-        let rollout_never_ended = !self.failing_current().is_empty()
-            && self.failing_current().iter().all(|pod| never_ready(pod))
-            && self
-                .failing_current()
-                .iter()
-                .any(|pod| pod.data.created_at.is_some_and(|made| seconds(created, made) <= ROLLOUT_SECONDS));
+        let age = seconds(created, self.alert_started_at?);
+        let failing = self.failing_current();
+        let of_its_rollout =
+            |pod: &&Seen<PodFact>| pod.data.created_at.is_some_and(|at| seconds(created, at) <= ROLLOUT_SECONDS);
+        let rollout_never_ended = failing.iter().all(|pod| never_ready(pod)) && failing.iter().any(of_its_rollout);
         if age > LONG_BEFORE_SECONDS && !rollout_never_ended {
             let number = current.data.number;
-            return because(current.id, format!("revision {number} was made {} min before the alert began", age / 60));
+            return because(
+                current.id,
+                format!("revision {number} was created {} min before the alert began", age / 60),
+            );
         }
         None
     }
@@ -198,7 +201,7 @@ impl<'a> Evidence<'a> {
                     if pods.len() == 1 { "1 pod fails".to_owned() } else { format!("{} pods fail", pods.len()) };
                 let text = format!("{count}: {}", words(failure));
                 let cites = cite(pods.iter().map(|pod| pod.id));
-                Claim { failure, ..claim(ClaimKind::PodsFailing, 0, cites, &text) }
+                Claim { failure: Some(failure), ..claim(ClaimKind::PodsFailing, 0, cites, &text) }
             })
             .collect();
         if let Some(current) = self.current().filter(|_| !failing.is_empty()) {
@@ -227,9 +230,14 @@ impl<'a> Evidence<'a> {
         let target = self.target.cloned().unwrap_or_default();
         (format!("-n {}", target.namespace), format!("{}/{}", target.kind.to_lowercase(), target.name))
     }
+
+    /// Kind of the target, if it is one that records revisions.
+    pub fn kind(&self) -> Option<Kind> {
+        Kind::of(self.target?)
+    }
 }
 
-/// A pod that was never Ready: the condition did not change since the pod was made.
+/// A pod that was never Ready: the condition did not change since the pod was created.
 pub fn never_ready(pod: &Seen<PodFact>) -> bool {
     match (pod.data.ready, pod.data.ready_since, pod.data.created_at) {
         (false, Some(since), Some(created)) => seconds(created, since) <= FIRST_SECONDS,
@@ -251,10 +259,10 @@ pub fn seconds(from: Time, to: Time) -> i64 {
 pub fn words(failure: PodFailure) -> &'static str {
     match failure {
         PodFailure::None => "nothing fails",
-        PodFailure::CrashLoop => "a container ends again and again",
-        PodFailure::OutOfMemory => "a container is ended for using more memory than its limit",
+        PodFailure::CrashLoop => "a container exits again and again",
+        PodFailure::OutOfMemory => "a container is killed for using more memory than its limit",
         PodFailure::ImagePull => "an image cannot be pulled",
-        PodFailure::ConfigError => "a container cannot be made from its configuration",
+        PodFailure::ConfigError => "a container cannot be created from its configuration",
         PodFailure::ProbeFailing => "a container runs and its readiness probe fails",
         PodFailure::Unschedulable => "no node takes the pod",
         PodFailure::Starting => "a container is still starting",

@@ -8,18 +8,23 @@
 mod configuration;
 mod evidence;
 mod nothing_fails;
+#[cfg(test)]
+mod planted;
 mod rollout;
 #[cfg(test)]
 mod tests;
 mod unknown;
 
-use crate::api::v1alpha1::{Claim, ClaimKind, Diagnosis, Fact, ObjectRef, PodFailure, Time};
+use crate::api::v1alpha1::{Claim, ClaimKind, Diagnosis, Fact, Mode, ObjectRef, Proposal, Time};
 use crate::core::redact::clip;
+use crate::core::workload::Workload;
 
 use evidence::Evidence;
 
 /// The rung's name.
 pub const NAME: &str = "rules";
+/// The highest mode in which the rules' answer may lead to an action.
+pub const CEILING: Mode = Mode::Auto;
 
 /// What a diagnoser may look at: facts, and nothing else of the cluster.
 #[derive(Clone, Copy, Debug)]
@@ -34,17 +39,30 @@ pub struct Case<'a> {
 
 /// Diagnoses a case. Always answers; what the facts do not tell is `Unknown`, with advice.
 pub fn diagnose(case: Case<'_>) -> Diagnosis {
-    let evidence = Evidence::of(case);
-    let rules: [fn(&Evidence) -> Option<Diagnosis>; 5] = [
+    apply(&Evidence::of(case.target, Some(case.alert_started_at), case.facts))
+}
+
+/// What the rules propose on this reading alone, without events, logs or ConfigMaps; `None` when they propose nothing.
+/// Without the alert's begin they do not ask whether the rollout came before it.
+pub fn candidate(workload: &Workload, alert_started_at: Option<Time>) -> Option<Proposal> {
+    let facts = workload.facts();
+    apply(&Evidence::of(Some(&workload.object), alert_started_at, &facts)).proposal
+}
+
+fn apply(evidence: &Evidence) -> Diagnosis {
+    let rules: &[fn(&Evidence) -> Option<Diagnosis>] = &[
         unknown::nothing_was_seen,
         nothing_fails::diagnose,
+        #[cfg(test)]
+        planted::diagnose,
         configuration::diagnose,
         rollout::never_worked,
         rollout::diagnose,
     ];
-    let found = rules.iter().find_map(|rule| rule(&evidence)).unwrap_or_else(|| unknown::diagnose(&evidence));
+    let found = rules.iter().find_map(|rule| rule(evidence)).unwrap_or_else(|| unknown::diagnose(evidence));
     Diagnosis {
         diagnoser: NAME.to_owned(),
+        ceiling: CEILING,
         hypothesis: clip(&found.hypothesis, 1024),
         advice: clip(&found.advice, 1024),
         confidence: found.confidence.clamp(0, 100),
@@ -64,5 +82,5 @@ fn cite<'a>(ids: impl IntoIterator<Item = &'a str>) -> Vec<String> {
 }
 
 fn claim(kind: ClaimKind, revision: i64, cites: Vec<String>, text: &str) -> Claim {
-    Claim { kind, revision, failure: PodFailure::None, cites, text: clip(text, 512) }
+    Claim { kind, revision: (revision > 0).then_some(revision), failure: None, cites, text: clip(text, 512) }
 }

@@ -1,20 +1,16 @@
 //! Nothing fails any more. Only a workload that shows all that was asked for is recovered: "no data" is no health.
 
 use crate::api::v1alpha1::{Cause, ClaimKind, Diagnosis, PodFailure, SourceName, WorkloadFact};
+use crate::core::workload::complete;
 
 use super::evidence::Evidence;
 use super::{cite, claim};
 
 pub fn diagnose(evidence: &Evidence) -> Option<Diagnosis> {
     let workload = evidence.workload.as_ref()?;
-    let WorkloadFact { generation, observed_generation, desired, updated, ready, available, .. } = workload.data;
-    let complete = *desired > 0
-        && observed_generation >= generation
-        && updated >= desired
-        && ready >= desired
-        && available >= desired;
+    let WorkloadFact { desired, ready, .. } = workload.data;
     let quiet = evidence.pods.iter().all(|pod| pod.data.failure == PodFailure::None);
-    if !complete || !quiet || evidence.pods.is_empty() || evidence.failed(SourceName::Pods).is_some() {
+    if !complete(workload.data) || !quiet || evidence.pods.is_empty() || evidence.failed(SourceName::Pods).is_some() {
         return None;
     }
     let cites = cite([workload.id].into_iter().chain(evidence.pods.iter().map(|pod| pod.id)));

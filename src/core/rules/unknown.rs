@@ -1,13 +1,14 @@
 //! The facts do not tell: what is missing, and where a person should look.
 
-use crate::api::v1alpha1::{Cause, Diagnosis, PodFailure, SourceName};
+use crate::api::v1alpha1::{Cause, Diagnosis, ObjectRef, PodFailure, SourceName};
+use crate::core::workload::Kind;
 
-use super::evidence::{Evidence, SKEW_SECONDS, seconds, words};
+use super::evidence::{Evidence, words};
 use super::rollout::hint;
 
 /// Reasons of Events that explain why pods do not come up, most telling first, with what to check.
 const TELLING: &[(&str, &str)] = &[
-    ("FailedCreate", "pods are refused when they are made: check quota, pod security and admission webhooks"),
+    ("FailedCreate", "pods are refused when they are created: check quota, pod security and admission webhooks"),
     ("FailedMount", "a volume cannot be mounted: check that the ConfigMap, Secret or claim that it names exists"),
     ("FailedAttachVolume", "a volume cannot be attached: check the claim and the node"),
     ("FailedScheduling", "no node takes the pod: check its requests, node selectors and taints"),
@@ -15,6 +16,9 @@ const TELLING: &[(&str, &str)] = &[
     ("Evicted", "a node is short of memory, disk or process numbers"),
     ("NodeNotReady", "a node does not answer"),
 ];
+
+/// Reason of a source that cannot read a workload of this kind.
+const UNSUPPORTED: &str = "Unsupported";
 
 /// Without a target or a reading of it there is nothing to reason about.
 pub fn nothing_was_seen(evidence: &Evidence) -> Option<Diagnosis> {
@@ -31,7 +35,7 @@ pub fn nothing_was_seen(evidence: &Evidence) -> Option<Diagnosis> {
         if let Some((_, reason)) = evidence.failed(source) {
             let advice = match reason {
                 "NotFound" => format!("{target} is gone: see who deleted it, kubectl {ns} get events."),
-                "Unsupported" => format!("Only Deployments are understood so far: kubectl {ns} describe {name}."),
+                UNSUPPORTED => return Some(not_supported(target)),
                 "Forbidden" => "Give the investigator's ServiceAccount read access: reinstall the chart.".to_owned(),
                 _ => format!("Check that the API server answers: kubectl {ns} get {name}."),
             };
@@ -45,16 +49,48 @@ pub fn nothing_was_seen(evidence: &Evidence) -> Option<Diagnosis> {
     })
 }
 
+/// The target is of a kind that records no revisions: there is nothing to compare and nothing to return to.
+fn not_supported(target: &ObjectRef) -> Diagnosis {
+    let ObjectRef { kind, namespace, name, .. } = target;
+    let ns = format!("-n {namespace}");
+    let advice = match kind.as_str() {
+        "Job" => format!(
+            "See how its pods ended: kubectl {ns} describe job/{name}; kubectl {ns} logs job/{name}. A Job's template \
+             cannot be changed: delete it and create a corrected one."
+        ),
+        "CronJob" => format!(
+            "See how its latest Jobs ended: kubectl {ns} describe cronjob/{name}; kubectl {ns} get jobs,pods. To stop \
+             it meanwhile: kubectl {ns} patch cronjob/{name} -p '{{\"spec\":{{\"suspend\":true}}}}'."
+        ),
+        "Pod" => format!(
+            "No controller replaces it: kubectl {ns} describe pod/{name}; kubectl {ns} logs pod/{name} --previous. \
+             Create it again with a corrected manifest, or let a Deployment run it."
+        ),
+        "ReplicaSet" => format!(
+            "No Deployment owns it, so nothing recorded how it was before: kubectl {ns} describe replicaset/{name}. \
+             Correct its template, then delete the failing pods: a ReplicaSet does not replace them by itself."
+        ),
+        other => {
+            format!("See what its own controller says: kubectl {ns} describe {}/{name}.", other.to_lowercase())
+        }
+    };
+    unknown(format!("{target} is a {kind}, and only Deployments, StatefulSets and DaemonSets can be diagnosed"), advice)
+}
+
 /// What is left when no rule applies.
 pub fn diagnose(evidence: &Evidence) -> Diagnosis {
     let (ns, name) = evidence.kubectl();
     let target = evidence.name();
     let failing = evidence.failing().count();
     if failing > 0 {
+        let revisions = match evidence.kind() {
+            Some(Kind::StatefulSet | Kind::DaemonSet) => "controllerrevisions",
+            Some(Kind::Deployment) | None => "replicasets",
+        };
         let mut diagnosis = unknown(
             format!("{target} fails ({}), and {}", words(failing_how(evidence)), why_not(evidence)),
             format!(
-                "Compare the pods of each revision: kubectl {ns} get replicasets,pods -o wide; kubectl {ns} rollout \
+                "Compare the pods of each revision: kubectl {ns} get {revisions},pods -o wide; kubectl {ns} rollout \
                  history {name}.{}",
                 hint(failing_how(evidence))
             ),
@@ -106,11 +142,11 @@ fn why_not(evidence: &Evidence) -> String {
         return format!("only pods of other revisions than the current {number} do: a rollout may be under way");
     }
     match (evidence.candidate(), current.data.created_at) {
-        (Some((earlier, _)), _) if evidence.failing().any(|pod| pod.data.revision == earlier.data.number) => {
+        (Some((earlier, _)), _) if evidence.pods_of(earlier.data.number).any(|pod| pod.data.failure.is_hard()) => {
             format!("pods of the earlier revision {} fail too: the change alone is not the cause", earlier.data.number)
         }
-        (Some(_), Some(made)) if seconds(evidence.alert_started_at, made) > SKEW_SECONDS => {
-            format!("the alert began before revision {number} was made: the change alone is not the cause")
+        (Some(_), Some(created)) if evidence.alert_began_before(created) => {
+            format!("the alert began before revision {number} was created: the change alone is not the cause")
         }
         _ => "nothing shows which change broke it".to_owned(),
     }

@@ -1,4 +1,4 @@
-//! A reading as numbered facts.
+//! A workload as numbered facts.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use crate::api::v1alpha1::{
 };
 use crate::core::redact;
 
-use super::{Pod, Revision, Workload};
+use super::{Pod, Revision, Strategy, Workload};
 
 /// The longest text of a fact.
 pub const MAX_TEXT: usize = 4096;
@@ -15,11 +15,8 @@ pub const MAX_TEXT: usize = 4096;
 const MAX_FACTS: usize = 200;
 /// Pods that are listed: those that fail first.
 const MAX_PODS: usize = 50;
-/// Revisions that are listed: the newest.
+/// Revisions that are listed: the newest, and the one that a rollback would return to.
 const MAX_REVISIONS: usize = 12;
-/// Earlier revisions among which those are looked for that are compared with the current one: all up to the first
-/// that differs in more than a restart, and the one that a rollback would return to.
-const MAX_DIFFS: usize = MAX_REVISIONS - 1;
 
 /// A fact without its number.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,15 +49,28 @@ pub fn number(drafts: impl IntoIterator<Item = Draft>) -> Vec<Fact> {
 }
 
 impl Workload {
+    /// What controller and executor reason from: the same facts as an investigation's, of the workload alone.
+    pub fn facts(&self) -> Vec<Fact> {
+        number([self.workload_facts(), self.pod_facts(), self.history_facts()].concat())
+    }
+
     /// The workload as a fact.
     pub fn workload_facts(&self) -> Vec<Draft> {
         let WorkloadFact { desired, updated, ready, available, paused, revision, progressing_reason, owners, .. } =
-            &self.workload;
+            &self.state;
+        let revision = revision.map_or("unknown".to_owned(), |number| number.to_string());
         let mut text = format!(
             "{}: revision {revision}, {desired} replicas wanted, {updated} of the current template, {ready} ready, \
              {available} available",
             self.object
         );
+        match self.strategy {
+            Strategy::RollingUpdate { partition: 0, .. } | Strategy::Recreate => {}
+            Strategy::RollingUpdate { partition, .. } => {
+                text.push_str(&format!("; partition {partition}: a rollout leaves the ordinals below it as they are"));
+            }
+            Strategy::OnDelete => text.push_str("; update strategy OnDelete: a rollout replaces no pods"),
+        }
         if !progressing_reason.is_empty() {
             text.push_str(&format!("; Progressing: {progressing_reason}"));
         }
@@ -70,10 +80,10 @@ impl Workload {
         if !owners.is_empty() {
             text.push_str(&format!("; owned by {}", owners.join(", ")));
         }
-        if !self.workload.managed_by.is_empty() {
-            text.push_str(&format!("; managed by {}", self.workload.managed_by.join(", ")));
+        if !self.state.managed_by.is_empty() {
+            text.push_str(&format!("; managed by {}", self.state.managed_by.join(", ")));
         }
-        vec![self.draft(SourceName::Workload, &self.object, FactData::Workload(self.workload.clone()), text)]
+        vec![self.draft(SourceName::Workload, &self.object, FactData::Workload(self.state.clone()), text)]
     }
 
     /// The pods as facts: all that fail first, of the others some.
@@ -90,7 +100,7 @@ impl Workload {
         };
         // Of each revision at least some, or a large rollout would hide the earlier one.
         let mut kept: Vec<&&Pod> = pods.iter().take(MAX_PODS).collect();
-        let numbers: BTreeSet<i64> = pods.iter().map(|pod| pod.fact.revision).collect();
+        let numbers: BTreeSet<Option<i64>> = pods.iter().map(|pod| pod.fact.revision).collect();
         for number in numbers {
             if !kept.iter().any(|pod| pod.fact.revision == number) {
                 kept.extend(pods.iter().filter(|pod| pod.fact.revision == number).take(2));
@@ -103,7 +113,7 @@ impl Workload {
     pub fn history_facts(&self) -> Vec<Draft> {
         let of = |revision: &Revision| {
             let RevisionFact { number, current, replicas, ready, created_at, images, .. } = &revision.fact;
-            let made = created_at.map(|made| format!(", made {}", made.strftime("%FT%TZ"))).unwrap_or_default();
+            let made = created_at.map(|made| format!(", created {}", made.strftime("%FT%TZ"))).unwrap_or_default();
             let current = if *current { " (current)" } else { "" };
             let text = format!(
                 "revision {number}{current}: {} replicas, {ready} ready{made}, images {}",
@@ -112,15 +122,20 @@ impl Workload {
             );
             self.draft(SourceName::RolloutHistory, &revision.object, FactData::Revision(revision.fact.clone()), text)
         };
-        let mut drafts: Vec<Draft> = self.revisions.iter().take(MAX_REVISIONS).map(of).collect();
+        let candidate = self.undo_candidate().map(|revision| revision.fact.number);
+        let is_candidate = |revision: &Revision| candidate == Some(revision.fact.number);
+        let listed = self.revisions.iter().enumerate();
+        let listed = listed.filter(|(index, revision)| *index < MAX_REVISIONS || is_candidate(revision));
+        let listed: Vec<&Revision> = listed.map(|(_, revision)| revision).collect();
+        let mut drafts: Vec<Draft> = listed.iter().map(|revision| of(revision)).collect();
         if let Some(current) = self.current() {
-            let candidate = self.undo_candidate().map(|revision| revision.fact.number);
+            // Compared are all up to the first that differs in more than a restart, and the candidate.
             let mut done = false;
-            for earlier in self.earlier().take(MAX_DIFFS) {
-                let diff = self.diff(earlier, current);
-                if done && candidate != Some(diff.from) {
+            for earlier in listed.into_iter().filter(|revision| !revision.fact.current) {
+                if done && !is_candidate(earlier) {
                     continue;
                 }
+                let diff = self.diff(earlier, current);
                 done |= !diff.changes.is_empty();
                 let text = describe_diff(&diff);
                 drafts.push(self.draft(SourceName::RolloutHistory, &self.object, FactData::RevisionDiff(diff), text));
@@ -136,6 +151,7 @@ impl Workload {
 
 fn describe_pod(pod: &PodFact) -> String {
     let PodFact { revision, phase, ready, failure, container, reason, exit_code, restarts, ran_seconds, .. } = pod;
+    let revision = revision.map_or("unknown".to_owned(), |number| number.to_string());
     let mut text = format!("revision {revision}, {phase}, {}", if *ready { "ready" } else { "not ready" });
     if *failure != PodFailure::None {
         text.push_str(&format!(": {failure:?}"));

@@ -1,8 +1,8 @@
-//! Realistic objects for tests, as builders: a Deployment with its ReplicaSets and pods, as an API server prints them.
+//! Realistic objects for tests, as builders: a workload with its revisions and pods, as an API server prints them.
 
 use serde_json::{Value, json};
 
-use super::RawWorkload;
+use super::{Kind, RawWorkload};
 use crate::api::v1alpha1::Time;
 
 /// When the snapshot is read.
@@ -19,11 +19,16 @@ pub fn ago(seconds: i64) -> Time {
 }
 
 /// A workload `shop/checkout` under construction.
+#[derive(Clone)]
 pub struct World {
-    /// Replicas asked for.
+    /// Its kind; set it with [`World::of`] before pods are added.
+    pub kind: Kind,
+    /// Replicas asked for; of a DaemonSet the nodes that should run a pod of it.
     pub replicas: i32,
-    /// Metadata of the Deployment that a test adds.
+    /// Metadata of the workload that a test adds.
     pub metadata: Value,
+    /// Fields of the workload's spec that a test adds.
+    pub spec: Value,
     /// Templates of the revisions, oldest first, with the age of each in seconds.
     pub templates: Vec<(Value, i64)>,
     /// Pods as JSON.
@@ -56,7 +61,14 @@ pub fn template(image: &str, change: impl FnOnce(&mut Value)) -> Value {
 impl World {
     /// One healthy revision that is a day old.
     pub fn one_revision() -> World {
-        World { replicas: 2, metadata: json!({}), templates: vec![(template("shop:1", |_| {}), 86_400)], pods: vec![] }
+        World {
+            kind: Kind::Deployment,
+            replicas: 2,
+            metadata: json!({}),
+            spec: json!({}),
+            templates: vec![(template("shop:1", |_| {}), 86_400)],
+            pods: vec![],
+        }
     }
 
     /// Two revisions; the second is two minutes old.
@@ -66,16 +78,81 @@ impl World {
         world
     }
 
-    /// Adds pods of the revision of this number.
+    /// The same as a workload of this kind.
+    pub fn of(mut self, kind: Kind) -> World {
+        assert!(self.pods.is_empty(), "pods name their owner: choose the kind first");
+        self.kind = kind;
+        self
+    }
+
+    /// With the update strategy `OnDelete`.
+    pub fn on_delete(mut self) -> World {
+        json_patch::merge(&mut self.spec, &json!({"updateStrategy": {"type": "OnDelete", "rollingUpdate": null}}));
+        self
+    }
+
+    /// With the partition of a StatefulSet.
+    pub fn partition(mut self, partition: i32) -> World {
+        let strategy = json!({"updateStrategy": {"rollingUpdate": {"partition": partition}}});
+        json_patch::merge(&mut self.spec, &strategy);
+        self
+    }
+
+    /// With the pod management policy `Parallel` of a StatefulSet.
+    pub fn parallel(mut self) -> World {
+        json_patch::merge(&mut self.spec, &json!({"podManagementPolicy": "Parallel"}));
+        self
+    }
+
+    /// UID of the workload.
+    pub fn uid(&self) -> &'static str {
+        match self.kind {
+            Kind::Deployment => "deploy-1",
+            Kind::StatefulSet => "stateful-1",
+            Kind::DaemonSet => "daemon-1",
+        }
+    }
+
+    /// UID of the object that recorded the revision of this number.
+    pub fn revision_uid(&self, number: usize) -> String {
+        match self.kind {
+            Kind::Deployment => format!("rs-{number}"),
+            Kind::StatefulSet | Kind::DaemonSet => format!("cr-{number}"),
+        }
+    }
+
+    /// Name of the object that recorded the revision of this number.
+    fn revision_name(&self, number: usize) -> String {
+        format!("checkout-{number}")
+    }
+
+    /// Adds pods of the revision of this number. Those of a StatefulSet get the next ordinals.
     pub fn pods(mut self, revision: usize, count: usize, status: &Value) -> World {
-        let (template, age) = &self.templates[revision - 1];
         for index in 0..count {
+            let (template, age) = &self.templates[revision - 1];
+            let set = self.revision_name(revision);
+            let (name, labels, owner, uid) = match self.kind {
+                Kind::Deployment => {
+                    let labels = json!({"app": "checkout", "pod-template-hash": format!("hash{revision}")});
+                    (format!("{set}-{index}"), labels, ("ReplicaSet", set), self.revision_uid(revision))
+                }
+                Kind::StatefulSet => {
+                    let labels = json!({"app": "checkout", "controller-revision-hash": set});
+                    let owner = (self.kind.as_str(), "checkout".to_owned());
+                    (format!("checkout-{}", self.pods.len()), labels, owner, self.uid().to_owned())
+                }
+                Kind::DaemonSet => {
+                    let labels = json!({"app": "checkout", "controller-revision-hash": revision.to_string()});
+                    let owner = (self.kind.as_str(), "checkout".to_owned());
+                    (format!("{set}-{index}"), labels, owner, self.uid().to_owned())
+                }
+            };
             self.pods.push(json!({
                 "metadata": {
-                    "name": format!("checkout-{revision}-{index}"), "namespace": "shop",
+                    "name": name, "namespace": "shop", "labels": labels,
                     "uid": format!("pod-{revision}-{index}"), "creationTimestamp": ago(*age),
-                    "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "controller": true,
-                        "name": format!("checkout-{revision}"), "uid": format!("rs-{revision}")}]
+                    "ownerReferences": [{"apiVersion": "apps/v1", "kind": owner.0, "controller": true,
+                        "name": owner.1, "uid": uid}]
                 },
                 "spec": template["spec"],
                 "status": status,
@@ -88,48 +165,99 @@ impl World {
     pub fn snapshot(&self) -> RawWorkload {
         let last = self.templates.len();
         let mut metadata = json!({
-            "name": "checkout", "namespace": "shop", "uid": "deploy-1", "generation": last,
-            "annotations": {"deployment.kubernetes.io/revision": last.to_string()},
+            "name": "checkout", "namespace": "shop", "uid": self.uid(), "generation": last, "annotations": {},
             "labels": {"app": "checkout"}
         });
+        if self.kind == Kind::Deployment {
+            metadata["annotations"]["deployment.kubernetes.io/revision"] = json!(last.to_string());
+        }
         json_patch::merge(&mut metadata, &self.metadata);
+        let mut spec =
+            json!({"selector": {"matchLabels": {"app": "checkout"}}, "template": self.templates[last - 1].0});
+        json_patch::merge(&mut spec, &self.spec_of_kind());
+        json_patch::merge(&mut spec, &self.spec);
+        let object = json!({"apiVersion": "apps/v1", "kind": self.kind.as_str(), "metadata": metadata, "spec": spec,
+            "status": self.status()});
+        let revisions = (1..=last).map(|number| self.revision(number)).collect();
+        RawWorkload { object, owners: vec![], revisions, pods: self.pods.clone(), read_at: now() }
+    }
+
+    fn spec_of_kind(&self) -> Value {
+        match self.kind {
+            Kind::Deployment => json!({"replicas": self.replicas}),
+            Kind::StatefulSet => json!({"replicas": self.replicas, "serviceName": "checkout",
+                "podManagementPolicy": "OrderedReady",
+                "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"partition": 0}}}),
+            Kind::DaemonSet => json!({
+                "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}}),
+        }
+    }
+
+    fn status(&self) -> Value {
+        let last = self.templates.len();
         let ready = self.pods.iter().filter(|pod| is_ready(pod)).count();
-        let object = json!({
-            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata,
-            "spec": {"replicas": self.replicas, "selector": {"matchLabels": {"app": "checkout"}},
-                "template": self.templates[last - 1].0},
-            "status": {"observedGeneration": last, "updatedReplicas": self.replicas, "replicas": self.pods.len(),
-                "readyReplicas": ready, "availableReplicas": ready,
-                "conditions": [{"type": "Progressing", "status": "True", "reason": "ReplicaSetUpdated"}]}
-        });
-        let revisions = self.templates.iter().enumerate().map(|(index, (template, age))| {
-            let number = index + 1;
-            let mut template = template.clone();
-            template["metadata"]["labels"]["pod-template-hash"] = json!(format!("hash{number}"));
-            let ready = self.pods.iter().filter(|pod| is_ready(pod) && owner(pod) == format!("rs-{number}")).count();
-            json!({
-                "metadata": {
-                    "name": format!("checkout-{number}"), "namespace": "shop", "uid": format!("rs-{number}"),
-                    "creationTimestamp": ago(*age),
-                    "annotations": {"deployment.kubernetes.io/revision": number.to_string()},
-                    "ownerReferences": [{"apiVersion": "apps/v1", "kind": "Deployment", "controller": true,
-                        "name": "checkout", "uid": "deploy-1"}]
-                },
-                "spec": {"replicas": self.replicas, "template": template},
-                "status": {"replicas": self.replicas, "readyReplicas": ready}
-            })
-        });
-        RawWorkload { object, owners: vec![], revisions: revisions.collect(), pods: self.pods.clone(), read_at: now() }
+        let updated = self.pods.iter().filter(|pod| self.is_of(pod, last)).count();
+        match self.kind {
+            Kind::Deployment => json!({"observedGeneration": last, "updatedReplicas": self.replicas,
+                "replicas": self.pods.len(), "readyReplicas": ready, "availableReplicas": ready,
+                "conditions": [{"type": "Progressing", "status": "True", "reason": "ReplicaSetUpdated"}]}),
+            Kind::StatefulSet => json!({"observedGeneration": last, "updatedReplicas": updated,
+                "replicas": self.pods.len(), "readyReplicas": ready, "availableReplicas": ready, "collisionCount": 0,
+                "currentReplicas": self.pods.len() - updated, "currentRevision": self.revision_name(1),
+                "updateRevision": self.revision_name(last)}),
+            Kind::DaemonSet => json!({"observedGeneration": last, "updatedNumberScheduled": updated,
+                "desiredNumberScheduled": self.replicas, "currentNumberScheduled": self.pods.len(),
+                "numberMisscheduled": 0, "numberReady": ready, "numberAvailable": ready}),
+        }
+    }
+
+    fn revision(&self, number: usize) -> Value {
+        let (template, age) = &self.templates[number - 1];
+        let mut template = template.clone();
+        let mut revision = json!({"metadata": {
+            "name": self.revision_name(number), "namespace": "shop", "uid": self.revision_uid(number),
+            "creationTimestamp": ago(*age), "labels": {"app": "checkout"},
+            "ownerReferences": [{"apiVersion": "apps/v1", "kind": self.kind.as_str(), "controller": true,
+                "name": "checkout", "uid": self.uid()}]
+        }});
+        match self.kind {
+            Kind::Deployment => {
+                template["metadata"]["labels"]["pod-template-hash"] = json!(format!("hash{number}"));
+                let ready = self.pods.iter().filter(|pod| is_ready(pod) && self.is_of(pod, number)).count();
+                let annotations = json!({"deployment.kubernetes.io/revision": number.to_string()});
+                revision["metadata"]["annotations"] = annotations;
+                revision["spec"] = json!({"replicas": self.replicas, "template": template});
+                revision["status"] = json!({"replicas": self.replicas, "readyReplicas": ready});
+            }
+            Kind::StatefulSet | Kind::DaemonSet => {
+                let hash = if self.kind == Kind::DaemonSet {
+                    "controller-revision-hash"
+                } else {
+                    "controller.kubernetes.io/hash"
+                };
+                template["$patch"] = json!("replace");
+                revision["metadata"]["labels"][hash] = json!(number.to_string());
+                revision["revision"] = json!(number);
+                revision["data"] = json!({"spec": {"template": template}});
+            }
+        }
+        revision
+    }
+
+    /// Whether a pod runs the revision of this number.
+    fn is_of(&self, pod: &Value, number: usize) -> bool {
+        let (pointer, expected) = match self.kind {
+            Kind::Deployment => ("/metadata/ownerReferences/0/uid", self.revision_uid(number)),
+            Kind::StatefulSet => ("/metadata/labels/controller-revision-hash", self.revision_name(number)),
+            Kind::DaemonSet => ("/metadata/labels/controller-revision-hash", number.to_string()),
+        };
+        pod.pointer(pointer).and_then(Value::as_str) == Some(&expected)
     }
 }
 
 fn is_ready(pod: &Value) -> bool {
     let conditions = pod["status"]["conditions"].as_array();
     conditions.into_iter().flatten().any(|c| c["type"] == "Ready" && c["status"] == "True")
-}
-
-fn owner(pod: &Value) -> &str {
-    pod["metadata"]["ownerReferences"][0]["uid"].as_str().unwrap()
 }
 
 /// Status of a pod with one container `app`.
@@ -191,3 +319,25 @@ pub fn not_ready(up: i64) -> Value {
         "state": {"running": {"startedAt": ago(up)}}}),
     )
 }
+
+/// What a Kubernetes 1.34.4 said of a workload, from `testdata`: see the README there.
+pub fn recorded(json: &str) -> RawWorkload {
+    let mut recorded: Value = serde_json::from_str(json).unwrap();
+    let mut list = |name: &str| serde_json::from_value::<Vec<Value>>(recorded[name].take()).unwrap();
+    let (revisions, pods) = (list("revisions"), list("pods"));
+    let read_at = recorded["readAt"].as_str().unwrap().parse().unwrap();
+    RawWorkload { object: recorded["object"].take(), owners: vec![], revisions, pods, read_at }
+}
+
+/// A StatefulSet whose third revision cannot pull its image, before a rollback.
+pub const STATEFUL_SET_BROKEN: &str = include_str!("testdata/statefulset-broken.json");
+/// The same after `kubectl rollout undo --to-revision=1`: its controller has seen it, and `ledger-2` is stuck.
+pub const STATEFUL_SET_UNDONE: &str = include_str!("testdata/statefulset-undone.json");
+/// The same with two pods stuck.
+pub const STATEFUL_SET_TWO_STUCK: &str = include_str!("testdata/statefulset-twostuck.json");
+/// The same with partition 2, of which the one pod above is of the current revision.
+pub const STATEFUL_SET_PARTITION: &str = include_str!("testdata/statefulset-partition.json");
+/// A DaemonSet whose third revision cannot pull its image.
+pub const DAEMON_SET_BROKEN: &str = include_str!("testdata/daemonset-broken.json");
+/// The same after `kubectl rollout undo --to-revision=1`.
+pub const DAEMON_SET_UNDONE: &str = include_str!("testdata/daemonset-undone.json");

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::api::v1alpha1::ObjectRef;
+
 /// A kind of workload of `apps/v1` that records its revisions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
@@ -28,9 +30,25 @@ impl Kind {
         }
     }
 
+    /// The kind of this object; `None` for kinds of that name in other API groups, too. A reference without an API
+    /// version names the kind that Kubernetes has.
+    pub fn of(object: &ObjectRef) -> Option<Kind> {
+        let group = object.api_version.split_once('/').map_or("", |(group, _)| group);
+        Kind::named(&object.kind).filter(|_| object.api_version.is_empty() || group == "apps")
+    }
+
     /// The kind of this name.
     pub fn named(name: &str) -> Option<Kind> {
         Kind::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
+
+    /// Annotations that the API server itself changes when the template does: the generation that DaemonSets had before
+    /// ControllerRevisions (pkg/registry/apps/daemonset/strategy.go).
+    pub fn annotations_of_the_server(self) -> &'static [&'static str] {
+        match self {
+            Kind::Deployment | Kind::StatefulSet => &[],
+            Kind::DaemonSet => &["deprecated.daemonset.template.generation"],
+        }
     }
 
     /// Kind of the objects that record its revisions.

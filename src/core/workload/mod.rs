@@ -1,14 +1,19 @@
-//! What the cluster shows of one workload, as typed fields: the same pure functions for the mind, whose facts
-//! are leads, and for the judge, who computes everything again from its own quorum reads.
+//! What the cluster shows of one workload, as typed fields: the same pure functions for the investigator, whose facts
+//! are leads, and for controller and executor, who compute everything again from quorum reads of their own.
 
 mod diff;
 mod facts;
 mod kind;
 mod pods;
+mod revisions;
+mod state;
+mod strategy;
 mod tools;
 
 #[cfg(test)]
 pub mod fixtures;
+#[cfg(test)]
+mod kinds_tests;
 #[cfg(test)]
 mod tests;
 
@@ -16,15 +21,23 @@ pub use diff::{diff_templates, same_template};
 pub use facts::{Draft, MAX_TEXT, number};
 pub use kind::Kind;
 pub use pods::STABLE_SECONDS;
+pub use revisions::{recorded_number, recorded_template};
+pub use state::{complete, pods as pod_count, state};
+pub use strategy::Strategy;
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
-use sha2::{Digest as _, Sha256};
 
 use crate::api::v1alpha1::{ObjectRef, PodFact, RevisionDiffFact, RevisionFact, Time, WorkloadFact};
-use crate::core::names;
-use crate::core::object::{array, condition, int, int32, object_ref, owned_by, string, string_map, text, time};
+use crate::core::object::{array, int, object_ref, string_map, text};
+
+use revisions::Recorded;
+
+/// Owners of a workload that are named.
+const MAX_OWNERS: usize = 8;
+/// The field of a workload that holds its pod template.
+const TEMPLATE: &str = "/spec/template";
 
 /// Raw JSON of a workload and of what belongs to it, as the API server gave it. Templates must stay untyped:
 /// typed structs drop fields that they do not know and rewrite quantities.
@@ -32,11 +45,12 @@ use crate::core::object::{array, condition, int, int32, object_ref, owned_by, st
 pub struct RawWorkload {
     /// The workload.
     pub object: Value,
-    /// Its controllers, nearest first; empty for a topmost workload.
+    /// Its controllers, nearest first; empty for a topmost workload. Owners that the workload itself names need not be
+    /// here.
     pub owners: Vec<ObjectRef>,
-    /// Its ReplicaSets, those that it controls only.
+    /// Its ReplicaSets or ControllerRevisions, those that it controls only.
     pub revisions: Vec<Value>,
-    /// Its pods, those of its revisions only.
+    /// Its pods.
     pub pods: Vec<Value>,
     /// When it was read.
     pub read_at: Time,
@@ -47,14 +61,20 @@ pub struct RawWorkload {
 pub struct Workload {
     /// The workload, with UID.
     pub object: ObjectRef,
+    /// Its kind.
+    pub kind: Kind,
     /// Its state, with owners and managing tools.
-    pub workload: WorkloadFact,
+    pub state: WorkloadFact,
+    /// How a changed template reaches its pods.
+    pub strategy: Strategy,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
     /// Its annotations.
     pub annotations: BTreeMap<String, String>,
     /// Its current pod template as raw JSON.
     pub template: Value,
+    /// The rest of its spec as raw JSON.
+    pub spec: Value,
     /// Its revisions, newest first.
     pub revisions: Vec<Revision>,
     /// Its pods that are not ending, by name.
@@ -66,11 +86,11 @@ pub struct Workload {
 /// One recorded revision.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Revision {
-    /// The ReplicaSet, with UID.
+    /// The ReplicaSet or ControllerRevision, with UID.
     pub object: ObjectRef,
     /// Its typed fields.
     pub fact: RevisionFact,
-    /// Its template as raw JSON, without the label `pod-template-hash`: what a rollback would write.
+    /// Its template as raw JSON, without what the workload's controller added: what a rollback would write.
     pub template: Value,
     /// SHA-256 of that template's canonical JSON, 64 hexadecimal characters.
     pub template_hash: String,
@@ -89,7 +109,7 @@ pub struct Pod {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WorkloadError {
     /// The object is of a kind whose revisions are not understood.
-    #[error("{kind} {name} is not an apps/v1 Deployment; only Deployments can be read so far")]
+    #[error("{kind} {name} is not a Deployment, StatefulSet or DaemonSet of apps/v1; no other kind records revisions")]
     Kind {
         /// Its kind.
         kind: String,
@@ -111,55 +131,51 @@ impl Workload {
     /// that lacks its identity is left out.
     pub fn of(snapshot: &RawWorkload) -> Result<Workload, WorkloadError> {
         let RawWorkload { object: raw, owners, revisions, pods, read_at } = snapshot;
-        let object = object_ref(raw, "apps/v1", "Deployment");
-        if object.kind != "Deployment" || !object.api_version.starts_with("apps/") {
+        let object = object_ref(raw, Kind::API_VERSION, Kind::Deployment.as_str());
+        let Some(kind) = Kind::of(&object) else {
             return Err(WorkloadError::Kind { kind: object.kind, name: object.name });
-        }
+        };
         if object.uid.is_empty() {
             return Err(WorkloadError::Missing { object: object.to_string(), field: "/metadata/uid" });
         }
-        let template = raw
-            .pointer("/spec/template")
-            .filter(|template| template.is_object())
-            .cloned()
-            .ok_or_else(|| WorkloadError::Missing { object: object.to_string(), field: "/spec/template" })?;
+        let mut spec = raw.get("spec").cloned().unwrap_or_default();
+        let template = spec
+            .as_object_mut()
+            .and_then(|spec| spec.remove("template"))
+            .filter(Value::is_object)
+            .ok_or_else(|| WorkloadError::Missing { object: object.to_string(), field: TEMPLATE })?;
         let labels = string_map(raw, "/metadata/labels");
         let annotations = string_map(raw, "/metadata/annotations");
 
-        let owned: Vec<&Value> = revisions.iter().filter(|set| owned_by(set, &object.uid)).collect();
-        let mut revisions: Vec<Revision> = owned.iter().filter_map(|set| revision(set, &template)).collect();
-        revisions.sort_by(|a, b| b.fact.number.cmp(&a.fact.number).then_with(|| a.object.name.cmp(&b.object.name)));
-        // Two sets with one template exist only after a hash collision; the newer one is the current one.
-        let mut seen = false;
-        for revision in &mut revisions {
-            revision.fact.current &= !seen;
-            seen |= revision.fact.current;
-        }
-
+        let recorded = Recorded::of(kind, &object.uid, revisions, &template);
         let mut pods: Vec<Pod> = pods
             .iter()
-            .filter(|pod| owned.iter().any(|set| owned_by(pod, string(set, "/metadata/uid"))))
-            .filter_map(|pod| pods::read(pod, &revisions, *read_at))
+            .filter(|pod| recorded.owns(pod))
+            .filter_map(|pod| pods::read(pod, recorded.revision_of(pod), *read_at))
             .collect();
         pods.sort_by(|a, b| a.object.name.cmp(&b.object.name));
+        let revisions = recorded.counted(&pods);
 
-        let workload = WorkloadFact {
-            generation: int(raw, "/metadata/generation").unwrap_or_default(),
-            observed_generation: int(raw, "/status/observedGeneration").unwrap_or_default(),
-            desired: raw.pointer("/spec/replicas").map_or(1, |_| int32(raw, "/spec/replicas")),
-            updated: int32(raw, "/status/updatedReplicas"),
-            ready: int32(raw, "/status/readyReplicas"),
-            available: int32(raw, "/status/availableReplicas"),
-            paused: raw.pointer("/spec/paused").and_then(Value::as_bool).unwrap_or_default(),
-            revision: annotations.get(names::REVISION).and_then(|number| number.parse().ok()).unwrap_or_default(),
-            progressing_reason: condition(raw, "Progressing").map(|c| text(c, "/reason", 128)).unwrap_or_default(),
-            owners: owners.iter().take(8).map(|owner| format!("{}/{}", owner.kind, owner.name)).collect(),
-            managed_by: tools::managing(raw, &labels, &annotations),
-        };
-        Ok(Workload { object, workload, labels, annotations, template, revisions, pods, read_at: *read_at })
+        let mut state = state(kind, raw);
+        let current = || revisions.iter().find(|revision| revision.fact.current).map(|current| current.fact.number);
+        state.revision = state.revision.or_else(current);
+        state.owners = owner_names(raw, owners);
+        state.managed_by = tools::managing(raw, &labels, &annotations);
+        let strategy = Strategy::of(kind, raw);
+        let read_at = *read_at;
+        Ok(Workload { object, kind, state, strategy, labels, annotations, template, spec, revisions, pods, read_at })
     }
 
-    /// The revision whose template the workload has now; `None` while no ReplicaSet for it exists.
+    /// The value of a field of `spec`, by the JSON pointer of the object.
+    pub fn field(&self, path: &str) -> Option<&Value> {
+        let inside = |root: &str| path.strip_prefix(root).filter(|rest| rest.is_empty() || rest.starts_with('/'));
+        match inside(TEMPLATE) {
+            Some(rest) => self.template.pointer(rest),
+            None => self.spec.pointer(inside("/spec").filter(|rest| !rest.is_empty())?),
+        }
+    }
+
+    /// The revision whose template the workload has now; `None` while that is not recorded.
     pub fn current(&self) -> Option<&Revision> {
         self.revisions.iter().find(|revision| revision.fact.current)
     }
@@ -169,15 +185,11 @@ impl Workload {
         self.revisions.iter().filter(|revision| !revision.fact.current)
     }
 
-    /// The revision that a rollback would return to: of the earlier ones that differ from the current one in more
-    /// than a restart, the newest that has ready replicas now, else the newest. After two bad releases in a row the
-    /// newest earlier revision is the first bad one; the one that still serves is the good one.
+    /// The revision that a rollback would return to: [`undo_choice`] among the earlier ones.
     pub fn undo_candidate(&self) -> Option<&Revision> {
         let current = self.current()?;
-        let mut differing =
-            self.earlier().filter(|revision| !self.diff(revision, current).changes.is_empty()).peekable();
-        let newest = differing.peek().copied();
-        differing.find(|revision| revision.fact.ready > 0).or(newest)
+        let differing = self.earlier().filter(|revision| !self.diff(revision, current).changes.is_empty());
+        undo_choice(differing, |revision| revision.fact.ready)
     }
 
     /// The revision of this number.
@@ -192,26 +204,45 @@ impl Workload {
 
     /// Pods that run the revision of this number.
     pub fn pods_of_revision(&self, number: i64) -> impl Iterator<Item = &Pod> {
-        self.pods.iter().filter(move |pod| pod.fact.revision == number)
+        self.pods.iter().filter(move |pod| pod.fact.revision == Some(number))
     }
 
-    /// Everything that was asked for runs, is of the current template and is ready, and no pod fails.
+    /// Everything that was asked for runs and is ready and available, whatever a rollout replaces is of the current
+    /// template, and no pod fails. A workload without replicas shows nothing, so it is not healthy.
     pub fn is_healthy(&self) -> bool {
-        let WorkloadFact { generation, observed_generation, desired, updated, ready, available, .. } = self.workload;
-        observed_generation >= generation
-            && updated >= desired
-            && ready >= desired
-            && available >= desired
-            && self.ready_now() >= usize::try_from(desired).unwrap_or_default()
+        let WorkloadFact { desired, held_back, .. } = self.state;
+        let count = |number: i32| usize::try_from(number).unwrap_or_default();
+        // The workload's own counts hold pods of every revision: in the middle of a rollout the old ones are ready and
+        // the new ones are only created.
+        let current = self.current().map(|current| current.fact.number);
+        let ready = || self.pods.iter().filter(|pod| pod.fact.ready);
+        let updated = |pod: &&Pod| current.is_none_or(|number| pod.fact.revision == Some(number));
+        complete(&self.state)
+            && ready().count() >= count(desired)
+            && ready().filter(updated).filter(|pod| self.is_replaced(pod)).count()
+                >= count(desired.saturating_sub(held_back))
             && self.failing_pods().next().is_none()
     }
 
-    /// Ready pods of the current revision. The workload's own counts hold pods of every revision: in the middle of a
-    /// rollout the old ones are ready and the new ones are only made.
-    fn ready_now(&self) -> usize {
-        let number = self.current().map(|current| current.fact.number);
-        let counts = |pod: &&Pod| pod.fact.ready && number.is_none_or(|number| pod.fact.revision == number);
-        self.pods.iter().filter(counts).count()
+    /// Whether a rollout replaces this pod: not below a StatefulSet's partition, and with `OnDelete` none.
+    pub fn is_replaced(&self, pod: &Pod) -> bool {
+        match self.strategy {
+            Strategy::RollingUpdate { partition: 0, .. } | Strategy::Recreate => true,
+            Strategy::RollingUpdate { partition, .. } => {
+                self.ordinal(pod).is_some_and(|ordinal| ordinal >= partition.into())
+            }
+            Strategy::OnDelete => false,
+        }
+    }
+
+    /// Ordinal of a StatefulSet's pod, counted from the first one.
+    pub fn ordinal(&self, pod: &Pod) -> Option<i64> {
+        if self.kind != Kind::StatefulSet {
+            return None;
+        }
+        let number = pod.object.name.strip_prefix(&self.object.name)?.strip_prefix('-')?;
+        let start = int(&self.spec, "/ordinals/start").unwrap_or_default();
+        number.parse::<i64>().ok()?.checked_sub(start).filter(|ordinal| *ordinal >= 0)
     }
 
     /// What changed from one revision to another, for people and for rules.
@@ -220,33 +251,28 @@ impl Workload {
     }
 }
 
-fn revision(set: &Value, current: &Value) -> Option<Revision> {
-    let object = object_ref(set, "apps/v1", "ReplicaSet");
-    let number = set
-        .pointer("/metadata/annotations")
-        .and_then(|annotations| annotations.get(names::REVISION))
-        .and_then(Value::as_str)
-        .and_then(|number| number.parse::<i64>().ok())
-        .filter(|number| *number > 0)?;
-    let mut template = set.pointer("/spec/template").filter(|template| template.is_object())?.clone();
-    if object.uid.is_empty() || object.name.is_empty() {
-        return None;
+/// Of revisions that differ from the current one in more than a restart, newest first, the one to return to: the newest
+/// that has ready replicas now, else the newest. After two bad releases in a row the newest earlier revision is the
+/// first bad one; the one that still serves is the good one.
+pub fn undo_choice<T>(differing: impl IntoIterator<Item = T>, ready: impl Fn(&T) -> i32) -> Option<T> {
+    let mut differing = differing.into_iter();
+    let newest = differing.next()?;
+    if ready(&newest) > 0 {
+        return Some(newest);
     }
-    // Nothing else is touched, `creationTimestamp: null` of older API servers included: they print the same in the
-    // Deployment, and what is granted is compared with it as a whole.
-    if let Some(labels) = template.pointer_mut("/metadata/labels").and_then(Value::as_object_mut) {
-        labels.remove(names::POD_TEMPLATE_HASH);
+    Some(differing.find(|revision| ready(revision) > 0).unwrap_or(newest))
+}
+
+/// The controllers above a workload, nearest first, and every other owner that it names: an owner that does not call
+/// itself its controller may still write it back.
+fn owner_names(object: &Value, above: &[ObjectRef]) -> Vec<String> {
+    let mut names: Vec<String> = above.iter().map(|owner| format!("{}/{}", owner.kind, owner.name)).collect();
+    for owner in array(object, "/metadata/ownerReferences") {
+        let name = format!("{}/{}", text(owner, "/kind", 63), text(owner, "/name", 253));
+        if names.len() < MAX_OWNERS && !names.contains(&name) {
+            names.push(name);
+        }
     }
-    let template_hash = hex::encode(Sha256::digest(names::canonical(&template).as_bytes()));
-    let images = array(&template, "/spec/initContainers").iter().chain(array(&template, "/spec/containers"));
-    let fact = RevisionFact {
-        number,
-        current: same_template(&template, current),
-        replicas: int32(set, "/status/replicas"),
-        ready: int32(set, "/status/readyReplicas"),
-        created_at: time(set, "/metadata/creationTimestamp"),
-        template_hash: template_hash[..16].to_owned(),
-        images: images.map(|container| text(container, "/image", 512)).filter(|i| !i.is_empty()).take(32).collect(),
-    };
-    Some(Revision { object, fact, template, template_hash })
+    names.truncate(MAX_OWNERS);
+    names
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::api::v1alpha1::{PodFact, PodFailure, Time};
 
-use super::{Pod, Revision};
+use super::Pod;
 use crate::core::object::{array, condition, controller, int, int32, object_ref, seconds, string, text, time};
 
 /// A container that ran for this long without ending is not in a crash loop of fast ends.
@@ -52,8 +52,8 @@ struct Seen {
     ran_seconds: Option<i64>,
 }
 
-/// Reads a pod; `None` when it is ending, has ended or has no identity.
-pub fn read(pod: &Value, revisions: &[Revision], now: Time) -> Option<Pod> {
+/// Reads a pod that runs the revision of this number; `None` when it is ending, has ended or has no identity.
+pub fn read(pod: &Value, revision: Option<i64>, now: Time) -> Option<Pod> {
     let object = object_ref(pod, "v1", "Pod");
     let phase = text(pod, "/status/phase", 32);
     let ending = pod.pointer("/metadata/deletionTimestamp").is_some_and(|time| !time.is_null());
@@ -61,7 +61,6 @@ pub fn read(pod: &Value, revisions: &[Revision], now: Time) -> Option<Pod> {
         return None;
     }
     let owner = controller(pod);
-    let owner_uid = owner.map(|owner| string(owner, "/uid")).unwrap_or_default();
     let ready = condition(pod, "Ready");
     let is_ready = ready.is_some_and(|condition| string(condition, "/status") == "True");
 
@@ -75,10 +74,7 @@ pub fn read(pod: &Value, revisions: &[Revision], now: Time) -> Option<Pod> {
 
     let mut fact = PodFact {
         owner: owner.map(|owner| text(owner, "/name", 253)).unwrap_or_default(),
-        revision: revisions
-            .iter()
-            .find(|revision| revision.object.uid == owner_uid)
-            .map_or(0, |revision| revision.fact.number),
+        revision,
         phase,
         ready: is_ready,
         ready_since: ready.and_then(|condition| time(condition, "/lastTransitionTime")),

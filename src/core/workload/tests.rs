@@ -1,4 +1,4 @@
-use proptest::prelude::*;
+use proptest::{prelude::*, strategy::Strategy};
 use serde_json::{Value, json};
 
 use super::fixtures::*;
@@ -27,20 +27,20 @@ fn running(up: i64, restarts: i32, ran: i64, code: i32, reason: &str) -> Value {
 
 #[test]
 fn the_newest_revision_comes_first_and_the_current_one_is_known_by_its_template() {
-    let reading = read(&World::two_revisions());
-    assert_eq!(reading.revisions.iter().map(|r| r.fact.number).collect::<Vec<_>>(), [2, 1]);
-    assert_eq!(reading.current().unwrap().object.name, "checkout-2");
-    assert_eq!(reading.earlier().next().unwrap().fact.images, ["shop:1"]);
-    assert_eq!(reading.workload.revision, 2);
+    let workload = read(&World::two_revisions());
+    assert_eq!(workload.revisions.iter().map(|r| r.fact.number).collect::<Vec<_>>(), [2, 1]);
+    assert_eq!(workload.current().unwrap().object.name, "checkout-2");
+    assert_eq!(workload.earlier().next().unwrap().fact.images, ["shop:1"]);
+    assert_eq!(workload.state.revision, Some(2));
 }
 
 #[test]
 fn a_revisions_template_is_the_recorded_one_without_the_hash_label_and_otherwise_untouched() {
     let world = World::two_revisions();
-    let reading = read(&world);
-    assert_eq!(reading.revision(1).unwrap().template, world.templates[0].0);
-    assert_eq!(reading.template, world.templates[1].0);
-    assert_eq!(reading.revision(1).unwrap().template_hash.len(), 64);
+    let workload = read(&world);
+    assert_eq!(workload.revision(1).unwrap().template, world.templates[0].0);
+    assert_eq!(workload.template, world.templates[1].0);
+    assert_eq!(workload.revision(1).unwrap().template_hash.len(), 64);
 }
 
 #[test]
@@ -78,13 +78,13 @@ fn a_waiting_container_fails_as_its_reason_says() {
 
 #[test]
 fn a_crash_loop_says_which_container_how_it_ended_and_how_long_it_ran() {
-    let reading = read(&World::two_revisions().pods(1, 1, &ready(3600)).pods(2, 1, &crash_loop()));
-    let fact = &reading.failing_pods().next().unwrap().fact;
+    let workload = read(&World::two_revisions().pods(1, 1, &ready(3600)).pods(2, 1, &crash_loop()));
+    let fact = &workload.failing_pods().next().unwrap().fact;
     assert_eq!(fact.failure, PodFailure::CrashLoop);
     assert_eq!((fact.container.as_str(), fact.exit_code, fact.ran_seconds), ("app", Some(1), Some(1)));
-    assert_eq!((fact.restarts, fact.revision, fact.owner.as_str()), (3, 2, "checkout-2"));
-    assert_eq!(reading.failing_pods().count(), 1);
-    assert!(!reading.is_healthy());
+    assert_eq!((fact.restarts, fact.revision, fact.owner.as_str()), (3, Some(2), "checkout-2"));
+    assert_eq!(workload.failing_pods().count(), 1);
+    assert!(!workload.is_healthy());
 }
 
 #[test]
@@ -170,7 +170,7 @@ fn managing_tools_are_recognised_by_their_marks() {
     let tools = |metadata: Value| {
         let mut world = World::one_revision();
         world.metadata = metadata;
-        read(&world).workload.managed_by
+        read(&world).state.managed_by
     };
     assert_eq!(tools(json!({"annotations": {"argocd.argoproj.io/tracking-id": "shop:apps/Deployment"}})), ["argocd"]);
     assert_eq!(tools(json!({"managedFields": [{"manager": "argocd-controller"}]})), ["argocd"]);
@@ -185,18 +185,28 @@ fn managing_tools_are_recognised_by_their_marks() {
 }
 
 #[test]
-fn another_kind_than_a_deployment_is_refused_by_name() {
-    let mut snapshot = World::one_revision().snapshot();
-    snapshot.object["kind"] = json!("StatefulSet");
-    let error = Workload::of(&snapshot).unwrap_err().to_string();
-    assert!(error.contains("StatefulSet checkout"), "{error}");
+fn a_kind_without_revisions_is_refused_by_name_and_so_is_a_kind_of_another_group() {
+    for (api_version, kind) in [
+        ("apps/v1", "ReplicaSet"),
+        ("batch/v1", "Job"),
+        ("v1", "Pod"),
+        ("argoproj.io/v1alpha1", "Rollout"),
+        ("example.com/v1", "StatefulSet"),
+        ("v1", "Deployment"),
+    ] {
+        let mut snapshot = World::one_revision().snapshot();
+        snapshot.object["apiVersion"] = json!(api_version);
+        snapshot.object["kind"] = json!(kind);
+        let error = Workload::of(&snapshot).unwrap_err().to_string();
+        assert!(error.contains(&format!("{kind} checkout")), "{error}");
+    }
 }
 
 fn changes(change: impl FnOnce(&mut Value)) -> RevisionDiffFact {
     let mut world = World::one_revision();
     world.templates.push((template("shop:1", change), 60));
-    let reading = read(&world);
-    reading.diff(reading.revision(1).unwrap(), reading.revision(2).unwrap())
+    let workload = read(&world);
+    workload.diff(workload.revision(1).unwrap(), workload.revision(2).unwrap())
 }
 
 fn paths(diff: &RevisionDiffFact) -> Vec<(&str, &str, &str)> {
@@ -268,7 +278,7 @@ fn the_undo_candidate_is_the_newest_that_differs_in_more_than_a_restart() {
     assert!(read(&World::one_revision()).undo_candidate().is_none());
 }
 
-/// Any JSON, a few levels deep, with keys that the reading looks for among others.
+/// Any JSON, a few levels deep, with keys that the workload looks for among others.
 pub(crate) fn any_json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -342,9 +352,9 @@ proptest! {
         object["metadata"]["managedFields"] = snapshot.pods[0].clone();
         snapshot = RawWorkload { object, owners: vec![], revisions: vec![good.revisions[0].clone(), set], pods: vec![pod],
             read_at: now() };
-        let reading = Workload::of(&snapshot).unwrap();
-        for revision in &reading.revisions {
-            reading.diff(revision, &reading.revisions[0]);
+        let workload = Workload::of(&snapshot).unwrap();
+        for revision in &workload.revisions {
+            workload.diff(revision, &workload.revisions[0]);
         }
     }
 

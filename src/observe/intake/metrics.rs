@@ -59,7 +59,8 @@ impl Metrics {
         metrics
     }
 
-    pub fn alert(&self, outcome: Outcome) {
+    /// Counts one alert of a format; `source` is the format's label.
+    pub fn alert(&self, source: &'static str, outcome: Outcome) {
         let outcome = match outcome {
             Outcome::Accepted => "accepted",
             Outcome::Deduplicated => "deduplicated",
@@ -68,7 +69,7 @@ impl Metrics {
             Outcome::Refused => "refused",
             Outcome::Failed => "failed",
         };
-        self.alerts.get_or_create(&AlertLabels { source: "alertmanager", outcome }).inc();
+        self.alerts.get_or_create(&AlertLabels { source, outcome }).inc();
     }
 
     pub fn request(&self, code: StatusCode, duration: Duration) {

@@ -1,7 +1,7 @@
-//! The alert intake: `POST /v1/intake/alertmanager`.
+//! The alert intake: one route per payload format of [`crate::core::intake`], such as `/v1/intake/alertmanager`.
 //!
 //! Authenticate, bound, read, make every alert durable as an `Alert` object, and only then answer 202. Whatever may
-//! pass with time is answered with 503, never 429: Alertmanager gives up on a 4xx at once, and tries a 5xx again.
+//! pass with time is answered with 503, never 429: Alertmanager gives up on a 4xx at once, and retries a 5xx.
 
 mod metrics;
 mod store;
@@ -15,7 +15,6 @@ use std::{
 use axum::{
     Router,
     body::Body,
-    extract::State,
     http::{HeaderMap, HeaderValue, Request, StatusCode, header},
     response::{IntoResponse as _, Response},
     routing::post,
@@ -36,13 +35,11 @@ use self::{
 use crate::{
     api::v1alpha1::AlertState,
     clock,
-    core::intake::{self as rules, BadInput, Batch, Normalised, Skip},
+    core::intake::{self as formats, BadInput, Batch, Format, Normalised, Skip},
     settings::Settings,
     telemetry,
 };
 
-/// Path of the intake.
-pub const PATH: &str = "/v1/intake/alertmanager";
 /// Longest body, in bytes.
 const BODY: usize = 1 << 20;
 /// Requests that are worked on at one time.
@@ -139,25 +136,35 @@ impl Intake {
         }
     }
 
-    /// Its routes.
+    /// Its routes: one per format.
     pub fn router(self) -> Router {
-        Router::new().route(PATH, post(receive).fallback(hint)).with_state(Arc::new(self))
+        let intake = Arc::new(self);
+        formats::all().fold(Router::new(), |router, format| {
+            let intake = intake.clone();
+            let receive = move |request| receive(intake, format, request);
+            router.route(format.path, post(receive).fallback(move || async { hint(format) }))
+        })
     }
 
-    async fn handle(&self, request_id: &str, request: Request<Body>) -> Result<Receipt, Problem> {
-        let sender = self.authenticate(request.headers()).await?;
+    async fn handle(
+        &self,
+        format: &'static Format,
+        request_id: &str,
+        request: Request<Body>,
+    ) -> Result<Receipt, Problem> {
+        let sender = self.authenticate(format, request.headers()).await?;
         let _slot = self
             .slots
             .try_acquire()
             .map_err(|_| Problem::unavailable("too many requests at a time", "send it again in a few seconds"))?;
-        let body = read_body(request).await?;
+        let body = read_body(format, request).await?;
         let received_at = clock::now();
-        let context = rules::Request { received_at, request_id, cluster_name: &self.cluster_name };
-        let batch = rules::normalise(&body, context)?;
-        self.accept(&sender, batch, request_id).await
+        let context = formats::Request { received_at, request_id, cluster_name: &self.cluster_name };
+        let batch = (format.parse)(&body, context)?;
+        self.accept(format, &sender, batch, request_id).await
     }
 
-    async fn authenticate(&self, headers: &HeaderMap) -> Result<Sender, Problem> {
+    async fn authenticate(&self, format: &Format, headers: &HeaderMap) -> Result<Sender, Problem> {
         let tokens = self.tokens.current().await;
         if tokens.is_empty() {
             return Err(Problem::unavailable(
@@ -170,12 +177,18 @@ impl Intake {
             Problem::new(
                 StatusCode::UNAUTHORIZED,
                 if given.is_some() { "the token is not known" } else { "there is no Authorization header" },
-                "set http_config.authorization.credentials in the webhook_config to the intake's token",
+                format.credentials,
             )
         })
     }
 
-    async fn accept(&self, sender: &Sender, batch: Batch, request_id: &str) -> Result<Receipt, Problem> {
+    async fn accept(
+        &self,
+        format: &Format,
+        sender: &Sender,
+        batch: Batch,
+        request_id: &str,
+    ) -> Result<Receipt, Problem> {
         let Batch { alerts, skipped, truncated } = batch;
         if let Sender::Tenant(own) = sender
             && let Some(foreign) = alerts.iter().find(|alert| alert.named_namespace().is_some_and(|name| name != own))
@@ -191,25 +204,25 @@ impl Intake {
         let mut receipt = Receipt { request_id: request_id.into(), ..Receipt::default() };
         for skipped in skipped {
             match skipped.why {
-                Skip::Meta => self.count(&mut receipt, Outcome::Ignored),
+                Skip::Meta => self.count(format, &mut receipt, Outcome::Ignored),
                 Skip::ForeignCluster => {
                     tracing::warn!(alertname = %skipped.alertname, "an alert of another cluster was refused");
-                    self.count(&mut receipt, Outcome::Refused);
+                    self.count(format, &mut receipt, Outcome::Refused);
                 }
             }
         }
         if truncated > 0 {
-            tracing::warn!(truncated, "the sender left alerts out of this request: raise max_alerts or group less");
+            tracing::warn!(truncated, sender = format.sender.name, "the sender left alerts out of this request");
             self.metrics.truncated.inc_by(truncated);
         }
         let mut failure = None;
-        let work: Vec<BoxFuture<'_, _>> = alerts.iter().map(|alert| self.keep(sender, alert).boxed()).collect();
+        let work: Vec<BoxFuture<'_, _>> = alerts.iter().map(|alert| self.make_durable(sender, alert).boxed()).collect();
         let mut outcomes = stream::iter(work).buffer_unordered(WRITES);
         while let Some(outcome) = outcomes.next().await {
             match outcome {
-                Ok(outcome) => self.count(&mut receipt, outcome),
+                Ok(outcome) => self.count(format, &mut receipt, outcome),
                 Err(error) => {
-                    self.metrics.alert(Outcome::Failed);
+                    self.metrics.alert(format.label, Outcome::Failed);
                     failure.get_or_insert(error);
                 }
             }
@@ -226,8 +239,8 @@ impl Intake {
         }
     }
 
-    fn count(&self, receipt: &mut Receipt, outcome: Outcome) {
-        self.metrics.alert(outcome);
+    fn count(&self, format: &Format, receipt: &mut Receipt, outcome: Outcome) {
+        self.metrics.alert(format.label, outcome);
         match outcome {
             Outcome::Accepted => receipt.accepted += 1,
             Outcome::Deduplicated => receipt.deduplicated += 1,
@@ -238,7 +251,7 @@ impl Intake {
     }
 
     /// Makes one alert durable.
-    async fn keep(&self, sender: &Sender, alert: &Normalised) -> Result<Outcome, StoreError> {
+    async fn make_durable(&self, sender: &Sender, alert: &Normalised) -> Result<Outcome, StoreError> {
         let named = match sender {
             // Never the system namespace: an Alert there may name any target.
             Sender::Tenant(own) => Some(own.as_str()),
@@ -248,10 +261,10 @@ impl Intake {
             },
         };
         let namespace = named.unwrap_or(&self.system_namespace);
-        match self.keep_in(namespace, alert).await {
+        match self.make_durable_in(namespace, alert).await {
             // It vanished, or is on its way out, since it was looked up.
             Err(StoreError::NamespaceGone) if *sender == Sender::Cluster && named.is_some() => {
-                self.keep_in(&self.system_namespace, alert).await
+                self.make_durable_in(&self.system_namespace, alert).await
             }
             Err(StoreError::NamespaceGone) if *sender != Sender::Cluster => {
                 tracing::warn!(namespace, "a tenant's alert was refused: its namespace does not exist or is ending");
@@ -261,7 +274,7 @@ impl Intake {
         }
     }
 
-    async fn keep_in(&self, namespace: &str, alert: &Normalised) -> Result<Outcome, StoreError> {
+    async fn make_durable_in(&self, namespace: &str, alert: &Normalised) -> Result<Outcome, StoreError> {
         let name = alert.name(namespace);
         let alertname = alert.alertname();
         if self.recent.knows(&name, alert.state) {
@@ -300,7 +313,7 @@ impl Intake {
     }
 }
 
-async fn receive(State(intake): State<Arc<Intake>>, request: Request<Body>) -> Response {
+async fn receive(intake: Arc<Intake>, format: &'static Format, request: Request<Body>) -> Response {
     let start = Instant::now();
     let request_id = hex::encode(rand::random::<[u8; 16]>());
     let span = telemetry::request_span(&request_id);
@@ -309,7 +322,7 @@ async fn receive(State(intake): State<Arc<Intake>>, request: Request<Body>) -> R
         if let Some(parent) = parent.filter(|parent| parent.len() <= TRACEPARENT) {
             tracing::info!(traceparent = parent, "request belongs to the sender's trace");
         }
-        let work = intake.handle(&request_id, request);
+        let work = intake.handle(format, &request_id, request);
         let outcome = tokio::time::timeout(intake.deadline, work).await.unwrap_or_else(|_| {
             let next = "send it again: what is durable already will be recognised";
             Err(Problem::unavailable("the alerts could not be made durable in time", next))
@@ -338,20 +351,19 @@ async fn receive(State(intake): State<Arc<Intake>>, request: Request<Body>) -> R
 }
 
 /// For whoever opens the address in a browser.
-async fn hint() -> Response {
-    let text = "This is Backstop's alert intake. It accepts POST requests of Alertmanager: set it as the url of a \
-                webhook_config, with http_config.authorization.credentials set to the intake's token.\n";
+fn hint(format: &Format) -> Response {
+    let Format { setup, credentials, .. } = format;
+    let sender = format.sender.name;
+    let text = format!(
+        "This is Backstop's alert intake. It accepts POST requests of {sender}.\n\
+         To use it: {setup}, and {credentials}.\n"
+    );
     (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, "POST")], text).into_response()
 }
 
-async fn read_body(request: Request<Body>) -> Result<axum::body::Bytes, Problem> {
-    let too_large = || {
-        Problem::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "the body is longer than 1 MiB",
-            "set max_alerts in the webhook_config, or group by more labels",
-        )
-    };
+async fn read_body(format: &Format, request: Request<Body>) -> Result<axum::body::Bytes, Problem> {
+    let too_large =
+        || Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "the body is longer than 1 MiB", format.sender.fewer);
     let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
     if announced.and_then(|text| text.parse::<u64>().ok()).is_some_and(|length| length > BODY as u64) {
         return Err(too_large());

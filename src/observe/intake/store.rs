@@ -221,7 +221,7 @@ impl Recent {
             if known.order.len() <= REMEMBERED && at.elapsed() < RECENT {
                 break;
             }
-            // Only what was not remembered anew since.
+            // Unless it was remembered again since.
             if known.states.get(oldest).is_some_and(|(_, latest)| latest == at) {
                 let oldest = oldest.clone();
                 known.states.remove(&oldest);

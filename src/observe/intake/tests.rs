@@ -18,6 +18,7 @@ use tower::ServiceExt as _;
 use super::*;
 use crate::api::v1alpha1::{AlertSpec, Time};
 
+const PATH: &str = "/v1/intake/alertmanager";
 const START: &str = "2026-11-21T10:00:00Z";
 
 /// Alerts by namespace and name.
@@ -378,6 +379,46 @@ async fn a_body_that_never_ends_is_cut_off_at_the_deadline() {
     assert_eq!(String::from_utf8_lossy(&answer), "HTTP/1.1 503");
 }
 
+/// Serves the intake, writes a whole request of some megabytes before it reads, and returns the start of the answer.
+async fn write_all_then_read(bench: &Bench, token: &str, chunked: bool) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(crate::serve::serve_on(listener, bench.router.clone(), std::future::pending()));
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    // More than the socket buffers of both sides hold.
+    let body = "x".repeat(12 * BODY);
+    let (framing, body) = match chunked {
+        true => ("Transfer-Encoding: chunked".into(), format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len())),
+        false => (format!("Content-Length: {}", body.len()), body),
+    };
+    let head = format!("POST {PATH} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n{framing}\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(body.as_bytes()).await.expect("the whole body is taken");
+    let mut answer = vec![0; 12];
+    stream.read_exact(&mut answer).await.unwrap();
+    String::from_utf8(answer).unwrap()
+}
+
+#[tokio::test]
+async fn who_writes_its_whole_body_before_it_reads_gets_the_answer_to_what_was_refused() {
+    let bench = bench_with(&[("token", "cluster")], |intake| intake.slots = Semaphore::new(1));
+    for chunked in [false, true] {
+        assert_eq!(write_all_then_read(&bench, "cluster", chunked).await, "HTTP/1.1 413");
+        assert_eq!(write_all_then_read(&bench, "wrong", chunked).await, "HTTP/1.1 401");
+    }
+    let (go, wait) = watch::channel(false);
+    *bench.store.fault.lock().unwrap() = Some(Fault::Waits(wait));
+    let first = tokio::spawn(bench.router.clone().oneshot(request("cluster", body(&[alert("A", "shop")]))));
+    while bench.store.creates.load(Ordering::SeqCst) == 0 {
+        tokio::task::yield_now().await;
+    }
+    for chunked in [false, true] {
+        assert_eq!(write_all_then_read(&bench, "cluster", chunked).await, "HTTP/1.1 503");
+    }
+    go.send(true).unwrap();
+    assert_eq!(first.await.unwrap().unwrap().status(), 202);
+}
+
 #[tokio::test]
 async fn everything_is_counted_without_names_that_senders_choose() {
     let bench = bench();
@@ -397,11 +438,41 @@ async fn everything_is_counted_without_names_that_senders_choose() {
     assert!(!text.contains("SecretName"));
 }
 
+#[tokio::test]
+async fn a_format_that_is_one_file_and_its_registry_lines_becomes_alerts_under_its_own_name() {
+    let bench = bench();
+    let post = |body: &'static str| {
+        Request::post("/v1/intake/planted").header("authorization", "Bearer cluster").body(body.into()).unwrap()
+    };
+    let (code, _, answer) = send(&bench, post(r#"{"broken": ["cart", "checkout"]}"#)).await;
+    assert_eq!((code.as_u16(), &answer["accepted"]), (202, &json!(2)));
+    let sources: Vec<_> = bench.store.alerts.lock().unwrap().values().map(|spec| spec.source.as_str()).collect();
+    assert_eq!(sources, ["Planted", "Planted"]);
+    let (code, _, answer) = send(&bench, post(r#"{"version": "4", "alerts": []}"#)).await;
+    assert_eq!((code.as_u16(), answer["nextStep"].as_str()), (400, Some(r#"send {"broken": [names]}"#)));
+    let text = metrics(&bench);
+    let line = r#"backstop_alerts_received_total{source="planted",outcome="accepted"} 2"#;
+    assert!(text.contains(line) && !text.contains("alertmanager"), "{text}");
+}
+
+#[tokio::test]
+async fn every_format_has_its_route_and_says_to_a_browser_how_its_sender_is_set_up() {
+    let bench = bench();
+    for format in formats::all() {
+        let response =
+            bench.router.clone().oneshot(Request::get(format.path).body(Body::empty()).unwrap()).await.unwrap();
+        assert_eq!(response.status().as_u16(), 405, "{}", format.path);
+        let text = axum::body::to_bytes(response.into_body(), 4096).await.unwrap();
+        assert!(String::from_utf8_lossy(&text).contains(format.setup), "{}", format.path);
+    }
+}
+
 /// The absolute bound only catches a parser that hangs or is quadratic: a linear one needs milliseconds.
 #[test]
 fn a_mebibyte_of_anything_is_read_in_bounded_time() {
     let mebibyte = 1 << 20;
-    let request = || rules::Request { received_at: START.parse().unwrap(), request_id: "r1", cluster_name: "" };
+    let alertmanager = formats::of(crate::api::v1alpha1::AlertSource::Alertmanager).unwrap();
+    let request = || formats::Request { received_at: START.parse().unwrap(), request_id: "r1", cluster_name: "" };
     let body = |alerts: Value| json!({"version": "4", "status": "firing", "alerts": alerts}).to_string().into_bytes();
     let nested_lists = format!(r#"{{"version":"4","alerts":[],"x":{}"#, "[".repeat(mebibyte));
     let nested_objects = format!(r#"{{"version":"4","x":{}"#, r#"{"a":"#.repeat(mebibyte / 5));
@@ -410,11 +481,11 @@ fn a_mebibyte_of_anything_is_read_in_bounded_time() {
     let labels: serde_json::Map<String, Value> = (0..mebibyte / 16).map(|i| (format!("k{i}"), json!("v"))).collect();
     let many_labels = body(json!([{ "labels": labels }]));
     let many_alerts =
-        body(json!(vec![json!({"labels": {"alertname": "A", "pod": "p".repeat(400)}}); rules::MAX_ALERTS]));
+        body(json!(vec![json!({"labels": {"alertname": "A", "pod": "p".repeat(400)}}); formats::MAX_ALERTS]));
     let bodies = [nested_lists.into(), nested_objects.into(), empty_lists.into(), one_value, many_labels, many_alerts];
     for (index, body) in bodies.iter().enumerate() {
         let start = Instant::now();
-        let outcome = rules::normalise(body, request());
+        let outcome = (alertmanager.parse)(body, request());
         assert!(start.elapsed().as_secs() < 10, "body {index} took {:?}", start.elapsed());
         assert_eq!(outcome.is_ok(), index >= 3, "body {index}: {outcome:.200?}");
     }

@@ -15,9 +15,10 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::api::v1alpha1::{Incident, IncidentStatus, Policy, Runbook};
 use crate::audit::Audit;
 use crate::cluster::Leading;
-use crate::core::names::CONTROLLER;
+use crate::core::{incident::Terms, names::CONTROLLER};
 use crate::notify::Notifier;
 use crate::settings::Settings;
+use crate::tap;
 
 use super::metrics::Metrics;
 
@@ -30,6 +31,8 @@ pub struct Context {
     pub client: Client,
     /// The operator's settings.
     pub settings: Settings,
+    /// The settings that concern incidents.
+    pub terms: Terms,
     /// Namespace of the operator.
     pub system: String,
     /// The audit log.
@@ -38,21 +41,19 @@ pub struct Context {
     pub notifier: Notifier,
     /// Metrics of this role.
     pub metrics: Metrics,
-    /// Bounds the deliveries that go on at one time.
-    pub deliveries: tokio::sync::Semaphore,
-    /// The right to act.
+    /// Whether this process holds the Lease.
     pub leading: Leading,
-    /// Incidents as last seen: for counts, and to find the one that is read afresh before anything rests on it.
+    /// Cached Incidents: for counts, and to find the one that is then read from the API server before a decision.
     pub incidents: Store<Incident>,
-    /// Policies as last seen, for what is only shown; a decision reads them by quorum.
+    /// Cached Policies, for what is only shown; a decision reads them by quorum.
     pub policies: Store<Policy>,
-    /// Runbooks as last seen, for what is only shown or asked; a decision reads them by quorum.
+    /// Cached Runbooks, for what is only shown or queried; a decision reads them by quorum.
     pub runbooks: Store<Runbook>,
     /// Held while an alert is grouped, so that two alerts about one target cannot open two incidents.
     pub grouping: Grouping,
 }
 
-/// Why a step could not be taken. Every one of them is tried again.
+/// Why a step failed. Every error is retried.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The API server answered with an error.
@@ -72,14 +73,14 @@ pub enum Error {
     /// The audit log cannot be written.
     #[error("audit log: {0}")]
     Audit(std::io::Error),
-    /// Another process may lead by now.
-    #[error("the Lease is not surely ours any more; nothing was written")]
+    /// Another process may be the leader.
+    #[error("this process may no longer hold the Lease; nothing was written")]
     NotLeading,
 }
 
 impl Error {
     /// Bounded word for metrics.
-    pub fn word(&self) -> &'static str {
+    pub fn category(&self) -> &'static str {
         match self {
             Error::Api { source: kube::Error::Api(status), .. } if status.code == 409 => "Conflict",
             Error::Api { source: kube::Error::Api(status), .. } if status.code == 403 => "Forbidden",
@@ -92,9 +93,9 @@ impl Error {
 }
 
 impl Error {
-    /// Says it in the log, inside the span of the request that it belongs to. A lost race is no news.
-    pub fn tell<K: ResourceExt>(&self, kind: &str, object: &K) {
-        if self.word() != "Conflict" {
+    /// Logs it inside the span of the request that it belongs to. A conflict is expected, and not logged.
+    pub fn log<K: ResourceExt>(&self, kind: &str, object: &K) {
+        if self.category() != "Conflict" {
             let (name, namespace) = (object.name_any(), object.namespace());
             tracing::warn!(kind, name, ?namespace, error = %self, "step failed, will retry");
         }
@@ -115,7 +116,7 @@ pub async fn call<T>(
 }
 
 /// Waits until a cache was filled once.
-pub async fn filled<K>(store: &Store<K>) -> Result<(), Error>
+pub async fn wait_until_ready<K>(store: &Store<K>) -> Result<(), Error>
 where
     K: Resource<DynamicType = ()> + Clone + 'static,
 {
@@ -127,13 +128,27 @@ where
     }
 }
 
-/// Of a create: whether the object exists now, made by us or before.
-pub fn exists<T>(result: Result<T, Error>) -> Result<(), Error> {
+/// Outcome of a create.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Created {
+    /// The object was created.
+    New,
+    /// An object with this name existed.
+    Existed,
+}
+
+/// Outcome of a create; an object that exists already is not an error.
+pub fn created<T>(result: Result<T, Error>) -> Result<Created, Error> {
     match result {
-        Ok(_) => Ok(()),
-        Err(Error::Api { source: kube::Error::Api(status), .. }) if status.code == 409 => Ok(()),
+        Ok(_) => Ok(Created::New),
+        Err(Error::Api { source: kube::Error::Api(status), .. }) if status.code == 409 => Ok(Created::Existed),
         Err(error) => Err(error),
     }
+}
+
+/// Treats an object that exists already as created.
+pub fn ignore_exists<T>(result: Result<T, Error>) -> Result<(), Error> {
+    created(result).map(drop)
 }
 
 impl Context {
@@ -143,6 +158,11 @@ impl Context {
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
     {
         Api::namespaced(self.client.clone(), namespace)
+    }
+
+    /// The audit log can be written, and is kept as the installation asks for.
+    pub fn audit_is_durable(&self) -> bool {
+        self.settings.audit_durable && self.audit.is_durable().is_ok()
     }
 
     /// Parameters of a create by this role.
@@ -157,9 +177,15 @@ impl Context {
         if next.status == incident.status {
             return Ok(next);
         }
-        let api: Api<Incident> = self.api(&incident.namespace().unwrap_or_default());
+        let namespace = incident.namespace().unwrap_or_default();
+        let api: Api<Incident> = self.api(&namespace);
         let name = incident.name_any();
-        call(format!("write status of Incident {name}"), api.replace_status(&name, &self.create_params(), &next)).await
+        let params = self.create_params();
+        let write = api.replace_status(&name, &params, &next);
+        let written = call(format!("write status of Incident {name}"), write).await?;
+        let newest = written.status.as_ref().and_then(|status| status.timeline.last());
+        tap::after("controller", newest.map_or("", |entry| &entry.event), &namespace).await;
+        Ok(written)
     }
 
     /// Merges `status` into the status of an object that only this role writes.
@@ -185,7 +211,7 @@ pub struct Grouping {
 }
 
 impl Grouping {
-    /// Waits until nobody else groups alerts about this target.
+    /// Waits until no other task groups alerts about this target.
     pub async fn lock(&self, namespace: &str, target: &str) -> tokio::sync::MutexGuard<'_, Vec<Incident>> {
         let mut hash = std::hash::DefaultHasher::new();
         (namespace, target).hash(&mut hash);
@@ -196,13 +222,3 @@ impl Grouping {
 
 /// A shared context.
 pub type Shared = Arc<Context>;
-
-/// What follows a step.
-pub enum Next {
-    /// Take the next step at once, from this state.
-    Again(Box<Incident>),
-    /// Come back after this time, or when something changes.
-    After(Duration),
-    /// Come back when something changes.
-    Change,
-}

@@ -1,5 +1,4 @@
-//! An incident, one step at a time: each step reads, decides by pure functions, has at most one effect, and writes
-//! down what came of it. A crash between two steps is a restart of the second.
+//! An incident, one step at a time: gather what the step needs, decide, do the effects, store the status.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,48 +7,83 @@ use futures::TryFutureExt as _;
 use kube::{Api, ResourceExt as _, runtime::controller::Action};
 use tracing::Instrument as _;
 
-use crate::api::v1alpha1::{Incident, IncidentPhase};
+use crate::api::v1alpha1::Incident;
 use crate::clock;
+use crate::core::incident::{self, Next, Step};
 use crate::telemetry::request_span;
 
-use super::context::{Error, Next, Shared, call};
-use super::{escalate, investigate, judge, plan, remediate, verify};
+use super::context::{Error, Shared, call};
+use super::effects::{self, Failure};
+use super::{gather, notices};
 
 /// Steps of one reconcile at most; the rest follows in the next one.
-const STEPS: usize = 8;
+const STEPS: usize = 12;
 
 /// Takes steps until there is something to wait for.
 pub async fn reconcile(cached: Arc<Incident>, ctx: Shared) -> Result<Action, Error> {
     let span = request_span(&cached.spec.request_id);
-    let steps = async {
-        let api: Api<Incident> = ctx.api(&cached.namespace().unwrap_or_default());
-        // A quorum read: the cache may be older than our own last step.
-        let Some(mut incident) = call("read Incident", api.get_opt(&cached.name_any())).await? else {
-            return Ok(Action::await_change());
-        };
-        for _ in 0..STEPS {
-            match step(&ctx, &incident).await? {
-                Next::Again(next) => incident = *next,
-                Next::After(delay) => return Ok(Action::requeue(delay)),
-                Next::Change => return Ok(Action::requeue(Duration::from_secs(30))),
-            }
-        }
-        Ok(Action::requeue(Duration::from_millis(10)))
-    };
-    steps.inspect_err(|error: &Error| error.tell("Incident", cached.as_ref())).instrument(span).await
+    steps(&cached, &ctx)
+        .inspect_err(|error: &Error| error.log("Incident", cached.as_ref()))
+        .instrument(span)
+        .await
+        .map(Action::requeue)
 }
 
-async fn step(ctx: &Shared, incident: &Incident) -> Result<Next, Error> {
-    let now = clock::now();
-    match incident.status.as_ref().map(|status| status.phase).unwrap_or_default() {
-        IncidentPhase::Open => plan::write(ctx, incident, now).await,
-        IncidentPhase::Investigating => investigate::run(ctx, incident, now).await,
-        IncidentPhase::Judging => judge::decide(ctx, incident, now).await,
-        IncidentPhase::AwaitingApproval => judge::await_approval(ctx, incident, now).await,
-        IncidentPhase::Remediating => remediate::repair(ctx, incident, now).await,
-        IncidentPhase::Verifying => verify::watch(ctx, incident, now).await,
-        IncidentPhase::Undoing => remediate::undo(ctx, incident, now).await,
-        IncidentPhase::Escalated => escalate::deliver(ctx, incident, now).await,
-        IncidentPhase::Resolved => Ok(Next::After(Duration::from_secs(3600))),
+async fn steps(cached: &Incident, ctx: &Shared) -> Result<Duration, Error> {
+    let api: Api<Incident> = ctx.api(&cached.namespace().unwrap_or_default());
+    // A quorum read: the cache may be older than the last step.
+    let Some(mut incident) = call("read Incident", api.get_opt(&cached.name_any())).await? else {
+        return Ok(Duration::from_secs(3600));
+    };
+    let mut need = incident::need(&incident, clock::now());
+    for _ in 0..STEPS {
+        let seen = gather::gather(ctx, &incident, need, clock::now()).await?;
+        let step = incident::step(&incident, &seen, &ctx.terms, clock::now());
+        let next = step.next;
+        incident = take(ctx, incident, step).await?;
+        need = match next {
+            Next::Look(more) => more,
+            Next::After(pause) => return Ok(pause),
+            Next::Again => incident::need(&incident, clock::now()),
+            Next::Deliver => return deliver(ctx, incident).await,
+        };
     }
+    Ok(Duration::from_millis(10))
+}
+
+/// Does the effects of a step and stores its status. When the Ledger refuses a charge, the incident is escalated.
+async fn take(ctx: &Shared, incident: Incident, step: Step) -> Result<Incident, Error> {
+    let now = clock::now();
+    let step = match effects::perform(ctx, &incident, &step.effects, now).await {
+        Ok(()) => step,
+        Err(Failure::Error(error)) => return Err(error),
+        Err(Failure::Refused(refusal)) => {
+            let step = incident::refused(&incident, &refusal, &ctx.terms, now);
+            match effects::perform(ctx, &incident, &step.effects, now).await {
+                Err(Failure::Error(error)) => return Err(error),
+                Ok(()) | Err(Failure::Refused(_)) => step,
+            }
+        }
+    };
+    let Step { status, after, .. } = step;
+    let stored = match status {
+        Some(status) => ctx.write_status(&incident, *status).await?,
+        None => incident,
+    };
+    match effects::perform(ctx, &stored, &after, now).await {
+        Err(Failure::Error(error)) => Err(error),
+        Ok(()) | Err(Failure::Refused(_)) => Ok(stored),
+    }
+}
+
+/// Notifies people, and stores the deliveries.
+async fn deliver(ctx: &Shared, incident: Incident) -> Result<Duration, Error> {
+    let told = notices::escalate(ctx, &incident).await?;
+    let step = incident::delivered(&incident, told.deliveries, told.waiting);
+    let pause = match step.next {
+        Next::After(pause) => pause,
+        Next::Again | Next::Look(_) | Next::Deliver => Duration::from_secs(1),
+    };
+    take(ctx, incident, step).await?;
+    Ok(pause)
 }

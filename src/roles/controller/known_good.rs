@@ -1,84 +1,111 @@
-//! Marks: revisions of enrolled Deployments that were seen healthy. A mark only filters existing revisions.
+//! Known-good revisions of enrolled workloads. A mark only selects among existing revisions.
 
-use std::time::Duration;
+use std::{fmt::Debug, hash::Hash, sync::Arc, time::Duration};
 
-use futures::StreamExt as _;
+use futures::{FutureExt as _, StreamExt as _, future::BoxFuture};
 use jiff::SignedDuration;
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::apps::v1::{DaemonSet, Deployment, StatefulSet},
+};
 use kube::{
-    Api, ResourceExt as _,
+    Api, Resource, ResourceExt as _,
+    core::DeserializeGuard,
     runtime::{Controller, WatchStreamExt as _, controller::Action, reflector, watcher},
 };
+use serde::{Serialize, de::DeserializeOwned};
 
 use crate::api::v1alpha1::{KnownGood, LedgerStatus, ObjectRef, Time};
 use crate::clock;
 use crate::cluster;
 use crate::core::{
     known_good::{self, Health},
-    workload::Workload,
+    workload::{Kind, Workload},
 };
 
 use super::context::{Error, Shared};
-use super::{ledgers, observe};
+use super::{gather, ledgers};
 
-/// Watches the Deployments of every enrolled namespace, and marks what is healthy.
-pub async fn keep(ctx: Shared) {
-    let streams = ctx.settings.namespaces.iter().map(|namespace| {
-        let api: Api<kube::core::DeserializeGuard<Deployment>> = Api::namespaced(ctx.client.clone(), namespace);
-        cluster::watch(api, watcher::Config::default()).map(Ok::<_, watcher::Error>).boxed()
+/// Resync interval of a workload that did not change.
+const LOOK_AGAIN: Duration = Duration::from_secs(300);
+
+/// Watches the workloads of every enrolled namespace, and marks what is healthy.
+pub async fn run(ctx: Shared) {
+    let watches = ctx.settings.namespaces.iter().flat_map(|namespace| {
+        Kind::ALL.into_iter().map(|kind| match kind {
+            Kind::Deployment => watch::<Deployment>(ctx.clone(), namespace, kind),
+            Kind::StatefulSet => watch::<StatefulSet>(ctx.clone(), namespace, kind),
+            Kind::DaemonSet => watch::<DaemonSet>(ctx.clone(), namespace, kind),
+        })
     });
-    let runs = streams.map(|stream| {
-        let (reader, writer) = reflector::store();
-        let stream = stream.reflect(writer).applied_objects();
-        Controller::for_stream(stream, reader)
-            .with_config(
-                kube::runtime::controller::Config::default().concurrency(2).debounce(Duration::from_millis(500)),
-            )
-            .run(
-                reconcile,
-                |_, error: &Error, _| {
-                    tracing::debug!(%error, "a mark could not be kept, will retry");
-                    Action::requeue(Duration::from_secs(10))
-                },
-                ctx.clone(),
-            )
-            .for_each(|_| async {})
-    });
-    futures::future::join_all(runs).await;
+    futures::future::join_all(watches).await;
 }
 
-async fn reconcile(deployment: std::sync::Arc<Deployment>, ctx: Shared) -> Result<Action, Error> {
-    // Most of what changes in a large cluster, and in every broken rollout, ends here without a request.
-    if !known_good::may_be_healthy(&deployment) {
-        return Ok(Action::await_change());
-    }
-    let now = clock::now();
-    let target = ObjectRef {
-        api_version: "apps/v1".into(),
-        kind: "Deployment".into(),
-        namespace: deployment.namespace().unwrap_or_default(),
-        name: deployment.name_any(),
-        uid: deployment.uid().unwrap_or_default(),
+/// Watches the workloads of one kind in one namespace.
+fn watch<K>(ctx: Shared, namespace: &str, kind: Kind) -> BoxFuture<'static, ()>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + Serialize
+        + Send
+        + Sync
+        + 'static,
+    K::DynamicType: Eq + Hash,
+{
+    let api: Api<DeserializeGuard<K>> = Api::namespaced(ctx.client.clone(), namespace);
+    let (reader, writer) = reflector::store();
+    let stream = cluster::watch(api, watcher::Config::default()).map(Ok::<_, watcher::Error>);
+    let stream = stream.reflect(writer).applied_objects().boxed();
+    let config = kube::runtime::controller::Config::default().concurrency(2).debounce(Duration::from_millis(500));
+    let reconcile = move |object: Arc<K>, ctx: Shared| async move {
+        // Most of what changes in a large cluster, and in every broken rollout, ends here without a request.
+        let seen = serde_json::to_value(&*object).unwrap_or_default();
+        if !known_good::may_be_healthy(kind, &seen) {
+            return Ok(Action::await_change());
+        }
+        let target = ObjectRef {
+            api_version: Kind::API_VERSION.into(),
+            kind: kind.as_str().into(),
+            namespace: object.namespace().unwrap_or_default(),
+            name: object.name_any(),
+            uid: object.uid().unwrap_or_default(),
+        };
+        look(&target, &ctx).await
     };
-    let Ok(reading) = observe::reading(&ctx.client, &target, now).await else {
+    let error_policy = |_: Arc<K>, error: &Error, _: Shared| {
+        tracing::debug!(%error, "a known-good revision could not be stored, will retry");
+        Action::requeue(Duration::from_secs(10))
+    };
+    Controller::for_stream(stream, reader)
+        .with_config(config)
+        .run(reconcile, error_policy, ctx)
+        .for_each(|_| async {})
+        .boxed()
+}
+
+async fn look(target: &ObjectRef, ctx: &Shared) -> Result<Action, Error> {
+    let now = clock::now();
+    let Ok(workload) = gather::read_workload(ctx, target, now).await else {
         return Ok(Action::requeue(Duration::from_secs(30)));
     };
     let after = SignedDuration::from_secs(ctx.settings.timings.known_good_seconds.into());
-    match known_good::health(&reading, after) {
-        Health::NotHealthy => Ok(Action::requeue(Duration::from_secs(300))),
+    match known_good::health(&workload, after) {
+        Health::NotHealthy => Ok(Action::requeue(LOOK_AGAIN)),
         Health::Healthy { for_another } => {
             Ok(Action::requeue(Duration::try_from(for_another).unwrap_or_default() + Duration::from_millis(200)))
         }
         Health::Good(mark) => {
-            store(&ctx, &reading, mark, now).await?;
-            Ok(Action::requeue(Duration::from_secs(300)))
+            store(ctx, &workload, mark, now).await?;
+            Ok(Action::requeue(LOOK_AGAIN))
         }
     }
 }
 
-async fn store(ctx: &Shared, reading: &Workload, mark: KnownGood, now: Time) -> Result<(), Error> {
+async fn store(ctx: &Shared, workload: &Workload, mark: KnownGood, now: Time) -> Result<(), Error> {
     let change = |old: &LedgerStatus| Ok::<_, ()>(known_good::remember(old, &mark, now));
-    let ledger = ledgers::known_good(&reading.object.namespace);
+    let ledger = ledgers::known_good(&workload.object.namespace);
     let _ = ledgers::change(ctx, &ledger, change).await?;
     Ok(())
 }

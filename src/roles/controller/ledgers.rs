@@ -3,6 +3,7 @@
 use kube::{Api, api::ObjectMeta};
 
 use crate::api::v1alpha1::{Ledger, LedgerPurpose, LedgerSpec, LedgerStatus};
+use crate::core::names;
 
 use super::context::{Context, Error, call};
 
@@ -11,7 +12,7 @@ pub const ACTIONS: &str = "actions";
 
 /// Name of the Ledger of known-good revisions of `namespace`, in the system namespace.
 pub fn known_good(namespace: &str) -> String {
-    format!("known-good.{namespace}")
+    names::known_good_ledger(namespace)
 }
 
 /// Reads the Ledger `name`, making it when it does not exist.
@@ -51,7 +52,7 @@ pub async fn change<E>(
         attempts += 1;
         match call("write Ledger", api.replace_status(name, &ctx.create_params(), &ledger)).await {
             Ok(_) => return Ok(Ok(new)),
-            Err(error) if error.word() == "Conflict" && attempts < 10 => {}
+            Err(error) if error.category() == "Conflict" && attempts < 10 => {}
             Err(error) => return Err(error),
         }
     }

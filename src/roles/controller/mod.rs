@@ -1,22 +1,18 @@
-//! The controller: the judge. It takes alerts, plans, decides, opens and closes Grants, verifies, and hands over.
+//! The controller: receives alerts, plans, decides, opens and closes Grants, verifies and escalates.
 
 mod alerts;
 mod context;
-mod escalate;
+mod effects;
+mod gather;
 mod grants;
 mod incidents;
-mod investigate;
-mod judge;
 mod known_good;
 mod ledgers;
 mod metrics;
-mod observe;
-mod plan;
+mod notices;
 mod policy_status;
 mod process;
-mod remediate;
 mod retention;
-mod verify;
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -39,6 +35,7 @@ use serde::de::DeserializeOwned;
 use crate::api::v1alpha1::{Alert, Approval, Incident, IncidentStatus, Investigation, Policy, Remediation, Runbook};
 use crate::audit::Audit;
 use crate::cluster::{self, Leading};
+use crate::core::incident::Terms;
 use crate::notify::Notifier;
 use crate::settings::Settings;
 
@@ -46,10 +43,7 @@ use context::{Context, Error, Shared};
 
 pub use process::main;
 
-/// Deliveries of escalations at one time: fewer than incidents that are worked on.
-const DELIVERIES: usize = 4;
-
-/// What the process hands to the work.
+/// What the process passes to the reconcilers.
 struct Parts {
     /// Client that never retries a write.
     client: Client,
@@ -68,18 +62,18 @@ struct Parts {
 /// Reconciles until the process ends. Called only while the Lease is held.
 async fn run(parts: Parts, leading: Leading) {
     let Parts { client, settings, system, audit, notifier, metrics } = parts;
-    let (incident_events, incidents) = events(&client, essence);
+    let (incident_events, incidents) = events(&client, trim);
     let (alert_events, alerts) = events(&client, |alert: &mut Alert| alert.spec.annotations.clear());
     let (policy_events, policies) = events(&client, |_: &mut Policy| {});
     let (runbook_events, runbooks) = events(&client, |_: &mut Runbook| {});
     let ctx: Shared = Arc::new(Context {
         client: client.clone(),
+        terms: terms(&settings, &system),
         settings,
         system,
         audit,
         notifier,
         metrics,
-        deliveries: tokio::sync::Semaphore::new(DELIVERIES),
         leading,
         incidents: incidents.clone(),
         policies: policies.clone(),
@@ -87,7 +81,7 @@ async fn run(parts: Parts, leading: Leading) {
         grouping: context::Grouping::default(),
     });
 
-    // Their status is written by this process alone, which knows what it wrote: only a new spec is news.
+    // Only this process writes their status, so only a changed spec needs a reconcile.
     let incident_events = incident_events.predicate_filter(predicates::generation, PredicateConfig::default());
     let incidents = Controller::for_stream(incident_events, incidents)
         .watches_stream(touched::<Investigation>(&client), |i: Investigation| {
@@ -101,41 +95,54 @@ async fn run(parts: Parts, leading: Leading) {
             owner(Some(status.incident_namespace), &status.incident)
         })
         .with_config(Config::default().concurrency(16))
-        .run(incidents::reconcile, again::<Incident>, ctx.clone())
+        .run(incidents::reconcile, error_policy::<Incident>, ctx.clone())
         .for_each(|_| async {});
     let alerts = Controller::for_stream(alert_events, alerts)
         .with_config(Config::default().concurrency(8))
-        .run(alerts::reconcile, again::<Alert>, ctx.clone())
+        .run(alerts::reconcile, error_policy::<Alert>, ctx.clone())
         .for_each(|_| async {});
     let policies = Controller::for_stream(policy_events, policies)
         .with_config(Config::default().concurrency(1))
-        .run(policy_status::policy, again::<Policy>, ctx.clone())
+        .run(policy_status::policy, error_policy::<Policy>, ctx.clone())
         .for_each(|_| async {});
     let runbooks = Controller::for_stream(runbook_events, runbooks)
         .with_config(Config::default().concurrency(1))
-        .run(policy_status::runbook, again::<Runbook>, ctx.clone())
+        .run(policy_status::runbook, error_policy::<Runbook>, ctx.clone())
         .for_each(|_| async {});
     tokio::join!(
         incidents,
         alerts,
         policies,
         runbooks,
-        grants::keep(ctx.clone()),
-        known_good::keep(ctx.clone()),
-        retention::keep(ctx.clone()),
+        grants::run(ctx.clone()),
+        known_good::run(ctx.clone()),
+        retention::run(ctx.clone()),
     );
 }
 
-/// Takes from an Incident what its cache is not asked for: thousands of them are kept for a week, and a step reads its
-/// own afresh.
-fn essence(incident: &mut Incident) {
+/// The settings that concern incidents.
+fn terms(settings: &Settings, system: &str) -> Terms {
+    Terms {
+        timings: settings.timings.clone(),
+        budgets: settings.budgets.clone(),
+        enrolled: settings.namespaces.clone(),
+        system: system.to_owned(),
+        metrics: !settings.prometheus_url.is_empty(),
+        evict_pods: settings.evict_pods,
+        chain: vec![crate::core::rules::NAME.to_owned()],
+    }
+}
+
+/// Drops from a cached Incident what the cache is not needed for: thousands are kept for a week, and a step reads its
+/// own from the API server.
+fn trim(incident: &mut Incident) {
     if let Some(status) = &mut incident.status {
         let (phase, times) = (status.phase, status.times.clone());
         *status = IncidentStatus { phase, times, ..IncidentStatus::default() };
     }
 }
 
-/// A guarded watch with the store that it fills. `trim` takes from each object what nobody asks the store for.
+/// A guarded watch with the store that it fills. `trim` drops from each object what the store is not needed for.
 fn events<K>(
     client: &Client,
     trim: fn(&mut K),
@@ -163,10 +170,10 @@ fn owner(namespace: Option<String>, name: &str) -> Option<ObjectRef<Incident>> {
     (!name.is_empty()).then(|| ObjectRef::new(name).within(&namespace.unwrap_or_default()))
 }
 
-/// Every error is tried again soon: a conflict at once, the rest after a pause with some jitter.
-fn again<K>(_object: Arc<K>, error: &Error, ctx: Shared) -> Action {
-    ctx.metrics.errors.get_or_create(&metrics::Labels { reason: error.word() }).inc();
-    if error.word() == "Conflict" {
+/// Every error is retried: a conflict at once, anything else after a pause with jitter.
+fn error_policy<K>(_object: Arc<K>, error: &Error, ctx: Shared) -> Action {
+    ctx.metrics.errors.get_or_create(&metrics::Labels { reason: error.category() }).inc();
+    if error.category() == "Conflict" {
         return Action::requeue(Duration::from_millis(20));
     }
     let jitter = u64::from(rand::random::<u8>());

@@ -1,4 +1,4 @@
-//! Says on each Policy and Runbook whether it compiled.
+//! Writes to the status of each Policy and Runbook whether it compiled.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ pub async fn policy(policy: Arc<Policy>, ctx: Shared) -> Result<Action, Error> {
     let next = PolicyStatus { observed_generation: generation, ..status };
     if policy.status.as_ref() != Some(&next) {
         tracing::info!(policy = %compiled.name, error = compiled.error(), "policy compiled");
-        ctx.merge_status(policy.as_ref(), &next).await.inspect_err(|error| error.tell("Policy", policy.as_ref()))?;
+        ctx.merge_status(policy.as_ref(), &next).await.inspect_err(|error| error.log("Policy", policy.as_ref()))?;
     }
     Ok(Action::requeue(Duration::from_secs(3600)))
 }
@@ -33,7 +33,7 @@ pub async fn runbook(runbook: Arc<Runbook>, ctx: Shared) -> Result<Action, Error
     let next = RunbookStatus { observed_generation: generation, ..status };
     if runbook.status.as_ref() != Some(&next) {
         tracing::info!(runbook = %runbook.name_any(), "runbook read");
-        ctx.merge_status(runbook.as_ref(), &next).await.inspect_err(|error| error.tell("Runbook", runbook.as_ref()))?;
+        ctx.merge_status(runbook.as_ref(), &next).await.inspect_err(|error| error.log("Runbook", runbook.as_ref()))?;
     }
     Ok(Action::requeue(Duration::from_secs(3600)))
 }

@@ -29,8 +29,7 @@ pub async fn main(process: Process) -> anyhow::Result<()> {
         )
     })?;
     audit.register(&mut registry);
-    let notifier = Notifier::new(process.client.clone(), &process.pod, &process.settings.escalation_webhook)?;
-    notifier.register(&mut registry);
+    let notifier = Notifier::new(&process.client, &process.pod, &process.settings, &mut registry)?;
     let metrics = Metrics::register(&mut registry);
     let (ready, readiness) = watch::channel(Err("the custom resources are not served yet".to_string()));
     // Not the audit log: without it Grants stay closed, and alerts have to come in all the more.

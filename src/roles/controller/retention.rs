@@ -16,18 +16,18 @@ use crate::core::retention::{Finished, expired};
 use super::context::{Error, Shared, call};
 
 /// Looks once an hour.
-pub async fn keep(ctx: Shared) {
+pub async fn run(ctx: Shared) {
     let mut every = tokio::time::interval(Duration::from_secs(3600));
     loop {
         every.tick().await;
-        if let Err(error) = sweep(&ctx).await {
+        if let Err(error) = delete_expired(&ctx).await {
             tracing::warn!(%error, "retention could not finish, will look again in an hour");
         }
     }
 }
 
 /// Investigations and Remediations belong to their Incident and go with it.
-async fn sweep(ctx: &Shared) -> Result<(), Error> {
+async fn delete_expired(ctx: &Shared) -> Result<(), Error> {
     let days = SignedDuration::from_hours(24 * i64::from(ctx.settings.retention.days));
     let bound = ctx.settings.retention.per_namespace as usize;
     let now = clock::now();

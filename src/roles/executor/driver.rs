@@ -1,4 +1,4 @@
-//! The hands in one namespace: read, decide, send one request, learn; again and again.
+//! The executor in one namespace: read, decide, send one request, learn; again and again.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -10,11 +10,12 @@ use tracing::Instrument as _;
 
 use super::{metrics::Metrics, readiness::Readiness};
 use crate::{
-    act,
+    act::{self, Reader},
     api::v1alpha1::{Grant, Remediation},
     clock, cluster,
     core::execution::{Memory, Next, Observation, Outcome, RECHECK, Request, Verb, Wait, on_response, orphans, step},
     core::reason::Reason,
+    tap,
 };
 
 /// Between two looks for leftovers while nothing happens.
@@ -28,9 +29,8 @@ const BACKOFF_MAX: Duration = Duration::from_secs(5);
 
 /// Drives the Remediations of one namespace, one request at a time.
 pub struct Driver {
-    client: Client,
+    reader: Reader,
     namespace: String,
-    holder: String,
     readiness: Arc<Readiness>,
     metrics: Metrics,
     open: BTreeMap<String, Slot>,
@@ -45,6 +45,8 @@ struct Slot {
     memory: Memory,
     /// What is known from the last answer, and since when the oldest part of it was read.
     carried: Option<(Observation, Instant)>,
+    /// The next reading is to hold the evidence.
+    look: bool,
     failures: u32,
     seen_in_list: bool,
     span: tracing::Span,
@@ -58,22 +60,17 @@ enum Turn {
 
 impl Driver {
     /// A driver for one namespace.
-    pub fn new(
-        client: Client,
-        namespace: String,
-        holder: String,
-        readiness: Arc<Readiness>,
-        metrics: Metrics,
-    ) -> Driver {
+    pub fn new(reader: Reader, namespace: String, readiness: Arc<Readiness>, metrics: Metrics) -> Driver {
         let sweep_at = Instant::now();
-        Driver { client, namespace, holder, readiness, metrics, open: BTreeMap::new(), synced: false, sweep_at }
+        Driver { reader, namespace, readiness, metrics, open: BTreeMap::new(), synced: false, sweep_at }
     }
 
     /// Works until shutdown. A step that began is ended; the rest is left to the next start, which reads from the
     /// objects how far it came.
     pub async fn run(mut self, shutdown: CancellationToken) {
-        let remediations: Api<DeserializeGuard<Remediation>> = Api::namespaced(self.client.clone(), &self.namespace);
-        let grants: Api<DeserializeGuard<Grant>> = Api::namespaced(self.client.clone(), &self.namespace);
+        let remediations: Api<DeserializeGuard<Remediation>> =
+            Api::namespaced(self.reader.client.clone(), &self.namespace);
+        let grants: Api<DeserializeGuard<Grant>> = Api::namespaced(self.reader.client.clone(), &self.namespace);
         let mut remediations = std::pin::pin!(cluster::watch(remediations, watcher::Config::default()));
         let mut grants = std::pin::pin!(cluster::watch(grants, watcher::Config::default()));
         let mut gate = self.readiness.subscribe();
@@ -129,7 +126,10 @@ impl Driver {
         let span = tracing::info_span!("remediation", request_id = %spec.request_id, namespace = %self.namespace,
             remediation = %name, action_id = %spec.action_id);
         let memory = Memory::default();
-        self.open.insert(name, Slot { remediation, memory, carried: None, failures: 0, seen_in_list: true, span });
+        self.open.insert(
+            name,
+            Slot { remediation, memory, carried: None, look: false, failures: 0, seen_in_list: true, span },
+        );
     }
 
     /// Takes every open Remediation as far as it goes now; says when to look again without being woken.
@@ -173,7 +173,7 @@ impl Driver {
             Some((seen, since)) if since.elapsed() < CARRY => (Observation { not_ready, ..seen }, since),
             _ => {
                 let since = Instant::now();
-                match act::observe(&self.client, &slot.remediation, &self.holder, not_ready).await {
+                match self.reader.observe(&slot.remediation, not_ready, slot.look).await {
                     Ok(Some(seen)) => (seen, since),
                     Ok(None) => {
                         tracing::info!("the Remediation does not exist any more");
@@ -187,6 +187,7 @@ impl Driver {
                 }
             }
         };
+        slot.look = false;
         let request = match step(&mut slot.memory, &seen, clock::now()) {
             Next::Nothing => return Turn::Over,
             Next::Wait(wait, pause) => {
@@ -195,11 +196,17 @@ impl Driver {
                 if wait == Wait::OtherAction {
                     self.sweep_at = Instant::now();
                 }
+                // With the Grant comes the first use of the evidence: it is read along, not after it.
+                slot.look = matches!(wait, Wait::Grant | Wait::Evidence);
                 return Turn::Pause(pause);
+            }
+            Next::Look => {
+                slot.look = true;
+                return Turn::Again;
             }
             Next::Send(request) => request,
         };
-        let outcome = send(&self.client, &self.metrics, &request).await;
+        let outcome = send(&self.reader.client, &self.metrics, &request).await;
         let ended_before = slot.memory.ending().is_some();
         on_response(&mut slot.memory, &seen, &request, &outcome, clock::now());
         if let Some(ending) = slot.memory.ending().filter(|_| !ended_before) {
@@ -209,11 +216,12 @@ impl Driver {
             }
         }
         slot.carried = seen.carried(&request, &outcome).map(|seen| (seen, since));
-        let status_write = matches!(request.verb, Verb::Claim | Verb::Reclaim | Verb::Finish | Verb::Abort);
         match outcome {
             Outcome::Unknown(_) | Outcome::NotFound => slot.back_off(),
-            Outcome::Refused { .. } if status_write || request.verb == Verb::UnmarkRevision => slot.back_off(),
-            Outcome::Done(_) | Outcome::Conflict | Outcome::Refused { .. } => {
+            Outcome::Refused { .. } if request.verb.is_status() || request.verb == Verb::UnmarkRevision => {
+                slot.back_off()
+            }
+            Outcome::Done(_) | Outcome::Conflict | Outcome::Refused { .. } | Outcome::BlockedByDisruptionBudget(_) => {
                 slot.failures = 0;
                 Turn::Again
             }
@@ -227,7 +235,7 @@ impl Driver {
                 let spec = &slot.remediation.spec;
                 (spec.action_id.clone(), spec.target.uid.clone())
             });
-            let seen = match act::surroundings(&self.client, &self.namespace, open.collect()).await {
+            let seen = match act::surroundings(&self.reader.client, &self.namespace, open.collect()).await {
                 Ok(seen) => seen,
                 Err(error) => {
                     tracing::warn!(%error, "cannot look for leftovers, will try again");
@@ -241,7 +249,8 @@ impl Driver {
                 object = request.name,
                 "taking a leftover away"
             );
-            if !matches!(send(&self.client, &self.metrics, &request).await, Outcome::Done(_) | Outcome::Conflict) {
+            if !matches!(send(&self.reader.client, &self.metrics, &request).await, Outcome::Done(_) | Outcome::Conflict)
+            {
                 return false;
             }
         }
@@ -258,8 +267,10 @@ impl Slot {
 }
 
 async fn send(client: &Client, metrics: &Metrics, request: &Request) -> Outcome {
+    tap::before("executor", request.verb.as_str(), &request.namespace).await;
     let began = Instant::now();
     let outcome = act::send(client, request).await;
+    tap::after("executor", request.verb.as_str(), &request.namespace).await;
     metrics.count(request, &outcome);
     let millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     let (step, answer, object) = (request.verb.as_str(), outcome.as_str(), &request.name);

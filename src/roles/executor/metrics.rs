@@ -1,4 +1,4 @@
-//! What the hands count.
+//! What the executor counts.
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
@@ -55,8 +55,7 @@ impl Metrics {
         if let Outcome::Refused { policy, .. } = outcome {
             // Only names that we know become label values: others are chosen by whoever may make policies.
             let policy = match policy.as_deref() {
-                Some(name @ (PolicyName::STATIC | PolicyName::GRANT | PolicyName::PROVENANCE)) => name,
-                Some(_) => "other",
+                Some(name) => PolicyName::ALL.into_iter().find(|known| *known == name).unwrap_or("other"),
                 None => "none",
             };
             self.refusals.get_or_create(&Refusal { policy: policy.to_owned() }).inc();

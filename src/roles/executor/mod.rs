@@ -1,6 +1,6 @@
-//! The hands: they see typed actions, exact values and Grants, never prose and never a model.
+//! The executor: it sees typed actions, exact values and Grants, never prose and never a model.
 //!
-//! gather ([`act::observe`](crate::act::observe)) → decide ([`step`](crate::core::execution::step)) → apply
+//! gather ([`Reader::observe`](crate::act::Reader::observe)) → decide ([`step`](crate::core::execution::step)) → apply
 //! ([`act::send`](crate::act::send)) → status, which is one of the requests.
 
 mod driver;
@@ -16,15 +16,16 @@ use tokio_util::sync::CancellationToken;
 pub use metrics::Metrics;
 pub use process::main;
 
-use crate::settings::Settings;
+use crate::{act::Reader, settings::Settings};
 use driver::Driver;
 use readiness::Readiness;
 
 /// Works in the namespaces that the settings name, until shutdown.
 ///
-/// `ready` tells whether the admission policies were seen in force; while they are not, nothing is armed.
+/// `system` is the system namespace. `ready` tells whether the admission policies were seen in force; while they are not, nothing is armed.
 pub async fn run(
     client: Client,
+    system: String,
     settings: Settings,
     ready: watch::Sender<Result<(), String>>,
     metrics: Metrics,
@@ -34,6 +35,7 @@ pub async fn run(
     // The same after each start: the next process takes its claims back at once. Two installations differ.
     let holder = format!("executor/{}", client.default_namespace());
     tracing::info!(?namespaces, holder, "executor started");
+    let reader = Reader { client: client.clone(), holder, system };
     let readiness = Readiness::new(&namespaces);
     let mut tasks = JoinSet::new();
     {
@@ -42,7 +44,7 @@ pub async fn run(
         tasks.spawn(async move { readiness.keep_testing(client, ready, metrics, shutdown).await });
     }
     for namespace in namespaces {
-        let driver = Driver::new(client.clone(), namespace, holder.clone(), readiness.clone(), metrics.clone());
+        let driver = Driver::new(reader.clone(), namespace, readiness.clone(), metrics.clone());
         tasks.spawn(driver.run(shutdown.clone()));
     }
     while let Some(ended) = tasks.join_next().await {

@@ -18,6 +18,7 @@ pub async fn main(process: Process) -> anyhow::Result<()> {
     let (ready, readiness) = watch::channel(Err("the admission policies were not tried yet".to_string()));
     let health = Health::new().with("admission-policies", readiness);
     let server = process.serve(serve::router(health, Arc::new(registry)), &shutdown);
-    let work = super::run(process.client.clone(), process.settings.clone(), ready, metrics, shutdown.clone());
+    let Process { client, settings, system, .. } = &process;
+    let work = super::run(client.clone(), system.clone(), settings.clone(), ready, metrics, shutdown.clone());
     Process::supervise(work, server, &shutdown).await
 }

@@ -9,7 +9,10 @@ use tokio_util::sync::CancellationToken;
 use super::metrics::Metrics;
 use crate::{
     act,
-    core::execution::{self_tests, verdict},
+    core::{
+        execution::{self_tests, verdict},
+        workload::Kind,
+    },
 };
 
 /// Between two self-tests that pass.
@@ -110,11 +113,14 @@ impl Readiness {
 }
 
 async fn test(client: &Client, namespace: &str, metrics: &Metrics) -> Result<(), String> {
-    let workloads = act::workloads(client, namespace).await.map_err(|error| error.to_string())?;
-    for (probe, request) in self_tests(&workloads) {
-        let outcome = act::send(client, &request).await;
-        metrics.count(&request, &outcome);
-        verdict(probe, &request, &outcome)?;
-    }
-    Ok(())
+    let of = |kind| async move {
+        let workloads = act::workloads(client, kind, namespace).await.map_err(|error| error.to_string())?;
+        for test in self_tests(kind, &workloads) {
+            let outcome = act::send(client, &test.request).await;
+            metrics.count(&test.request, &outcome);
+            verdict(&test, &outcome)?;
+        }
+        Ok::<_, String>(())
+    };
+    futures::future::try_join_all(Kind::ALL.map(of)).await.map(drop)
 }

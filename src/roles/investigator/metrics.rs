@@ -1,6 +1,6 @@
-//! What the investigator counts.
+//! What the investigator counts, besides the requests to its sources.
 
-use std::sync::LazyLock;
+use std::time::Duration;
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
@@ -12,58 +12,43 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use crate::api::v1alpha1::Cause;
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Outcome {
     outcome: &'static str,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct SourceOutcome {
-    source: &'static str,
-    outcome: &'static str,
-}
-
-struct Metrics {
+/// Metrics of investigations.
+pub struct Metrics {
     investigations: Family<Outcome, Counter>,
-    source_requests: Family<SourceOutcome, Counter>,
     duration: Histogram,
 }
 
-static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
-    investigations: Family::default(),
-    source_requests: Family::default(),
-    duration: Histogram::new(exponential_buckets(0.005, 2.0, 14)),
-});
+impl Metrics {
+    /// Adds them to `registry`.
+    pub fn new(registry: &mut Registry) -> Metrics {
+        let metrics = Metrics {
+            investigations: Family::default(),
+            duration: Histogram::new(exponential_buckets(0.005, 2.0, 14)),
+        };
+        let help = "Investigations by their outcome";
+        registry.register("backstop_investigations", help, metrics.investigations.clone());
+        let help = "Seconds from the first source asked to the diagnosis written";
+        registry.register("backstop_diagnosis_duration_seconds", help, metrics.duration.clone());
+        metrics
+    }
 
-/// Adds the metrics of the investigator to a registry.
-pub fn register(registry: &mut Registry) {
-    let Metrics { investigations, source_requests, duration } = &*METRICS;
-    registry.register("backstop_investigations", "Investigations by their outcome", investigations.clone());
-    registry.register(
-        "backstop_source_requests",
-        "Requests to sources of facts, by source and outcome",
-        source_requests.clone(),
-    );
-    registry.register(
-        "backstop_diagnosis_duration_seconds",
-        "Seconds from the first source asked to the diagnosis written",
-        duration.clone(),
-    );
-}
+    /// Counts an investigation that ended with a diagnosis.
+    pub fn diagnosed(&self, cause: Cause, took: Duration) {
+        self.investigations.get_or_create(&Outcome { outcome: cause.as_str() }).inc();
+        self.duration.observe(took.as_secs_f64());
+    }
 
-/// Counts an investigation that ended; `outcome` is a bounded word such as a cause.
-pub fn investigated(outcome: &'static str) {
-    METRICS.investigations.get_or_create(&Outcome { outcome }).inc();
-}
-
-/// Counts an answer of a source; `outcome` is `Answered` or the reason of its failure.
-pub fn asked(source: &'static str, outcome: &'static str) {
-    METRICS.source_requests.get_or_create(&SourceOutcome { source, outcome }).inc();
-}
-
-/// Records how long a diagnosis took.
-pub fn diagnosed(seconds: f64) {
-    METRICS.duration.observe(seconds);
+    /// Counts an investigation whose diagnosis was not written, because it is another process's by now.
+    pub fn lost(&self) {
+        self.investigations.get_or_create(&Outcome { outcome: "Lost" }).inc();
+    }
 }
 
 #[cfg(test)]
@@ -73,16 +58,15 @@ mod tests {
     #[test]
     fn the_metrics_have_the_documented_names() {
         let mut registry = Registry::default();
-        register(&mut registry);
-        investigated("BadRollout");
-        asked("Pods", "Answered");
-        diagnosed(0.1);
+        let metrics = Metrics::new(&mut registry);
+        metrics.diagnosed(Cause::BadRollout, Duration::from_millis(100));
+        metrics.lost();
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         for name in [
             "backstop_investigations_total{outcome=\"BadRollout\"}",
-            "backstop_source_requests_total{source=\"Pods\",outcome=\"Answered\"}",
-            "backstop_diagnosis_duration_seconds_count",
+            "backstop_investigations_total{outcome=\"Lost\"}",
+            "backstop_diagnosis_duration_seconds_count 1",
         ] {
             assert!(text.contains(name), "{text}");
         }

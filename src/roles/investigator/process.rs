@@ -4,6 +4,12 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use super::{
+    metrics::Metrics,
+    run::{Investigator, run},
+};
+use crate::model::Chain;
+use crate::observe::Gatherer;
 use crate::roles::Process;
 use crate::serve::{self, Health};
 
@@ -14,17 +20,20 @@ const LEASE: &str = "backstop-investigator";
 pub async fn main(process: Process) -> anyhow::Result<()> {
     let shutdown = process.shutdown()?;
     let mut registry = serve::registry("investigator");
-    super::metrics::register(&mut registry);
-    // A replica that waits for its turn is ready: a rolling update needs that.
+    let investigator = Arc::new(Investigator {
+        client: process.client.clone(),
+        gatherer: Gatherer::new(process.client.clone(), &process.settings, &mut registry)?,
+        chain: Chain::new(&process.settings),
+        metrics: Metrics::new(&mut registry),
+    });
+    // A replica that does not lead is ready: a rolling update needs that.
     let (ready, readiness) = watch::channel(Ok(()));
     let health = Health::new().with("investigations", readiness);
     let server = process.serve(serve::router(health, Arc::new(registry)), &shutdown);
     let stop = shutdown.clone();
     let work = async |_| {
         let stopped = stop.clone();
-        if let Err(error) =
-            super::run(process.client.clone(), &process.settings, ready, async move { stopped.cancelled().await }).await
-        {
+        if let Err(error) = run(investigator, ready, async move { stopped.cancelled().await }).await {
             tracing::error!(error = format!("{error:#}"), "the investigator ended");
         }
         // After a signal the caller ends this future; without one its end is an error.

@@ -15,32 +15,46 @@ use tokio::{
 use tracing::Instrument as _;
 
 use super::{
-    gather::Gatherer,
-    metrics,
+    metrics::Metrics,
     status::{self, Writer, Written},
 };
 use crate::{
-    api::v1alpha1::{Cause, Investigation, InvestigationPhase, ObjectRef, Time},
+    api::v1alpha1::{Investigation, InvestigationPhase, ObjectRef, Time},
     clock, cluster,
     core::rules::Case,
-    model::chain,
-    settings::Settings,
+    model::{Chain, rung::Budget},
+    observe::Gatherer,
+    tap,
 };
 
 /// Investigations that run side by side.
 const CONCURRENCY: usize = 16;
-/// How often it is looked for investigations that another process left behind, or that are to be tried again.
+/// How often Investigations that another process left behind, or that are due for a retry, are looked for.
 const TICK: Duration = Duration::from_millis(500);
 /// A run that is this much over its deadline was left behind.
 const GRACE: Duration = Duration::from_secs(5);
-/// How long it is waited after a run that could not write its status.
+/// Pause after a run that could not write its status.
 const RETRY: Duration = Duration::from_secs(2);
-/// How long the watch may take to tell what changed an Investigation that was just about to be run.
+/// How long the watch may lag behind a change of an Investigation that was about to be run.
 const CATCH_UP: Duration = Duration::from_millis(200);
-/// How long the watch may take to tell that an Investigation has ended.
+/// How long the watch may lag behind the end of an Investigation.
 const SETTLE: Duration = Duration::from_secs(60);
-/// How long running investigations may finish after the signal to stop.
+/// How long running investigations may take to finish after the signal to stop.
 const DRAIN: Duration = Duration::from_secs(10);
+/// Model tokens that one investigation may take.
+const TOKENS: i64 = 100_000;
+
+/// What one investigation is done with.
+pub struct Investigator {
+    /// Client of the API server.
+    pub client: Client,
+    /// The sources of facts.
+    pub gatherer: Gatherer,
+    /// The diagnosers.
+    pub chain: Chain,
+    /// Metrics of this role.
+    pub metrics: Metrics,
+}
 
 /// One Investigation that has not ended.
 struct Open {
@@ -49,17 +63,15 @@ struct Open {
 }
 
 /// Runs the role until `shutdown`. `readiness` becomes `Ok` when the first list of Investigations was read. The caller
-/// holds the lease: a run that a former holder left behind is taken over at once, and the resource version of its
+/// holds the Lease: a run that a former holder left behind is taken over at once, and the resource version of its
 /// mark keeps the former holder from writing.
 pub async fn run(
-    client: Client,
-    settings: &Settings,
+    investigator: Arc<Investigator>,
     readiness: watch::Sender<Result<(), String>>,
     shutdown: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
-    let gatherer = Arc::new(Gatherer::new(client.clone(), &settings.prometheus_url)?);
     let permits = Arc::new(Semaphore::new(CONCURRENCY));
-    let events = cluster::watch::<Investigation>(Api::all(client.clone()), watcher::Config::default());
+    let events = cluster::watch::<Investigation>(Api::all(investigator.client.clone()), watcher::Config::default());
     let mut events = std::pin::pin!(events);
     let mut shutdown = std::pin::pin!(shutdown);
     let mut tick = tokio::time::interval(TICK);
@@ -100,14 +112,14 @@ pub async fn run(
         for (uid, entry) in &open {
             if entry.not_before <= now && in_flight.insert(uid.clone()) {
                 let investigation = entry.seen.clone();
-                let (client, gatherer, permits) = (client.clone(), gatherer.clone(), permits.clone());
+                let (investigator, permits) = (investigator.clone(), permits.clone());
                 let span = tracing::info_span!("investigation", request_id = %investigation.spec.request_id,
                     namespace = investigation.namespace().unwrap_or_default(), name = investigation.name_any());
                 let uid = uid.clone();
                 let work = async move {
                     // Closed only when the process ends.
                     let _permit = permits.acquire_owned().await;
-                    (uid, investigate(&client, &gatherer, &investigation).await)
+                    (uid, investigator.investigate(&investigation).await)
                 };
                 tasks.spawn(work.instrument(span));
             }
@@ -147,7 +159,7 @@ fn phase(investigation: &Investigation) -> InvestigationPhase {
 fn due(seen: &Investigation, initial: bool, now: Time) -> Option<Time> {
     let started = seen.status.as_ref().and_then(|status| status.started_at);
     match (phase(seen), started) {
-        (InvestigationPhase::Complete | InvestigationPhase::Failed, _) => None,
+        (InvestigationPhase::Complete, _) => None,
         (InvestigationPhase::Running, Some(started)) if !initial => Some(later(deadline(seen, started), GRACE)),
         (InvestigationPhase::Pending | InvestigationPhase::Running, _) => Some(now),
     }
@@ -163,65 +175,62 @@ fn later(time: Time, by: Duration) -> Time {
     time.checked_add(by).unwrap_or(Time::MAX)
 }
 
-/// One run from mark to diagnosis.
-pub(super) async fn investigate(
-    client: &Client,
-    gatherer: &Gatherer,
-    investigation: &Investigation,
-) -> anyhow::Result<Written<()>> {
-    let started_at = clock::now();
-    let writer = Writer::new(client, investigation);
-    let incident = ObjectRef {
-        api_version: "backstop.dev/v1alpha1".into(),
-        kind: "Incident".into(),
-        namespace: investigation.namespace().unwrap_or_default(),
-        name: investigation.spec.incident.clone(),
-        uid: String::new(),
-    };
-    let until = deadline(investigation, started_at);
-    // The sources are asked while the mark is written: reads harm nobody, should the mark turn out to be lost.
-    let (marked, facts) =
-        tokio::join!(writer.running(investigation, started_at), gatherer.gather(&investigation.spec, incident, until),);
-    let version = match marked? {
-        Written::Done(version) => version,
-        Written::Lost => return Ok(Written::Lost),
-        Written::Gone => return Ok(Written::Gone),
-    };
-    let case = Case {
-        target: investigation.spec.target.as_ref(),
-        alert_started_at: investigation.spec.alert_started_at,
-        facts: &facts,
-    };
-    let answer = chain::ask(&investigation.spec.chain, case, clock::now).await;
-    let cause = answer.diagnosis.cause;
-    let (confidence, hypothesis) = (answer.diagnosis.confidence, answer.diagnosis.hypothesis.clone());
-    let count = facts.len();
-    let completed_at = clock::now();
-    let status = status::complete(investigation, started_at, completed_at, facts, answer);
-    let written = writer.complete(version, &status).await?;
-    match written {
-        Written::Done(()) => {
-            metrics::investigated(word(cause));
-            let milliseconds = completed_at.as_millisecond() - started_at.as_millisecond();
-            metrics::diagnosed(milliseconds as f64 / 1000.0);
-            tracing::info!(cause = word(cause), confidence, facts = count, milliseconds, hypothesis, "diagnosed");
+impl Investigator {
+    /// One run from mark to diagnosis.
+    pub async fn investigate(&self, investigation: &Investigation) -> anyhow::Result<Written<()>> {
+        let started_at = clock::now();
+        let writer = Writer::new(&self.client, investigation);
+        let incident = ObjectRef {
+            api_version: "backstop.dev/v1alpha1".into(),
+            kind: "Incident".into(),
+            namespace: investigation.namespace().unwrap_or_default(),
+            name: investigation.spec.incident.clone(),
+            uid: String::new(),
+        };
+        let until = deadline(investigation, started_at);
+        // The sources are asked while the mark is written: reads do no harm if the mark turns out to be lost.
+        let (marked, facts) = tokio::join!(
+            writer.running(investigation, started_at),
+            self.gatherer.gather(&investigation.spec, &incident, until),
+        );
+        tap::after("investigator", "gather", &investigation.namespace().unwrap_or_default()).await;
+        let version = match marked? {
+            Written::Done(version) => version,
+            Written::Lost => return Ok(Written::Lost),
+            Written::Gone => return Ok(Written::Gone),
+        };
+        let case = Case {
+            target: investigation.spec.target.as_ref(),
+            alert_started_at: investigation.spec.alert_started_at,
+            facts: &facts,
+        };
+        let budget = Budget { time: between(clock::now(), until), tokens: TOKENS };
+        let outcome = self.chain.ask(&investigation.spec.chain, case, budget, clock::now).await;
+        let cause = outcome.diagnosis.cause;
+        let (confidence, hypothesis) = (outcome.diagnosis.confidence, outcome.diagnosis.hypothesis.clone());
+        let count = facts.len();
+        let completed_at = clock::now();
+        let status = status::complete(investigation, started_at, completed_at, facts, outcome);
+        let written = writer.complete(version, &status).await?;
+        match written {
+            Written::Done(()) => {
+                let took = between(started_at, completed_at);
+                self.metrics.diagnosed(cause, took);
+                let (cause, milliseconds) = (cause.as_str(), took.as_millis());
+                tracing::info!(cause, confidence, facts = count, milliseconds, hypothesis, "diagnosed");
+            }
+            Written::Lost | Written::Gone => {
+                self.metrics.lost();
+                tracing::info!("this Investigation was taken over by another process or deleted; nothing is written");
+            }
         }
-        Written::Lost | Written::Gone => {
-            metrics::investigated("Lost");
-            tracing::info!("another process took this investigation over, or it was deleted; nothing is written");
-        }
+        Ok(written)
     }
-    Ok(written)
 }
 
-fn word(cause: Cause) -> &'static str {
-    match cause {
-        Cause::BadRollout => "BadRollout",
-        Cause::ConfigurationChanged => "ConfigurationChanged",
-        Cause::NeverWorked => "NeverWorked",
-        Cause::Recovered => "Recovered",
-        Cause::Unknown => "Unknown",
-    }
+/// The span from one time to a later one; zero when it is not later.
+fn between(from: Time, to: Time) -> Duration {
+    Duration::try_from(to.duration_since(from)).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -238,7 +247,7 @@ mod tests {
         serde_json::from_value(json!({
             "apiVersion": "backstop.dev/v1alpha1", "kind": "Investigation",
             "metadata": {"name": "a", "namespace": "shop", "uid": "u", "resourceVersion": "1"},
-            "spec": {"incident": "i", "round": 1, "sources": [], "chain": ["rules"], "lowestRung": "rules",
+            "spec": {"incident": "i", "round": 1, "sources": [], "chain": ["rules"],
                 "deadlineSeconds": 30, "alertStartedAt": "2026-01-01T00:00:00Z", "requestId": "r"},
             "status": status,
         }))
@@ -249,7 +258,6 @@ mod tests {
     fn a_new_investigation_is_run_at_once_and_one_that_ended_never() {
         assert_eq!(due(&seen(json!({})), false, at(5)), Some(at(5)));
         assert_eq!(due(&seen(json!({"phase": "Complete"})), true, at(5)), None);
-        assert_eq!(due(&seen(json!({"phase": "Failed"})), true, at(5)), None);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use serde_json::json;
 use crate::{
     api::v1alpha1::{Condition, Fact, Investigation, InvestigationPhase, InvestigationStatus, Time},
     core::names,
-    model::chain::Answer,
+    model::chain::Outcome,
 };
 
 /// How long one write may take.
@@ -111,14 +111,14 @@ pub fn complete(
     started_at: Time,
     completed_at: Time,
     facts: Vec<Fact>,
-    answer: Answer,
+    outcome: Outcome,
 ) -> InvestigationStatus {
     let generation = investigation.metadata.generation.unwrap_or_default();
-    let Answer { diagnosis, second_opinion, attempts } = answer;
+    let Outcome { diagnosis, second_opinion, attempts, spent } = outcome;
     let condition = Condition {
         type_: "Complete".into(),
         status: "True".into(),
-        reason: format!("{:?}", diagnosis.cause),
+        reason: diagnosis.cause.as_str().into(),
         message: diagnosis.hypothesis.clone(),
         last_transition_time: meta::Time(completed_at),
         observed_generation: Some(generation),
@@ -131,8 +131,8 @@ pub fn complete(
         diagnosis: Some(diagnosis),
         second_opinion,
         attempts,
-        tokens: 0,
-        cost_nano_dollars: 0,
+        tokens: spent.tokens,
+        cost_nano_dollars: spent.nano_dollars,
         observed_generation: generation,
         conditions: vec![condition],
     }

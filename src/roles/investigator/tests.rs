@@ -3,27 +3,25 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
+use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 
-use super::gather::Gatherer;
-use super::run::investigate;
+use super::metrics::Metrics;
+use super::run::Investigator;
 use super::status::{Writer, Written};
 use crate::api::v1alpha1::{
-    Action, Cause, Fact, FactData, Investigation, InvestigationSpec, InvestigationStatus, ObjectRef, SourceName, Time,
+    Action, Cause, Fact, FactData, Investigation, InvestigationSpec, InvestigationStatus, ObjectRef, RolloutUndo,
+    SourceName, Time,
 };
 use crate::clock;
 use crate::cluster::testing::{Asked, Reply, client, failure, list};
-use crate::core::workload::fixtures::{World, crash_loop, ready};
-
-const ALL: [SourceName; 7] = [
-    SourceName::Workload,
-    SourceName::Pods,
-    SourceName::RolloutHistory,
-    SourceName::Events,
-    SourceName::Logs,
-    SourceName::ConfigReferences,
-    SourceName::Metrics,
-];
+use crate::core::{
+    sources::{self, Offered},
+    workload::fixtures::{World, crash_loop, ready},
+};
+use crate::model::Chain;
+use crate::observe::Gatherer;
+use crate::settings::Settings;
 
 fn investigation() -> Investigation {
     let target = ObjectRef {
@@ -34,12 +32,12 @@ fn investigation() -> Investigation {
         uid: "deploy-1".into(),
     };
     let spec = InvestigationSpec {
+        key: String::new(),
         incident: "incident".into(),
         round: 1,
         target: Some(target),
-        sources: ALL.to_vec(),
+        sources: sources::bundle(Offered { metric_store: true }, []),
         chain: vec!["rules".into()],
-        lowest_rung: "rules".into(),
         deadline_seconds: 30,
         alert_started_at: crate::core::workload::fixtures::ago(60),
         request_id: "r1".into(),
@@ -50,6 +48,16 @@ fn investigation() -> Investigation {
     investigation.metadata.resource_version = Some("1".into());
     investigation.metadata.generation = Some(1);
     investigation
+}
+
+fn investigator(client: kube::Client) -> Investigator {
+    let (settings, mut registry) = (Settings::default(), Registry::default());
+    Investigator {
+        gatherer: Gatherer::new(client.clone(), &settings, &mut registry).unwrap(),
+        chain: Chain::new(&settings),
+        metrics: Metrics::new(&mut registry),
+        client,
+    }
 }
 
 /// The API server of a bad rollout; its Investigation is a status with a version that each write counts up.
@@ -120,7 +128,7 @@ impl Server {
     }
 }
 
-fn sources(facts: &[Fact]) -> Vec<(SourceName, bool)> {
+fn answered(facts: &[Fact]) -> Vec<(SourceName, bool)> {
     let mut sources: Vec<_> =
         facts.iter().map(|fact| (fact.source, matches!(fact.data, FactData::SourceFailed(_)))).collect();
     sources.dedup();
@@ -132,20 +140,21 @@ async fn a_bad_rollout_is_investigated_from_all_sources_and_written_once() {
     let server = Server::new();
     let (answering, seen) = (server.clone(), investigation());
     let (client, log) = client(move |asked| answering.answer(asked));
-    let gatherer = Gatherer::new(client.clone(), "").unwrap();
-    assert_eq!(investigate(&client, &gatherer, &seen).await.unwrap(), Written::Done(()));
+    let investigator = investigator(client);
+    assert_eq!(investigator.investigate(&seen).await.unwrap(), Written::Done(()));
 
     let status = server.status();
     use SourceName::*;
     let expected = [Workload, Pods, RolloutHistory, ConfigReferences, Events, Logs].map(|source| (source, false));
-    assert_eq!(sources(&status.facts), [expected.as_slice(), &[(Metrics, true)]].concat());
+    assert_eq!(answered(&status.facts), [expected.as_slice(), &[(Metrics, true)]].concat());
     assert_eq!(
         status.facts.iter().map(|f| f.id.clone()).collect::<Vec<_>>(),
         (1..=status.facts.len()).map(|n| format!("f{n}")).collect::<Vec<_>>()
     );
     let diagnosis = status.diagnosis.unwrap();
-    let Action::RolloutUndo(undo) = diagnosis.proposal.unwrap().action;
-    assert_eq!((diagnosis.cause, undo.to_revision), (Cause::BadRollout, 1));
+    let action = diagnosis.proposal.unwrap().action;
+    let expected = Action::RolloutUndo(RolloutUndo { to_revision: 1 });
+    assert_eq!((diagnosis.cause, action), (Cause::BadRollout, expected));
     assert!(!serde_json::to_string(&status.facts).unwrap().contains("hunter2"));
     assert_eq!(status.conditions[0].type_, "Complete");
     assert_eq!(server.writes.load(Ordering::SeqCst), 2, "one mark, one diagnosis");
@@ -156,7 +165,7 @@ async fn a_bad_rollout_is_investigated_from_all_sources_and_written_once() {
     }
 
     // Seen once more as it was before: nothing is written again.
-    assert_eq!(investigate(&client, &gatherer, &seen).await.unwrap(), Written::Lost);
+    assert_eq!(investigator.investigate(&seen).await.unwrap(), Written::Lost);
     assert_eq!(server.writes.load(Ordering::SeqCst), 2);
 }
 
@@ -167,12 +176,12 @@ async fn sources_that_do_not_answer_become_facts_and_hold_up_nothing_else() {
         path if path.ends_with("/events") || path.ends_with("/log") => Reply::Never,
         _ => server.answer(asked),
     });
-    let gatherer = Gatherer::new(client, "").unwrap();
+    let investigator = investigator(client);
     let began = tokio::time::Instant::now();
     let until = clock::now().checked_add(std::time::Duration::from_secs(30)).unwrap();
-    let facts = gatherer.gather(&investigation().spec, ObjectRef::default(), until).await;
+    let facts = investigator.gatherer.gather(&investigation().spec, &ObjectRef::default(), until).await;
     assert!(began.elapsed().as_millis() <= 3100, "{:?}", began.elapsed());
-    let failed: Vec<SourceName> = sources(&facts).into_iter().filter(|(_, failed)| *failed).map(|(s, _)| s).collect();
+    let failed: Vec<SourceName> = answered(&facts).into_iter().filter(|(_, failed)| *failed).map(|(s, _)| s).collect();
     assert_eq!(failed, [SourceName::Events, SourceName::Logs, SourceName::Metrics]);
     assert!(facts.iter().any(|fact| matches!(&fact.data, FactData::SourceFailed(f) if f.reason == "Timeout")));
 }
@@ -182,12 +191,12 @@ async fn an_investigation_without_a_target_says_so_and_proposes_nothing() {
     let server = Server::new();
     let answering = server.clone();
     let (client, _) = client(move |asked| answering.answer(asked));
-    let gatherer = Gatherer::new(client.clone(), "").unwrap();
+    let investigator = investigator(client);
     let mut seen = investigation();
     seen.spec.target = None;
-    investigate(&client, &gatherer, &seen).await.unwrap();
+    investigator.investigate(&seen).await.unwrap();
     let status = server.status();
-    assert_eq!(sources(&status.facts), [(SourceName::Workload, true)]);
+    assert_eq!(answered(&status.facts), [(SourceName::Workload, true)]);
     let diagnosis = status.diagnosis.unwrap();
     assert_eq!((diagnosis.cause, diagnosis.proposal), (Cause::Unknown, None));
 }
@@ -226,14 +235,14 @@ async fn a_write_whose_answer_was_lost_is_not_written_twice() {
         Reply::Json(200, _) if asked.body["status"]["phase"] == "Complete" => failure(504, "Timeout"),
         reply => reply,
     });
-    let gatherer = Gatherer::new(client.clone(), "").unwrap();
-    assert_eq!(investigate(&client, &gatherer, &investigation()).await.unwrap(), Written::Done(()));
+    let investigator = investigator(client);
+    assert_eq!(investigator.investigate(&investigation()).await.unwrap(), Written::Done(()));
     assert_eq!(server.writes.load(Ordering::SeqCst), 2);
 }
 
 #[tokio::test]
 async fn a_deleted_investigation_is_let_go() {
     let (client, _) = client(|_| failure(404, "NotFound"));
-    let gatherer = Gatherer::new(client.clone(), "").unwrap();
-    assert_eq!(investigate(&client, &gatherer, &investigation()).await.unwrap(), Written::Gone);
+    let investigator = investigator(client);
+    assert_eq!(investigator.investigate(&investigation()).await.unwrap(), Written::Gone);
 }

@@ -15,12 +15,12 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use jiff::Timestamp;
 use serde_json::Value;
 
+use super::PATIENCE;
+
 /// Pause between two looks at the end of the file.
 const LOOK: Duration = Duration::from_millis(20);
 /// The log may be missing for this long while it is rotated.
-const ROTATION: Duration = Duration::from_secs(5);
-/// A marker has to appear within this time.
-const MARKER: Duration = Duration::from_secs(30);
+const ROTATION: Duration = Duration::from_secs(120);
 
 /// One request to the API server, as it was answered.
 #[derive(Clone, Debug)]
@@ -151,10 +151,10 @@ impl Audit {
     pub async fn reached(&self, marker: impl Fn(&Event) -> bool) -> Result<()> {
         let start = Instant::now();
         while self.events(&marker)?.is_empty() {
-            if start.elapsed() > MARKER {
+            if start.elapsed() > PATIENCE {
                 bail!(
                     "the audit log does not show a write of {} s ago: is it the log of this cluster?",
-                    MARKER.as_secs()
+                    PATIENCE.as_secs()
                 );
             }
             tokio::time::sleep(LOOK).await;

@@ -1,6 +1,6 @@
 //! One test's namespace, with what is deployed in it and what happened there.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use backstop::{
@@ -22,10 +22,9 @@ use serde_json::{Value, json};
 use super::{
     SYSTEM, Suite,
     audit::Event,
-    nodes::{Container, Signal},
     operator::Answer,
+    taps::{Hold, Point},
     until,
-    watch::Point,
     witness::Fire,
 };
 
@@ -150,7 +149,7 @@ impl Bench {
 
     /// Waits until the newest revision runs everywhere.
     pub async fn rolled_out(&self, name: &str) -> Result<()> {
-        until(&format!("Deployment {name} is rolled out"), Duration::from_secs(90), || async {
+        until(&format!("Deployment {name} is rolled out"), || async {
             let object = self.api::<Deployment>().get(name).await?;
             let (spec, status) = (object.spec.unwrap_or_default(), object.status.unwrap_or_default());
             let wanted = spec.replicas.unwrap_or(1);
@@ -163,14 +162,19 @@ impl Bench {
         .await
     }
 
-    /// Waits until the operator has seen the current revision healthy for long enough.
+    /// Waits until the operator has seen the first revision healthy for long enough.
     pub async fn known_good(&self, name: &str) -> Result<()> {
+        self.known_good_of(name, 1).await
+    }
+
+    /// The same for so many revisions.
+    pub async fn known_good_of(&self, name: &str, revisions: usize) -> Result<()> {
         let uid = self.api::<Deployment>().get(name).await?.uid().unwrap_or_default();
         let ledgers: Api<Ledger> = Api::namespaced(self.suite.client.clone(), SYSTEM);
-        until(&format!("revision 1 of {name} is marked as known good"), Duration::from_secs(60), || async {
+        until(&format!("{revisions} revision(s) of {name} are marked as known good"), || async {
             let ledger = ledgers.get_opt(&format!("known-good.{}", self.ns)).await?;
             let marks = ledger.and_then(|ledger| ledger.status).map(|status| status.known_good).unwrap_or_default();
-            Ok(marks.iter().any(|mark| mark.workload_uid == uid).then_some(()))
+            Ok((marks.iter().filter(|mark| mark.workload_uid == uid).count() >= revisions).then_some(()))
         })
         .await
     }
@@ -199,7 +203,7 @@ impl Bench {
     /// Waits until a pod of `name` shows that it fails: a container waits for a reason or restarted, or runs for some
     /// seconds without becoming ready.
     pub async fn failing(&self, name: &str) -> Result<()> {
-        until(&format!("a pod of {name} fails"), Duration::from_secs(60), || async {
+        until(&format!("a pod of {name} fails"), || async {
             let list = ListParams::default().labels(&format!("app.kubernetes.io/name={name}"));
             let pods = self.api::<Pod>().list(&list).await?.items;
             let fails = pods
@@ -267,7 +271,7 @@ impl Bench {
 
     /// Waits until `count` incidents exist and all have ended; returns the newest.
     pub async fn nth_ended(&self, count: usize) -> Result<Incident> {
-        let incidents = until(&format!("{count} incident(s) ended"), Duration::from_secs(150), || async {
+        let incidents = until(&format!("{count} incident(s) ended"), || async {
             let incidents = self.incidents().await?;
             let done = incidents.len() >= count && incidents.iter().all(|incident| phase(incident).is_final());
             Ok(done.then_some(incidents))
@@ -279,7 +283,7 @@ impl Bench {
 
     /// Waits until the incident is in `wanted`.
     pub async fn incident_in(&self, wanted: IncidentPhase) -> Result<Incident> {
-        until(&format!("an incident is {wanted:?}"), Duration::from_secs(90), || async {
+        until(&format!("an incident is {wanted:?}"), || async {
             Ok(self.incidents().await?.into_iter().find(|incident| phase(incident) == wanted))
         })
         .await
@@ -337,7 +341,7 @@ impl Bench {
 
     /// No object is armed, no revision is marked, the Grant is closed.
     pub async fn nothing_in_flight(&self) -> Result<()> {
-        until("nothing is armed, marked or open", Duration::from_secs(40), || async {
+        until("nothing is armed, marked or open", || async {
             let armed = self.list::<Deployment>().await?.iter().any(|d| d.labels().contains_key(names::ARMED));
             let marked = self.list::<ReplicaSet>().await?.iter().any(|set| set.labels().contains_key(names::UNDO_TO));
             let open = self.list::<Grant>().await?.iter().any(|grant| grant.spec.open.is_some());
@@ -349,26 +353,28 @@ impl Bench {
         .await
     }
 
-    /// Does something to the process of a role at the moment when `point` is seen in this namespace. Call it before the
-    /// alert is sent; the task ends when the signal was sent.
-    pub async fn signal_at(
-        &self,
-        point: Point,
-        role: &str,
-        signal: Signal,
-    ) -> Result<(Container, tokio::task::JoinHandle<Result<()>>)> {
-        let container = self.suite.operator.container(&self.suite.nodes, role).await?;
-        let (bench, found) = (self.clone(), container.clone());
-        let task = tokio::spawn(async move {
-            point.seen(&bench.suite.client, &bench.ns).await?;
-            bench.suite.nodes.signal(&found, signal).await
-        });
-        Ok((container, task))
+    /// Holds a role when it comes to `point` in this namespace. Place it before the alert is sent.
+    pub fn hold(&self, point: Point) -> Hold {
+        self.suite.taps.hold(point, &self.ns)
+    }
+
+    /// Kills the process that stands at `point`, and waits until it has ended there and was started again.
+    pub async fn kill_at(&self, point: Point, hold: Hold) -> Result<()> {
+        hold.reached().await?;
+        let operator = &self.suite.operator;
+        let before = operator.restarts(point.role).await?;
+        self.suite.nodes.kill(&operator.container(&self.suite.nodes, point.role).await?).await?;
+        hold.gone().await?;
+        drop(hold);
+        until(&format!("the killed {} was started again", point.role), || async {
+            Ok((operator.restarts(point.role).await? > before).then_some(()))
+        })
+        .await
     }
 
     /// What is there, for a failed test.
     pub async fn told(&self) -> String {
-        let mut text = String::new();
+        let mut text = format!("taps that were passed:\n  {}\n", self.suite.taps.seen(&self.ns).join("\n  "));
         text += &self.yaml::<Alert>().await;
         text += &self.yaml::<Incident>().await;
         text += &self.yaml::<Remediation>().await;
@@ -423,8 +429,13 @@ pub fn verdict(incident: &Incident, check: &str) -> Option<String> {
 
 /// The template with which the Deployment `name` was created.
 pub fn first_template(events: &[Event], name: &str) -> Result<Value> {
+    first_of(events, "apps/deployments", name)
+}
+
+/// The template with which the object `name` of `resource` was created.
+pub fn first_of(events: &[Event], resource: &str, name: &str) -> Result<Value> {
     let created = events.iter().find(|event| {
-        event.resource == "apps/deployments"
+        event.resource == resource
             && event.verb == "create"
             && event.is_accepted_write()
             && event.response["metadata"]["name"] == name

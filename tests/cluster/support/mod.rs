@@ -6,8 +6,10 @@ pub mod memory;
 pub mod nodes;
 pub mod operator;
 pub mod pages;
-pub mod watch;
+pub mod taps;
+pub mod thief;
 pub mod witness;
+pub mod workloads;
 
 use std::{
     path::PathBuf,
@@ -30,10 +32,13 @@ use audit::{Audit, Event};
 use nodes::Nodes;
 use operator::Operator;
 use pages::Pages;
+use taps::Taps;
 use witness::Witness;
 
 /// Namespace of the operator under test.
 pub const SYSTEM: &str = "backstop-system";
+/// Longest wait for any one condition. It only ends a run that hangs: no machine is so slow, and no test is about time.
+pub const PATIENCE: Duration = Duration::from_secs(300);
 /// Pause between two looks at a condition.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -71,6 +76,8 @@ pub struct Suite {
     pub pages: Pages,
     /// The machinery below.
     pub nodes: Nodes,
+    /// Holds the roles where a test wants them.
+    pub taps: Taps,
     /// Part of every namespace's name, so that two runs never meet.
     pub run: String,
     markers: AtomicU64,
@@ -94,8 +101,9 @@ impl Suite {
         let (pages, address) = Pages::listen().await?;
         let nodes = Nodes::of(place)?;
         let operator = Operator::prepare(client.clone(), place, address, namespaces, values).await?;
+        let taps = Taps::listen().await?;
         let markers = AtomicU64::new(0);
-        let suite = Suite { client, audit, witness, operator, pages, nodes, run: run.into(), markers };
+        let suite = Suite { client, audit, witness, operator, pages, nodes, taps, run: run.into(), markers };
         if let Err(error) = suite.set_up(namespaces).await {
             // What a failed start leaves behind would be in the way of the next one.
             suite.clean(namespaces).await.context(format!("and then, after: {error:#}"))?;
@@ -109,6 +117,11 @@ impl Suite {
             create_namespace(&self.client, namespace).await?;
         }
         self.operator.install().await
+    }
+
+    /// Makes the roles listen to the holds of tests. Without it they pass every tap at once.
+    pub async fn tap(&self) -> Result<()> {
+        self.operator.tap(self.taps.port).await
     }
 
     /// Everything in the namespace until now, as the API server has it.
@@ -150,7 +163,7 @@ impl Suite {
             }
         }
         for namespace in namespaces.iter().map(String::as_str).chain([SYSTEM]) {
-            until(&format!("namespace {namespace} is gone"), Duration::from_secs(90), || async {
+            until(&format!("namespace {namespace} is gone"), || async {
                 Ok(api.get_opt(namespace).await?.is_none().then_some(()))
             })
             .await?;
@@ -166,6 +179,20 @@ pub async fn connect() -> Result<Client> {
     Client::try_from(config).context("cannot build a Kubernetes client")
 }
 
+/// A client of the same administrator who asks in the name of `user`.
+pub async fn connect_as(user: &str) -> Result<Client> {
+    let mut config = kube::Config::infer().await.context("no cluster")?;
+    config.auth_info.impersonate = Some(user.into());
+    Client::try_from(config).context("cannot build a Kubernetes client")
+}
+
+/// A client with nothing but this bearer token.
+pub async fn connect_with(token: &str) -> Result<Client> {
+    let mut config = kube::Config::infer().await.context("no cluster")?;
+    config.auth_info = kube::config::AuthInfo { token: Some(token.to_string().into()), ..Default::default() };
+    Client::try_from(config).context("cannot build a Kubernetes client")
+}
+
 async fn create_namespace(client: &Client, name: &str) -> Result<()> {
     let api: Api<Namespace> = Api::all(client.clone());
     let namespace =
@@ -174,9 +201,9 @@ async fn create_namespace(client: &Client, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Looks until `look` finds something. An error of `look` is passed on only when the time is over: the API server may
+/// Looks until `look` finds something. An error of `look` is passed on only when the patience is over: the API server may
 /// be away for a moment.
-pub async fn until<T, F>(what: &str, timeout: Duration, mut look: impl FnMut() -> F) -> Result<T>
+pub async fn until<T, F>(what: &str, mut look: impl FnMut() -> F) -> Result<T>
 where
     F: Future<Output = Result<Option<T>>>,
 {
@@ -186,10 +213,10 @@ where
         if let Ok(Some(found)) = seen {
             return Ok(found);
         }
-        if start.elapsed() >= timeout {
+        if start.elapsed() >= PATIENCE {
             match seen {
-                Err(error) => return Err(error.context(format!("not within {} s: {what}", timeout.as_secs()))),
-                Ok(_) => bail!("not within {} s: {what}", timeout.as_secs()),
+                Err(error) => return Err(error.context(format!("not within {} s: {what}", PATIENCE.as_secs()))),
+                Ok(_) => bail!("not within {} s: {what}", PATIENCE.as_secs()),
             }
         }
         tokio::time::sleep(LOOK).await;

@@ -1,4 +1,4 @@
-//! What only the machine below the cluster can do: signal a container's process, restart the API server.
+//! What only the machine below the cluster can do: kill a container's process, restart the API server.
 
 use std::{
     fs,
@@ -9,28 +9,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use super::Place;
 
-/// Signals that the suite sends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Signal {
-    /// Ends a process without its knowledge.
-    Kill,
-    /// Halts it.
-    Stop,
-    /// Lets it go on.
-    Continue,
-}
-
-impl Signal {
-    fn number(self) -> &'static str {
-        match self {
-            Signal::Kill => "-9",
-            Signal::Stop => "-19",
-            Signal::Continue => "-18",
-        }
-    }
-}
-
-/// A running container, found beforehand so that a signal takes no time.
+/// A running container.
 #[derive(Clone, Debug)]
 pub struct Container {
     /// Name of the node.
@@ -80,17 +59,16 @@ impl Nodes {
         Ok(Container { node: node.into(), id, pids })
     }
 
-    /// Sends a signal to a container's processes.
-    pub async fn signal(&self, container: &Container, signal: Signal) -> Result<()> {
+    /// Ends a container's processes without their knowledge.
+    pub async fn kill(&self, container: &Container) -> Result<()> {
         let Container { node, id, pids } = container;
         match self {
             Nodes::Lab(_) => {
                 let pids = pids.iter().map(u32::to_string).collect::<Vec<_>>();
-                run(Command::new("kill").arg(signal.number()).args(pids)).await.map(drop)
+                run(Command::new("kill").arg("-9").args(pids)).await.map(drop)
             }
             Nodes::Kind(docker) => {
-                let number = signal.number().trim_start_matches('-');
-                let kill = ["exec", node, "ctr", "-n", "k8s.io", "tasks", "kill", "-s", number, id];
+                let kill = ["exec", node, "ctr", "-n", "k8s.io", "tasks", "kill", "-s", "9", id];
                 run(Command::new(docker).args(kill)).await.map(drop)
             }
         }

@@ -4,24 +4,29 @@ use std::{
     net::{SocketAddr, UdpSocket},
     path::PathBuf,
     process::Command,
-    time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
-use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Secret, Service};
+use futures::future::BoxFuture;
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    core::v1::{Namespace, Node, Pod, Secret, Service},
+};
 use kube::{
     Api, Client, ResourceExt as _,
-    api::{DeleteParams, ListParams, LogParams},
+    api::{DeleteParams, ListParams, LogParams, Patch, PatchParams},
 };
 use serde_json::{Value, json};
 
 use super::{
-    Place, SYSTEM,
+    PATIENCE, Place, SYSTEM,
     nodes::{Container, Nodes, run},
     until,
 };
 
 const RELEASE: &str = "backstop";
+/// Longest time for one command of Helm.
+const HELM_TIMEOUT: &str = "600s";
 
 /// The roles.
 pub const ROLES: [&str; 3] = ["controller", "investigator", "executor"];
@@ -67,9 +72,9 @@ impl Operator {
             "budgets": {
                 "actionsPerHour": 1000, "actionsPerNamespacePerHour": 1000, "cascadeAnomalies": 1000, "stormIncidents": 10000,
             },
+            // A rollout on a slow machine is not to be taken for one that does not help.
             "timings": {
-                "knownGoodSeconds": 3, "verifySettleSeconds": 2, "verifyTimeoutSeconds": 45, "evidenceWaitSeconds": 30,
-                "grantSeconds": 30,
+                "knownGoodSeconds": 3, "verifySettleSeconds": 2, "verifyTimeoutSeconds": 600, "evidenceWaitSeconds": 60,
             },
         });
         merge(&mut values, more);
@@ -90,7 +95,7 @@ impl Operator {
     pub async fn install(&self) -> Result<()> {
         self.uninstall().await?;
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
-        until(&format!("namespace {SYSTEM} is not ending any more"), Duration::from_secs(90), || async {
+        until(&format!("namespace {SYSTEM} is not ending any more"), || async {
             let namespace = namespaces.get_opt(SYSTEM).await?;
             Ok(namespace.is_none_or(|namespace| namespace.metadata.deletion_timestamp.is_none()).then_some(()))
         })
@@ -108,7 +113,7 @@ impl Operator {
             &values,
             "--wait",
             "--timeout",
-            "180s",
+            HELM_TIMEOUT,
         ];
         if let Err(error) = run(&mut self.helm(&install)).await {
             let logs = self.logs(40).await;
@@ -127,19 +132,84 @@ impl Operator {
         let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/helm/backstop");
         let (values, more) = (self.values.to_string_lossy().into_owned(), path.to_string_lossy().into_owned());
         let upgrade =
-            ["upgrade", RELEASE, chart, "-n", SYSTEM, "-f", &values, "-f", &more, "--wait", "--timeout", "120s"];
+            ["upgrade", RELEASE, chart, "-n", SYSTEM, "-f", &values, "-f", &more, "--wait", "--timeout", HELM_TIMEOUT];
         run(&mut self.helm(&upgrade)).await?;
         for role in ROLES {
-            self.ready(role).await?;
+            self.rolled_out(role).await?;
         }
         Ok(())
     }
 
-    /// Removes the release if there is one.
-    pub async fn uninstall(&self) -> Result<()> {
-        run(&mut self.helm(&["uninstall", RELEASE, "-n", SYSTEM, "--wait", "--ignore-not-found", "--timeout", "90s"]))
+    /// Tells every role the address of the suite's taps. No value of the chart can do that, so the Deployments are
+    /// changed as `kubectl set env` would; later upgrades leave it there.
+    pub async fn tap(&self, port: u16) -> Result<()> {
+        let address = format!("{}:{port}", address_towards(&self.node)?);
+        for role in ROLES {
+            let container = json!({"name": role, "env": [{"name": backstop::tap::TAPS, "value": address}]});
+            self.patch(role, json!({"spec": {"template": {"spec": {"containers": [container]}}}})).await?;
+        }
+        for role in ROLES {
+            self.rolled_out(role).await?;
+        }
+        Ok(())
+    }
+
+    /// Changes the Deployment of a role, as an administrator would.
+    pub async fn patch(&self, role: &str, patch: Value) -> Result<()> {
+        let api: Api<Deployment> = Api::namespaced(self.client.clone(), SYSTEM);
+        let name = format!("backstop-{role}");
+        api.patch(&name, &PatchParams::default(), &Patch::Strategic(&patch))
             .await
             .map(drop)
+            .with_context(|| format!("cannot change Deployment {name}"))
+    }
+
+    /// Gives a role so many pods, and waits until it has them.
+    pub async fn scale(&self, role: &str, replicas: i32) -> Result<()> {
+        self.patch(role, json!({"spec": {"replicas": replicas}})).await?;
+        self.rolled_out(role).await
+    }
+
+    /// Does `play` while these roles have no pod, and brings them back whatever came of it.
+    pub async fn without(&self, roles: &[&'static str], play: BoxFuture<'_, Result<()>>) -> Result<()> {
+        for role in roles {
+            self.scale(role, 0).await?;
+        }
+        let outcome = play.await;
+        for role in roles {
+            self.scale(role, 1).await?;
+        }
+        outcome
+    }
+
+    /// Waits until the pods of a role are those of its newest template, and no other is left.
+    pub async fn rolled_out(&self, role: &str) -> Result<()> {
+        let deployments: Api<Deployment> = Api::namespaced(self.client.clone(), SYSTEM);
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), SYSTEM);
+        let params = ListParams::default().labels(&selector(role));
+        until(&format!("the {role} is rolled out"), || async {
+            let Deployment { metadata, spec, status } = deployments.get(&format!("backstop-{role}")).await?;
+            let wanted = spec.and_then(|spec| spec.replicas).unwrap_or(1);
+            let status = status.unwrap_or_default();
+            let done = status.observed_generation == metadata.generation
+                && [status.replicas, status.updated_replicas, status.available_replicas]
+                    .iter()
+                    .all(|count| count.unwrap_or(0) == wanted)
+                && i32::try_from(pods.list(&params).await?.items.len()).is_ok_and(|count| count == wanted);
+            Ok(done.then_some(()))
+        })
+        .await
+    }
+
+    /// How often the containers of a role's pods were started again.
+    pub async fn restarts(&self, role: &str) -> Result<i32> {
+        Ok(self.pods(role).await?.iter().map(restarts).sum())
+    }
+
+    /// Removes the release if there is one.
+    pub async fn uninstall(&self) -> Result<()> {
+        let uninstall = ["uninstall", RELEASE, "-n", SYSTEM, "--wait", "--ignore-not-found", "--timeout", HELM_TIMEOUT];
+        run(&mut self.helm(&uninstall)).await.map(drop)
     }
 
     /// Posts `body` to the intake with `token`.
@@ -158,7 +228,7 @@ impl Operator {
         if let Some(token) = token {
             request = request.bearer_auth(token);
         }
-        let response = request.timeout(Duration::from_secs(20)).send().await.context("the intake does not answer")?;
+        let response = request.timeout(PATIENCE).send().await.context("the intake does not answer")?;
         let code = response.status().as_u16();
         let text = response.text().await.unwrap_or_default();
         Ok(Answer { code, body: serde_json::from_str(&text).unwrap_or(Value::String(text)) })
@@ -183,14 +253,13 @@ impl Operator {
     /// The pods of a role that are not ending.
     pub async fn pods(&self, role: &str) -> Result<Vec<Pod>> {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), SYSTEM);
-        let labels = format!("app.kubernetes.io/name=backstop,app.kubernetes.io/component={role}");
-        let list = pods.list(&ListParams::default().labels(&labels)).await?;
+        let list = pods.list(&ListParams::default().labels(&selector(role))).await?;
         Ok(list.items.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).collect())
     }
 
     /// Waits until the one pod of a role is ready, and returns it.
     pub async fn ready(&self, role: &str) -> Result<Pod> {
-        until(&format!("the {role} is ready"), Duration::from_secs(120), || async {
+        until(&format!("the {role} is ready"), || async {
             let pods = self.pods(role).await?;
             Ok(pods.into_iter().find(is_ready))
         })
@@ -210,17 +279,11 @@ impl Operator {
     pub async fn fresh(&self, role: &str) -> Result<()> {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), SYSTEM);
         for pod in self.pods(role).await? {
-            let restarts = pod
-                .status
-                .iter()
-                .flat_map(|s| s.container_statuses.iter().flatten())
-                .map(|c| c.restart_count)
-                .sum::<i32>();
-            if restarts > 0 {
+            if restarts(&pod) > 0 {
                 pods.delete(&pod.name_any(), &DeleteParams::default()).await?;
             }
         }
-        self.ready(role).await.map(drop)
+        self.rolled_out(role).await
     }
 
     /// A page of a role's HTTP server, through the API server.
@@ -248,6 +311,15 @@ impl Operator {
         }
         text
     }
+}
+
+/// Selects the pods of a role.
+fn selector(role: &str) -> String {
+    format!("app.kubernetes.io/name=backstop,app.kubernetes.io/component={role}")
+}
+
+fn restarts(pod: &Pod) -> i32 {
+    pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten()).map(|c| c.restart_count).sum()
 }
 
 fn is_ready(pod: &Pod) -> bool {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Result, ensure};
-use backstop::core::names;
+use backstop::core::{names, workload::Kind};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -16,10 +16,28 @@ pub struct Witness {
     pub system: String,
 }
 
-/// An accepted change of a Deployment's template by the executor.
+/// The kinds whose template the executor may return to an earlier one.
+pub const WORKLOADS: [&str; 3] = ["apps/deployments", "apps/statefulsets", "apps/daemonsets"];
+
+/// An accepted eviction of a pod by the executor.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Eviction {
+    /// Namespace of the pod.
+    pub namespace: String,
+    /// Its name.
+    pub pod: String,
+    /// The pod that the request insists on; empty when it takes any of that name.
+    pub uid: String,
+    /// When the API server had answered.
+    pub at: Timestamp,
+}
+
+/// An accepted change of a workload's template by the executor.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fire {
-    /// Namespace of the Deployment.
+    /// Its kind: one of [`WORKLOADS`].
+    pub resource: String,
+    /// Namespace of the workload.
     pub namespace: String,
     /// Its name.
     pub name: String,
@@ -32,7 +50,8 @@ pub struct Fire {
 }
 
 impl Witness {
-    fn account(&self, role: &str) -> String {
+    /// User name of a role.
+    pub fn account(&self, role: &str) -> String {
         format!("system:serviceaccount:{}:backstop-{role}", self.system)
     }
 
@@ -41,7 +60,29 @@ impl Witness {
         event.user.starts_with(&self.account(""))
     }
 
-    /// Every change of a template by the executor, oldest first: each write on a Deployment is compared with the
+    /// Every eviction by the executor, oldest first. They are no fires: nothing that is declared changes.
+    pub fn evictions(&self, events: &[Event]) -> Vec<Eviction> {
+        let evicts = |event: &&Event| {
+            event.user == self.account("executor")
+                && event.resource == "pods"
+                && event.subresource == "eviction"
+                && event.is_accepted_write()
+        };
+        let mut found: Vec<Eviction> = events
+            .iter()
+            .filter(evicts)
+            .map(|event| Eviction {
+                namespace: event.namespace.clone(),
+                pod: event.name.clone(),
+                uid: insisted(event).to_string(),
+                at: event.at,
+            })
+            .collect();
+        found.sort_by_key(|eviction| eviction.at);
+        found
+    }
+
+    /// Every change of a template by the executor, oldest first: each write on a workload is compared with the
     /// object as the write before it, by whomever, had left it.
     pub fn fires(&self, events: &[Event]) -> Vec<Fire> {
         self.changes(events)
@@ -51,6 +92,7 @@ impl Witness {
                     && before.pointer("/spec/template") != event.response.pointer("/spec/template")
             })
             .map(|(event, before)| Fire {
+                resource: event.resource.clone(),
                 namespace: event.namespace.clone(),
                 name: event.name.clone(),
                 at: event.at,
@@ -60,10 +102,12 @@ impl Witness {
             .collect()
     }
 
-    /// Accepted writes on Deployments with the object before them, in the order in which they were stored.
+    /// Accepted writes on workloads with the object before them, in the order in which they were stored.
     fn changes<'a>(&self, events: &'a [Event]) -> Vec<(&'a Event, Value)> {
         let mut objects: BTreeMap<String, Vec<(u64, &Event)>> = BTreeMap::new();
-        for event in events.iter().filter(|event| event.resource == "apps/deployments" && event.is_accepted_write()) {
+        for event in
+            events.iter().filter(|event| WORKLOADS.contains(&event.resource.as_str()) && event.is_accepted_write())
+        {
             let text = |path: &str| event.response.pointer(path).and_then(Value::as_str).unwrap_or_default();
             if let Ok(version) = text("/metadata/resourceVersion").parse() {
                 objects.entry(text("/metadata/uid").to_string()).or_default().push((version, event));
@@ -74,7 +118,7 @@ impl Witness {
             writes.sort_by_key(|(version, _)| *version);
             let mut before: Option<Value> = None;
             for (_, event) in writes.iter() {
-                // The answer to a write of /scale is no Deployment: it tells the replicas and nothing else.
+                // The answer to a write of /scale is no workload: it tells the replicas and nothing else.
                 if event.subresource == "scale" {
                     if let (Some(object), Some(replicas)) = (&mut before, event.response.pointer("/spec/replicas")) {
                         object["spec"]["replicas"] = replicas.clone();
@@ -126,8 +170,12 @@ impl Witness {
         }
         if event.user == self.account("executor") {
             return match resource.as_str() {
-                "apps/deployments" => verb == "patch" && subresource.is_empty(),
-                "apps/replicasets" => verb == "patch" && subresource.is_empty() && only_marks(&event.request),
+                workload if WORKLOADS.contains(&workload) => verb == "patch" && subresource.is_empty(),
+                "apps/replicasets" | "apps/controllerrevisions" => {
+                    verb == "patch" && subresource.is_empty() && only_marks(&event.request)
+                }
+                // Not a pod that has only the name of the one that was meant.
+                "pods" => verb == "create" && subresource == "eviction" && !insisted(event).is_empty(),
                 "backstop.dev/remediations" => subresource == "status",
                 _ => false,
             };
@@ -155,9 +203,15 @@ impl Witness {
     }
 }
 
-/// What differs between two versions of a Deployment besides the template and our own words.
+/// The uid of the pod that a request to evict insists on.
+fn insisted(event: &Event) -> &str {
+    event.request.pointer("/deleteOptions/preconditions/uid").and_then(Value::as_str).unwrap_or_default()
+}
+
+/// What differs between two versions of a workload besides the template and our own words.
 fn changes_besides(before: &Value, after: &Value) -> Vec<String> {
     let mut paths = Vec::new();
+    let kind = after.pointer("/kind").and_then(Value::as_str).unwrap_or_default();
     for part in
         ["/spec", "/metadata/labels", "/metadata/annotations", "/metadata/finalizers", "/metadata/ownerReferences"]
     {
@@ -173,7 +227,10 @@ fn changes_besides(before: &Value, after: &Value) -> Vec<String> {
         for key in keys {
             let ours = [names::ARMED, names::ACTION, names::LAST_ACTION, "backstop.dev/before"].contains(&key.as_str());
             let template = part == "/spec" && key == "template";
-            if !ours && !template && old_map.get(key) != new_map.get(key) {
+            // The API server keeps this one with the template, whoever changes that.
+            let servers = part == "/metadata/annotations"
+                && Kind::named(kind).is_some_and(|kind| kind.annotations_of_the_server().contains(&key.as_str()));
+            if !ours && !template && !servers && old_map.get(key) != new_map.get(key) {
                 paths.push(format!("{part}/{key}"));
             }
         }
@@ -217,12 +274,27 @@ pub fn try_planted(witness: &Witness) -> Result<usize> {
         response,
     };
     let deployments = "apps/deployments";
-    let story = |second: Event| vec![event("somebody", "create", deployments, "", object("9", "a", 1)), second];
+    let evicts = |user: &str| Event {
+        request: json!({"deleteOptions": {"preconditions": {"uid": "p"}}}),
+        ..event(user, "create", "pods", "eviction", Value::Null)
+    };
+    let story = |second: Event| vec![event("somebody", "create", &second.resource, "", object("9", "a", 1)), second];
     let planted: Vec<(&str, Event)> = vec![
         ("replicas", event(&executor, "patch", deployments, "", object("10", "b", 2))),
         ("scale", event(&executor, "patch", deployments, "scale", Value::Null)),
         ("delete", event(&executor, "delete", deployments, "", Value::Null)),
-        ("other kind", event(&executor, "patch", "apps/statefulsets", "", Value::Null)),
+        ("other kind", event(&executor, "patch", "batch/jobs", "", Value::Null)),
+        ("replicas of a StatefulSet", event(&executor, "patch", "apps/statefulsets", "", object("10", "b", 2))),
+        ("deletes a pod", event(&executor, "delete", "pods", "", Value::Null)),
+        ("evicts whatever has the name", event(&executor, "create", "pods", "eviction", Value::Null)),
+        ("controller evicts", evicts(&witness.account("controller"))),
+        (
+            "controller revision",
+            Event {
+                request: json!([{"op": "replace", "path": "/data", "value": {}}]),
+                ..event(&executor, "patch", "apps/controllerrevisions", "", Value::Null)
+            },
+        ),
         (
             "revision",
             Event {
@@ -231,9 +303,9 @@ pub fn try_planted(witness: &Witness) -> Result<usize> {
             },
         ),
         ("secret", event(&witness.account("controller"), "get", "secrets", "", Value::Null)),
-        ("judge writes", event(&witness.account("controller"), "patch", deployments, "", object("10", "b", 1))),
+        ("controller writes", event(&witness.account("controller"), "patch", deployments, "", object("10", "b", 1))),
         (
-            "mind writes",
+            "investigator writes",
             event(&witness.account("investigator"), "create", "backstop.dev/remediations", "", Value::Null),
         ),
         ("annotation", {
@@ -244,6 +316,20 @@ pub fn try_planted(witness: &Witness) -> Result<usize> {
     ];
     for (what, defect) in &planted {
         ensure!(!witness.unsafe_writes(&story(defect.clone())).is_empty(), "the planted defect `{what}` was not found");
+    }
+    for kind in WORKLOADS {
+        let fire = event(&executor, "patch", kind, "", object("10", "b", 1));
+        ensure!(witness.fires(&story(fire.clone())).len() == 1, "a fire on {kind} was not found");
+        ensure!(witness.evictions(&story(fire)).is_empty(), "a fire on {kind} was counted as an eviction");
+    }
+    let eviction = story(evicts(&executor));
+    ensure!(witness.evictions(&eviction).len() == 1, "an eviction was not found");
+    ensure!(witness.fires(&eviction).is_empty(), "an eviction was counted as a fire");
+    ensure!(witness.unsafe_writes(&eviction).is_empty(), "an eviction was taken for an unsafe write");
+    for harmless in
+        [Event { dry_run: true, ..evicts(&executor) }, Event { code: 429, ..evicts(&executor) }, evicts("x")]
+    {
+        ensure!(witness.evictions(&story(harmless)).is_empty(), "no eviction, but counted");
     }
     let fire = event(&executor, "patch", deployments, "", object("10", "b", 1));
     ensure!(witness.fires(&story(fire.clone())).len() == 1, "a fire was not found");

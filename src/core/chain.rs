@@ -1,0 +1,26 @@
+//! The names of the chain of diagnosers: what a plan shows and what an Investigation asks.
+
+use super::rules;
+
+/// Rungs before the rules that are asked at most.
+pub const MAX_RUNGS: usize = 15;
+
+/// The chain: the configured rungs in their order, then the rules, which always answer.
+pub fn names(configured: &[String]) -> Vec<String> {
+    let models = configured.iter().filter(|name| *name != rules::NAME).take(MAX_RUNGS).cloned();
+    models.chain([rules::NAME.to_owned()]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rules_are_the_last_rung_whatever_is_configured() {
+        assert_eq!(names(&[]), ["rules"]);
+        assert_eq!(names(&["rules".into(), "big".into()]), ["big", "rules"]);
+        let many: Vec<String> = (0..40).map(|number| format!("model-{number}")).collect();
+        assert_eq!(names(&many).len(), MAX_RUNGS + 1);
+        assert_eq!(names(&many).last().map(String::as_str), Some("rules"));
+    }
+}

@@ -1,0 +1,110 @@
+//! Whether the executor's own reading bears the write out. The controller is not trusted: it may be stolen, late or
+//! wrong, so the executor asks the same pure checks and rules again, of what it read itself.
+
+use serde::Deserialize;
+
+use super::{Ending, spec};
+use crate::{
+    api::v1alpha1::{ApprovalSpec, ApprovalStatus, KnownGood, MatchConstraints, Mode, Purpose, Remediation, Time},
+    core::{actions::identity, gate, names, policy, reason::Reason, workload::Workload},
+};
+
+/// What the executor read for itself, in one go.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Evidence {
+    /// The target with its revisions, pods and owners.
+    pub workload: Workload,
+    /// Revisions of the namespace that were seen healthy.
+    pub known_good: Vec<KnownGood>,
+    /// Value of the namespace's mode label.
+    pub namespace_mode: Option<String>,
+    /// Policies of this namespace and of the system namespace.
+    pub policies: Vec<PolicyBounds>,
+    /// Approvals of this namespace.
+    pub approvals: Vec<Consent>,
+}
+
+/// What a Policy says that the executor needs: no prose and no CEL reach it.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyBounds {
+    /// The highest mode that it leaves.
+    pub mode: Mode,
+    /// Which targets it is for.
+    #[serde(default)]
+    pub match_constraints: MatchConstraints,
+    /// The action may be done to what Helm installed.
+    #[serde(default)]
+    pub allow_helm: bool,
+}
+
+/// A person's yes: what an Approval says.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct Consent {
+    /// To which exact action, by whom and until when.
+    pub spec: ApprovalSpec,
+    /// Whether it was used.
+    #[serde(default)]
+    pub status: Option<ApprovalStatus>,
+}
+
+/// Whether `remediation` may be written, by what the executor read itself: the mode and the Approvals allow it, and the
+/// evidence chain of the gate finds on this reading what the action needs. The error is why it ends.
+pub fn may_write(remediation: &Remediation, seen: &Evidence, now: Time) -> Result<(), Ending> {
+    mode(remediation, seen, now)?;
+    let helm = seen.policies.iter().any(|policy| policy.allow_helm && matches(policy, seen));
+    match gate::own_evidence(&remediation.spec, &seen.workload, Some(&seen.known_good), helm).refusal {
+        Some(refusal) => refused(refusal.reason, refusal.message),
+        None => Ok(()),
+    }
+}
+
+fn matches(policy: &PolicyBounds, seen: &Evidence) -> bool {
+    let Workload { object, labels, .. } = &seen.workload;
+    policy::applies(&policy.match_constraints, Some(&object.kind), Some(labels)) != policy::Match::No
+}
+
+/// The mode that the namespace's label and the Policies leave allows it, and in mode approve a person did.
+fn mode(remediation: &Remediation, seen: &Evidence, now: Time) -> Result<(), Ending> {
+    let spec = &remediation.spec;
+    let policies = seen.policies.iter().filter(|policy| matches(policy, seen));
+    let label = Mode::from_label(seen.namespace_mode.as_deref());
+    match policies.map(|policy| policy.mode).fold(label, Ord::min) {
+        Mode::Observe | Mode::Suggest => {
+            let message = format!("label {} or a Policy forbids writes to {}", names::MODE, spec.target);
+            refused(Reason::ModeForbids, message)
+        }
+        Mode::Approve if !seen.approvals.iter().any(|consent| covers(consent, remediation, now)) => {
+            let message =
+                format!("no Approval that can be used names digest {} of incident {}", spec.digest, spec.incident);
+            refused(Reason::ApprovalMissing, message)
+        }
+        Mode::Approve | Mode::Auto => Ok(()),
+    }
+}
+
+/// Whether a person's yes is to this write. A yes to a repair is one to take it back exactly, and to evict the pods
+/// that keep it from completing: the id of the action that is followed is a hash over what was approved.
+fn covers(consent: &Consent, remediation: &Remediation, now: Time) -> bool {
+    let spec = &remediation.spec;
+    let ApprovalSpec { approver, incident, digest, expires_at } = &consent.spec;
+    // Accounts of the cluster's own components, ours included, are not people.
+    if approver.is_empty() || approver.starts_with("system:") || *incident != spec.incident || *expires_at <= now {
+        return false;
+    }
+    if *digest == spec.digest {
+        let used_by = consent.status.as_ref().map(|status| status.used_by.as_str()).unwrap_or_default();
+        return used_by.is_empty() || Some(used_by) == remediation.metadata.name.as_deref();
+    }
+    match spec.purpose {
+        Purpose::Repair => false,
+        Purpose::Undo => spec::repair_digest(spec).as_ref() == Some(digest),
+        Purpose::ReplacePod => {
+            spec.follows.as_ref() == Some(&identity::action_id(&spec.incident, Purpose::Repair, digest))
+        }
+    }
+}
+
+fn refused(reason: Reason, message: String) -> Result<(), Ending> {
+    Err(Ending { reason, message: format!("by the executor's own reading: {message}") })
+}

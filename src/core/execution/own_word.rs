@@ -1,0 +1,53 @@
+//! What both ways of writing ask right before: does the executor's own reading allow it, and may a refusal be lag?
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::{EVIDENCE_PAUSE, EVIDENCE_WAIT, Ending, Memory, Next, Observation, Wait, may_write};
+use crate::{
+    api::v1alpha1::Time,
+    core::{object, reason::Reason},
+};
+
+/// The executor's own reading allows the write, at this generation of the target. `None`: it does, or it was decided
+/// to stop.
+pub(super) fn allowed(memory: &mut Memory, seen: &Observation, target: &Value, now: Time) -> Option<Next> {
+    let generation = object::generation(target);
+    if memory.allowed == Some(generation) {
+        return None;
+    }
+    let waiting = allowed_now(memory, seen, now);
+    if waiting.is_none() && memory.ending.is_none() {
+        memory.allowed = Some(generation);
+    }
+    waiting
+}
+
+/// The same, from this very observation.
+pub(super) fn allowed_now(memory: &mut Memory, seen: &Observation, now: Time) -> Option<Next> {
+    match &seen.evidence {
+        None => Some(Next::Look),
+        Some(Ok(evidence)) => {
+            memory.unreadable = None;
+            if let Err(Ending { reason, message }) = may_write(&seen.remediation, evidence, now) {
+                memory.end(reason, message);
+            }
+            None
+        }
+        Some(Err(message)) => {
+            let since = *memory.unreadable.get_or_insert(now);
+            if now.duration_since(since) <= EVIDENCE_WAIT {
+                return Some(Next::Wait(Wait::Evidence, EVIDENCE_PAUSE));
+            }
+            memory.end(Reason::ClusterUnreadable, format!("the executor cannot read what it needs: {message}"));
+            None
+        }
+    }
+}
+
+pub(super) fn lagging(memory: &Memory, now: Time) -> Option<Next> {
+    let (_, until) = memory.lag?;
+    let left = Duration::try_from(until.duration_since(now)).ok().filter(|left| !left.is_zero())?;
+    Some(Next::Wait(Wait::Lag, left))
+}

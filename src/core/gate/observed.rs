@@ -1,0 +1,41 @@
+//! A reading of a workload and an action on it: all that the evidence of an action may look at.
+
+use crate::api::v1alpha1::{Action, ActionKind, KnownGood, Time};
+use crate::core::actions::prediction::{Prediction, Refusal};
+use crate::core::workload::{Kind, Pod, Workload};
+
+/// A reading of a workload and an action on it. No alert, diagnosis, Policy or Ledger is in it: whoever can read the
+/// workload can ask for the evidence.
+pub struct Observed<'a> {
+    /// The reading.
+    pub workload: &'a Workload,
+    /// The kind of action that is looked at.
+    pub kind: ActionKind,
+    /// Kinds of object that this action is for.
+    pub targets: &'static [Kind],
+    /// The action: the proposed one, or the one that would be looked at first, so that people see what stands in its
+    /// way; absent when there is none.
+    pub action: Option<Action>,
+    /// What exactly it would write.
+    pub prediction: Result<Prediction, Refusal>,
+    /// A Policy that matches the target lets the action be done to what Helm installed.
+    pub allow_helm: bool,
+    /// Revisions that were seen healthy; absent when the caller cannot read them.
+    pub known_good: Option<&'a [KnownGood]>,
+    /// When the first alert began, by its sender's clock; absent when the caller does not know it.
+    pub alert_started_at: Option<Time>,
+}
+
+impl<'a> Observed<'a> {
+    /// Pods that fail in a way that a pod template can cause.
+    pub fn failing(&self) -> Vec<&'a Pod> {
+        self.workload.failing_pods().collect()
+    }
+
+    /// The mark that says that this template of the workload was seen healthy.
+    pub fn mark(&self, template_hash: &str) -> Option<&'a KnownGood> {
+        let workload_uid = &self.workload.object.uid;
+        let fits = |mark: &&KnownGood| mark.workload_uid == *workload_uid && mark.template_hash == template_hash;
+        self.known_good.into_iter().flatten().find(fits)
+    }
+}

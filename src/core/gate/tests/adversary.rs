@@ -1,0 +1,173 @@
+//! The investigator is replaced by an adversary. It starts from what is true, so that most of what it says passes, and
+//! bends a few things: the share of cases that end in a write is measured, because a property that is never reached
+//! proves nothing.
+
+use std::cell::Cell;
+
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+
+use super::super::testing::{World, bad_rollout, claim, reading, undo_to};
+use super::super::*;
+use crate::api::v1alpha1::{Cause, ClaimKind, FactData, PodFailure};
+
+const CASES: u32 = 1024;
+
+/// One thing that an investigator can say otherwise.
+#[derive(Clone, Debug)]
+enum Lie {
+    Revision(i64),
+    TargetName(String),
+    TargetNamespace(String),
+    TargetUid(String),
+    TargetKind(String),
+    NoProposal,
+    Confidence(i32),
+    Suspected(Option<i64>),
+    SuspectName(String),
+    NoSuspect,
+    Cause(Cause),
+    Prose(String),
+    Diagnoser(String),
+    ClaimKind(usize, ClaimKind),
+    ClaimRevision(usize, Option<i64>),
+    ClaimFailure(usize, Option<PodFailure>),
+    ClaimCites(usize, Vec<String>),
+    NoClaim(usize),
+    AnotherClaim(ClaimKind, Option<i64>, Vec<String>),
+    SecondOpinion(i64),
+    FactsWithoutFailure,
+    FactsOfRevision(i64),
+}
+
+fn lie() -> impl Strategy<Value = Lie> {
+    let number = || -2i64..5;
+    let name = || "(api|api-1|api-2-a|database|\\PC{0,8})";
+    let cites = || proptest::collection::vec("f[0-4]", 0..3);
+    let kind = || proptest::sample::select(ClaimKind::ALL);
+    let failure = proptest::sample::select(vec![
+        None,
+        Some(PodFailure::None),
+        Some(PodFailure::CrashLoop),
+        Some(PodFailure::OutOfMemory),
+    ]);
+    let cause = proptest::sample::select(vec![Cause::NeverWorked, Cause::Recovered, Cause::Unknown]);
+    prop_oneof![
+        number().prop_map(Lie::Revision),
+        name().prop_map(Lie::TargetName),
+        "(shop|prod|)".prop_map(Lie::TargetNamespace),
+        "(uid-api|uid-database|)".prop_map(Lie::TargetUid),
+        "(Deployment|StatefulSet|Pod)".prop_map(Lie::TargetKind),
+        Just(Lie::NoProposal),
+        (-5i32..200).prop_map(Lie::Confidence),
+        proptest::option::of(number()).prop_map(Lie::Suspected),
+        name().prop_map(Lie::SuspectName),
+        Just(Lie::NoSuspect),
+        cause.prop_map(Lie::Cause),
+        "\\PC{0,40}".prop_map(Lie::Prose),
+        "\\PC{0,12}".prop_map(Lie::Diagnoser),
+        (0usize..3, kind()).prop_map(|(index, kind)| Lie::ClaimKind(index, kind)),
+        (0usize..3, proptest::option::of(number())).prop_map(|(index, number)| Lie::ClaimRevision(index, number)),
+        (0usize..3, failure).prop_map(|(index, failure)| Lie::ClaimFailure(index, failure)),
+        (0usize..3, cites()).prop_map(|(index, cites)| Lie::ClaimCites(index, cites)),
+        (0usize..3).prop_map(Lie::NoClaim),
+        (kind(), proptest::option::of(number()), cites()).prop_map(|(k, n, c)| Lie::AnotherClaim(k, n, c)),
+        number().prop_map(Lie::SecondOpinion),
+        Just(Lie::FactsWithoutFailure),
+        number().prop_map(Lie::FactsOfRevision),
+    ]
+}
+
+fn tell(world: &mut World, lie: Lie) {
+    let World { facts, diagnosis, second, .. } = world;
+    let diagnosis = diagnosis.as_mut().unwrap();
+    let claims = diagnosis.claims.len();
+    match lie {
+        Lie::Revision(number) => diagnosis.proposal.iter_mut().for_each(|p| p.action = undo_to(number)),
+        Lie::TargetName(name) => diagnosis.proposal.iter_mut().for_each(|p| p.target.name.clone_from(&name)),
+        Lie::TargetNamespace(name) => diagnosis.proposal.iter_mut().for_each(|p| p.target.namespace.clone_from(&name)),
+        Lie::TargetUid(uid) => diagnosis.proposal.iter_mut().for_each(|p| p.target.uid.clone_from(&uid)),
+        Lie::TargetKind(kind) => diagnosis.proposal.iter_mut().for_each(|p| p.target.kind.clone_from(&kind)),
+        Lie::NoProposal => diagnosis.proposal = None,
+        Lie::Confidence(confidence) => diagnosis.confidence = confidence,
+        Lie::Suspected(number) => diagnosis.suspected_revision = number,
+        Lie::SuspectName(name) => diagnosis.suspect.iter_mut().for_each(|s| s.name.clone_from(&name)),
+        Lie::NoSuspect => diagnosis.suspect = None,
+        Lie::Cause(cause) => diagnosis.cause = cause,
+        Lie::Prose(text) => diagnosis.hypothesis = text,
+        Lie::Diagnoser(name) => diagnosis.diagnoser = name,
+        Lie::ClaimKind(index, kind) if claims > index => diagnosis.claims[index].kind = kind,
+        Lie::ClaimRevision(index, number) if claims > index => diagnosis.claims[index].revision = number,
+        Lie::ClaimFailure(index, failure) if claims > index => diagnosis.claims[index].failure = failure,
+        Lie::ClaimCites(index, cites) if claims > index => diagnosis.claims[index].cites = cites,
+        Lie::NoClaim(index) if claims > index => drop(diagnosis.claims.remove(index)),
+        Lie::AnotherClaim(kind, number, cites) => {
+            let cites: Vec<&str> = cites.iter().map(String::as_str).collect();
+            diagnosis.claims.push(claim(kind, number, &cites));
+        }
+        Lie::SecondOpinion(number) => {
+            let mut other = diagnosis.clone();
+            other.proposal.iter_mut().for_each(|p| p.action = undo_to(number));
+            *second = Some(other);
+        }
+        Lie::FactsWithoutFailure => facts.retain(|fact| !matches!(fact.data, FactData::Pod(_))),
+        Lie::FactsOfRevision(number) => facts.iter_mut().for_each(|fact| {
+            if let FactData::Pod(pod) = &mut fact.data {
+                pod.revision = Some(number);
+            }
+        }),
+        _ => {}
+    }
+}
+
+fn told(lies: Vec<Lie>) -> World {
+    let mut world = bad_rollout();
+    lies.into_iter().for_each(|lie| tell(&mut world, lie));
+    world
+}
+
+/// Whatever the investigator says, only the incident's target is written to, and only with the template of the
+/// recorded, healthy, earlier revision that the rules pick.
+#[test]
+fn no_diagnosis_makes_the_controller_write_anything_but_the_recorded_template() {
+    let acts = Cell::new(0u32);
+    let mut runner = TestRunner::new(Config { cases: CASES, failure_persistence: None, ..Config::default() });
+    runner
+        .run(&proptest::collection::vec(lie(), 0..=2), |lies| {
+            let world = told(lies);
+            let Judgement { decision, prediction, charge, .. } = world.judge();
+            if decision.outcome != DecisionOutcome::Act {
+                return Ok(());
+            }
+            acts.set(acts.get() + 1);
+            let prediction = prediction.unwrap();
+            let field = prediction.write.field().unwrap();
+            prop_assert_eq!(&field.after, &world.reading.revisions[1].template);
+            prop_assert_eq!(&field.before, &world.reading.template);
+            prop_assert_eq!(field.path.as_str(), "/spec/template");
+            prop_assert_eq!(&charge.unwrap().target_uid, &world.reading.object.uid);
+            let proposal = world.diagnosis.unwrap().proposal.unwrap();
+            prop_assert_eq!(proposal.action, undo_to(1));
+            prop_assert_eq!((proposal.target.kind, proposal.target.name), ("Deployment".into(), "api".into()));
+            prop_assert_eq!(proposal.target.namespace, "shop");
+            Ok(())
+        })
+        .unwrap();
+    let share = f64::from(acts.get()) / f64::from(CASES);
+    println!("{} of {CASES} cases acted: {:.0} %", acts.get(), share * 100.0);
+    assert!(share >= 0.25, "only {:.0} % of the cases reach a write: the property is hardly asked", share * 100.0);
+}
+
+/// Nothing that an investigator can say or show makes the controller write to a workload that works.
+#[test]
+fn no_diagnosis_makes_the_controller_touch_a_healthy_workload() {
+    let mut runner = TestRunner::new(Config { cases: CASES, failure_persistence: None, ..Config::default() });
+    runner
+        .run(&proptest::collection::vec(lie(), 0..=2), |lies| {
+            let mut world = told(lies);
+            world.reading = reading().healthy();
+            prop_assert_ne!(world.judge().decision.outcome, DecisionOutcome::Act);
+            Ok(())
+        })
+        .unwrap();
+}

@@ -1,0 +1,33 @@
+//! AwaitingApproval: wait for a person, or for the alert to end.
+
+use std::time::Duration;
+
+use jiff::SignedDuration;
+
+use crate::api::v1alpha1::IncidentStatus;
+use crate::core::{gate::ValidApproval, reason::Reason};
+
+use super::{About, Step, ending, judgement};
+
+/// Interval at which Approvals are polled; a watch reports them earlier.
+const LOOK: Duration = Duration::from_secs(10);
+
+/// Once the Approval is there, the target is investigated and the checks are evaluated again: the cluster may have
+/// changed since it was asked for.
+pub(super) fn step(about: About<'_>, status: IncidentStatus, firing: bool, approvals: &[ValidApproval]) -> Step {
+    let asked = status.times.decided.unwrap_or(about.now);
+    let patience = SignedDuration::from_secs(about.terms.timings.approval_timeout_seconds.into());
+    if about.now.duration_since(asked) > patience {
+        let message = format!("nobody approved within {} s", patience.as_secs());
+        return ending::escalate(about, status, Reason::ApprovalTimeout, &message);
+    }
+    if !firing {
+        let message = "the alert ended while an Approval was awaited";
+        return ending::resolve(about, status, Reason::AlertResolved, message, vec![]);
+    }
+    let digest = status.decision.as_ref().and_then(|decision| decision.digest.as_ref());
+    if !approvals.iter().any(|approval| Some(&approval.digest) == digest) {
+        return Step::wait(LOOK);
+    }
+    judgement::another_round(about, status)
+}

@@ -1,0 +1,484 @@
+//! The state machine of an incident: its stored status and what was read go in, the next effects and the next status
+//! come out. The controller only reads, sends and stores.
+//!
+//! [`need`] says what a step has to have read, [`step`] decides. The effects of a [`Step`] are done in order; when one
+//! fails nothing after it is done, and the step is taken again from a new observation. Each effect is therefore safe to
+//! repeat: objects have names that follow from their inputs, the Ledger counts an action once, a Grant opens once for
+//! each epoch of a claim. The status is written by compare-and-swap after the effects, and is what the next step
+//! begins from: a crash between two requests is a repetition of the second.
+
+mod approval;
+mod ending;
+mod judgement;
+mod plan;
+mod question;
+mod remediation;
+mod round;
+mod undo;
+mod verification;
+mod write;
+
+#[cfg(test)]
+mod tests;
+
+use std::{sync::Arc, time::Duration};
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use crate::api::v1alpha1::{
+    Grant, Incident, IncidentPhase, IncidentStatus, Investigation, InvestigationSpec, LedgerState, ObjectRef,
+    OpenGrant, Remediation, RemediationSpec, Runbook, Severity, Time,
+};
+
+use super::{
+    budget::{self, Budgets},
+    gate::{Unreadable, ValidApproval},
+    policy::CompiledPolicy,
+    reason::Reason,
+    workload::Workload,
+};
+
+pub use ending::{delivered, next_step, refused};
+pub use round::DEADLINE_SECONDS;
+
+/// Durations of an incident, in seconds.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Timings {
+    /// A revision counts as known good after all its replicas were ready for this long.
+    pub known_good_seconds: u32,
+    /// After a write the target must stay healthy for this long.
+    pub verify_settle_seconds: u32,
+    /// After a write the target must be healthy this long after it at the latest.
+    pub verify_timeout_seconds: u32,
+    /// How long to wait for evidence that may still come.
+    pub evidence_wait_seconds: u32,
+    /// Validity of a Grant; at most 60.
+    pub grant_seconds: u32,
+    /// How long an incident waits for an Approval.
+    pub approval_timeout_seconds: u32,
+}
+
+impl Default for Timings {
+    fn default() -> Self {
+        Timings {
+            known_good_seconds: 30,
+            verify_settle_seconds: 10,
+            verify_timeout_seconds: 300,
+            evidence_wait_seconds: 60,
+            grant_seconds: 60,
+            approval_timeout_seconds: 1800,
+        }
+    }
+}
+
+/// Settings of the installation that apply to all incidents.
+#[derive(Clone, Debug, Default)]
+pub struct Terms {
+    /// Durations.
+    pub timings: Timings,
+    /// Budgets across incidents.
+    pub budgets: Budgets,
+    /// Namespaces in which the executor has rights.
+    pub enrolled: Vec<String>,
+    /// Namespace of the operator, for commands in sentences.
+    pub system: String,
+    /// Prometheus is configured.
+    pub metrics: bool,
+    /// The executor may evict pods.
+    pub evict_pods: bool,
+    /// Names of the diagnosers, in order; the last is the lowest rung.
+    pub chain: Vec<String>,
+}
+
+/// What a step has to have read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Nothing.
+    Nothing,
+    /// Mode, Policies and Runbooks, as the watches last showed them: for what is only shown or asked.
+    Rules,
+    /// The Investigation that the status names.
+    Round,
+    /// Everything that a decision depends on, by quorum reads.
+    Case,
+    /// Whether an alert fires, and the Approvals.
+    Approvals,
+    /// The Remediation in flight.
+    Write(Flight),
+    /// The Remediation in flight, the Grant of the namespace, and everything that a decision depends on.
+    WriteAndCase(Flight),
+    /// The Remediation that repaired, and the target.
+    Target,
+    /// What people are told about an incident that was handed over.
+    Notice,
+}
+
+/// Which Remediation is in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flight {
+    /// The one that repairs.
+    Repair,
+    /// The one that undoes the repair.
+    Undo,
+    /// The one that replaces a stuck pod.
+    Replacement,
+}
+
+/// What was read, as the [`Need`] said.
+#[derive(Clone, Debug)]
+pub enum Seen {
+    /// For [`Need::Nothing`].
+    Nothing,
+    /// For [`Need::Rules`].
+    Rules(Box<Rules>),
+    /// For [`Need::Round`]: `None` while it does not exist.
+    Round(Option<Box<Investigation>>),
+    /// For [`Need::Case`].
+    Case(Box<Case>),
+    /// For [`Need::Approvals`].
+    Approvals {
+        /// An alert of the incident is firing.
+        firing: bool,
+        /// The Approvals that are valid for the incident.
+        approvals: Vec<ValidApproval>,
+    },
+    /// For [`Need::Write`]: `None` when it does not exist.
+    Write(Option<Box<Remediation>>),
+    /// For [`Need::WriteAndCase`].
+    WriteAndCase(Box<WriteAndCase>),
+    /// For [`Need::Target`].
+    Target(Box<Target>),
+    /// For [`Need::Notice`]; the text for people is put together where it is sent.
+    Notice,
+}
+
+/// Mode, Policies and Runbooks of a namespace.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// Value of the namespace's mode label.
+    pub mode: Option<String>,
+    /// Policies of the namespace and of the system namespace.
+    pub policies: Arc<[CompiledPolicy]>,
+    /// Runbooks that match the incident.
+    pub runbooks: Vec<Runbook>,
+}
+
+/// Everything that a decision depends on. The workload is the controller's own reading; the Investigation is a lead.
+#[derive(Clone, Debug)]
+pub struct Case {
+    /// An alert of the incident is firing.
+    pub firing: bool,
+    /// Mode, Policies and Runbooks, by quorum.
+    pub rules: Rules,
+    /// The latest round.
+    pub investigation: Option<Investigation>,
+    /// The target, or why it could not be read.
+    pub workload: Result<Workload, Unreadable>,
+    /// What is counted and asked for elsewhere.
+    pub books: Books,
+}
+
+/// What is counted and asked for elsewhere.
+#[derive(Clone, Debug, Default)]
+pub struct Books {
+    /// The Ledger of actions.
+    pub ledger: crate::api::v1alpha1::LedgerStatus,
+    /// Revisions of the namespace that were seen healthy.
+    pub known_good: Vec<crate::api::v1alpha1::KnownGood>,
+    /// A quota that has no room.
+    pub full_quota: Option<String>,
+    /// The Approvals that are valid for the incident.
+    pub approvals: Vec<ValidApproval>,
+    /// Distinct targets with an incident inside the storm window.
+    pub storm_targets: u32,
+    /// The audit log can be written and outlives the pod.
+    pub audit_durable: bool,
+}
+
+/// A Remediation in flight with everything that a decision depends on.
+#[derive(Clone, Debug)]
+pub struct WriteAndCase {
+    /// The Remediation; `None` when it does not exist.
+    pub remediation: Option<Remediation>,
+    /// The Remediation that repaired, which the one in flight undoes or completes; `None` for a repair itself.
+    pub repair: Option<Remediation>,
+    /// The Grant of the namespace.
+    pub grant: Option<Grant>,
+    /// Everything that a decision depends on.
+    pub case: Case,
+}
+
+/// The target after a write.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// The Remediation that repaired; `None` when it does not exist any more.
+    pub repair: Option<Remediation>,
+    /// The target, or why it could not be read.
+    pub workload: Result<Workload, Unreadable>,
+}
+
+/// One request that a step asks for. Each is safe to repeat.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Create the Investigation of a round; done when it exists already.
+    CreateInvestigation {
+        /// Its name.
+        name: String,
+        /// Its spec.
+        spec: Box<InvestigationSpec>,
+    },
+    /// Count an anomaly in the Ledger: once for each kind and incident.
+    CountAnomaly(Reason),
+    /// Reserve an action in the Ledger. May be refused: then [`refused`] says what follows.
+    Reserve(budget::Charge),
+    /// Record the outcome of an action in the Ledger.
+    Settle {
+        /// Identity of the action.
+        action_id: String,
+        /// What became of it.
+        state: LedgerState,
+    },
+    /// The trial of a half-open breaker succeeded.
+    TrialSucceeded {
+        /// Identity of the action.
+        action_id: String,
+    },
+    /// Create the Remediation; done when it exists already. It has no effect without a Grant.
+    CreateRemediation {
+        /// Its name.
+        name: String,
+        /// Its spec.
+        spec: Box<RemediationSpec>,
+    },
+    /// A record that has to be on disk before what follows.
+    Audit(Entry),
+    /// A record of something that has happened: a failure to write it is logged and blocks nothing.
+    AuditAfter(Entry),
+    /// Open the Grant of the namespace, by compare-and-swap on the version that was read.
+    OpenGrant {
+        /// The Grant as it was read.
+        version: String,
+        /// The one write.
+        open: Box<OpenGrant>,
+    },
+    /// Close the Grant if it is open for this Remediation.
+    CloseGrant {
+        /// Name of the Remediation.
+        remediation: String,
+    },
+    /// Mark the Approvals of this digest as used.
+    UseApproval {
+        /// The digest.
+        digest: String,
+        /// Name of the Remediation.
+        remediation: String,
+    },
+    /// Notify people, without waiting for the outcome.
+    Tell(Notice),
+    /// Count or time something.
+    Measure(Measure),
+}
+
+impl Effect {
+    /// Word for logs.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Effect::CreateInvestigation { .. } => "create-investigation",
+            Effect::CountAnomaly(_) => "count-anomaly",
+            Effect::Reserve(_) => "reserve",
+            Effect::Settle { .. } => "settle",
+            Effect::TrialSucceeded { .. } => "trial-succeeded",
+            Effect::CreateRemediation { .. } => "create-remediation",
+            Effect::Audit(_) | Effect::AuditAfter(_) => "audit",
+            Effect::OpenGrant { .. } => "open-grant",
+            Effect::CloseGrant { .. } => "close-grant",
+            Effect::UseApproval { .. } => "use-approval",
+            Effect::Tell(_) => "tell",
+            Effect::Measure(_) => "measure",
+        }
+    }
+}
+
+/// A record of the audit log, without what every record has.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    /// A constant such as `GrantOpening`.
+    pub kind: &'static str,
+    /// Identity of the action; `None` when the record is about none.
+    pub action_id: Option<String>,
+    /// Whatever else belongs to this kind of record.
+    pub details: Map<String, Value>,
+}
+
+/// A notification.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// The incident was handed to a person.
+    Escalated,
+    /// An Approval is asked for.
+    ApprovalAsked,
+    /// The incident is over.
+    Resolved,
+}
+
+/// What is counted or timed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Measure {
+    /// Seconds from receipt of the alert to the plan.
+    ToPlan(f64),
+    /// Seconds from receipt of the alert to the accepted write.
+    ToFire(f64),
+    /// Seconds from the accepted write to recovery.
+    ToRecovery(f64),
+    /// A decision of the gate.
+    Decided(&'static str, Reason),
+    /// An incident reached its final phase.
+    Ended(Reason),
+}
+
+/// What follows from an observation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Step {
+    /// Done in order, before the status is written.
+    pub effects: Vec<Effect>,
+    /// Written by compare-and-swap after the effects; `None` when it stays as it is.
+    pub status: Option<Box<IncidentStatus>>,
+    /// Done in order, after the status was written. The next step would do them too.
+    pub after: Vec<Effect>,
+    /// What then.
+    pub next: Next,
+}
+
+/// What follows a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Take the next step at once.
+    Again,
+    /// The same step, with more read.
+    Look(Need),
+    /// Take the next step after this time, or when something changes.
+    After(Duration),
+    /// Notify people of the escalation; [`delivered`] records the outcome.
+    Deliver,
+}
+
+impl Step {
+    fn wait(pause: Duration) -> Step {
+        Step { effects: Vec::new(), status: None, after: Vec::new(), next: Next::After(pause) }
+    }
+
+    fn look(need: Need) -> Step {
+        Step { effects: Vec::new(), status: None, after: Vec::new(), next: Next::Look(need) }
+    }
+
+    fn effect(effect: Effect, pause: Duration) -> Step {
+        Step { effects: vec![effect], ..Step::wait(pause) }
+    }
+
+    /// Writes `status` after `effects`.
+    fn write(effects: Vec<Effect>, status: IncidentStatus, next: Next) -> Step {
+        Step { effects, status: Some(Box::new(status)), after: Vec::new(), next }
+    }
+
+    fn then(mut self, after: Effect) -> Step {
+        self.after.push(after);
+        self
+    }
+}
+
+/// Resync interval when nothing is due; a watch reports changes earlier.
+const IDLE: Duration = Duration::from_secs(3600);
+
+/// What the next step of `incident` has to have read.
+pub fn need(incident: &Incident, now: Time) -> Need {
+    let status = status(incident);
+    match status.phase {
+        IncidentPhase::Open => Need::Rules,
+        IncidentPhase::Investigating => Need::Round,
+        IncidentPhase::Judging => judgement::need(&status, now),
+        IncidentPhase::AwaitingApproval => Need::Approvals,
+        IncidentPhase::Remediating => Need::Write(Flight::Repair),
+        IncidentPhase::Verifying if status.replacement.is_some() => Need::Write(Flight::Replacement),
+        IncidentPhase::Verifying => Need::Target,
+        IncidentPhase::Undoing => Need::Write(Flight::Undo),
+        IncidentPhase::Escalated if ending::to_deliver(&status, now) => Need::Notice,
+        IncidentPhase::Escalated | IncidentPhase::Resolved => Need::Nothing,
+    }
+}
+
+/// Takes one step. An observation that does not fit the phase (the status moved on since) is asked for again.
+pub fn step(incident: &Incident, seen: &Seen, terms: &Terms, now: Time) -> Step {
+    let about = About { incident, terms, now };
+    let status = status(incident);
+    match (status.phase, seen) {
+        (IncidentPhase::Open, Seen::Rules(rules)) => plan::write(about, status, rules),
+        (IncidentPhase::Investigating, Seen::Round(round)) => round::step(about, status, round.as_deref()),
+        (IncidentPhase::Judging, Seen::Nothing) => judgement::pause(about, status),
+        (IncidentPhase::Judging, Seen::Case(case)) => judgement::step(about, status, case),
+        (IncidentPhase::AwaitingApproval, Seen::Approvals { firing, approvals }) => {
+            approval::step(about, status, *firing, approvals)
+        }
+        (IncidentPhase::Remediating, Seen::Write(found)) => {
+            write::follow(about, status, Flight::Repair, found.as_deref())
+        }
+        (IncidentPhase::Remediating, Seen::WriteAndCase(found)) => write::grant(about, status, Flight::Repair, found),
+        (IncidentPhase::Verifying, Seen::Write(found)) if status.replacement.is_some() => {
+            write::follow(about, status, Flight::Replacement, found.as_deref())
+        }
+        (IncidentPhase::Verifying, Seen::WriteAndCase(found)) if status.replacement.is_some() => {
+            write::grant(about, status, Flight::Replacement, found)
+        }
+        (IncidentPhase::Verifying, Seen::Target(target)) => verification::step(about, status, target),
+        (IncidentPhase::Undoing, Seen::Write(found)) => write::follow(about, status, Flight::Undo, found.as_deref()),
+        (IncidentPhase::Undoing, Seen::WriteAndCase(found)) => write::grant(about, status, Flight::Undo, found),
+        (IncidentPhase::Escalated, Seen::Notice) => Step { next: Next::Deliver, ..Step::wait(IDLE) },
+        (IncidentPhase::Escalated | IncidentPhase::Resolved, Seen::Nothing) => ending::idle(&status, now),
+        (_, _) => Step::look(need(incident, now)),
+    }
+}
+
+/// What every step is about.
+#[derive(Clone, Copy)]
+struct About<'a> {
+    incident: &'a Incident,
+    terms: &'a Terms,
+    now: Time,
+}
+
+impl About<'_> {
+    fn name(&self) -> &str {
+        self.incident.metadata.name.as_deref().unwrap_or_default()
+    }
+
+    fn target(&self) -> Option<&ObjectRef> {
+        self.incident.spec.target.as_ref()
+    }
+
+    /// When the first alert began, by its sender's clock.
+    fn alert_started_at(&self) -> Time {
+        let spec = &self.incident.spec;
+        spec.alerts.iter().map(|alert| alert.starts_at).min().unwrap_or(spec.opened_at)
+    }
+
+    /// Seconds since the intake received the first alert.
+    fn seconds_since_alert(&self, at: Time) -> f64 {
+        at.duration_since(self.incident.spec.opened_at).as_secs_f64().max(0.0)
+    }
+}
+
+/// The status as it is stored.
+fn status(incident: &Incident) -> IncidentStatus {
+    incident.status.clone().unwrap_or_default()
+}
+
+/// Word of a severity, as senders write it.
+pub fn severity_word(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Info => "info",
+        Severity::Warning => "warning",
+        Severity::Error => "error",
+        Severity::Critical => "critical",
+    }
+}

@@ -1,0 +1,59 @@
+//! What was read of a case, as the gate asks for it.
+
+use crate::api::v1alpha1::IncidentStatus;
+use crate::core::{
+    gate::{self, RunbookRule, Unreadable},
+    policy::runbook_name,
+};
+
+use super::{About, Case};
+
+/// Puts what was read into a case of the gate, and asks `question` about it.
+pub(super) fn ask<T>(
+    about: About<'_>,
+    status: &IncidentStatus,
+    case: &Case,
+    question: impl FnOnce(&gate::Case<'_>) -> T,
+) -> T {
+    let Case { firing, rules, investigation, workload, books } = case;
+    let spec = &about.incident.spec;
+    let found = investigation.as_ref().and_then(|i| i.status.as_ref());
+    let runbooks: Vec<RunbookRule> = rules
+        .runbooks
+        .iter()
+        .map(|runbook| RunbookRule {
+            name: runbook_name(runbook),
+            allowed_actions: runbook.spec.allowed_actions.clone(),
+        })
+        .collect();
+    question(&gate::Case {
+        now: about.now,
+        incident: about.name(),
+        rounds: status.rounds,
+        target: spec.target.as_ref().ok_or_else(|| Unreadable::unresolved(spec.unresolved.as_ref())),
+        alerts: gate::Alerts {
+            firing: *firing,
+            started_at: about.alert_started_at(),
+            names: spec.alerts.iter().map(|alert| alert.alertname.as_str()).collect(),
+        },
+        belief: gate::Belief {
+            facts: found.map(|status| status.facts.as_slice()).unwrap_or_default(),
+            diagnosis: found.and_then(|status| status.diagnosis.as_ref()),
+            second_opinion: found.and_then(|status| status.second_opinion.as_ref()),
+        },
+        cluster: gate::Cluster {
+            workload: workload.as_ref().map_err(Clone::clone),
+            known_good: &books.known_good,
+            full_quota: books.full_quota.as_deref(),
+        },
+        rules: gate::Rules { namespace_mode: rules.mode.as_deref(), policies: &rules.policies, runbooks: &runbooks },
+        books: gate::Books {
+            ledger: &books.ledger,
+            approvals: &books.approvals,
+            storm_targets: books.storm_targets,
+            budgets: &about.terms.budgets,
+            enrolled: &about.terms.enrolled,
+            audit_durable: books.audit_durable,
+        },
+    })
+}

@@ -1,0 +1,95 @@
+//! Investigating: ask for a round, wait for its diagnosis.
+
+use std::time::Duration;
+
+use jiff::SignedDuration;
+
+use crate::api::v1alpha1::{
+    Actor, IncidentPhase, IncidentStatus, Investigation, InvestigationPhase, InvestigationSpec, SourceName,
+};
+use crate::core::{
+    names,
+    reason::Reason,
+    timeline::{self, Event},
+};
+
+use super::{About, Effect, Next, Step, ending};
+
+/// Budget of one round, in seconds.
+pub const DEADLINE_SECONDS: i32 = 20;
+/// How long after its deadline a round may still end.
+const GRACE: SignedDuration = SignedDuration::from_secs(20);
+/// Interval at which a round is polled; a watch reports its end earlier.
+pub(super) const LOOK: Duration = Duration::from_secs(2);
+
+/// Names the round `number` in the status; the time counts from here, by the controller's clock.
+pub(super) fn begin(about: About<'_>, status: &mut IncidentStatus, number: i32) {
+    status.rounds = number;
+    status.investigation = Some(investigation_name(about, number).0);
+    status.times.asked = Some(about.now);
+}
+
+/// Asks for the round that the status names. What is asked is what the plan says.
+pub(super) fn ask(about: About<'_>, status: &IncidentStatus) -> Effect {
+    let planned = status.plan.as_ref().map(|plan| plan.sources.as_slice()).unwrap_or_default();
+    let chain = status.plan.as_ref().map(|plan| plan.diagnosers.clone()).unwrap_or_default();
+    let number = status.rounds.max(1);
+    let (name, key) = investigation_name(about, number);
+    let spec = InvestigationSpec {
+        incident: about.name().to_owned(),
+        key,
+        round: number,
+        target: about.incident.spec.target.clone(),
+        sources: planned.iter().filter_map(|name| SourceName::named(name)).collect(),
+        chain,
+        deadline_seconds: DEADLINE_SECONDS,
+        alert_started_at: about.alert_started_at(),
+        request_id: about.incident.spec.request_id.clone(),
+    };
+    Effect::CreateInvestigation { name: status.investigation.clone().unwrap_or(name), spec: Box::new(spec) }
+}
+
+/// Makes sure that the round is under way, and takes its result when it is there.
+pub(super) fn step(about: About<'_>, mut status: IncidentStatus, found: Option<&Investigation>) -> Step {
+    let now = about.now;
+    let asked = status.times.asked.unwrap_or(now);
+    let late = now.duration_since(asked) > SignedDuration::from_secs(DEADLINE_SECONDS.into()) + GRACE;
+    let result = found.and_then(|investigation| investigation.status.as_ref());
+    match result.map(|result| (result, result.phase)) {
+        Some((result, InvestigationPhase::Complete)) => {
+            status.times.first_source = status.times.first_source.or(result.started_at);
+            // By the controller's clock: the investigator's decides nothing.
+            status.times.diagnosed = Some(now);
+            let summary = result.diagnosis.as_ref().map_or("no diagnosis".to_string(), |d| {
+                format!(
+                    "{} facts; {} says {:?} ({}%): {}",
+                    result.facts.len(),
+                    d.diagnoser,
+                    d.cause,
+                    d.confidence,
+                    d.hypothesis
+                )
+            });
+            timeline::note(&mut status, now, Actor::Investigator, Event::Diagnosed, summary);
+            status.phase = IncidentPhase::Judging;
+            Step::write(vec![], status, Next::Again)
+        }
+        _ if late => {
+            let message = format!(
+                "the investigator did not finish in time; check that it is running: `kubectl -n {} get pods`",
+                about.terms.system
+            );
+            ending::escalate(about, status, Reason::InvestigationTimeout, &message)
+        }
+        _ if found.is_none() => Step::effect(ask(about, &status), LOOK),
+        _ => Step::wait(LOOK),
+    }
+}
+
+/// Name of the Investigation of a round.
+fn investigation_name(about: About<'_>, round: i32) -> (String, String) {
+    let uid = about.incident.metadata.uid.as_deref().unwrap_or_default();
+    let key = names::digest(&["investigation", uid, &round.to_string()]);
+    let target = about.target().map_or("unresolved", |target| target.name.as_str());
+    (names::readable(target, &key), key)
+}

@@ -1,0 +1,316 @@
+//! Every fault at every request, pairs included; and planted defects that this suite has to notice.
+
+use proptest::prelude::*;
+
+use super::{Aftermath, Executor, Fault, Investigator, StepFn, World, drive};
+use crate::api::v1alpha1::{Incident, IncidentPhase, IncidentStatus, LedgerState, Purpose, Time};
+use crate::core::incident::{Effect, Next, Notice, Seen, Step, Terms, step};
+use crate::core::reason::Reason;
+
+/// A way for an incident to go: its name, and what makes it go so.
+type Scenario = (&'static str, fn(&mut World));
+
+const SCENARIOS: &[Scenario] = &[
+    ("recovers", |_| {}),
+    ("is taken back", |world| world.aftermath = Aftermath::StaysBroken),
+    ("is changed by others", |world| world.aftermath = Aftermath::ChangedByOthers),
+    ("is refused", |world| world.mode = None),
+    ("is approved", |world| {
+        world.mode = Some("approve".into());
+        world.approves = true;
+    }),
+    ("is claimed twice", |world| world.executor = Executor::Reclaims),
+    ("is given up", |world| world.executor = Executor::Aborts(Reason::PolicyMissing)),
+    ("meets a silent executor", |world| world.executor = Executor::Dies),
+    ("meets a silent investigator", |world| world.investigator = Investigator::Silent),
+    ("cannot be taken back", |world| {
+        world.aftermath = Aftermath::StaysBroken;
+        world.executor = Executor::FiresAndAbortsUndo(Reason::TargetChanged);
+    }),
+    ("is repaired by another action", |world| *world = World::planted()),
+    ("has a stuck pod", |world| {
+        *world = World::stateful();
+        world.aftermath = Aftermath::Stuck;
+    }),
+];
+
+fn world_of(scenario: &Scenario) -> World {
+    let mut world = World::new();
+    (scenario.1)(&mut world);
+    world
+}
+
+/// What has to hold after every run, whatever went wrong. The error is a sentence.
+fn verdict(world: &World, ended: bool) -> Result<(), String> {
+    let writes = |purpose| world.writes.iter().filter(|(of, _)| *of == purpose).count();
+    let open = world.grant.spec.open.is_some();
+    let told = match world.phase() {
+        IncidentPhase::Escalated => world.told.contains(&Notice::Escalated),
+        _ => true,
+    };
+    let written = world
+        .remediations
+        .values()
+        .filter(|it| it.status.as_ref().is_some_and(|s| s.phase == crate::api::v1alpha1::RemediationPhase::Fired));
+    let booked = written.clone().all(|remediation| {
+        let id = &remediation.spec.action_id;
+        world.ledger.entries.iter().any(|entry| entry.action_id == *id && entry.state != LedgerState::Refunded)
+    });
+    for (holds, sentence) in [
+        (ended, "it did not end"),
+        (world.violations.is_empty(), "a Grant was opened that must not be"),
+        (writes(Purpose::Repair) <= 1, "it was repaired more than once"),
+        (writes(Purpose::Undo) <= 1, "it was taken back more than once"),
+        (writes(Purpose::ReplacePod) <= 1, "a pod was evicted more than once"),
+        (!open || world.phase() == IncidentPhase::Open, "a Grant was left open"),
+        (told, "nobody was told"),
+        (booked, "a write is not in the Ledger"),
+    ] {
+        if !holds {
+            return Err(format!("{sentence}: {:?} {} {:?}", world.phase(), world.reason(), world.violations));
+        }
+    }
+    Ok(())
+}
+
+/// Runs a scenario with faults, and says what is wrong.
+fn tried(scenario: &Scenario, step: StepFn, fault: impl FnMut(usize) -> Fault) -> (World, usize, Result<(), String>) {
+    tried_with(scenario, step, true, fault)
+}
+
+/// As [`tried`]; what was read earlier is kept only if a fault of this run asks for it.
+fn tried_with(
+    scenario: &Scenario,
+    step: StepFn,
+    remembers: bool,
+    fault: impl FnMut(usize) -> Fault,
+) -> (World, usize, Result<(), String>) {
+    let mut world = World { remembers, ..world_of(scenario) };
+    let run = drive(&mut world, step, fault);
+    let verdict = verdict(&world, run.ended);
+    (world, run.requests, verdict)
+}
+
+/// Every fault and every pair (`make test-faults`), and not the slice of them that fits into each run of the unit tests.
+const FULL: bool = option_env!("BACKSTOP_FULL_FAULTS").is_some();
+
+/// The requests at which a fault happens: all of them, or every `stride`-th, another set for each `offset`.
+fn places(requests: usize, stride: usize, offset: usize) -> impl Iterator<Item = usize> {
+    let stride = if FULL { 1 } else { stride };
+    (offset % stride..requests).step_by(stride)
+}
+
+#[test]
+fn any_fault_at_any_request_of_any_scenario_ends_well() {
+    let mut tries = 0;
+    for (index, scenario) in SCENARIOS.iter().enumerate() {
+        let (undisturbed, requests, fine) = tried(scenario, step, |_| Fault::None);
+        fine.unwrap_or_else(|why| panic!("{}: {why}", scenario.0));
+        for (nth, fault) in Fault::ALL.into_iter().enumerate() {
+            // An answer that is lost is the fault that a step has to survive most often.
+            let stride = if index < 2 || fault == Fault::LostAnswer { 1 } else { 3 };
+            for at in places(requests.min(60), stride, nth + index) {
+                let stale = fault == Fault::Stale;
+                let (world, _, fine) = tried_with(scenario, step, stale, |n| if n == at { fault } else { Fault::None });
+                tries += 1;
+                fine.unwrap_or_else(|why| panic!("{}, {fault:?} at {at}: {why}", scenario.0));
+                // From an old reading it may hand over what it would have repaired; it may not do more.
+                if !stale {
+                    assert_eq!(world.phase(), undisturbed.phase(), "{}, {fault:?} at {at}", scenario.0);
+                }
+            }
+        }
+    }
+    println!("{tries} runs with one fault");
+    assert!(tries > 900, "only {tries} runs");
+}
+
+#[test]
+fn any_pair_of_faults_ends_well() {
+    let mut tries = 0;
+    for scenario in &SCENARIOS[..2] {
+        let (_, requests, _) = tried(scenario, step, |_| Fault::None);
+        let requests = requests.min(44);
+        for (nth, (one, other)) in pairs().enumerate() {
+            for first in places(requests, 4, nth) {
+                for second in places(requests + 4, 6, nth + first).filter(|second| *second > first) {
+                    let fault = |n| match n {
+                        _ if n == first => one,
+                        _ if n == second => other,
+                        _ => Fault::None,
+                    };
+                    let remembers = one == Fault::Stale || other == Fault::Stale;
+                    tries += 1;
+                    let (_, _, fine) = tried_with(scenario, step, remembers, fault);
+                    fine.unwrap_or_else(|why| {
+                        panic!("{}, {one:?} at {first} and {other:?} at {second}: {why}", scenario.0)
+                    });
+                }
+            }
+        }
+    }
+    println!("{tries} runs with two faults");
+    assert!(tries > 500, "only {tries} runs");
+}
+
+/// Each kind of fault with each other; a refused and a lost request are the same to whoever sends them.
+fn pairs() -> impl Iterator<Item = (Fault, Fault)> {
+    const KINDS: [Fault; 4] = [Fault::LostAnswer, Fault::Timeout, Fault::Conflict, Fault::Stale];
+    KINDS.into_iter().flat_map(|one| KINDS.into_iter().map(move |other| (one, other)))
+}
+
+/// A suite that misses one of these proves nothing.
+#[test]
+fn planted_defects_are_noticed() {
+    fn without(mut taken: Step, dropped: fn(&Effect) -> bool) -> Step {
+        taken.effects.retain(|effect| !dropped(effect));
+        taken.after.retain(|effect| !dropped(effect));
+        taken
+    }
+    fn no_audit(i: &Incident, s: &Seen, t: &Terms, n: Time) -> Step {
+        without(step(i, s, t, n), |effect| matches!(effect, Effect::Audit(_)))
+    }
+    fn no_reservation(i: &Incident, s: &Seen, t: &Terms, n: Time) -> Step {
+        without(step(i, s, t, n), |effect| matches!(effect, Effect::Reserve(_)))
+    }
+    fn leaves_grants_open(i: &Incident, s: &Seen, t: &Terms, n: Time) -> Step {
+        without(step(i, s, t, n), |effect| matches!(effect, Effect::CloseGrant { .. }))
+    }
+    /// Refunds whatever ends.
+    fn refunds(i: &Incident, s: &Seen, t: &Terms, n: Time) -> Step {
+        let mut taken = step(i, s, t, n);
+        for effect in &mut taken.effects {
+            if let Effect::Settle { state, .. } = effect {
+                *state = LedgerState::Refunded;
+            }
+        }
+        taken
+    }
+    /// Judges once, and not again before the Grant.
+    fn judges_once(i: &Incident, s: &Seen, t: &Terms, n: Time) -> Step {
+        let Seen::WriteAndCase(found) = s else { return step(i, s, t, n) };
+        let mut found = found.clone();
+        found.case.rules.mode = Some("auto".into());
+        step(i, &Seen::WriteAndCase(found), t, n)
+    }
+    /// Forgets for which epoch the Grant was opened.
+    fn forgets_the_epoch(i: &Incident, s: &Seen, t: &Terms, n: Time) -> Step {
+        let mut taken = step(i, s, t, n);
+        if let Some(status) = &mut taken.status
+            && status.phase == IncidentPhase::Remediating
+        {
+            status.grant_epoch = None;
+        }
+        let Seen::WriteAndCase(found) = s else { return taken };
+        let mut found = found.clone();
+        if let Some(grant) = &mut found.grant {
+            grant.spec.open = None;
+        }
+        let mut again = step(i, &Seen::WriteAndCase(found), t, n);
+        if let Some(status) = &mut again.status {
+            status.grant_epoch = None;
+        }
+        again
+    }
+    /// Waits for the executor without a timeout.
+    fn patient(i: &Incident, s: &Seen, t: &Terms, n: Time) -> Step {
+        let mut i = i.clone();
+        if let Some(status) = &mut i.status
+            && status.phase == IncidentPhase::Remediating
+            && let Some(last) = status.timeline.last_mut()
+        {
+            last.at = n;
+        }
+        step(&i, s, t, n)
+    }
+    /// Tells nobody.
+    fn mute(i: &Incident, s: &Seen, t: &Terms, n: Time) -> Step {
+        let mut taken = step(i, s, t, n);
+        if taken.next == Next::Deliver {
+            taken.next = Next::After(std::time::Duration::from_secs(7200));
+        }
+        if let Some(status) = &mut taken.status {
+            status.escalation = None;
+        }
+        taken
+    }
+    /// Believes that no data is healthy.
+    fn blind(i: &Incident, s: &Seen, t: &Terms, n: Time) -> Step {
+        let mut taken = step(i, s, t, n);
+        if let Seen::Target(target) = s
+            && target.workload.is_err()
+            && let Some(status) = &i.status
+        {
+            let status = IncidentStatus { phase: IncidentPhase::Resolved, ..status.clone() };
+            taken = Step { effects: vec![], status: Some(Box::new(status)), after: vec![], next: Next::Again };
+        }
+        taken
+    }
+
+    /// Whether the suite is content with a step function.
+    fn content(step: StepFn) -> bool {
+        SCENARIOS.iter().all(|scenario| {
+            let (_, requests, fine) = tried_with(scenario, step, false, |_| Fault::None);
+            fine.is_ok()
+                && (0..requests.min(30)).step_by(4).all(|at| {
+                    let fault = |n| if n == at { Fault::LostAnswer } else { Fault::None };
+                    tried_with(scenario, step, false, fault).2.is_ok()
+                })
+        }) && killed(step).is_ok()
+            && unread(step).is_ok()
+    }
+    /// The kill switch is thrown once the Remediation exists.
+    fn killed(step: StepFn) -> Result<(), String> {
+        let mut world = World { kill_switch: true, ..World::new() };
+        let run = drive(&mut world, step, |_| Fault::None);
+        verdict(&world, run.ended)?;
+        if world.writes.is_empty() { Ok(()) } else { Err("it wrote against the mode".into()) }
+    }
+    /// The target cannot be read after the write: that is a case for a person.
+    fn unread(step: StepFn) -> Result<(), String> {
+        let mut world = World { unreadable_after_write: true, ..World::new() };
+        let run = drive(&mut world, step, |_| Fault::None);
+        verdict(&world, run.ended)?;
+        if world.phase() == IncidentPhase::Escalated { Ok(()) } else { Err("no data was healthy".into()) }
+    }
+
+    assert!(content(step), "the suite is not content with the state machine itself");
+    for (name, defect) in [
+        ("no audit record", no_audit as StepFn),
+        ("no reservation", no_reservation),
+        ("leaves Grants open", leaves_grants_open),
+        ("refunds what was written", refunds),
+        ("judges once", judges_once),
+        ("forgets the epoch", forgets_the_epoch),
+        ("waits for the executor without a timeout", patient),
+        ("tells nobody", mute),
+        ("believes that no data is healthy", blind),
+    ] {
+        assert!(!content(defect), "planted defect not noticed: {name}");
+    }
+}
+
+fn faults() -> impl Strategy<Value = Vec<Fault>> {
+    let fault = prop_oneof![
+        8 => Just(Fault::None),
+        1 => Just(Fault::Error),
+        1 => Just(Fault::Timeout),
+        1 => Just(Fault::LostAnswer),
+        1 => Just(Fault::Conflict),
+        1 => Just(Fault::Stale),
+    ];
+    prop::collection::vec(fault, 0..80)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+
+    #[test]
+    fn an_incident_always_ends_with_at_most_one_open_effect(
+        faults in faults(), which in 0..SCENARIOS.len(), kill_switch in prop::bool::ANY,
+    ) {
+        let mut world = World { remembers: true, kill_switch, ..world_of(&SCENARIOS[which]) };
+        let run = drive(&mut world, step, |n| faults.get(n).copied().unwrap_or(Fault::None));
+        prop_assert_eq!(verdict(&world, run.ended), Ok(()));
+    }
+}

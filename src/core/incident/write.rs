@@ -1,0 +1,321 @@
+//! A Remediation in flight, whatever its purpose: create it, decide again and open the Grant for each claim, and take
+//! in what came of it. One way for repair, undo and replacement of a stuck pod.
+
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use serde_json::{Map, Value, json};
+
+use crate::api::v1alpha1::{
+    Actor, DecisionOutcome, IncidentPhase, IncidentStatus, LedgerState, OpenGrant, ReceiptStep, Remediation,
+    RemediationPhase, RemediationSpec, RemediationStatus, Time, Write,
+};
+use crate::core::{
+    actions,
+    gate::{self, Judgement},
+    names,
+    reason::Reason,
+    timeline::{self, Event},
+    verify,
+};
+
+use super::{
+    About, Case, Effect, Entry, Flight, Measure, Need, Next, Step, WriteAndCase, ending, question, remediation, undo,
+    verification,
+};
+
+/// The executor has this long to claim a Remediation, and to end it after its Grant was opened.
+const EXECUTOR_PATIENCE: SignedDuration = SignedDuration::from_mins(5);
+/// Until a Remediation is looked at again without being told that it changed.
+const LOOK: Duration = Duration::from_secs(2);
+/// Until a Grant that another write holds is looked at again.
+const BUSY: Duration = Duration::from_millis(500);
+
+/// Follows the Remediation in flight.
+pub(super) fn follow(about: About<'_>, status: IncidentStatus, flight: Flight, found: Option<&Remediation>) -> Step {
+    let Some(remediation) = found else { return lost(about, status, flight) };
+    let state = remediation.status.clone().unwrap_or_default();
+    match state.phase {
+        RemediationPhase::Fired => fired(about, status, flight, remediation, &state),
+        RemediationPhase::Aborted => aborted(about, status, flight, remediation, &state),
+        RemediationPhase::Claimed if Some(state.epoch) > status.grant_epoch => Step::look(Need::WriteAndCase(flight)),
+        RemediationPhase::Pending | RemediationPhase::Claimed => {
+            let since = status.timeline.last().map_or(about.now, |entry| entry.at);
+            if about.now.duration_since(since) > EXECUTOR_PATIENCE {
+                return silent(about, status, remediation);
+            }
+            Step::wait(LOOK)
+        }
+    }
+}
+
+fn lost(about: About<'_>, status: IncidentStatus, flight: Flight) -> Step {
+    let message = "the Remediation was deleted before it ended, and not by Backstop";
+    match flight {
+        Flight::Repair | Flight::Replacement => ending::escalate(about, status, Reason::RemediationAborted, message),
+        Flight::Undo => {
+            let why = status.message.clone();
+            ending::escalate(about, status, Reason::VerifyFailed, &format!("{why}. {message}"))
+        }
+    }
+}
+
+/// The executor did not report an outcome in time. The write counts as made: the reservation stays.
+fn silent(about: About<'_>, status: IncidentStatus, remediation: &Remediation) -> Step {
+    let name = remediation::name_of(remediation);
+    let message = format!(
+        "the executor did not finish Remediation {name} in time, and it is unknown whether it wrote. Check annotation \
+         backstop.dev/last-action of the target, and that the executor is running: `kubectl -n {} get pods`",
+        about.terms.system
+    );
+    let effects = vec![
+        Effect::CloseGrant { remediation: name.to_owned() },
+        Effect::CountAnomaly(Reason::ExecutorSilent),
+        Effect::AuditAfter(entry("RemediationUnknown", remediation, json!({ "reason": "ExecutorSilent" }))),
+    ];
+    ending::escalate_after(about, status, Reason::ExecutorSilent, &message, effects)
+}
+
+/// The write happened and was read back.
+fn fired(
+    about: About<'_>,
+    mut status: IncidentStatus,
+    flight: Flight,
+    remediation: &Remediation,
+    state: &RemediationStatus,
+) -> Step {
+    let mut effects = settle(remediation, state, LedgerState::Spent);
+    // The executor's clock is shown but decides nothing: timeouts count from now.
+    let at = fired_at(state).unwrap_or(about.now);
+    match flight {
+        Flight::Repair => {
+            let took = about.seconds_since_alert(at);
+            effects.push(Effect::Measure(Measure::ToFire(took)));
+            let message = format!("the API server accepted the write {took:.3} s after the alert was received");
+            timeline::note(&mut status, at, Actor::Executor, Event::Fired, message);
+            status.times.fired = Some(about.now);
+            status.grant_epoch = None;
+            status.phase = IncidentPhase::Verifying;
+            Step::write(effects, status, Next::Again)
+        }
+        Flight::Replacement => {
+            let pod = pod_of(remediation);
+            timeline::note(&mut status, at, Actor::Executor, Event::PodEvicted, format!("{pod} was evicted"));
+            verification::replaced(about, status, effects)
+        }
+        Flight::Undo => undo::done(about, status, at, effects),
+    }
+}
+
+/// The write did not happen, or its outcome is unknown: then it counts as made.
+fn aborted(
+    about: About<'_>,
+    status: IncidentStatus,
+    flight: Flight,
+    remediation: &Remediation,
+    state: &RemediationStatus,
+) -> Step {
+    let written = fired_at(state).is_some();
+    let book = if written { LedgerState::Spent } else { LedgerState::Refunded };
+    let mut effects = settle(remediation, state, book);
+    let reason = Reason::named(&state.reason).unwrap_or(Reason::RemediationAborted);
+    if !is_expected(reason) && flight == Flight::Repair {
+        effects.push(Effect::CountAnomaly(Reason::RefusedByPolicy));
+    }
+    match flight {
+        Flight::Repair => {
+            let message = format!("nothing was changed: the executor stopped with {reason}. {}", state.message);
+            ending::escalate_after(about, status, reason, &message, effects)
+        }
+        Flight::Replacement => {
+            let message = format!("{} could not be evicted: {reason}. {}", pod_of(remediation), state.message);
+            ending::escalate_after(about, status, reason, &message, effects)
+        }
+        Flight::Undo => {
+            let why = status.message.clone();
+            let message = format!("{why}. The write could not be undone: {reason}. {}", state.message);
+            ending::escalate_after(about, status, Reason::VerifyFailed, &message, effects)
+        }
+    }
+}
+
+/// A change by others, a recovery or the kill switch between decision and write is not an anomaly.
+fn is_expected(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::ModeForbids
+            | Reason::TargetChanged
+            | Reason::ChangedByOthers
+            | Reason::TargetGone
+            | Reason::Recovered
+            | Reason::NothingFails
+            | Reason::ApprovalMissing
+            | Reason::BlockedByDisruptionBudget
+            | Reason::EvictionNotAllowed
+    )
+}
+
+/// Decides again from a fresh reading, and only then opens the Grant, after its audit record.
+pub(super) fn grant(about: About<'_>, mut status: IncidentStatus, flight: Flight, found: &WriteAndCase) -> Step {
+    let WriteAndCase { remediation, repair: _, grant, case } = found;
+    let state = remediation.as_ref().and_then(|it| it.status.clone()).unwrap_or_default();
+    let Some(remediation) = remediation
+        .as_ref()
+        .filter(|_| state.phase == RemediationPhase::Claimed && Some(state.epoch) > status.grant_epoch)
+    else {
+        // Its status changed while the rest was read.
+        return follow(about, status, flight, remediation.as_ref());
+    };
+    let spec = &remediation.spec;
+    let judgement = decided_again(about, &status, flight, found);
+    let recovered = judgement.as_ref().is_some_and(|it| it.decision.outcome == DecisionOutcome::Resolve);
+    let refusal = refusal(judgement.as_ref(), spec);
+    let (decision, anomalies) = judgement.map_or((None, vec![]), |it| (Some(it.decision), it.anomalies));
+    if flight != Flight::Repair {
+        status.follow_up = decision;
+    }
+    if let Some(refusal) = refusal {
+        // A target that already has the value was written in an earlier epoch: the executor finds and reports that.
+        if written_by_us(case, spec) {
+            return Step::wait(Duration::from_secs(1));
+        }
+        let effects = anomalies.into_iter().map(Effect::CountAnomaly).collect();
+        if recovered && flight == Flight::Undo {
+            let message = format!("it recovered before the repair was undone: {}", refusal.1);
+            return ending::resolve(about, status, Reason::Recovered, &message, effects);
+        }
+        return refused(about, status, flight, refusal, effects);
+    }
+    let Some(grant) = grant else {
+        // The controller's Grant loop recreates it, closed.
+        return Step::wait(BUSY);
+    };
+    let name = remediation::name_of(remediation);
+    let sentence =
+        format!("for action {} and {} s, epoch {}", spec.action_id, about.terms.timings.grant_seconds, state.epoch);
+    let mut effects = Vec::new();
+    match &grant.spec.open {
+        Some(open) if open.remediation == name && open.epoch == state.epoch => {}
+        Some(open) if open.remediation != name && open.not_after > about.now => return Step::wait(BUSY),
+        _ => {
+            let details = json!({
+                "epoch": state.epoch, "digest": spec.digest, "target": spec.target, "action": spec.action,
+                "purpose": spec.purpose,
+            });
+            effects.push(Effect::Audit(entry("GrantOpening", remediation, details)));
+            effects.push(Effect::OpenGrant {
+                version: grant.metadata.resource_version.clone().unwrap_or_default(),
+                open: Box::new(open(about, remediation, state.epoch)),
+            });
+        }
+    }
+    status.grant_epoch = Some(state.epoch);
+    timeline::note(&mut status, about.now, Actor::Controller, Event::GrantOpened, sentence);
+    Step::write(effects, status, Next::After(LOOK))
+}
+
+fn open(about: About<'_>, remediation: &Remediation, epoch: i64) -> OpenGrant {
+    let spec = &remediation.spec;
+    let end = about.now + SignedDuration::from_secs(about.terms.timings.grant_seconds.into());
+    OpenGrant {
+        action_id: spec.action_id.clone(),
+        action: actions::of(spec.action.kind()).armed_label.into(),
+        remediation: remediation::name_of(remediation).to_owned(),
+        epoch,
+        uid: spec.target.uid.clone(),
+        write: spec.write.clone(),
+        // Whole seconds, because managedFields carry whole seconds.
+        not_after: Time::from_second(end.as_second()).unwrap_or(end),
+    }
+}
+
+/// Decides about the write in flight again, by the chain for its purpose.
+fn decided_again(about: About<'_>, status: &IncidentStatus, flight: Flight, found: &WriteAndCase) -> Option<Judgement> {
+    let repair = found.repair.as_ref().map(|repair| &repair.spec);
+    match (flight, found.remediation.as_ref().map(|it| &it.spec.write)) {
+        (Flight::Repair, _) => Some(question::ask(about, status, &found.case, gate::judge_again)),
+        (Flight::Undo, _) => {
+            Some(question::ask(about, status, &found.case, |case| repair.map(|repair| gate::judge_undo(case, repair)))?)
+        }
+        (Flight::Replacement, Some(Write::Evict(evict))) => Some(question::ask(about, status, &found.case, |case| {
+            repair.map(|repair| gate::judge_replacement(case, repair, &evict.pod))
+        })?),
+        (Flight::Replacement, _) => None,
+    }
+}
+
+/// Why the write may not proceed; `None` when every check passed and it is the one that was decided.
+fn refusal(judgement: Option<&Judgement>, spec: &RemediationSpec) -> Option<(Reason, String)> {
+    let Some(judgement) = judgement else {
+        return Some((Reason::RemediationAborted, "the Remediation that it follows does not exist any more".into()));
+    };
+    let decision = &judgement.decision;
+    if decision.outcome != DecisionOutcome::Act {
+        return Some((judgement.reason, decision.message.clone()));
+    }
+    (decision.action_id.as_ref() != Some(&spec.action_id))
+        .then(|| (Reason::TargetChanged, "the target changed since the decision".into()))
+}
+
+fn refused(
+    about: About<'_>,
+    status: IncidentStatus,
+    flight: Flight,
+    (reason, message): (Reason, String),
+    mut effects: Vec<Effect>,
+) -> Step {
+    let name = match flight {
+        Flight::Repair => &status.remediation,
+        Flight::Undo => &status.undo,
+        Flight::Replacement => &status.replacement,
+    };
+    effects.extend(name.clone().map(|remediation| Effect::CloseGrant { remediation }));
+    let message = match flight {
+        Flight::Repair => {
+            format!("nothing was written, because the checks right before the write refused it: {message}")
+        }
+        Flight::Replacement => format!("no pod was evicted: {message}"),
+        Flight::Undo => format!("{}. It was not undone: {message}", status.message),
+    };
+    ending::escalate_after(about, status, reason, &message, effects)
+}
+
+fn written_by_us(case: &Case, spec: &RemediationSpec) -> bool {
+    let Ok(workload) = &case.workload else { return false };
+    spec.write.field().is_some()
+        && verify::holds(workload, &spec.write)
+        && workload.annotations.get(names::LAST_ACTION) == Some(&spec.action_id)
+}
+
+/// Closes the Grant, records the outcome in audit log and Ledger, and marks the Approval as used. A write is verified
+/// even when the log is broken; without a log no further Grant opens.
+fn settle(remediation: &Remediation, state: &RemediationStatus, book: LedgerState) -> Vec<Effect> {
+    let spec = &remediation.spec;
+    let details = json!({ "phase": state.phase, "reason": state.reason, "receipts": state.receipts });
+    vec![
+        Effect::CloseGrant { remediation: remediation::name_of(remediation).to_owned() },
+        Effect::AuditAfter(entry("RemediationEnded", remediation, details)),
+        Effect::Settle { action_id: spec.action_id.clone(), state: book },
+        Effect::UseApproval { digest: spec.digest.clone(), remediation: remediation::name_of(remediation).to_owned() },
+    ]
+}
+
+fn entry(kind: &'static str, remediation: &Remediation, details: Value) -> Entry {
+    let details = match details {
+        Value::Object(details) => details,
+        _ => Map::new(),
+    };
+    Entry { kind, action_id: Some(remediation.spec.action_id.clone()), details }
+}
+
+/// When the executor says that the write was accepted.
+fn fired_at(state: &RemediationStatus) -> Option<Time> {
+    state.receipts.iter().find(|receipt| receipt.step == ReceiptStep::Fired).map(|receipt| receipt.at)
+}
+
+fn pod_of(remediation: &Remediation) -> String {
+    match &remediation.spec.write {
+        Write::Evict(evict) => evict.pod.to_string(),
+        Write::Field(_) => remediation.spec.target.to_string(),
+    }
+}

@@ -1,0 +1,120 @@
+//! The surroundings of an incident: valid Approvals, exhausted quotas, and other targets with an incident at the same
+//! time.
+
+use std::collections::BTreeSet;
+
+use jiff::SignedDuration;
+use k8s_openapi::api::core::v1::ResourceQuota;
+
+use crate::api::v1alpha1::{Approval, Incident, Time};
+
+use super::gate::ValidApproval;
+
+/// The Approvals that are valid for `incident` at `now`: not expired, and not used.
+pub fn valid_approvals(approvals: &[Approval], incident: &str, now: Time) -> Vec<ValidApproval> {
+    approvals
+        .iter()
+        .filter(|approval| approval.spec.incident == incident && approval.spec.expires_at > now)
+        .filter(|approval| approval.status.as_ref().is_none_or(|status| status.used_by.is_empty()))
+        .map(|approval| ValidApproval {
+            digest: approval.spec.digest.clone(),
+            approver: approval.spec.approver.clone(),
+        })
+        .collect()
+}
+
+/// Names of the Approvals of `digest` that a Remediation of `incident` uses up.
+pub fn approvals_to_use<'a>(approvals: &'a [Approval], incident: &str, digest: &str) -> Vec<&'a Approval> {
+    approvals
+        .iter()
+        .filter(|approval| approval.spec.digest == digest && approval.spec.incident == incident)
+        .filter(|approval| approval.status.as_ref().is_none_or(|status| status.used_by.is_empty()))
+        .collect()
+}
+
+/// The first quota on pods that is exhausted, as `name (key: used/hard)`: a rollout creates at least one pod before it
+/// deletes one.
+pub fn full_quota(quotas: &[ResourceQuota]) -> Option<String> {
+    quotas.iter().find_map(|quota| {
+        let status = quota.status.as_ref()?;
+        let number = |map: Option<&std::collections::BTreeMap<String, _>>, key: &str| {
+            let quantity: &k8s_openapi::apimachinery::pkg::api::resource::Quantity = map?.get(key)?;
+            quantity.0.parse::<i64>().ok()
+        };
+        let name = quota.metadata.name.as_deref().unwrap_or_default();
+        ["pods", "count/pods"].iter().find_map(|key| {
+            let (used, hard) = (number(status.used.as_ref(), key)?, number(status.hard.as_ref(), key)?);
+            (used >= hard).then(|| format!("{name} ({key}: {used}/{hard})"))
+        })
+    })
+}
+
+/// Distinct targets whose incident was opened inside the window.
+pub fn storm_targets<'a>(incidents: impl IntoIterator<Item = &'a Incident>, window: SignedDuration, now: Time) -> u32 {
+    let targets: BTreeSet<&str> = incidents
+        .into_iter()
+        .filter(|incident| now.duration_since(incident.spec.opened_at) < window)
+        .filter_map(|incident| incident.spec.target.as_ref().map(|target| target.uid.as_str()))
+        .collect();
+    u32::try_from(targets.len()).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn at(second: i64) -> Time {
+        Time::from_second(1_800_000_000 + second).unwrap()
+    }
+
+    fn approval(incident: &str, expires: i64, used_by: &str) -> Approval {
+        let mut approval = Approval::new(
+            "a",
+            serde_json::from_value(json!({
+                "approver": "ann", "incident": incident, "digest": "d", "expiresAt": at(expires).to_string(),
+            }))
+            .unwrap(),
+        );
+        approval.status = Some(serde_json::from_value(json!({ "usedBy": used_by })).unwrap());
+        approval
+    }
+
+    #[test]
+    fn an_approval_counts_while_it_is_unused_and_unexpired_and_for_its_own_incident() {
+        let all = [approval("i", 10, ""), approval("i", 0, ""), approval("i", 10, "rem"), approval("other", 10, "")];
+        assert_eq!(valid_approvals(&all, "i", at(0)), [ValidApproval { digest: "d".into(), approver: "ann".into() }]);
+        assert_eq!(approvals_to_use(&all, "i", "d").len(), 2, "an expired one was used as well");
+        assert!(approvals_to_use(&all, "i", "e").is_empty());
+    }
+
+    #[test]
+    fn a_quota_without_room_for_another_pod_is_named() {
+        let quota = |used: &str, hard: &str| {
+            serde_json::from_value(json!({
+                "metadata": {"name": "q"}, "status": {"used": {"pods": used}, "hard": {"pods": hard}},
+            }))
+            .unwrap()
+        };
+        assert_eq!(full_quota(&[quota("9", "10")]), None);
+        assert_eq!(full_quota(&[quota("9", "10"), quota("10", "10")]).unwrap(), "q (pods: 10/10)");
+        assert_eq!(full_quota(&[ResourceQuota::default()]), None);
+    }
+
+    #[test]
+    fn a_storm_counts_targets_and_not_incidents() {
+        let incident = |uid: &str, opened: i64| -> Incident {
+            Incident::new(
+                "i",
+                serde_json::from_value(json!({
+                    "target": {"kind": "Deployment", "name": "a", "uid": uid}, "alerts": [], "requestId": "r",
+                    "openedAt": at(opened).to_string(),
+                }))
+                .unwrap(),
+            )
+        };
+        let all = [incident("a", 0), incident("a", 1), incident("b", 2), incident("c", -400)];
+        assert_eq!(storm_targets(&all, SignedDuration::from_secs(300), at(10)), 2);
+    }
+}

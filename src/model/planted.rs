@@ -1,0 +1,61 @@
+//! A rung of unit tests: all that a new rung needs is a file like this one and its line in the registry.
+
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+
+use super::rung::{Answer, Budget, NoAnswer, Rung, Spent, Why};
+use crate::{
+    api::v1alpha1::{Cause, Diagnosis, Mode},
+    core::rules::Case,
+};
+
+/// How a planted rung behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Behaviour {
+    /// It answers, and claims to be the rules.
+    Answers,
+    /// It fails after it has spent tokens.
+    Fails,
+    /// It never answers.
+    Hangs,
+}
+
+/// A rung that behaves as its name says: `planted-answers`, `planted-fails`, `planted-hangs`.
+pub struct Planted(pub Behaviour);
+
+impl Rung for Planted {
+    fn name(&self) -> &str {
+        match self.0 {
+            Behaviour::Answers => "planted-answers",
+            Behaviour::Fails => "planted-fails",
+            Behaviour::Hangs => "planted-hangs",
+        }
+    }
+
+    fn ceiling(&self) -> Mode {
+        Mode::Suggest
+    }
+
+    fn ask<'a>(&'a self, _: Case<'a>, budget: Budget) -> BoxFuture<'a, Result<Answer, NoAnswer>> {
+        let spent = Spent { tokens: budget.tokens / 2, nano_dollars: 7 };
+        Box::pin(async move {
+            match self.0 {
+                Behaviour::Answers => {
+                    let diagnosis = Diagnosis {
+                        diagnoser: "rules".into(),
+                        ceiling: Mode::Auto,
+                        cause: Cause::BadRollout,
+                        ..Diagnosis::default()
+                    };
+                    Ok(Answer { diagnosis, spent })
+                }
+                Behaviour::Fails => Err(NoAnswer { why: Why::Unavailable, spent }),
+                Behaviour::Hangs => {
+                    tokio::time::sleep(Duration::from_secs(86_400)).await;
+                    Err(Why::Timeout.into())
+                }
+            }
+        })
+    }
+}

@@ -1,0 +1,166 @@
+//! When the ConfigMaps that the template names last changed: metadata only, their data is never read. Secrets are not
+//! read at all.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use futures::future::BoxFuture;
+use kube::Client;
+use serde_json::Value;
+
+use super::source::{Answer, Failure, Question, Source};
+use crate::{
+    api::v1alpha1::{ConfigFact, FactData, ObjectRef, SourceName, Time},
+    clock,
+    cluster::api::{CONFIG_MAPS, ReadError},
+    core::{
+        redact,
+        workload::{Draft, Workload},
+    },
+};
+
+/// ConfigMaps that are looked at.
+const MAX_CONFIG_MAPS: usize = 20;
+
+/// ConfigMaps that the pod template names.
+pub struct ConfigReferences;
+
+impl Source for ConfigReferences {
+    fn name(&self) -> SourceName {
+        SourceName::ConfigReferences
+    }
+
+    fn ask<'a>(&'a self, question: &'a Question<'_>) -> BoxFuture<'a, Answer> {
+        Box::pin(async {
+            let workload = question.workload().await?;
+            question.request(|budget| read(question.client, &workload, budget)).await
+        })
+    }
+}
+
+/// Reads the metadata of all ConfigMaps that the current template names.
+async fn read(client: &Client, reading: &Workload, budget: Duration) -> Answer {
+    let namespace = &reading.object.namespace;
+    let names: Vec<(String, bool)> = references(&reading.template).into_iter().take(MAX_CONFIG_MAPS).collect();
+    let reads = names.iter().map(|(name, _)| CONFIG_MAPS.get_metadata(client, namespace, name, budget));
+    let answers = futures::future::join_all(reads).await;
+    let mut drafts = Vec::new();
+    for ((name, optional), answer) in names.into_iter().zip(answers) {
+        let fact = match answer {
+            Ok(metadata) => changed(&metadata),
+            Err(ReadError::NotFound { .. }) if optional => continue,
+            Err(ReadError::NotFound { .. }) => ConfigFact::default(),
+            // A name that no object can have is a ConfigMap that does not exist.
+            Err(ReadError::InvalidName { .. }) => ConfigFact::default(),
+            Err(error) => return Err(Failure::from(error)),
+        };
+        drafts.push(draft(reading, name, fact, clock::now()));
+    }
+    Ok(drafts)
+}
+
+fn draft(reading: &Workload, name: String, fact: ConfigFact, seen_at: Time) -> Draft {
+    let text = match (&fact.exists, &fact.changed_at) {
+        (false, _) => format!("ConfigMap {name} does not exist"),
+        (true, None) => format!("ConfigMap {name}: when its data changed is not known"),
+        (true, Some(at)) => {
+            format!("ConfigMap {name}: data changed at {} by {}", at.strftime("%FT%TZ"), fact.changed_by)
+        }
+    };
+    let object = ObjectRef {
+        api_version: "v1".into(),
+        kind: "ConfigMap".into(),
+        namespace: reading.object.namespace.clone(),
+        name: redact::clip(&redact::clean(&name), 253),
+        uid: String::new(),
+    };
+    Draft { source: SourceName::ConfigReferences, object, seen_at, data: FactData::Config(fact), text }
+}
+
+/// The last change of data that managed fields tell of.
+fn changed(metadata: &Value) -> ConfigFact {
+    let entries = metadata.pointer("/metadata/managedFields").and_then(Value::as_array);
+    let last = entries
+        .into_iter()
+        .flatten()
+        .filter(|entry| {
+            let fields = entry.get("fieldsV1");
+            ["f:data", "f:binaryData"].iter().any(|name| fields.is_some_and(|fields| fields.get(name).is_some()))
+        })
+        .filter_map(|entry| {
+            let time: Time = entry.get("time")?.as_str()?.parse().ok()?;
+            Some((time, entry.get("manager").and_then(Value::as_str).unwrap_or_default()))
+        })
+        .max();
+    ConfigFact {
+        exists: true,
+        changed_at: last.map(|(time, _)| time),
+        changed_by: last.map(|(_, manager)| redact::clip(&redact::clean(manager), 128)).unwrap_or_default(),
+    }
+}
+
+/// Names of the ConfigMaps of a template; `true` when each reference says that it may be missing.
+fn references(template: &Value) -> BTreeMap<String, bool> {
+    let mut found: BTreeMap<String, bool> = BTreeMap::new();
+    let mut note = |reference: Option<&Value>| {
+        let Some(reference) = reference else { return };
+        let name = reference.get("name").and_then(Value::as_str).filter(|name| !name.is_empty());
+        let optional = reference.get("optional").and_then(Value::as_bool).unwrap_or_default();
+        if let Some(name) = name {
+            let all = found.entry(name.to_owned()).or_insert(true);
+            *all &= optional;
+        }
+    };
+    let list =
+        |value: &Value, pointer: &str| value.pointer(pointer).and_then(Value::as_array).cloned().unwrap_or_default();
+    for volume in list(template, "/spec/volumes") {
+        note(volume.get("configMap"));
+        for source in list(&volume, "/projected/sources") {
+            note(source.get("configMap"));
+        }
+    }
+    for containers in ["/spec/initContainers", "/spec/containers"] {
+        for container in list(template, containers) {
+            for source in list(&container, "/envFrom") {
+                note(source.get("configMapRef"));
+            }
+            for variable in list(&container, "/env") {
+                note(variable.pointer("/valueFrom/configMapKeyRef"));
+            }
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn configmaps_are_found_wherever_a_template_names_them() {
+        let template = json!({"spec": {
+            "volumes": [{"configMap": {"name": "a"}}, {"secret": {"secretName": "s"}},
+                {"projected": {"sources": [{"configMap": {"name": "b", "optional": true}}, {"secret": {"name": "t"}}]}}],
+            "initContainers": [{"envFrom": [{"configMapRef": {"name": "c"}}]}],
+            "containers": [{"env": [{"name": "X", "valueFrom": {"configMapKeyRef": {"name": "d", "key": "k"}}}]}]
+        }});
+        assert_eq!(references(&template).into_keys().collect::<Vec<_>>(), ["a", "b", "c", "d"]);
+        assert!(references(&template)["b"]);
+    }
+
+    #[test]
+    fn the_last_manager_of_data_counts_and_others_do_not() {
+        let metadata = json!({"metadata": {"managedFields": [
+            {"manager": "kubectl-create", "time": "2026-01-01T00:00:00Z", "fieldsV1": {"f:data": {"f:a": {}}}},
+            {"manager": "kubectl-edit", "time": "2026-01-02T00:00:00Z", "fieldsV1": {"f:data": {"f:b": {}}}},
+            {"manager": "labeller", "time": "2026-01-03T00:00:00Z", "fieldsV1": {"f:metadata": {}}}
+        ]}});
+        let fact = changed(&metadata);
+        assert_eq!(
+            (fact.changed_by.as_str(), fact.changed_at.unwrap().to_string().as_str()),
+            ("kubectl-edit", "2026-01-02T00:00:00Z")
+        );
+        assert_eq!(changed(&json!({})), ConfigFact { exists: true, ..ConfigFact::default() });
+    }
+}
