@@ -121,14 +121,21 @@ async fn cluster_scoped(client: &Client, plural: &'static str, name: &str) -> Re
 
 async fn list(client: &Client, group: Group, namespace: &str, params: ListParams) -> Result<Vec<Value>, ReadError> {
     let built = Call::new(path(group, namespace)).list(&params);
-    let list = answer(client, group, namespace, built).await?;
-    Ok(match list {
+    let failed = |message: &str| ReadError {
+        what: group.1,
+        namespace: namespace.to_owned(),
+        message: message.into(),
+        forbidden: false,
+    };
+    // A list of nothing is an empty one: without a list nothing is known, for example because a definition is gone.
+    match answer(client, group, namespace, built).await? {
         Some(Value::Object(mut list)) => match list.remove("items") {
-            Some(Value::Array(items)) => items,
-            _ => Vec::new(),
+            Some(Value::Array(items)) => Ok(items),
+            _ => Err(failed("the answer has no items")),
         },
-        _ => Vec::new(),
-    })
+        Some(_) => Err(failed("the answer is not a list")),
+        None => Err(failed("the API server answered 404 to a list")),
+    }
 }
 
 async fn answer(

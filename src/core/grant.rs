@@ -6,6 +6,8 @@ use crate::api::v1alpha1::{GrantSpec, Time};
 
 use super::reason::Reason;
 
+/// A Grant is opened for this long at most, with what clocks may differ by; one that ends later was not opened by us.
+const LONGEST: SignedDuration = SignedDuration::from_secs(120);
 /// A Grant that expired this long ago is abandoned: its incident ended while no controller was running.
 const ABANDONED: SignedDuration = SignedDuration::from_secs(60);
 
@@ -14,7 +16,10 @@ pub fn kept(grant: Option<&GrantSpec>, keep_closed: Option<Reason>, now: Time) -
     let closed = || GrantSpec { open: None, closed_because: keep_closed.map(|reason| reason.as_str().to_owned()) };
     let Some(grant) = grant else { return Some(closed()) };
     match &grant.open {
-        Some(open) => (now.duration_since(open.not_after) > ABANDONED).then(closed),
+        Some(open) => {
+            let over = now.duration_since(open.not_after);
+            (over > ABANDONED || over < -LONGEST).then(closed)
+        }
         None => (grant.closed_because != closed().closed_because).then(closed),
     }
 }
@@ -48,6 +53,12 @@ mod tests {
     fn an_open_grant_is_left_alone_until_it_is_long_past_its_end() {
         assert_eq!(kept(Some(&open(0)), None, at(60)), None);
         assert_eq!(kept(Some(&open(0)), None, at(61)).unwrap().open, None);
+    }
+
+    #[test]
+    fn a_grant_that_ends_later_than_any_that_was_opened_is_closed() {
+        assert_eq!(kept(Some(&open(120)), None, at(0)), None);
+        assert_eq!(kept(Some(&open(121)), None, at(0)).unwrap().open, None);
     }
 
     #[test]

@@ -26,6 +26,8 @@ pub const POD_TEMPLATE_HASH: &str = "pod-template-hash";
 pub const RESTARTED_AT: &str = "kubectl.kubernetes.io/restartedAt";
 /// Name of the one Grant of a namespace.
 pub const GRANT: &str = "active";
+/// Annotation on the Grant: the Remediation that it was last closed for, and when.
+pub const CLOSED_FOR: &str = "backstop.dev/closed-for";
 /// Name of the Ledger of revisions of `namespace` that were seen healthy; it is in the system namespace.
 pub fn known_good_ledger(namespace: &str) -> String {
     format!("known-good.{namespace}")

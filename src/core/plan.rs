@@ -10,6 +10,9 @@ use super::sources::{self, Offered};
 use super::workload::Kind;
 use super::{actions, chain, gate};
 
+/// Policies, and Runbooks, that a plan names; the rest is asked all the same. The schema of the status allows no more.
+const MAX_NAMES: usize = 32;
+
 /// What the plan is made from. Nothing of it was read for a decision; what decides is read again.
 pub struct Inputs<'a> {
     /// The object that the alert named, if it exists.
@@ -45,7 +48,8 @@ pub fn make(inputs: &Inputs<'_>) -> Plan {
     let acting = if inputs.target.is_some() { mode } else { Mode::Observe };
     let step = |name: &str, mode| PlanStep { name: name.into(), mode };
     let budget = |name: &str, limit: i64| PlanBudget { name: name.into(), limit };
-    let names = |policies: &[&CompiledPolicy]| policies.iter().map(|policy| policy.name.clone()).collect();
+    let names =
+        |policies: &[&CompiledPolicy]| policies.iter().take(MAX_NAMES).map(|policy| policy.name.clone()).collect();
 
     let mut steps = vec![step("investigate", Mode::Auto), step("diagnose", Mode::Auto), step("decide", Mode::Auto)];
     steps.extend(possible_actions(kind).map(|action| step(action.as_str(), acting)));
@@ -62,7 +66,7 @@ pub fn make(inputs: &Inputs<'_>) -> Plan {
             budget("actions-per-hour-in-cluster", inputs.budgets.actions_per_hour.into()),
         ],
         mode,
-        runbooks: inputs.runbooks.iter().map(|(name, _)| name.clone()).collect(),
+        runbooks: inputs.runbooks.iter().take(MAX_NAMES).map(|(name, _)| name.clone()).collect(),
         policies: names(&certain),
         possible_policies: names(&possible),
     }

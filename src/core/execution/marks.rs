@@ -8,7 +8,7 @@ use crate::{
     core::{
         names, object,
         reason::Reason,
-        workload::{Kind, recorded_template},
+        workload::{Kind, recorded_template, same_template},
     },
 };
 
@@ -74,7 +74,10 @@ fn records_what_is_granted(revision: &Value, spec: &RemediationSpec, kind: Kind)
     if object::controller_uid(revision) != Some(&spec.target.uid) {
         return Err(format!("{} is not a revision of {}", name(), spec.target));
     }
-    if recorded_template(kind, revision).as_ref() != spec.write.field().map(|field| &field.after) {
+    // An API server prints what an earlier one stored with other empty fields.
+    let recorded = recorded_template(kind, revision);
+    let granted = spec.write.field().map(|field| &field.after);
+    if !recorded.as_ref().zip(granted).is_some_and(|(recorded, granted)| same_template(recorded, granted)) {
         return Err(format!("{} no longer records the granted value", name()));
     }
     Ok(())

@@ -163,14 +163,19 @@ fn another_is_armed(seen: &Observation) -> bool {
 }
 
 /// Takes our label off.
-fn disarm(memory: &Memory, seen: &Observation, kind: Kind, target: &Value, now: Time) -> Next {
+fn disarm(memory: &mut Memory, seen: &Observation, kind: Kind, target: &Value, now: Time) -> Next {
     if let Some(pause) = lagging(memory, now) {
         return pause;
     }
     if memory.exhausted(Verb::Disarm) {
-        // Written down as it is; the sweep keeps trying.
-        let fired = object::annotation(target, names::LAST_ACTION) == Some(&seen.remediation.spec.action_id);
-        return if fired { finish(memory, seen, kind, target, now) } else { record::abort(memory, seen, now) };
+        // Written down as it is; the sweep keeps trying, for an object whose Remediation has ended.
+        let spec = &seen.remediation.spec;
+        if object::annotation(target, names::LAST_ACTION) == Some(&spec.action_id) {
+            return finish(memory, seen, kind, target, now);
+        }
+        let message = format!("label {} could not be taken off {}; it is tried again", names::ARMED, spec.target);
+        memory.end(Reason::TooManyConflicts, message);
+        return record::abort(memory, seen, now);
     }
     marks::replacement(memory, seen, kind).unwrap_or_else(|| to_target(seen, kind, Verb::Disarm, patch::disarm(target)))
 }

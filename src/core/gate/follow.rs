@@ -39,7 +39,8 @@ pub const UNDO: &[FollowCheck] = &[
     },
     Check {
         name: "StillUnhealthy",
-        says: "The target is not healthy; a repair that helped is not taken back.",
+        says: "The target is not healthy, neither paused nor scaled to 0, and a pod of it fails or none is ready; a \
+               repair that helped is not taken back.",
         run: still_unhealthy,
     },
 ];
@@ -112,10 +113,16 @@ fn field_still_ours(follow: &Follow<'_>) -> Outcome {
 }
 
 fn still_unhealthy(follow: &Follow<'_>) -> Outcome {
-    let WorkloadFact { ready, desired, .. } = follow.workload.state;
+    let WorkloadFact { ready, desired, paused, .. } = follow.workload.state;
     let message = format!("{ready} of {desired} replicas are ready");
     if follow.workload.is_healthy() {
         refuse(Reason::Recovered, format!("it is healthy: {message}")).with(Effect::Resolve)
+    } else if desired == 0 || paused {
+        let what = if paused { "paused" } else { "scaled to 0" };
+        refuse(Reason::ChangedByOthers, format!("it is {what}, which no repair did"))
+    } else if ready > 0 && follow.workload.failing_pods().next().is_none() {
+        // More pods than nodes have room for, or one node away: the template is not the cause.
+        refuse(Reason::NothingFails, format!("no pod fails: {message}"))
     } else {
         pass(message)
     }

@@ -251,6 +251,9 @@ fn own_evidence_by(
     OwnEvidence { verdicts: verdicts.written(), refusal }
 }
 
+/// Characters of a message that a status holds; checks quote what senders and models wrote.
+pub const MAX_MESSAGE: usize = 2000;
+
 fn conclude(
     case: &Case<'_>,
     verdicts: &Verdicts,
@@ -267,7 +270,7 @@ fn conclude(
     let decision = Decision {
         outcome,
         reason: reason.as_str().into(),
-        message,
+        message: message.chars().take(MAX_MESSAGE).collect(),
         hypothesis: case.belief.diagnosis.map(|d| d.hypothesis.clone()).unwrap_or_default(),
         action,
         action_id: id,

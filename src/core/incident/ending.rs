@@ -61,10 +61,21 @@ pub(super) fn escalate_after(
     end(about, status, IncidentPhase::Escalated, reason, message, effects)
 }
 
-/// The Ledger refused the charge: a concurrent action was faster, or a limit is reached.
-pub fn refused(incident: &Incident, refusal: &budget::Refusal, terms: &Terms, now: Time) -> Step {
+/// The Ledger refused the charge of `step`: a concurrent action was faster, or a limit is reached. What the step
+/// decided stays on the Incident; what it was about to begin does not.
+pub fn refused(incident: &Incident, step: &Step, refusal: &budget::Refusal, terms: &Terms, now: Time) -> Step {
     let about = About { incident, terms, now };
-    escalate(about, super::status(incident), refusal.reason, &refusal.message)
+    let mut status = super::status(incident);
+    let mut message = refusal.message.clone();
+    if let Some(decided) = &step.status {
+        status.decision = decided.decision.clone();
+        status.follow_up = decided.follow_up.clone();
+        status.times.decided = decided.times.decided;
+        if decided.undo.is_some() {
+            message = format!("{}. It was not undone: {message}", decided.message);
+        }
+    }
+    escalate(about, status, refusal.reason, &message)
 }
 
 fn end(
@@ -135,7 +146,12 @@ pub fn next_step(incident: &Incident, status: &IncidentStatus, reason: Reason) -
     let look = format!("kubectl -n {namespace} get incident {name} -o yaml");
     let target = incident.spec.target.as_ref();
     let object = target.map(|t| format!("{}/{}", t.kind.to_lowercase(), t.name)).unwrap_or_default();
-    let action = status.decision.as_ref().and_then(|d| d.action.as_ref());
+    // What was not done: the last write that was begun.
+    let action = match (&status.undo, &status.replacement) {
+        (Some(_), _) => status.follow_up.as_ref().and_then(|decision| decision.action.as_ref()),
+        (None, Some(_)) => None,
+        (None, None) => status.decision.as_ref().and_then(|decision| decision.action.as_ref()),
+    };
     let by_hand = action.zip(target).map(|(action, target)| (actions::of(action.kind()).by_hand)(target, action));
     let first = match reason {
         Reason::ModeForbids | Reason::NotEnrolled | Reason::AuditNotDurable | Reason::ApprovalTimeout => {

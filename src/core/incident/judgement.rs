@@ -52,7 +52,8 @@ pub(super) fn step(about: About<'_>, mut status: IncidentStatus, case: &Case) ->
     let patience = SignedDuration::from_secs(about.terms.timings.evidence_wait_seconds.into());
     if decision.outcome == DecisionOutcome::Wait && waited >= patience {
         decision.outcome = DecisionOutcome::Escalate;
-        decision.message = format!("{} (waited {} s)", decision.message, waited.as_secs());
+        let message = format!("waited {} s: {}", waited.as_secs(), decision.message);
+        decision.message = message.chars().take(gate::MAX_MESSAGE).collect();
     }
     let (outcome, message) = (decision.outcome, decision.message.clone());
     let mut effects: Vec<Effect> = anomalies.into_iter().map(Effect::CountAnomaly).collect();

@@ -128,6 +128,13 @@ fn replace(about: About<'_>, mut status: IncidentStatus, repair: &Remediation, p
     Step::write(effects, status, Next::Again)
 }
 
+/// The pod needs no eviction any more: verification goes on.
+pub(super) fn go_on(mut status: IncidentStatus, effects: Vec<Effect>) -> Step {
+    status.replacement = None;
+    status.grant_epoch = None;
+    Step::write(effects, status, Next::After(LOOK))
+}
+
 /// The pod is gone: the target has all its time again, because its controller could only begin now.
 pub(super) fn replaced(about: About<'_>, mut status: IncidentStatus, effects: Vec<Effect>) -> Step {
     status.replacement = None;

@@ -40,13 +40,16 @@ pub(super) fn follow(about: About<'_>, status: IncidentStatus, flight: Flight, f
         RemediationPhase::Aborted => aborted(about, status, flight, remediation, &state),
         RemediationPhase::Claimed if Some(state.epoch) > status.grant_epoch => Step::look(Need::WriteAndCase(flight)),
         RemediationPhase::Pending | RemediationPhase::Claimed => {
-            let since = status.timeline.last().map_or(about.now, |entry| entry.at);
-            if about.now.duration_since(since) > EXECUTOR_PATIENCE {
+            if is_overdue(about, &status) {
                 return silent(about, status, remediation);
             }
             Step::wait(LOOK)
         }
     }
+}
+
+fn is_overdue(about: About<'_>, status: &IncidentStatus) -> bool {
+    status.timeline.last().is_some_and(|entry| about.now.duration_since(entry.at) > EXECUTOR_PATIENCE)
 }
 
 fn lost(about: About<'_>, status: IncidentStatus, flight: Flight) -> Step {
@@ -68,6 +71,8 @@ fn silent(about: About<'_>, status: IncidentStatus, remediation: &Remediation) -
          backstop.dev/last-action of the target, and that the executor is running: `kubectl -n {} get pods`",
         about.terms.system
     );
+    let undoes = status.undo.as_deref() == Some(name);
+    let message = if undoes { format!("{}. {message}", status.message) } else { message };
     let effects = vec![
         Effect::CloseGrant { remediation: name.to_owned() },
         Effect::CountAnomaly(Reason::ExecutorSilent),
@@ -122,6 +127,9 @@ fn aborted(
     if !is_expected(reason) && flight == Flight::Repair {
         effects.push(Effect::CountAnomaly(Reason::RefusedByPolicy));
     }
+    if flight == Flight::Replacement && reason == Reason::TargetGone {
+        return verification::go_on(status, effects);
+    }
     match flight {
         Flight::Repair => {
             let message = format!("nothing was changed: the executor stopped with {reason}. {}", state.message);
@@ -147,6 +155,11 @@ fn is_expected(reason: Reason) -> bool {
             | Reason::TargetChanged
             | Reason::ChangedByOthers
             | Reason::TargetGone
+            | Reason::TargetHasFinalizers
+            | Reason::RevisionGone
+            | Reason::DisarmedByOthers
+            | Reason::TooManyConflicts
+            | Reason::NotReady
             | Reason::Recovered
             | Reason::NothingFails
             | Reason::ApprovalMissing
@@ -177,12 +190,34 @@ pub(super) fn grant(about: About<'_>, mut status: IncidentStatus, flight: Flight
     if let Some(refusal) = refusal {
         // A target that already has the value was written in an earlier epoch: the executor finds and reports that.
         if written_by_us(case, spec) {
-            return Step::wait(Duration::from_secs(1));
+            return if is_overdue(about, &status) {
+                silent(about, status, remediation)
+            } else {
+                Step::wait(Duration::from_secs(1))
+            };
         }
-        let effects = anomalies.into_iter().map(Effect::CountAnomaly).collect();
-        if recovered && flight == Flight::Undo {
-            let message = format!("it recovered before the repair was undone: {}", refusal.1);
-            return ending::resolve(about, status, Reason::Recovered, &message, effects);
+        // What was begun is not given up because of one reading that failed.
+        let unreadable = case.workload.as_ref().is_err_and(|error| error.reason == Reason::ClusterUnreadable);
+        if unreadable && flight != Flight::Repair && !is_overdue(about, &status) {
+            return Step::wait(LOOK);
+        }
+        let mut effects: Vec<Effect> = anomalies.into_iter().map(Effect::CountAnomaly).collect();
+        // It never had a Grant, so it was not written.
+        if status.grant_epoch.is_none() {
+            effects.push(Effect::Settle { action_id: spec.action_id.clone(), state: LedgerState::Refunded });
+        }
+        if recovered && flight != Flight::Replacement {
+            let message = match flight {
+                Flight::Undo => format!("it recovered before the repair was undone: {}", refusal.1),
+                _ => format!("it recovered before anything was written: {}", refusal.1),
+            };
+            effects.push(Effect::CloseGrant { remediation: remediation::name_of(remediation).to_owned() });
+            return ending::resolve(about, status, refusal.0, &message, effects);
+        }
+        // The pod went or healed by itself: the repair is watched on.
+        if flight == Flight::Replacement && matches!(refusal.0, Reason::TargetGone | Reason::NothingFails) {
+            effects.push(Effect::CloseGrant { remediation: remediation::name_of(remediation).to_owned() });
+            return verification::go_on(status, effects);
         }
         return refused(about, status, flight, refusal, effects);
     }

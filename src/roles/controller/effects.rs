@@ -2,9 +2,7 @@
 
 use kube::{Api, Resource as _, ResourceExt as _, api::ObjectMeta};
 
-use crate::api::v1alpha1::{
-    Anomaly, Approval, ApprovalStatus, Incident, Investigation, LedgerStatus, Remediation, Time,
-};
+use crate::api::v1alpha1::{Anomaly, ApprovalStatus, Incident, Investigation, LedgerStatus, Remediation, Time};
 use crate::audit::Record;
 use crate::core::{
     budget,
@@ -17,7 +15,7 @@ use crate::core::{
 use crate::tap;
 
 use super::context::{Context, Created, Error, call, created};
-use super::{grants, ledgers, metrics, notices};
+use super::{gather, grants, ledgers, metrics, notices};
 
 /// Why an effect was not done.
 #[derive(Debug)]
@@ -120,9 +118,8 @@ async fn audit(ctx: &Context, incident: &Incident, entry: &Entry, now: Time) -> 
 
 /// Marks the Approvals that a Remediation used.
 async fn use_approval(ctx: &Context, incident: &Incident, digest: &str, remediation: &str) -> Result<(), Error> {
-    let api: Api<Approval> = ctx.api(&incident.namespace().unwrap_or_default());
-    let list = call("list Approvals", api.list(&Default::default())).await?;
-    for approval in surroundings::approvals_to_use(&list.items, &incident.name_any(), digest) {
+    let list = gather::readable_approvals(ctx, &incident.namespace().unwrap_or_default()).await?;
+    for approval in surroundings::approvals_to_use(&list, &incident.name_any(), digest) {
         let status = ApprovalStatus { used_by: remediation.into(), conditions: vec![] };
         ctx.merge_status(approval, &status).await?;
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::{Namespace, ResourceQuota};
-use kube::{Api, Resource, ResourceExt as _, api::ListParams, runtime::reflector::Store};
+use kube::{Api, Resource, ResourceExt as _, api::ListParams, core::DeserializeGuard, runtime::reflector::Store};
 
 use crate::api::v1alpha1::{
     Alert, Approval, Grant, Incident, Investigation, ObjectRef, Policy, Remediation, Runbook, Time,
@@ -208,9 +208,15 @@ async fn books(ctx: &Context, incident: &Incident, now: Time) -> Result<Books, E
 }
 
 async fn approvals(ctx: &Context, incident: &Incident, now: Time) -> Result<Vec<ValidApproval>, Error> {
-    let api: Api<Approval> = ctx.api(&incident.namespace().unwrap_or_default());
+    let list = readable_approvals(ctx, &incident.namespace().unwrap_or_default()).await?;
+    Ok(surroundings::valid_approvals(&list, &incident.name_any(), now))
+}
+
+/// The Approvals of a namespace. One that cannot be read approves nothing, and does not hide the others.
+pub async fn readable_approvals(ctx: &Context, namespace: &str) -> Result<Vec<Approval>, Error> {
+    let api: Api<DeserializeGuard<Approval>> = ctx.api(namespace);
     let list = call("list Approvals", api.list(&ListParams::default())).await?;
-    Ok(surroundings::valid_approvals(&list.items, &incident.name_any(), now))
+    Ok(list.items.into_iter().filter_map(|approval| approval.0.ok()).collect())
 }
 
 /// The Investigation that the status names.

@@ -1,10 +1,14 @@
 //! Grants: one per enrolled namespace, closed unless exactly one write is open.
 
-use kube::{Api, api::ObjectMeta};
+use kube::{Api, ResourceExt as _, api::ObjectMeta};
 
 use crate::api::v1alpha1::{Grant, GrantSpec, OpenGrant};
 use crate::clock;
-use crate::core::{grant, names::GRANT, reason::Reason};
+use crate::core::{
+    grant,
+    names::{CLOSED_FOR, GRANT},
+    reason::Reason,
+};
 
 use super::context::{Context, Error, Shared, call, ignore_exists};
 
@@ -54,15 +58,19 @@ pub async fn open(ctx: &Context, namespace: &str, version: &str, open: &OpenGran
     Ok(())
 }
 
-/// Closes the Grant if it is open for `remediation`. In a namespace that is not enrolled any more there is no right to:
+/// Closes the Grant, unless it is open for another Remediation. One that is closed is written too: a request to open it
+/// whose answer was lost may still be on its way, and no longer fits the version that it was sent for. In a namespace that is not enrolled any more there is no right to:
 /// what the Grant allows has ended with its time, a minute at most, and the incident goes on without.
 pub async fn close(ctx: &Context, namespace: &str, remediation: &str) -> Result<(), Error> {
     let api: Api<Grant> = ctx.api(namespace);
-    let Some(grant) = call("read Grant", api.get_opt(GRANT)).await? else { return Ok(()) };
-    if grant.spec.open.as_ref().is_none_or(|open| open.remediation != remediation) {
+    let Some(mut grant) = call("read Grant", api.get_opt(GRANT)).await? else { return Ok(()) };
+    let now = clock::now();
+    if grant.spec.open.as_ref().is_some_and(|open| open.remediation != remediation && open.not_after > now) {
         return Ok(());
     }
-    match write(ctx, &api, grant, GrantSpec { open: None, closed_because: None }).await {
+    grant.annotations_mut().insert(CLOSED_FOR.into(), format!("{remediation} {now}"));
+    let closed_because = grant.spec.closed_because.take();
+    match write(ctx, &api, grant, GrantSpec { open: None, closed_because }).await {
         Err(error) if error.category() == "Forbidden" => {
             tracing::warn!(%error, namespace, "the Grant cannot be closed: is the namespace still enrolled?");
             Ok(())

@@ -58,7 +58,7 @@ async fn take(ctx: &Shared, incident: Incident, step: Step) -> Result<Incident, 
         Ok(()) => step,
         Err(Failure::Error(error)) => return Err(error),
         Err(Failure::Refused(refusal)) => {
-            let step = incident::refused(&incident, &refusal, &ctx.terms, now);
+            let step = incident::refused(&incident, &step, &refusal, &ctx.terms, now);
             match effects::perform(ctx, &incident, &step.effects, now).await {
                 Err(Failure::Error(error)) => return Err(error),
                 Ok(()) | Err(Failure::Refused(_)) => step,

@@ -610,7 +610,7 @@ pub fn drive(world: &mut World, step: StepFn, mut fault: impl FnMut(usize) -> Fa
                     continue 'reconcile;
                 }
                 Err(Refused::Budget(refusal)) => {
-                    taken = incident::refused(&incident, &refusal, &world.terms, world.now);
+                    taken = incident::refused(&incident, &taken, &refusal, &world.terms, world.now);
                     if perform(world, &taken.effects.clone(), &mut past, &mut at).is_err() {
                         world.now += SignedDuration::from_millis(900);
                         continue 'reconcile;
