@@ -146,6 +146,16 @@ mod tests {
     }
 
     #[test]
+    fn a_plan_names_no_more_policies_and_runbooks_than_its_status_holds() {
+        let budgets = Budgets::default();
+        let policies: Vec<CompiledPolicy> = (0..40).map(|_| policy(json!({"mode": "observe"}))).collect();
+        let runbooks: Vec<(String, Vec<SourceName>)> = (0..40).map(|n| (format!("r{n}"), vec![])).collect();
+        let target = target("Deployment");
+        let plan = make(&Inputs { runbooks: &runbooks, ..inputs(Some(&target), &policies, &budgets) });
+        assert_eq!((plan.policies.len(), plan.runbooks.len()), (MAX_NAMES, MAX_NAMES));
+    }
+
+    #[test]
     fn the_plan_names_every_check() {
         let budgets = Budgets::default();
         assert_eq!(make(&inputs(None, &[], &budgets)).gates, gate::check_names());

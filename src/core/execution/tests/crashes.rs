@@ -77,6 +77,23 @@ fn an_object_that_changes_all_the_time_gets_five_tries_of_a_write() {
     }
 }
 
+#[test]
+fn a_label_that_cannot_be_taken_off_ends_the_action_so_that_the_sweep_takes_it() {
+    for mut model in every_change() {
+        let closed = std::cell::Cell::new(false);
+        let refused = |_, verb| if verb == Verb::Disarm { Fault::Conflict } else { Fault::None };
+        let run = drive(&mut model, step, refused, |model, verbs| {
+            if verbs.contains(&Verb::Arm) && !closed.replace(true) {
+                model.close_grant();
+            }
+        });
+        assert!(run.ended, "{:?}", run.verbs);
+        assert!(!run.verbs.contains(&Verb::Fire));
+        let status = model.remediation.status.clone().unwrap();
+        assert_eq!((status.phase, &*status.reason), (RemediationPhase::Aborted, "TooManyConflicts"));
+    }
+}
+
 fn faults() -> impl Strategy<Value = Vec<Fault>> {
     let fault = prop_oneof![
         6 => Just(Fault::None),

@@ -126,6 +126,28 @@ fn a_repair_that_helped_after_all_is_not_taken_back() {
 }
 
 #[test]
+fn a_repair_is_not_taken_back_from_what_people_stopped_or_from_pods_that_work() {
+    type Bend = fn(&mut World);
+    let bends: [(Bend, Reason); 3] = [
+        (|w| (w.reading.state.desired, w.reading.state.ready) = (0, 0), Reason::ChangedByOthers),
+        (|w| w.reading.state.paused = true, Reason::ChangedByOthers),
+        (
+            |w| {
+                (w.reading.state.desired, w.reading.state.ready) = (3, 2);
+                w.reading.pods = vec![pod("api-a", 1, PodFailure::None), pod("api-b", 1, PodFailure::None)];
+            },
+            Reason::NothingFails,
+        ),
+    ];
+    for (bend, reason) in bends {
+        let (mut world, repair) = taking_back();
+        bend(&mut world);
+        let judgement = judge_undo(&world.case(), &repair);
+        assert_eq!((judgement.decision.outcome, judgement.reason), (DecisionOutcome::Escalate, reason));
+    }
+}
+
+#[test]
 fn a_repair_without_a_way_back_is_not_taken_back() {
     let (world, mut repair) = taking_back();
     repair.undo = None::<Undo>;
