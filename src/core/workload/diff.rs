@@ -38,7 +38,7 @@ fn restarted_at(template: &Value) -> Option<&Value> {
 }
 
 /// Without what differs between a Deployment's template and that of its ReplicaSet, and between API servers.
-fn plain(template: &Value, without_restart: bool) -> Value {
+pub(super) fn plain(template: &Value, without_restart: bool) -> Value {
     let mut template = template.clone();
     let Some(metadata) = template.get_mut("metadata").and_then(Value::as_object_mut) else { return template };
     if metadata.get("creationTimestamp").is_some_and(Value::is_null) {

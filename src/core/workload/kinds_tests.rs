@@ -197,10 +197,12 @@ fn a_revision_of_an_older_api_server_is_written_as_this_one_prints_it() {
         world.templates = vec![(template("shop:1", with_null), 600), (template("shop:2", without), 60)];
         let workload = read(&world);
         assert_eq!(workload.revision(1).unwrap().template, template("shop:1", without), "{kind}");
+        let before = workload.revision(1).unwrap().template_hash.clone();
         // The other way round: a downgrade.
         world.templates = vec![(template("shop:1", without), 600), (template("shop:2", with_null), 60)];
         let workload = read(&world);
         assert_eq!(workload.revision(1).unwrap().template, template("shop:1", with_null), "{kind}");
+        assert_eq!(workload.revision(1).unwrap().template_hash, before, "{kind}: a mark as known good is lost");
     }
 }
 
