@@ -24,6 +24,8 @@ use crate::support::{Place, Suite, until};
 const BATCH: usize = 10;
 /// Nothing is written or read by an account for this long before the first alert is sent.
 const QUIET: Duration = Duration::from_secs(3);
+/// Alerts whose way is printed.
+const SLOWEST: usize = 5;
 /// Namespaces over which the alerts of the first measurement are spread.
 const SPREAD: usize = 20;
 
@@ -53,7 +55,12 @@ pub async fn run(place: &Place, amount: &Amount) -> Result<bool> {
     let suite = Suite::start(place, &namespaces, &run, values).await?;
     let measured = measured(&suite, &fires, &plans, amount).await;
     suite.clean(&namespaces).await?;
-    let Measured { fire, added, planned, first_source, memory } = measured?;
+    let Measured { fire, added, ways, memory } = measured?;
+    let planned: Vec<f64> = ways.iter().map(|way| way.seconds(way.plan.1)).collect();
+    let first_source: Vec<f64> = ways.iter().map(|way| way.seconds(way.source)).collect();
+    let mut slowest: Vec<&Way> = ways.iter().collect();
+    slowest.sort_by_key(|way| std::cmp::Reverse(way.plan.1.duration_since(way.sent)));
+    slowest.truncate(SLOWEST);
 
     println!(
         "\n{:<58} {:>5} {:>8} {:>8} {:>8} {:>8}  target",
@@ -64,6 +71,8 @@ pub async fn run(place: &Place, amount: &Amount) -> Result<bool> {
     row("alert sent -> plan written (audit log)", &planned, 0.999, 0.3);
     row("alert sent -> first source asked (audit log)", &first_source, 0.999, 0.3);
     println!();
+    slowest.iter().for_each(|way| way.print());
+    println!();
     memory.print();
     println!("\ntook {:.0} s; absolute times inform and fail nothing", start.elapsed().as_secs_f64());
     println!("measure: {} checked, 0 failed", fire.len() + planned.len());
@@ -73,16 +82,46 @@ pub async fn run(place: &Place, amount: &Amount) -> Result<bool> {
 struct Measured {
     fire: Vec<f64>,
     added: Vec<f64>,
-    planned: Vec<f64>,
-    first_source: Vec<f64>,
+    ways: Vec<Way>,
     memory: Memory,
+}
+
+/// The way of one alert to its plan and its first source, by the audit log. Of each write: when the request arrived,
+/// and when it was answered.
+struct Way {
+    target: String,
+    sent: Timestamp,
+    alert: (Timestamp, Timestamp),
+    incident: (Timestamp, Timestamp),
+    plan: (Timestamp, Timestamp),
+    source: Timestamp,
+}
+
+impl Way {
+    fn seconds(&self, at: Timestamp) -> f64 {
+        seconds(self.sent, at)
+    }
+
+    /// Prints where the time went.
+    fn print(&self) {
+        let write = |(asked, at): (Timestamp, Timestamp)| format!("{:.3}-{:.3}", self.seconds(asked), self.seconds(at));
+        println!(
+            "slow: {:<10} sent {}; Alert stored {}, Incident stored {}, plan stored {}, first source {:.3}",
+            self.target,
+            self.sent,
+            write(self.alert),
+            write(self.incident),
+            write(self.plan),
+            self.seconds(self.source)
+        );
+    }
 }
 
 async fn measured(suite: &Arc<Suite>, fires: &[String], plans: &[String], amount: &Amount) -> Result<Measured> {
     let memory = Memory::watch(suite).await?;
     let (fire, added) = write_times(suite, fires, amount).await?;
-    let (planned, first_source) = plan_times(suite, plans, amount).await?;
-    Ok(Measured { fire, added, planned, first_source, memory })
+    let ways = plan_times(suite, plans, amount).await?;
+    Ok(Measured { fire, added, ways, memory })
 }
 
 /// Prints a row, and whether the target was met.
@@ -165,7 +204,7 @@ fn is_rolled_out(deployment: &Value) -> bool {
 
 /// From sending an alert to the written plan and to the first source. The Deployments have no pods: what is measured is
 /// the same, and a small machine can hold a thousand of them.
-async fn plan_times(suite: &Arc<Suite>, namespaces: &[String], amount: &Amount) -> Result<(Vec<f64>, Vec<f64>)> {
+async fn plan_times(suite: &Arc<Suite>, namespaces: &[String], amount: &Amount) -> Result<Vec<Way>> {
     let benches: Vec<Bench> = namespaces.iter().map(|ns| Bench { suite: suite.clone(), ns: ns.clone() }).collect();
     let place = |number: usize| (&benches[number % SPREAD], format!("idle-{number}"));
     stream::iter(0..amount.alerts)
@@ -193,7 +232,7 @@ async fn plan_times(suite: &Arc<Suite>, namespaces: &[String], amount: &Amount) 
         let answer = answer?;
         ensure!(answer.code == 202, "the intake answered {} {}", answer.code, answer.body);
     }
-    let (mut planned, mut asked) = (Vec::new(), Vec::new());
+    let mut ways = Vec::new();
     for bench in &benches {
         let wanted = sent
             .keys()
@@ -208,15 +247,16 @@ async fn plan_times(suite: &Arc<Suite>, namespaces: &[String], amount: &Amount) 
         let events = bench.events().await?;
         for incident in incidents {
             let target = incident.spec.target.context("a target")?.name;
-            let start = sent.get(&target).context("an incident that nobody sent an alert for")?;
+            let sent = *sent.get(&target).context("an incident that nobody sent an alert for")?;
             let name = incident.metadata.name.context("a name")?;
-            let (plan, source) = by_audit_log(&events, &name, &target)
-                .with_context(|| format!("the audit log shows no plan or no source of incident {name}"))?;
-            planned.push(seconds(*start, plan));
-            asked.push(seconds(*start, source));
+            let alert = &incident.spec.alerts.first().context("an alert")?.name;
+            ways.push(
+                way(&events, sent, alert, &name, target)
+                    .with_context(|| format!("the audit log does not show the way of incident {name}"))?,
+            );
         }
     }
-    Ok((planned, asked))
+    Ok(ways)
 }
 
 /// Waits until the cluster has digested the creation of so many objects: what is measured is alerts, not that.
@@ -239,19 +279,29 @@ async fn settled(benches: &[Bench]) -> Result<()> {
     .await
 }
 
-/// When the plan of an incident was stored, and when the investigator first asked for its target.
-fn by_audit_log(events: &[Event], incident: &str, target: &str) -> Option<(Timestamp, Timestamp)> {
-    let plan = events.iter().find(|event| {
-        event.resource == "backstop.dev/incidents"
-            && event.subresource == "status"
-            && event.name == incident
-            && event.is_accepted_write()
-            && event.response.pointer("/status/plan").is_some_and(|plan| !plan.is_null())
-    })?;
+/// When the alert, its incident and the plan were stored, and when the investigator first asked for the target.
+fn way(events: &[Event], sent: Timestamp, alert: &str, incident: &str, target: String) -> Option<Way> {
+    let write = |resource: &str, name: &str, wanted: &dyn Fn(&Event) -> bool| {
+        let found = |event: &&Event| {
+            event.resource == resource && event.name == name && event.is_accepted_write() && wanted(event)
+        };
+        events.iter().find(found).map(|event| (event.asked, event.at))
+    };
+    let created = |event: &Event| event.verb == "create";
+    let has_plan = |event: &Event| {
+        event.subresource == "status" && event.response.pointer("/status/plan").is_some_and(|plan| !plan.is_null())
+    };
     let source = events.iter().find(|event| {
         event.user.ends_with(":backstop-investigator") && event.resource == "apps/deployments" && event.name == target
     })?;
-    Some((plan.at, source.asked))
+    Some(Way {
+        sent,
+        alert: write("backstop.dev/alerts", alert, &created)?,
+        incident: write("backstop.dev/incidents", incident, &created)?,
+        plan: write("backstop.dev/incidents", incident, &has_plan)?,
+        source: source.asked,
+        target,
+    })
 }
 
 fn seconds(from: Timestamp, to: Timestamp) -> f64 {

@@ -1,10 +1,11 @@
 module backstop.dev/lab
 
-go 1.25.0
+go 1.26.0
 
 require (
 	github.com/google/go-containerregistry v0.22.1
 	github.com/spf13/cobra v1.10.2
+	golang.org/x/mod v0.43.0
 	sigs.k8s.io/yaml v1.6.0
 )
 

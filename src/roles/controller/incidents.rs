@@ -30,9 +30,7 @@ pub async fn reconcile(cached: Arc<Incident>, ctx: Shared) -> Result<Action, Err
 }
 
 async fn steps(cached: &Incident, ctx: &Shared) -> Result<Duration, Error> {
-    let api: Api<Incident> = ctx.api(&cached.namespace().unwrap_or_default());
-    // A quorum read: the cache may be older than the last step.
-    let Some(mut incident) = call("read Incident", api.get_opt(&cached.name_any())).await? else {
+    let Some(mut incident) = current(cached, ctx).await? else {
         return Ok(Duration::from_secs(3600));
     };
     let mut need = incident::need(&incident, clock::now());
@@ -49,6 +47,17 @@ async fn steps(cached: &Incident, ctx: &Shared) -> Result<Duration, Error> {
         };
     }
     Ok(Duration::from_millis(10))
+}
+
+/// The incident by a quorum read: the cache may be older than the last step. A new one, about which nothing was decided,
+/// is taken as the watch shows it: its first step does nothing before its status is written, and that is refused when
+/// the incident has changed since.
+async fn current(cached: &Incident, ctx: &Shared) -> Result<Option<Incident>, Error> {
+    if cached.status.is_none() {
+        return Ok(Some(cached.clone()));
+    }
+    let api: Api<Incident> = ctx.api(&cached.namespace().unwrap_or_default());
+    call("read Incident", api.get_opt(&cached.name_any())).await
 }
 
 /// Does the effects of a step and stores its status. When the Ledger refuses a charge, the incident is escalated.

@@ -1,7 +1,8 @@
 // Command helm is Helm 4, built from its Go module so that the lab and the
 // demo install the chart with the real tool and need no download besides Go
-// modules. It lives in a module of its own because Helm follows a newer
-// client-go than the lab's Kubernetes.
+// modules. It is a module of its own so that only targets that need Helm build
+// it. What it shares with the lab's Kubernetes it has in the same version, and
+// Helm is the newest that takes that: Go compiles those packages once.
 package main
 
 import (
