@@ -69,10 +69,15 @@ $(LAB_KUBERNETES): $(wildcard tests/lab/kubernetes/*) | lab-go
 # Parts that only some targets need, each a module of its own.
 $(addprefix lab-,$(LAB_PARTS)): lab-%: $(BUILD)/%
 
+# Helm holds charts against this version where it has no cluster to ask. Its own Makefile derives it the same way.
+HELM_MINOR := $(shell sed -n 's/.*k8s.io\/client-go v0\.\([0-9]*\)\..*/\1/p' tests/lab/parts/helm/go.mod)
+LAB_PART_LDFLAGS_helm := $(foreach package,common v2/lint/rules,\
+  $(addprefix -X helm.sh/helm/v4/pkg/chart/$(package).,k8sVersionMajor=1 k8sVersionMinor=$(HELM_MINOR)))
+
 define lab_part
 $(BUILD)/$(1): $(wildcard tests/lab/parts/$(1)/*) | lab-go
 	@echo 'Building $(1); this takes some minutes when nothing is cached.'
-	cd tests/lab/parts/$(1) && $(LAB_GO) build -trimpath -ldflags='-s -w' -o $(abspath $(BUILD)/$(1)) .
+	cd tests/lab/parts/$(1) && $(LAB_GO) build -trimpath -ldflags='-s -w $(LAB_PART_LDFLAGS_$(1))' -o $(abspath $(BUILD)/$(1)) .
 endef
 $(foreach part,$(LAB_PARTS),$(eval $(call lab_part,$(part))))
 
