@@ -58,8 +58,13 @@ func (d *demo) install(ctx context.Context) error {
 	}
 	d.t.say("  $ helm %s", strings.Join(args, " "))
 	helm := strings.Fields(d.helm)
-	err = d.t.long(ctx, "Helm installs and waits until all three roles are ready", helm[0], append(helm[1:], args...)...)
-	if err != nil || !d.monitoring {
+	if err := d.t.long(ctx, "Helm installs and waits until all three roles are ready", helm[0], append(helm[1:], args...)...); err != nil {
+		return err
+	}
+	// What people know about a release that does not come up: what may be done, and what the person who is called reads.
+	const runbook = "runbooks/bad-rollout/runbook.yaml"
+	d.t.say("  $ kubectl apply --filename=%s", runbook)
+	if _, err := d.kube.run(ctx, "apply", "--filename="+runbook); err != nil || !d.monitoring {
 		return err
 	}
 	return d.introduce(ctx)

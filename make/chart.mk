@@ -4,7 +4,7 @@
 CHART := helm/backstop
 HELM  ?= $(BUILD)/helm
 
-.PHONY: chart-crds chart-lint chart-test admission-test
+.PHONY: chart-crds chart-lint chart-test admission-test measure-policies
 
 chart-crds: ## Copy crds/ into the chart, which cannot read files outside itself
 	mkdir -p $(CHART)/files/crds
@@ -21,6 +21,13 @@ chart-lint: $(HELM) ## Lint the chart with every set of values in its ci/ folder
 admission-test: $(HELM) ## Try the admission policies on the cluster of CLUSTER_KUBECONFIG, with the executor's own token
 	cd tests/admission && test -z "$$(gofmt -l .)" && go vet ./... && \
 	  HELM=$(abspath $(HELM)) KUBECONFIG=$(CLUSTER_KUBECONFIG) go test -count=1
+
+# How many ReplicaSets the API server has to keep in memory for the provenance policy.
+REPLICASETS ?= 10000
+
+# On a cluster that never had the chart: the provenance policies stay after an uninstall, and their memory with them.
+measure-policies: $(HELM) ## Measure what the policies cost the API server of CLUSTER_KUBECONFIG: Lease writes, and memory for REPLICASETS=10000
+	cd tests/admission && HELM=$(abspath $(HELM)) KUBECONFIG=$(CLUSTER_KUBECONFIG) REPLICASETS=$(REPLICASETS) go test -count=1 -timeout=60m
 
 .PHONY: crds
 crds: ## Write crds/ and its copy in the chart from the types

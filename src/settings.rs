@@ -1,18 +1,22 @@
 //! The operator's settings: one YAML file that the chart renders, parsed once and validated on the way in.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
 pub use crate::core::budget::Budgets;
+use crate::core::enrolment::Enrolment;
 pub use crate::core::incident::Timings;
 
 /// Settings of all three roles; each reads the part that concerns it.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Settings {
-    /// Namespaces in which the executor has rights: the enrolled ones.
+    /// The enrolled namespaces by name: in these the accounts have their rights.
     pub namespaces: Vec<String>,
+    /// Labels that enrol a namespace. Not together with `namespaces`.
+    pub enrol_by_selector: BTreeMap<String, String>,
     /// The executor may evict pods that a StatefulSet waits for.
     pub evict_pods: bool,
     /// Folder of the audit log.
@@ -37,6 +41,8 @@ pub struct Settings {
     pub timings: Timings,
     /// How long finished objects are kept.
     pub retention: Retention,
+    /// A person is called about an incident that makes no progress for so long, in seconds.
+    pub watchdog_seconds: u32,
 }
 
 /// Format of log lines.
@@ -68,12 +74,18 @@ pub struct Retention {
     pub days: u32,
     /// At most this many of a kind in one namespace.
     pub per_namespace: u32,
+    /// An Alert that its sender does not repeat for so long counts as ended, in hours. Three times the longest repeat
+    /// interval of any sender.
+    pub alert_silence_hours: u32,
+    /// At most this many Alerts in one namespace, firing ones included; beyond, senders are asked to come again.
+    pub alerts_per_namespace: u32,
 }
 
 impl Default for Settings {
     fn default() -> Self {
         Settings {
             namespaces: Vec::new(),
+            enrol_by_selector: BTreeMap::new(),
             evict_pods: false,
             audit_dir: "/var/lib/backstop/audit".into(),
             audit_durable: false,
@@ -86,13 +98,14 @@ impl Default for Settings {
             budgets: Budgets::default(),
             timings: Timings::default(),
             retention: Retention::default(),
+            watchdog_seconds: 300,
         }
     }
 }
 
 impl Default for Retention {
     fn default() -> Self {
-        Retention { days: 7, per_namespace: 1000 }
+        Retention { days: 7, per_namespace: 1000, alert_silence_hours: 72, alerts_per_namespace: 5000 }
     }
 }
 
@@ -115,6 +128,12 @@ pub enum SettingsError {
         /// What the parser said, with line and column.
         message: String,
     },
+    /// Namespaces are enrolled by name and by labels.
+    #[error("settings file {path} has both namespaces and enrolBySelector; set one of them")]
+    TwoEnrolments {
+        /// Path of the file.
+        path: PathBuf,
+    },
     /// A value is out of bounds.
     #[error("settings file {path}: {key} is {value}, expected {expected}")]
     Bounds {
@@ -130,6 +149,15 @@ pub enum SettingsError {
 }
 
 impl Settings {
+    /// How namespaces are enrolled.
+    pub fn enrolment(&self) -> Enrolment {
+        if self.enrol_by_selector.is_empty() {
+            Enrolment::Named(self.namespaces.iter().cloned().collect())
+        } else {
+            Enrolment::Labelled(self.enrol_by_selector.clone())
+        }
+    }
+
     /// Reads and checks the file at `path`.
     pub fn read(path: &Path) -> Result<Settings, SettingsError> {
         let text = std::fs::read_to_string(path).map_err(|source| SettingsError::Read { path: path.into(), source })?;
@@ -143,7 +171,14 @@ impl Settings {
         let bounds = |key, value, ok: bool, expected| {
             if ok { Ok(()) } else { Err(SettingsError::Bounds { path: path.into(), key, value, expected }) }
         };
-        let Timings { grant_seconds, verify_timeout_seconds, verify_settle_seconds, .. } = settings.timings;
+        let Timings {
+            grant_seconds,
+            verify_timeout_seconds,
+            verify_settle_seconds,
+            watch_seconds,
+            alert_goes_on_seconds,
+            ..
+        } = settings.timings;
         bounds("timings.grantSeconds", grant_seconds, (5..=60).contains(&grant_seconds), "5 to 60")?;
         bounds(
             "timings.verifyTimeoutSeconds",
@@ -152,6 +187,18 @@ impl Settings {
             "1 to 3600",
         )?;
         bounds("timings.verifySettleSeconds", verify_settle_seconds, verify_settle_seconds <= 3600, "0 to 3600")?;
+        let watchdog = settings.watchdog_seconds;
+        bounds("watchdogSeconds", watchdog, (60..=3600).contains(&watchdog), "60 to 3600")?;
+        let silence = settings.retention.alert_silence_hours;
+        bounds("retention.alertSilenceHours", silence, (1..=8760).contains(&silence), "1 to 8760")?;
+        let alerts = settings.retention.alerts_per_namespace;
+        bounds("retention.alertsPerNamespace", alerts, alerts >= 1, "1 or more")?;
+        if !(settings.namespaces.is_empty() || settings.enrol_by_selector.is_empty()) {
+            return Err(SettingsError::TwoEnrolments { path: path.into() });
+        }
+        bounds("timings.watchSeconds", watch_seconds, watch_seconds <= 86_400, "0 to 86400")?;
+        let goes_on = (1..=86_400).contains(&alert_goes_on_seconds);
+        bounds("timings.alertGoesOnSeconds", alert_goes_on_seconds, goes_on, "1 to 86400")?;
         let cascade = settings.budgets.cascade_anomalies;
         bounds("budgets.cascadeAnomalies", cascade, cascade >= 1, "1 or more")?;
         let storm = settings.budgets.storm_incidents;
@@ -169,6 +216,17 @@ mod tests {
         let settings = Settings::parse("{}", Path::new("config.yaml")).unwrap();
         assert!(settings.namespaces.is_empty());
         assert!(!settings.audit_durable);
+    }
+
+    #[test]
+    fn namespaces_are_enrolled_in_one_way() {
+        let read = |text| Settings::parse(text, Path::new("config.yaml"));
+        let named = read("namespaces: [shop]").unwrap().enrolment();
+        assert_eq!(named, Enrolment::Named(["shop".to_owned()].into()));
+        let labelled = read("{namespaces: [], enrolBySelector: {backstop.dev/enrol: 'true'}}").unwrap().enrolment();
+        assert_eq!(labelled.selector().as_deref(), Some("backstop.dev/enrol=true"));
+        let error = read("{namespaces: [shop], enrolBySelector: {a: b}}").unwrap_err().to_string();
+        assert!(error.contains("both"), "{error}");
     }
 
     #[test]

@@ -6,7 +6,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use backstop::api::v1alpha1::ActionKind;
 use backstop::api::v1alpha1::{Alert, Approval, Policy, Runbook};
+use backstop::core::managers::{Field, MANAGED_BY, MANAGERS, Manager, Mark, PRIMARY, Way};
 use backstop::core::{gate, policy::CompiledPolicy, reason::Reason};
 use regex::Regex;
 use serde_json::Value;
@@ -29,8 +31,15 @@ fn files(folder: &str, extension: &str) -> Vec<PathBuf> {
 
 fn documents() -> Vec<PathBuf> {
     let mut all = files("docs", "md");
-    all.extend(["README.md", "CHANGELOG.md"].map(|name| root().join(name)));
+    all.extend(["README.md", "CHANGELOG.md", "helm/backstop/README.md"].map(|name| root().join(name)));
+    all.extend(runbooks().iter().map(|folder| folder.join("README.md")));
     all
+}
+
+/// The folders of runbooks/, each with a Runbook and a page about it.
+fn runbooks() -> Vec<PathBuf> {
+    let entries = fs::read_dir(root().join("runbooks")).expect("runbooks");
+    entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()).collect()
 }
 
 /// Words in backticks that begin a row of a table.
@@ -83,6 +92,75 @@ fn every_check_is_listed_with_its_sentence() {
     );
 }
 
+/// The page of who else writes a workload, as the table tells it.
+fn managers_page() -> String {
+    let mark = |mark: &Mark| match *mark {
+        Mark::Key(name) if name.ends_with(['/', '.']) => format!("label or annotation `{name}…`"),
+        Mark::Key(name) => format!("label or annotation `{name}`"),
+        Mark::Value(name, value) => format!("label or annotation `{name}: {value}`"),
+        Mark::ManagedBy(name) => format!("`{MANAGED_BY}: {name}`"),
+        Mark::Writer(name) => format!("field manager `{name}`"),
+        Mark::Scaler(name) => format!("field manager `{name}` of `scale`"),
+        Mark::Owner(group) => format!("owner of group `{group}`"),
+        Mark::PrimaryOwner(group) => format!("owner of group `{group}` on the workload `NAME{PRIMARY}`"),
+        Mark::PrimaryKey(name) => format!("label or annotation `{name}…` on the workload `NAME{PRIMARY}`"),
+        Mark::RivalOwner(group) => {
+            format!("a revision that the selector chooses and an object of group `{group}` controls")
+        }
+        Mark::PodAnnotation(name) => format!("annotation `{name}` of a pod"),
+    };
+    let field = |field: &Field| match field {
+        Field::Template => "pod template",
+        Field::Images => "images",
+        Field::ConfigurationHash => "a hash of configuration",
+        Field::Replicas => "replicas",
+        Field::Resources => "requests and limits",
+    };
+    let undo = |manager: &Manager| match (manager.reverts(ActionKind::RolloutUndo), manager.way) {
+        (false, _) => "allowed",
+        (true, Way::Git) => "`ManagedByGitOps`",
+        (true, Way::Helm) => "`ManagedByHelm`",
+        (true, Way::Tool) => "`ManagedByTool`",
+    };
+    let mut page = String::from(
+        "# Who else writes a workload\n\nA write that somebody would take back is not made. An object with **any owner \
+         reference**, controlling or not, is left alone\n(`OwnedByController`). Tools that leave no owner reference are \
+         recognised by the traces below, any one of which is enough. A\ntool that is not in the table and names itself \
+         in the label `app.kubernetes.io/managed-by` counts as one that writes\neverything. Whatever leaves no trace is \
+         not seen: protect such a workload with the annotation `backstop.dev/protected: \"true\"`,\nas \
+         [install.md](install.md#what-to-protect) says.\n\nThis page is generated from the code: \
+         `MANAGERS_PAGE=write cargo test --test docs`.\n\n| Manager | As facts list it | Recognised by | Writes | \
+         `RolloutUndo` | To know |\n|---|---|---|---|---|---|\n",
+    );
+    for manager in MANAGERS {
+        let join = |words: Vec<String>| if words.is_empty() { "nothing".to_owned() } else { words.join(", ") };
+        page.push_str(&format!(
+            "| {} | `{}` | {} | {} | {} | {} |\n",
+            manager.title,
+            manager.name,
+            join(manager.marks.iter().map(mark).collect()),
+            join(manager.writes.iter().map(|it| field(it).to_owned()).collect()),
+            undo(manager),
+            manager.note,
+        ));
+    }
+    page
+}
+
+#[test]
+fn every_manager_is_listed_with_how_it_is_recognised() {
+    let path = root().join("docs/managers.md");
+    let page = managers_page();
+    if std::env::var_os("MANAGERS_PAGE").is_some() {
+        fs::write(&path, &page).unwrap();
+    }
+    assert_eq!(
+        fs::read_to_string(&path).unwrap_or_default(),
+        page,
+        "docs/managers.md is not what the table says: MANAGERS_PAGE=write cargo test --test docs"
+    );
+}
+
 #[test]
 fn the_number_of_checks_that_the_documents_tell_is_right() {
     let count = gate::check_names().len();
@@ -104,7 +182,8 @@ fn the_examples_are_accepted_as_they_are() {
         let text = read(&path);
         let value: Value = serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
         let Some(kind) = value["kind"].as_str() else {
-            assert!(value["receivers"].is_array(), "{name}: neither an object nor a configuration of Alertmanager");
+            let known = ["receivers", "groups"].iter().any(|key| value[key].is_array());
+            assert!(known, "{name}: neither an object, nor a configuration of Alertmanager, nor rules of Prometheus");
             continue;
         };
         assert_eq!(value["apiVersion"], "backstop.dev/v1alpha1", "{name}");
@@ -125,6 +204,24 @@ fn the_examples_are_accepted_as_they_are() {
     }
     let expected = ["Alert", "Approval", "Policy", "Runbook"].map(String::from);
     assert_eq!(kinds, BTreeSet::from(expected));
+}
+
+#[test]
+fn each_runbook_is_accepted_as_it_is_and_named_after_its_folder() {
+    let folders = runbooks();
+    assert!(!folders.is_empty());
+    for folder in folders {
+        let name = folder.file_name().unwrap().to_str().unwrap();
+        let value: Value = serde_saphyr::from_str(&read(&folder.join("runbook.yaml"))).unwrap();
+        let runbook: Runbook = parse(&value, name);
+        assert_eq!(runbook.metadata.name.as_deref(), Some(name));
+        assert_known(&value["spec"], &serde_json::to_value(&runbook.spec).unwrap(), name);
+        let docs = &runbook.spec.docs;
+        for text in [&docs.meaning, &docs.impact, &docs.diagnosis, &docs.mitigation] {
+            assert!(!text.is_empty() && text.len() <= 4096, "{name}: a person who is called needs all four texts");
+        }
+        assert!(read(&folder.join("README.md")).contains(&format!("runbooks/{name}/runbook.yaml")), "{name}");
+    }
 }
 
 fn parse<K: serde::de::DeserializeOwned>(value: &Value, name: &str) -> K {
@@ -183,4 +280,64 @@ fn every_make_target_that_the_documents_name_exists() {
             assert!(rule.is_match(&rules), "{}: `make {target}` does not exist", path.display());
         }
     }
+}
+
+/// Every file below `folder` that ends with `extension`.
+fn below(folder: &Path, extension: &str, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() && !path.ends_with("node_modules") {
+            below(&path, extension, found);
+        } else if path.extension().is_some_and(|end| end == extension) {
+            found.push(path);
+        }
+    }
+}
+
+fn sources(folders: &[&str], extension: &str) -> String {
+    let mut found = Vec::new();
+    folders.iter().for_each(|folder| below(&root().join(folder), extension, &mut found));
+    found.iter().map(|path| read(path)).collect()
+}
+
+/// Names of tests: functions in Rust and Go, and rows of the admission table.
+fn tests() -> BTreeSet<String> {
+    let rust = Regex::new(r"\bfn ([a-z_0-9]+)\(").unwrap();
+    let go = Regex::new(r#"(?m)^func (Test\w+)\(|name: +"([^"]+)"|return row\{name: "([^"]+)" \+ name"#).unwrap();
+    let mut names = BTreeSet::new();
+    names.extend(rust.captures_iter(&sources(&["src", "tests"], "rs")).map(|found| found[1].to_owned()));
+    for found in go.captures_iter(&sources(&["tests/admission", "tests/chart"], "go")) {
+        names.extend(found.iter().skip(1).flatten().map(|name| name.as_str().to_owned()));
+    }
+    names
+}
+
+#[test]
+fn every_row_of_the_threat_table_names_tests_that_exist() {
+    let page = read(&root().join("docs/security.md"));
+    let (exist, name) = (tests(), Regex::new("`([^`]+)`").unwrap());
+    let mut rows = 0;
+    for row in page.lines().filter(|line| line.starts_with("| ") && !line.ends_with("shown by |")) {
+        let shown = row.trim_end_matches('|').rsplit('|').next().unwrap();
+        let named: Vec<&str> = name.captures_iter(shown).map(|found| found.get(1).unwrap().as_str()).collect();
+        assert!(!named.is_empty(), "no test shows it: {row}");
+        let missing: Vec<&&str> = named.iter().filter(|name| !exist.contains(**name)).collect();
+        assert!(missing.is_empty(), "no such tests: {missing:?} in {row}");
+        rows += 1;
+    }
+    assert!(rows > 25, "only {rows} rows");
+}
+
+#[test]
+fn the_alerting_rules_ask_for_metrics_that_exist() {
+    let rules = read(&root().join("docs/examples/prometheus-rules.yaml"));
+    let code = sources(&["src"], "rs");
+    let metric = Regex::new(r"backstop_[a-z_]+").unwrap();
+    let mut asked = BTreeSet::new();
+    for found in metric.find_iter(&rules) {
+        let name = found.as_str().trim_end_matches("_total");
+        assert!(code.contains(&format!("\"{name}\"")), "no metric is called {name}");
+        asked.insert(name.to_owned());
+    }
+    assert!(asked.len() >= 6, "{asked:?}");
 }

@@ -14,7 +14,7 @@ use kube::{
 };
 use serde_json::Value;
 
-pub use read::{Reader, surroundings, workloads};
+pub use read::{Reader, exists, surroundings, workloads};
 
 use crate::core::{
     execution::{Outcome, Request, Resource, classify},

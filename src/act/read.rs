@@ -156,6 +156,12 @@ pub async fn workloads(client: &Client, kind: Kind, namespace: &str) -> Result<V
     list(client, targets(kind), namespace, ListParams::default().limit(8)).await
 }
 
+/// Whether a namespace exists and is not being deleted.
+pub async fn exists(client: &Client, namespace: &str) -> Result<bool, ReadError> {
+    let found = super::cluster_scoped(client, "namespaces", namespace).await?;
+    Ok(found.is_some_and(|found| found.pointer("/metadata/deletionTimestamp").is_none_or(Value::is_null)))
+}
+
 async fn armed(client: &Client, kinds: &[Kind], namespace: &str) -> Result<Vec<(Kind, Value)>, ReadError> {
     let lists = try_join_all(kinds.iter().map(|kind| async move {
         let found = labelled(client, targets(*kind), namespace, names::ARMED).await?;

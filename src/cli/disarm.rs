@@ -4,7 +4,8 @@
 use std::{cell::Cell, time::Duration};
 
 use anyhow::bail;
-use kube::Client;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{Api, Client, ResourceExt as _, api::ListParams};
 
 use crate::{
     act, cluster,
@@ -21,8 +22,11 @@ const DEADLINE: Duration = Duration::from_secs(30);
 #[derive(clap::Args)]
 pub struct Args {
     /// Namespaces, separated by commas.
-    #[arg(long, value_delimiter = ',', required = true)]
+    #[arg(long, value_delimiter = ',', required_unless_present = "namespace_selector")]
     namespaces: Vec<String>,
+    /// Labels of the namespaces, such as `backstop.dev/enrol=true`.
+    #[arg(long, conflicts_with = "namespaces")]
+    namespace_selector: Option<String>,
 }
 
 /// Disarms targets and unmarks revisions; succeeds when there is nothing to do.
@@ -31,7 +35,14 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let problem = Cell::new(String::from("the API server did not answer"));
     let all = async {
         let mut failed = Vec::new();
-        for namespace in args.namespaces.iter().map(|name| name.trim()).filter(|name| !name.is_empty()) {
+        let mut namespaces = args.namespaces.clone();
+        if let Some(selector) = &args.namespace_selector {
+            match selected(&client, selector).await {
+                Ok(found) => namespaces = found,
+                Err(error) => failed.push(format!("the namespaces with {selector} cannot be listed: {error}")),
+            }
+        }
+        for namespace in namespaces.iter().map(|name| name.trim()).filter(|name| !name.is_empty()) {
             // One namespace that fails must not keep the others from being cleared.
             if let Err(error) = clear(&client, namespace, &problem).await {
                 failed.push(format!("{error:#}"));
@@ -45,6 +56,13 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         Ok(failed) => bail!("not everything could be disarmed: {}", failed.join("; ")),
         Err(_) => bail!("not everything could be disarmed in {} s: {}", DEADLINE.as_secs(), problem.take()),
     }
+}
+
+/// Names of the namespaces that a selector chooses.
+async fn selected(client: &Client, selector: &str) -> Result<Vec<String>, kube::Error> {
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    let found = namespaces.list_metadata(&ListParams::default().labels(selector)).await?;
+    Ok(found.into_iter().map(|namespace| namespace.name_any()).collect())
 }
 
 async fn clear(client: &Client, namespace: &str, problem: &Cell<String>) -> anyhow::Result<()> {

@@ -1,5 +1,6 @@
 //! The command line: one file per subcommand.
 
+mod audit;
 mod crd;
 mod disarm;
 mod role;
@@ -31,6 +32,8 @@ enum Command {
     Executor(role::Args),
     /// Removes Backstop's labels from every workload of the given namespaces.
     Disarm(disarm::Args),
+    /// Verifies the hash chain of an audit log.
+    Audit(audit::Args),
     /// Shows what happened in an incident, and with --follow what happens.
     Timeline(timeline::Args),
 }
@@ -55,6 +58,7 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Investigator(args) => investigator::main(role::start(args).await?).await,
         Command::Executor(args) => executor::main(role::start(args).await?).await,
         Command::Disarm(args) => disarm::run(args).await,
+        Command::Audit(args) => audit::run(&args),
         Command::Timeline(args) => timeline::run(args).await,
     }
 }

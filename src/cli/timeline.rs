@@ -3,6 +3,7 @@
 //! It needs only the right to read Backstop's kinds, which the ClusterRole `view` has; with the right to read the
 //! target it also shows the rollout.
 
+mod belief;
 mod story;
 #[cfg(test)]
 mod tests;

@@ -7,7 +7,7 @@ use kube::{Client, api::GetParams, api::ListParams, core::Request};
 use serde_json::Value;
 
 use crate::{
-    api::v1alpha1::ObjectRef,
+    api::v1alpha1::{ObjectRef, ReferenceKind},
     core::{kube_name, workload::Kind},
 };
 
@@ -139,6 +139,11 @@ pub const REPLICA_SETS: Resource = namespaced("apps/v1", "ReplicaSet", "replicas
 /// StatefulSets.
 pub const STATEFUL_SETS: Resource = namespaced("apps/v1", "StatefulSet", "statefulsets");
 
+/// ServiceAccounts.
+pub const SERVICE_ACCOUNTS: Resource = namespaced("v1", "ServiceAccount", "serviceaccounts");
+/// PersistentVolumeClaims.
+pub const CLAIMS: Resource = namespaced("v1", "PersistentVolumeClaim", "persistentvolumeclaims");
+
 /// Kinds that Kubernetes itself has and that an alert may name.
 const BUILT_IN: &[Resource] = &[
     PODS,
@@ -151,7 +156,7 @@ const BUILT_IN: &[Resource] = &[
     namespaced("v1", "ReplicationController", "replicationcontrollers"),
     namespaced("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers"),
     namespaced("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets"),
-    namespaced("v1", "PersistentVolumeClaim", "persistentvolumeclaims"),
+    CLAIMS,
     namespaced("v1", "ResourceQuota", "resourcequotas"),
     Resource { api_version: "v1", kind: "Node", plural: "nodes", namespaced: false },
     Resource { api_version: "v1", kind: "Namespace", plural: "namespaces", namespaced: false },
@@ -175,6 +180,16 @@ pub fn revisions(kind: Kind) -> Resource {
     match kind {
         Kind::Deployment => REPLICA_SETS,
         Kind::StatefulSet | Kind::DaemonSet => CONTROLLER_REVISIONS,
+    }
+}
+
+/// Where an object that a pod template names is found; `None` for kinds that nobody of ours looks up.
+pub fn referenced(kind: ReferenceKind) -> Option<Resource> {
+    match kind {
+        ReferenceKind::ConfigMap => Some(CONFIG_MAPS),
+        ReferenceKind::PersistentVolumeClaim => Some(CLAIMS),
+        ReferenceKind::ServiceAccount => Some(SERVICE_ACCOUNTS),
+        ReferenceKind::Secret | ReferenceKind::PriorityClass | ReferenceKind::RuntimeClass => None,
     }
 }
 
@@ -256,30 +271,57 @@ impl Resource {
         params: ListParams,
         deadline: Duration,
     ) -> Result<Vec<Value>, ReadError> {
+        let mut items = Vec::new();
+        let add = |page: &mut Vec<Value>| items.append(page);
+        self.pages(client, namespace, params.limit(PAGE), deadline, add).await?;
+        Ok(items)
+    }
+
+    /// Shows all objects of a namespace to `look`, so many at a time: they need not fit into memory together.
+    pub async fn each_page(
+        &self,
+        client: &Client,
+        namespace: &str,
+        size: u32,
+        deadline: Duration,
+        mut look: impl FnMut(&[Value]),
+    ) -> Result<(), ReadError> {
+        let params = ListParams::default().limit(size);
+        self.pages(client, namespace, params, deadline, |page| look(page)).await
+    }
+
+    async fn pages(
+        &self,
+        client: &Client,
+        namespace: &str,
+        mut params: ListParams,
+        deadline: Duration,
+        mut look: impl FnMut(&mut Vec<Value>),
+    ) -> Result<(), ReadError> {
         let object = format!("{} of namespace {namespace}", self.plural);
+        let most = MAX_PAGES * PAGE as usize;
+        let pages = most.div_ceil(params.limit.unwrap_or(PAGE).max(1) as usize);
         let all = async {
-            let mut items = Vec::new();
-            let mut params = params.limit(PAGE);
-            for _ in 0..MAX_PAGES {
+            for _ in 0..pages {
                 let request = self.request(namespace)?;
                 let request = request
                     .list(&params)
                     .map_err(|e| ReadError::Unavailable { object: object.clone(), message: e.to_string() })?;
                 let mut page: Value =
                     client.request(request).await.map_err(|error| ReadError::of(object.clone(), &error))?;
-                if let Some(Value::Array(page)) = page.get_mut("items").map(Value::take) {
-                    items.extend(page);
+                if let Some(Value::Array(mut items)) = page.get_mut("items").map(Value::take) {
+                    look(&mut items);
                 }
                 match page.pointer("/metadata/continue").and_then(Value::as_str) {
                     Some(token) if !token.is_empty() => params = params.continue_token(token),
-                    _ => return Ok(items),
+                    _ => return Ok(()),
                 }
             }
-            Err(ReadError::TooMany { object: object.clone(), limit: MAX_PAGES * PAGE as usize })
+            Err(ReadError::TooMany { object: object.clone(), limit: most })
         };
         tokio::time::timeout(deadline, all)
             .await
-            .unwrap_or(Err(ReadError::Timeout { object, milliseconds: deadline.as_millis() }))
+            .unwrap_or(Err(ReadError::Timeout { object: object.clone(), milliseconds: deadline.as_millis() }))
     }
 }
 

@@ -64,6 +64,14 @@ impl Leading {
     }
 }
 
+#[cfg(test)]
+impl Leading {
+    /// Of a process that holds no Lease.
+    pub fn nobody() -> Leading {
+        Leading(watch::channel(State::Lost(Lost { reason: "a test".into() })).1)
+    }
+}
+
 impl Lease {
     /// Waits until this process holds the Lease `namespace/name`, however long that takes. `holder` is the pod's name: a
     /// restarted container retakes its Lease at once. Errors of the API server are logged and retried.

@@ -2,15 +2,16 @@
 
 pub mod api;
 pub mod client;
+pub mod namespaces;
 pub mod snapshot;
 #[cfg(test)]
 pub mod testing;
 pub mod watch;
 
-pub use api::ReadError;
+pub use api::{PODS, ReadError};
 pub use client::connect;
 pub use snapshot::{resolve_top, snapshot};
 pub mod lease;
 
 pub use lease::{Leading, Lease, Lost};
-pub use watch::watch;
+pub use watch::{Page, Undecodable, page, watch, watch_reporting};

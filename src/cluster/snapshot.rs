@@ -9,6 +9,8 @@ use super::api::{self, PODS, ReadError};
 use crate::{
     api::v1alpha1::{ObjectRef, Time},
     core::{
+        kube_name,
+        managers::PRIMARY,
         object::{controller_of, controller_uid, owned_by, string},
         workload::{Kind, RawWorkload},
     },
@@ -47,13 +49,15 @@ async fn read(client: &Client, target: &ObjectRef, deadline: Duration, now: Time
     }
     let selector = || ListParams::default().labels(&selector(&object));
     let revisions = api::revisions(kind);
-    let (revisions, pods, owners) = tokio::join!(
+    let (revisions, pods, owners, primary) = tokio::join!(
         revisions.list(client, namespace, selector(), deadline),
         PODS.list(client, namespace, selector(), deadline),
         owners(client, namespace, &object, deadline),
+        primary(client, target, kind, deadline),
     );
-    let mut revisions = revisions?;
-    revisions.retain(|revision| owned_by(revision, &uid));
+    let primary = primary?;
+    let (revisions, others): (Vec<_>, Vec<_>) = revisions?.into_iter().partition(|it| owned_by(it, &uid));
+    let rivals = others.into_iter().filter(|revision| is_of_another_group(revision, namespace)).collect();
     let mut pods = pods?;
     pods.retain(|pod| match kind {
         Kind::Deployment => {
@@ -61,7 +65,33 @@ async fn read(client: &Client, target: &ObjectRef, deadline: Duration, now: Time
         }
         Kind::StatefulSet | Kind::DaemonSet => owned_by(pod, &uid),
     });
-    Ok(RawWorkload { object, owners, revisions, pods, read_at: now })
+    Ok(RawWorkload { object, owners, primary, rivals, revisions, pods, read_at: now })
+}
+
+/// Metadata of the copy that a canary controller makes of its target, whose name follows from the target's. The kinds of
+/// canaries themselves may not be read. A copy that cannot be read may be there.
+async fn primary(
+    client: &Client,
+    target: &ObjectRef,
+    kind: Kind,
+    deadline: Duration,
+) -> Result<Option<Value>, ReadError> {
+    let name = format!("{}{PRIMARY}", target.name);
+    // A name that is too long for an object is none of one.
+    if !kube_name::is_subdomain(&name) {
+        return Ok(None);
+    }
+    match api::workloads(kind).get_metadata(client, &target.namespace, &name, deadline).await {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether something else than Kubernetes itself controls a revision. One that our selector chooses is another's only
+/// where that one works on our target, or by mistake; both is nothing to write into.
+fn is_of_another_group(revision: &Value, namespace: &str) -> bool {
+    controller_of(revision, namespace).is_some_and(|owner| !api::is_built_in(&owner))
 }
 
 /// The controllers above an object, nearest first. One that may not be read, or whose kind is not known, ends the

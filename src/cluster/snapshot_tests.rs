@@ -81,6 +81,44 @@ async fn a_kind_without_revisions_is_unsupported_and_only_its_owner_is_looked_up
 }
 
 #[tokio::test]
+async fn the_copy_that_a_canary_controller_makes_is_read_along_and_one_that_cannot_be_read_is_no_none() {
+    for kind in Kind::ALL {
+        let world = world(kind);
+        let path = format!("/apis/apps/v1/namespaces/shop/{}/checkout-primary", api::workloads(kind).plural);
+        let copy = json!({"metadata": {"name": "checkout-primary", "namespace": "shop", "uid": "9",
+            "ownerReferences": [{"apiVersion": "flagger.app/v1beta1", "kind": "Canary", "name": "checkout", "uid": "8"}]}});
+        let serve = |answer: Option<Value>| {
+            let (inner, path) = (serve(&world), path.clone());
+            move |asked: &Asked| match (&answer, asked.path == path) {
+                (_, false) => inner(asked),
+                (Some(copy), true) => Reply::Json(200, copy.clone()),
+                (None, true) => failure(500, "InternalError"),
+            }
+        };
+        let (client, _) = client(serve(Some(copy)));
+        let found = snapshot(&client, &of(kind, world.uid()), SECOND, now()).await.unwrap();
+        assert_eq!(Workload::of(&found).unwrap().state.managed_by, ["flagger"], "{kind}");
+        let (client, _) = crate::cluster::testing::client(serve(None));
+        assert_eq!(snapshot(&client, &of(kind, world.uid()), SECOND, now()).await.unwrap_err().reason(), "Unavailable");
+    }
+}
+
+#[tokio::test]
+async fn revisions_that_a_canary_controller_made_of_the_template_are_seen_and_are_no_revisions_of_the_workload() {
+    let world = world(Kind::Deployment);
+    let inner = serve(&world);
+    let mut theirs = world.snapshot().revisions[0].clone();
+    theirs["metadata"]["ownerReferences"] = json!([{"apiVersion": "argoproj.io/v1alpha1", "kind": "Rollout",
+        "name": "checkout", "uid": "7", "controller": true}]);
+    let revisions = [world.snapshot().revisions, vec![theirs]].concat();
+    let (client, _) =
+        client(move |asked| if asked.path.ends_with("/replicasets") { list(&revisions) } else { inner(asked) });
+    let found = snapshot(&client, &of(Kind::Deployment, world.uid()), SECOND, now()).await.unwrap();
+    assert_eq!((found.revisions.len(), found.rivals.len()), (2, 1));
+    assert_eq!(Workload::of(&found).unwrap().state.managed_by, ["argo-rollouts"]);
+}
+
+#[tokio::test]
 async fn an_object_recreated_under_the_same_name_is_not_the_target() {
     let (client, _) = client(serve(&world(Kind::Deployment)));
     let error = snapshot(&client, &target("old"), SECOND, now()).await.unwrap_err();

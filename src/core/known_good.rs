@@ -31,9 +31,11 @@ pub fn may_be_healthy(kind: Kind, object: &Value) -> bool {
     workload::complete(&workload::state(kind, object))
 }
 
-/// Judges the current revision: the workload is healthy, every pod of that revision was ready for at least `after`, and
-/// no container of one ended meanwhile. Where a rollout leaves some replicas as they are, those that it replaced count.
-pub fn health(workload: &Workload, after: SignedDuration) -> Health {
+/// Judges the current revision: the workload is healthy, every pod of that revision was ready for long enough, and no
+/// container of one ended meanwhile. Long enough is at least `floor`, and longer than it took to fail before:
+/// [`Workload::proving_time`]. Where a rollout leaves some replicas as they are, those that it replaced count.
+pub fn health(workload: &Workload, floor: SignedDuration) -> Health {
+    let after = workload.proving_time(floor);
     let Some(current) = workload.current() else { return Health::NotHealthy };
     if !workload.is_healthy() {
         return Health::NotHealthy;
@@ -47,6 +49,9 @@ pub fn health(workload: &Workload, after: SignedDuration) -> Health {
         .map(|pod| pod.fact.ready_since.into_iter().chain(pod.fact.last_terminated_at).max())
         .try_fold(Time::MIN, |latest, since| since.map(|since| latest.max(since)));
     let Some(youngest) = youngest.filter(|_| pods().next().is_some()) else { return Health::NotHealthy };
+    // A liveness probe that never succeeds lets a container look well until it ends it.
+    let probes = pods().filter_map(|pod| pod.fact.proven_after_seconds).max().map(SignedDuration::from_secs);
+    let after = probes.map_or(after, |probes| probes.max(after));
     let lasted = workload.read_at.duration_since(youngest);
     if lasted < after {
         return Health::Healthy { for_another: after - lasted };
@@ -89,9 +94,33 @@ mod tests {
 
     const AFTER: SignedDuration = SignedDuration::from_secs(30);
 
+    /// Healthy, with a readiness probe.
+    fn probed() -> Workload {
+        let mut workload = reading().healthy();
+        workload.template["spec"]["containers"][0]["readinessProbe"] = json!({"exec": {"command": ["true"]}});
+        workload
+    }
+
+    #[test]
+    fn a_pod_that_runs_45_s_and_dies_is_not_known_good_after_30() {
+        // No probe: a pod is ready as soon as it runs, and for minutes that says nothing.
+        let mut now = reading().healthy();
+        now.read_at = at(200);
+        assert!(matches!(health(&now, AFTER), Health::Healthy { .. }));
+        now.read_at = at(295);
+        assert!(matches!(health(&now, AFTER), Health::Good(_)));
+        // With a probe, but one of its pods ended after 200 s.
+        let mut now = probed();
+        now.pods[0].fact.ran_seconds = Some(200);
+        now.read_at = at(200);
+        assert!(matches!(health(&now, AFTER), Health::Healthy { .. }));
+        now.read_at = at(295);
+        assert!(matches!(health(&now, AFTER), Health::Good(_)));
+    }
+
     #[test]
     fn a_revision_is_known_good_after_all_its_pods_were_ready_for_long_enough() {
-        let mut now = reading().healthy();
+        let mut now = probed();
         now.read_at = at(24);
         assert_eq!(health(&now, AFTER), Health::Healthy { for_another: SignedDuration::from_secs(1) });
         now.read_at = at(25);
@@ -164,6 +193,16 @@ mod tests {
         now.read_at = at(40);
         now.pods[0].fact.last_terminated_at = Some(at(20));
         assert!(matches!(health(&now, AFTER), Health::Healthy { .. }));
+    }
+
+    #[test]
+    fn what_a_liveness_probe_may_still_end_is_not_known_good_yet() {
+        let mut now = probed();
+        now.read_at = at(115);
+        now.pods[0].fact.proven_after_seconds = Some(121);
+        assert_eq!(health(&now, AFTER), Health::Healthy { for_another: SignedDuration::from_secs(1) });
+        now.read_at = at(116);
+        assert!(matches!(health(&now, AFTER), Health::Good(_)));
     }
 
     #[test]

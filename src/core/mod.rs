@@ -2,10 +2,16 @@
 //! observation are arguments, effects are returned as data. A test holds this module to it.
 
 pub mod actions;
+pub mod attempts;
 pub mod budget;
+pub mod cel;
 pub mod chain;
 pub mod conditions;
+pub mod enrolment;
 pub mod execution;
+pub mod fit;
+#[cfg(test)]
+mod fit_tests;
 pub mod gate;
 pub mod grant;
 pub mod grouping;
@@ -14,7 +20,9 @@ pub mod intake;
 pub mod known_good;
 pub mod kube_name;
 pub mod lease;
+pub mod managers;
 pub mod names;
+pub mod neighbours;
 pub mod object;
 pub mod plan;
 pub mod policy;
@@ -22,9 +30,11 @@ pub mod reason;
 pub mod redact;
 pub mod retention;
 pub mod rules;
+pub mod slots;
 pub mod sources;
 pub mod surroundings;
 pub mod target;
 pub mod timeline;
 pub mod verify;
+pub mod watchdog;
 pub mod workload;

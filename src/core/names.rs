@@ -28,6 +28,8 @@ pub const RESTARTED_AT: &str = "kubectl.kubernetes.io/restartedAt";
 pub const GRANT: &str = "active";
 /// Annotation on the Grant: the Remediation that it was last closed for, and when.
 pub const CLOSED_FOR: &str = "backstop.dev/closed-for";
+/// Annotation on an Alert: when its sender last repeated it, by our clock; written at most once an hour.
+pub const LAST_SEEN: &str = "backstop.dev/last-seen";
 /// Name of the Ledger of revisions of `namespace` that were seen healthy; it is in the system namespace.
 pub fn known_good_ledger(namespace: &str) -> String {
     format!("known-good.{namespace}")

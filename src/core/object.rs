@@ -9,6 +9,9 @@ use serde_json::Value;
 
 use crate::api::v1alpha1::{ObjectRef, Time};
 
+/// 1971: no cluster is older.
+const EARLIEST_SECOND: i64 = 365 * 86_400;
+
 /// Text at a JSON pointer; empty when it is absent.
 pub fn string<'a>(value: &'a Value, pointer: &str) -> &'a str {
     value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
@@ -30,9 +33,20 @@ pub fn int32(value: &Value, pointer: &str) -> i32 {
     int(value, pointer).and_then(|number| number.try_into().ok()).unwrap_or_default()
 }
 
-/// The time at a JSON pointer.
+/// The time at a JSON pointer; absent when it is not known.
 pub fn time(value: &Value, pointer: &str) -> Option<Time> {
-    value.pointer(pointer).and_then(Value::as_str).and_then(|text| text.parse().ok())
+    value.pointer(pointer).and_then(Value::as_str).and_then(known_time)
+}
+
+/// A time that somebody wrote down. The zero of Go (year 1) and that of Unix (1970), in any time zone, are how
+/// kubelet and API server print a time that they do not know: a container that never started "started" in 1970.
+pub fn known_time(text: &str) -> Option<Time> {
+    text.parse().ok().filter(|time| is_known(*time))
+}
+
+/// Whether a time is one at all, and not the zero of Go or of Unix.
+pub fn is_known(time: Time) -> bool {
+    time.as_second() >= EARLIEST_SECOND
 }
 
 /// The list at a JSON pointer; empty when it is absent.

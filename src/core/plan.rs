@@ -10,7 +10,8 @@ use super::sources::{self, Offered};
 use super::workload::Kind;
 use super::{actions, chain, gate};
 
-/// Policies, and Runbooks, that a plan names; the rest is asked all the same. The schema of the status allows no more.
+/// Policies, and Runbooks, that a plan names; the rest is counted, and asked all the same. The schema of the status
+/// allows no more.
 const MAX_NAMES: usize = 32;
 
 /// What the plan is made from. Nothing of it was read for a decision; what decides is read again.
@@ -48,8 +49,7 @@ pub fn make(inputs: &Inputs<'_>) -> Plan {
     let acting = if inputs.target.is_some() { mode } else { Mode::Observe };
     let step = |name: &str, mode| PlanStep { name: name.into(), mode };
     let budget = |name: &str, limit: i64| PlanBudget { name: name.into(), limit };
-    let names =
-        |policies: &[&CompiledPolicy]| policies.iter().take(MAX_NAMES).map(|policy| policy.name.clone()).collect();
+    let names = |policies: &[&CompiledPolicy]| listed(policies.iter().map(|policy| policy.name.as_str()));
 
     let mut steps = vec![step("investigate", Mode::Auto), step("diagnose", Mode::Auto), step("decide", Mode::Auto)];
     steps.extend(possible_actions(kind).map(|action| step(action.as_str(), acting)));
@@ -66,10 +66,21 @@ pub fn make(inputs: &Inputs<'_>) -> Plan {
             budget("actions-per-hour-in-cluster", inputs.budgets.actions_per_hour.into()),
         ],
         mode,
-        runbooks: inputs.runbooks.iter().take(MAX_NAMES).map(|(name, _)| name.clone()).collect(),
+        runbooks: listed(inputs.runbooks.iter().map(|(name, _)| name.as_str())),
         policies: names(&certain),
         possible_policies: names(&possible),
     }
+}
+
+/// The first names, and how many there are beside them if there are too many.
+fn listed<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> Vec<String> {
+    let count = names.len();
+    let shown = if count > MAX_NAMES { MAX_NAMES - 1 } else { count };
+    let mut listed: Vec<String> = names.take(shown).map(String::from).collect();
+    if count > shown {
+        listed.push(format!("and {} more", count - shown));
+    }
+    listed
 }
 
 /// Actions that are for this kind of object; without a target all of them, so that the plan says that none is taken.
@@ -153,6 +164,9 @@ mod tests {
         let target = target("Deployment");
         let plan = make(&Inputs { runbooks: &runbooks, ..inputs(Some(&target), &policies, &budgets) });
         assert_eq!((plan.policies.len(), plan.runbooks.len()), (MAX_NAMES, MAX_NAMES));
+        assert_eq!((plan.policies[31].as_str(), plan.runbooks[31].as_str()), ("and 9 more", "and 9 more"));
+        let plan = make(&Inputs { runbooks: &runbooks[..32], ..inputs(Some(&target), &policies[..32], &budgets) });
+        assert_eq!((plan.policies[31].as_str(), plan.runbooks[31].as_str()), ("/db", "r31"));
     }
 
     #[test]

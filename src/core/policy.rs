@@ -1,45 +1,79 @@
 //! Policies and Runbooks, parsed once. A Policy that does not compile denies; a match can only tighten,
 //! but for `allowHelm`, which any of them may give.
+//!
+//! What a Policy may cost is bounded: its text, its size, and what its expressions cost when they are evaluated. One
+//! that is over a bound denies, by its name. Bounds are checked when it is compiled, on the [`example`] of an incident,
+//! so that its author is told at once, and again with each decision.
 
-use std::collections::{BTreeMap, HashMap};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+mod windows;
 
-use croner::{Cron, parser::CronParser};
-use jiff::{SignedDuration, tz::TimeZone};
-use kube_cel::{
-    KubeCelExt as _,
-    cel::{Context, Program, Value as CelValue},
-};
-use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
+use std::sync::{Arc, LazyLock};
+
+use kube_cel::cel::Value as CelValue;
+use serde_json::{Value, json};
 
 use crate::api::v1alpha1::{
-    ActionKind, MatchConstraints, Mode, Policy, PolicySpec, Runbook, RunbookSpec, Time, Validation, WindowKind,
+    ActionKind, Limits, MatchConstraints, Mode, Policy, PolicySpec, Runbook, RunbookDocs, RunbookMatch, RunbookSpec,
+    Time, Validation, WindowKind,
 };
 
-use super::reason::Reason;
+use super::cel::{self, Branches, EXPRESSION_UNITS, Expression, JUDGEMENT_UNITS, Meter, Stop, Variables};
+use super::{reason::Reason, redact};
 
-/// A Policy that was compiled, or the reason why it was not.
-#[derive(Debug)]
+/// Bytes kept of what keeps a Policy from being read.
+const MAX_ERROR: usize = 300;
+
+use windows::Window;
+
+/// Policies of one namespace at most. Where there are more, nothing is done in it.
+pub const MAX_POLICIES: usize = 100;
+
+/// Characters of the texts in all Policies of one namespace at most.
+pub const MAX_CHARACTERS: usize = 50_000;
+
+/// Units that all Policies of one namespace may cost together on the example. Not all of them match the same object.
+const NAMESPACE_UNITS: u64 = 5 * JUDGEMENT_UNITS;
+
+/// Runbooks of one namespace at most. Where there are more, nothing is done in it.
+pub const MAX_RUNBOOKS: usize = 100;
+
+/// Characters of all expressions of one Policy at most.
+const MAX_EXPRESSIONS: usize = 16_384;
+
+/// Labels, keys and values of one Policy's `objectSelector` at most.
+const MAX_SELECTOR: usize = 256;
+
+/// Bytes of a sentence that a Policy's author wrote, or of an expression, as they are shown to people.
+const MAX_QUOTED: usize = 512;
+
+/// A Policy that was compiled, or the reason why it was not. Cheap to clone.
+#[derive(Clone, Debug)]
 pub struct CompiledPolicy {
     /// `namespace/name`.
     pub name: String,
     /// Its spec.
-    pub spec: PolicySpec,
-    rules: Result<Rules, String>,
+    pub spec: Arc<PolicySpec>,
+    rules: Arc<Result<Rules, Denial>>,
 }
 
 #[derive(Debug)]
 struct Rules {
-    validations: Vec<(Validation, Program, Option<Program>)>,
+    validations: Vec<Rule>,
     windows: Vec<Window>,
+    /// What the most expensive expression costs on the example.
+    cost: u64,
+    /// What all of them cost there.
+    total: u64,
 }
 
+/// A validation that compiled.
 #[derive(Debug)]
-struct Window {
-    kind: WindowKind,
-    cron: Cron,
-    zone: TimeZone,
-    length: SignedDuration,
+struct Rule {
+    said: Validation,
+    expression: Expression,
+    message: Option<Expression>,
 }
 
 /// Whether a Policy is for a target. Ordered: a weaker answer is less.
@@ -100,17 +134,71 @@ pub struct Denial {
 impl CompiledPolicy {
     /// Compiles `policy`.
     pub fn of(policy: &Policy) -> CompiledPolicy {
-        let name = format!(
-            "{}/{}",
-            policy.metadata.namespace.as_deref().unwrap_or_default(),
-            policy.metadata.name.as_deref().unwrap_or_default()
-        );
-        CompiledPolicy { name, spec: policy.spec.clone(), rules: compile(&policy.spec) }
+        let name = full_name(policy.metadata.namespace.as_deref(), policy.metadata.name.as_deref());
+        let rules = compile(&policy.spec).map_err(|Invalid { reason, message }| {
+            let what = match reason {
+                Reason::PolicyTooExpensive => "is too expensive",
+                _ => "does not compile",
+            };
+            Denial { reason, message: format!("Policy {name} {what} and so denies: {message}") }
+        });
+        CompiledPolicy { name, spec: Arc::new(policy.spec.clone()), rules: Arc::new(rules) }
     }
 
-    /// What keeps it from compiling, with the place.
-    pub fn error(&self) -> Option<&str> {
-        self.rules.as_ref().err().map(String::as_str)
+    /// What stands for the Policies of a namespace that has more than [`MAX_POLICIES`]: they deny.
+    pub fn too_many(namespace: &str) -> CompiledPolicy {
+        CompiledPolicy::crowded(namespace, format_args!("has more than {MAX_POLICIES} Policies"))
+    }
+
+    /// What stands for the Policies of a namespace that are too much together, with the reason.
+    fn crowded(namespace: &str, why: impl Display) -> CompiledPolicy {
+        let message = format!(
+            "namespace {namespace} {why}, so nothing is done; merge or delete some: \
+             kubectl -n {namespace} get policies.backstop.dev"
+        );
+        CompiledPolicy::denying(format!("{namespace}/*"), Denial { reason: Reason::TooManyPolicies, message })
+    }
+
+    /// One that cannot be read, because a newer release or a changed definition wrote it, and so concerns every target
+    /// and denies every action: it may say anything, its selector included. `name` is `namespace/name`.
+    pub fn unreadable(name: String, why: &str) -> CompiledPolicy {
+        let message = format!("Policy {name} cannot be read and so denies: {}", redact::clip(why, MAX_ERROR));
+        CompiledPolicy::denying(name, Denial { reason: Reason::PolicyInvalid, message })
+    }
+
+    /// One that concerns every target and denies every action.
+    fn denying(name: String, denial: Denial) -> CompiledPolicy {
+        let spec = PolicySpec {
+            mode: Mode::Observe,
+            match_constraints: MatchConstraints::default(),
+            allowed_actions: None,
+            validations: vec![],
+            limits: Limits::default(),
+            windows: vec![],
+            allow_helm: false,
+            confidence_floor: 0,
+        };
+        CompiledPolicy { name, spec: Arc::new(spec), rules: Arc::new(Err(denial)) }
+    }
+
+    /// Why it denies everything that it matches, whatever is asked.
+    pub fn error(&self) -> Option<&Denial> {
+        self.rules.as_ref().as_ref().err()
+    }
+
+    /// Characters of its texts: what it takes to keep it, in memory, follows from it.
+    pub fn size(&self) -> usize {
+        texts(&self.spec)
+    }
+
+    /// Units that all its expressions cost on the [`example`].
+    fn total(&self) -> u64 {
+        self.rules.as_ref().as_ref().map_or(0, |rules| rules.total)
+    }
+
+    /// Units that its most expensive expression costs on the [`example`]; `None` if it does not compile.
+    pub fn cost(&self) -> Option<u64> {
+        self.rules.as_ref().as_ref().ok().map(|rules| rules.cost)
     }
 
     /// Whether it is for a target of this kind and with these labels; what is not known is `None`.
@@ -132,9 +220,14 @@ impl CompiledPolicy {
         self.outside_deny_windows(rules, now)
     }
 
+    /// The compiled rules.
+    fn rules(&self) -> Result<&Rules, Denial> {
+        self.rules.as_ref().as_ref().map_err(Clone::clone)
+    }
+
     /// The compiled rules, if the Policy lists `action`.
     fn lists(&self, action: ActionKind) -> Result<&Rules, Denial> {
-        let rules = self.rules.as_ref().map_err(|error| self.invalid(error))?;
+        let rules = self.rules()?;
         if let Some(allowed) = &self.spec.allowed_actions
             && !allowed.contains(&action)
         {
@@ -162,124 +255,216 @@ impl CompiledPolicy {
     /// For each window of this kind whether it is open at `now`.
     fn open(&self, rules: &Rules, kind: WindowKind, now: Time) -> Result<Vec<bool>, Denial> {
         let windows = rules.windows.iter().filter(|window| window.kind == kind);
-        windows
-            .map(|Window { cron, zone, length, .. }| {
-                let here = now.to_zoned(zone.clone());
-                cron.find_previous_occurrence(&here, true)
-                    .map(|start| now.duration_since(start.timestamp()) < *length)
-                    .map_err(|error| self.invalid(&format!("window: {error}")))
-            })
-            .collect()
+        let unclear = |error: String| Denial {
+            reason: Reason::PolicyInvalid,
+            message: format!("Policy {} has a window that cannot be told and so denies: {error}", self.name),
+        };
+        windows.map(|window| window.is_open(now).map_err(unclear)).collect()
     }
 
     fn window(&self, what: &str, now: Time) -> Denial {
         Denial { reason: Reason::OutsideWindow, message: format!("Policy {}: {what} at {now}", self.name) }
     }
 
-    /// Evaluates the validations over `variables`, a JSON object whose members become CEL variables.
-    pub fn validate(&self, variables: &Value) -> Result<(), Denial> {
-        let rules = self.rules.as_ref().map_err(|error| self.invalid(error))?;
-        if rules.validations.is_empty() {
-            return Ok(());
-        }
-        let mut context = Context::default();
-        context.register_all();
-        for (name, value) in variables.as_object().into_iter().flatten() {
-            context.add_variable_from_value(name.as_str(), cel_value(value));
-        }
-        for (validation, program, message) in &rules.validations {
-            let failed = |detail: String| Denial {
-                reason: Reason::PolicyValidationFailed,
-                message: match non_empty(&validation.reason) {
-                    Some(word) => format!("Policy {}: {word}: {detail}", self.name),
-                    None => format!("Policy {}: {detail}", self.name),
-                },
+    /// Evaluates the validations over `variables`. `meter` counts what all Policies of one decision cost.
+    pub fn validate(&self, variables: &Variables, meter: &mut Meter) -> Result<(), Denial> {
+        for rule in &self.rules()?.validations {
+            let Validation { expression: text, message, reason: word, .. } = &rule.said;
+            let text = cel::clip(text, MAX_QUOTED);
+            let failed = |detail: String| {
+                let (name, detail) = (&self.name, cel::clip(detail, MAX_QUOTED));
+                let message = match non_empty(word) {
+                    Some(word) => format!("Policy {name}: {word}: {detail}"),
+                    None => format!("Policy {name}: {detail}"),
+                };
+                Denial { reason: Reason::PolicyValidationFailed, message }
             };
-            match run(program, &context) {
+            match evaluate(&rule.expression, variables, Branches::Needed, meter) {
                 Ok(CelValue::Bool(true)) => {}
                 Ok(CelValue::Bool(false)) => {
-                    let said = message.as_ref().and_then(|m| match run(m, &context) {
-                        Ok(CelValue::String(text)) => Some(text.to_string()),
-                        _ => None,
-                    });
-                    let said = said.or_else(|| non_empty(&validation.message).map(String::from));
-                    return Err(failed(said.unwrap_or_else(|| format!("`{}` is not true", validation.expression))));
+                    let said = rule.message.as_ref().map(|m| evaluate(m, variables, Branches::Needed, meter));
+                    let said = match said {
+                        Some(Ok(CelValue::String(said))) => Some(cel::clip(said, MAX_QUOTED)),
+                        _ => non_empty(message).map(String::from),
+                    };
+                    return Err(failed(said.unwrap_or_else(|| format!("`{text}` is not true"))));
                 }
                 Ok(other) => {
-                    return Err(failed(format!("`{}` gives {other:?}, expected a boolean", validation.expression)));
+                    return Err(failed(format!("`{text}` gives a {}, expected a boolean", other.type_of())));
                 }
-                Err(error) => return Err(failed(format!("`{}` cannot be evaluated: {error}", validation.expression))),
+                Err(Over::Failed(error)) => return Err(failed(format!("`{text}` cannot be evaluated: {error}"))),
+                Err(over) => {
+                    let message =
+                        format!("Policy {} is too expensive and so denies: `{text}` {}", self.name, over.sentence());
+                    return Err(Denial { reason: Reason::PolicyTooExpensive, message });
+                }
             }
         }
         Ok(())
     }
+}
 
-    fn invalid(&self, error: &str) -> Denial {
-        Denial {
-            reason: Reason::PolicyInvalid,
-            message: format!("Policy {} does not compile and so denies: {error}", self.name),
+/// Why an expression has no value.
+#[derive(Debug)]
+enum Over {
+    /// It has none.
+    Failed(String),
+    /// It costs more than one expression may.
+    Expression,
+    /// With what was evaluated before, it costs more than one decision may.
+    Judgement,
+}
+
+impl Over {
+    /// What it is, after the expression.
+    fn sentence(&self) -> String {
+        match self {
+            Over::Failed(error) => format!("cannot be evaluated: {error}"),
+            Over::Expression => format!(
+                "costs more than {EXPRESSION_UNITS} units, the bound for one expression; ask for less, with fewer \
+                 macros inside of each other and fewer long texts"
+            ),
+            Over::Judgement => format!(
+                "brings the Policies of one decision over {JUDGEMENT_UNITS} units, their bound together; delete what \
+                 is not needed"
+            ),
         }
     }
 }
 
-fn compile(spec: &PolicySpec) -> Result<Rules, String> {
+/// Evaluates one expression. What it costs is taken from `meter`.
+fn evaluate(
+    expression: &Expression,
+    variables: &Variables,
+    branches: Branches,
+    meter: &mut Meter,
+) -> Result<CelValue, Over> {
+    let together = meter.left() < EXPRESSION_UNITS;
+    let mut own = Meter::new(meter.left().min(EXPRESSION_UNITS));
+    let result = expression.evaluate(variables, branches, &mut own);
+    meter.take(&own);
+    result.map_err(|stop| match stop {
+        Stop::Failed(error) => Over::Failed(error),
+        Stop::Spent if together => Over::Judgement,
+        Stop::Spent => Over::Expression,
+    })
+}
+
+/// Why a Policy does not compile.
+#[derive(Debug)]
+struct Invalid {
+    reason: Reason,
+    message: String,
+}
+
+impl From<String> for Invalid {
+    fn from(message: String) -> Invalid {
+        Invalid { reason: Reason::PolicyInvalid, message: cel::clip(message, MAX_QUOTED) }
+    }
+}
+
+fn compile(spec: &PolicySpec) -> Result<Rules, Invalid> {
+    selector(&spec.match_constraints)?;
+    let characters = characters(spec);
+    if characters > MAX_EXPRESSIONS {
+        let message =
+            format!("its expressions have {characters} characters, at most {MAX_EXPRESSIONS}; split it into several");
+        return Err(Invalid { reason: Reason::PolicyTooExpensive, message });
+    }
+    let mut meter = Meter::new(JUDGEMENT_UNITS);
+    let mut cost = 0;
+    let mut compiled = |place: String, text: &str| -> Result<Expression, Invalid> {
+        let expression = Expression::compile(text).map_err(|error| format!("{place}: {error}"))?;
+        let before = meter.spent();
+        // No value is no error here: the example may lack what the expression asks for.
+        if let Err(over @ (Over::Expression | Over::Judgement)) =
+            evaluate(&expression, &EXAMPLE, Branches::All, &mut meter)
+        {
+            return Err(Invalid {
+                reason: Reason::PolicyTooExpensive,
+                message: format!("{place} {}", over.sentence()),
+            });
+        }
+        cost = cost.max(meter.spent() - before);
+        Ok(expression)
+    };
     let mut validations = Vec::new();
-    for (index, validation) in spec.validations.iter().enumerate() {
-        let program = program(&validation.expression).map_err(|e| format!("validations[{index}].expression: {e}"))?;
-        let message = non_empty(&validation.message_expression)
-            .map(|text| self::program(text).map_err(|e| format!("validations[{index}].messageExpression: {e}")))
+    for (index, said) in spec.validations.iter().enumerate() {
+        let expression = compiled(format!("validations[{index}].expression"), &said.expression)?;
+        let message = non_empty(&said.message_expression)
+            .map(|text| compiled(format!("validations[{index}].messageExpression"), text))
             .transpose()?;
-        validations.push((validation.clone(), program, message));
+        validations.push(Rule { said: said.clone(), expression, message });
     }
-    let mut windows = Vec::new();
-    for (index, window) in spec.windows.iter().enumerate() {
-        let cron = CronParser::new()
-            .parse(&window.schedule)
-            .map_err(|e| format!("windows[{index}].schedule `{}`: {e}", window.schedule))?;
-        let zone = non_empty(&window.time_zone).unwrap_or("UTC");
-        let zone = TimeZone::get(zone).map_err(|e| format!("windows[{index}].timeZone `{zone}`: {e}"))?;
-        let length = SignedDuration::from_secs(window.duration_seconds.into());
-        windows.push(Window { kind: window.kind, cron, zone, length });
-    }
-    if let Some(selector) = &spec.match_constraints.object_selector {
-        for requirement in selector.match_expressions.iter().flatten() {
-            if !["In", "NotIn", "Exists", "DoesNotExist"].contains(&requirement.operator.as_str()) {
-                return Err(format!("matchConstraints.objectSelector: unknown operator `{}`", requirement.operator));
-            }
+    let windows = spec.windows.iter().enumerate();
+    let windows = windows.map(|(index, window)| Window::of(window).map_err(|e| format!("windows[{index}].{e}")));
+    Ok(Rules { validations, windows: windows.collect::<Result<_, _>>()?, cost, total: meter.spent() })
+}
+
+/// Characters of the expressions of a Policy.
+fn characters(spec: &PolicySpec) -> usize {
+    let texts = spec.validations.iter().flat_map(|said| [&said.expression, &said.message_expression]);
+    texts.map(|text| text.chars().count()).sum()
+}
+
+/// Characters of everything that a Policy's author wrote, but for the selector.
+fn texts(spec: &PolicySpec) -> usize {
+    let words = spec.validations.iter().flat_map(|said| [&said.message, &said.reason]);
+    let windows = spec.windows.iter().flat_map(|window| [&window.schedule, &window.time_zone]);
+    let words: usize = words.chain(windows).map(|text| text.chars().count()).sum();
+    words + characters(spec)
+}
+
+/// Whether these Policies of one namespace are more than may be: no more of them need be read.
+pub fn is_crowded(policies: &[Policy]) -> bool {
+    policies.len() > MAX_POLICIES || policies.iter().map(|policy| texts(&policy.spec)).sum::<usize>() > MAX_CHARACTERS
+}
+
+fn selector(constraints: &MatchConstraints) -> Result<(), String> {
+    let Some(selector) = &constraints.object_selector else { return Ok(()) };
+    let mut parts = selector.match_labels.iter().flatten().count();
+    for requirement in selector.match_expressions.iter().flatten() {
+        if !["In", "NotIn", "Exists", "DoesNotExist"].contains(&requirement.operator.as_str()) {
+            return Err(format!("matchConstraints.objectSelector: unknown operator `{}`", requirement.operator));
         }
+        parts += 1 + requirement.values.iter().flatten().count();
     }
-    Ok(Rules { validations, windows })
+    if parts > MAX_SELECTOR {
+        return Err(format!("matchConstraints.objectSelector has {parts} labels and values, at most {MAX_SELECTOR}"));
+    }
+    Ok(())
 }
 
-/// The parser of the CEL library can panic on odd input; a Policy must not be able to end the controller.
-fn program(text: &str) -> Result<Program, String> {
-    catch_unwind(|| Program::compile(text))
-        .map_err(|_| "not a CEL expression".to_string())?
-        .map_err(|error| error.to_string().lines().take(3).collect::<Vec<_>>().join(" "))
-}
-
-/// As CEL reads JSON in Kubernetes: whole numbers are `int`. Left to itself the library makes them `uint`, which equals
-/// no literal.
-fn cel_value(value: &Value) -> CelValue {
-    match value {
-        Value::Null => CelValue::Null,
-        Value::Bool(value) => (*value).into(),
-        Value::Number(number) => match number.as_i64() {
-            Some(whole) => whole.into(),
-            None => number.as_f64().unwrap_or(f64::NAN).into(),
+/// The variables of validations as they are for a large incident: what a Policy may cost is bounded by what it costs
+/// here, and by what it costs where it is asked.
+pub fn example() -> Value {
+    let map = |count: usize, bytes: usize| -> BTreeMap<String, String> {
+        (0..count).map(|n| (format!("example.com/key-{n:03}"), "x".repeat(bytes))).collect()
+    };
+    json!({
+        "incident": {
+            "name": "api-0123456789",
+            "rounds": 1,
+            "alerts": (0..16).map(|n| format!("KubeExampleAlert{n}")).collect::<Vec<_>>(),
         },
-        Value::String(text) => text.as_str().into(),
-        Value::Array(items) => items.iter().map(cel_value).collect::<Vec<CelValue>>().into(),
-        Value::Object(fields) => {
-            fields.iter().map(|(name, value)| (name.clone(), cel_value(value))).collect::<HashMap<_, _>>().into()
-        }
-    }
+        "target": {
+            "kind": "Deployment", "namespace": "shop", "name": "api",
+            "labels": map(32, 32), "annotations": map(32, 256),
+            "replicas": 100, "revision": 100,
+        },
+        "diagnosis": {
+            "cause": "BadRollout", "confidence": 90, "diagnoser": "rules",
+            "claims": vec![json!({"kind": "PodsFailing", "cites": ["f1", "f2", "f3", "f4"]}); 16],
+        },
+        "action": {"kind": "RolloutUndo", "toRevision": 99, "fields": ["/spec/template"]},
+        "namespaceObject": {"mode": "auto"},
+    })
 }
 
-fn run(program: &Program, context: &Context<'_>) -> Result<CelValue, String> {
-    catch_unwind(AssertUnwindSafe(|| program.execute(context)))
-        .map_err(|_| "evaluation failed".to_string())?
-        .map_err(|error| error.to_string())
+static EXAMPLE: LazyLock<Variables> = LazyLock::new(|| Variables::of(&example()));
+
+fn full_name(namespace: Option<&str>, name: Option<&str>) -> String {
+    format!("{}/{}", namespace.unwrap_or_default(), name.unwrap_or_default())
 }
 
 fn non_empty(text: &str) -> Option<&str> {
@@ -336,155 +521,82 @@ pub fn runbook_matches(spec: &RunbookSpec, alert_names: &[&str], target_kind: Op
         && (kinds.is_empty() || target_kind.is_some_and(|kind| kinds.iter().any(|k| k == kind)))
 }
 
+/// The Policies that are asked: all of them, or what denies for a namespace whose Policies are too many or too much.
+/// Those of one namespace stand together. `compile` compiles one.
+pub fn bounded(policies: &[Policy], compile: impl Fn(&Policy) -> CompiledPolicy) -> Vec<CompiledPolicy> {
+    let namespace = |policy: &Policy| policy.metadata.namespace.clone().unwrap_or_default();
+    let groups = policies.chunk_by(|one, next| one.metadata.namespace == next.metadata.namespace);
+    let each = groups.flat_map(|group| {
+        let namespace = group.first().map(namespace).unwrap_or_default();
+        compiled(&namespace, group, &compile).unwrap_or_else(|denies| vec![denies])
+    });
+    each.collect()
+}
+
+/// The Policies of one namespace, or what denies in their place.
+fn compiled(
+    namespace: &str,
+    policies: &[Policy],
+    compile: impl Fn(&Policy) -> CompiledPolicy,
+) -> Result<Vec<CompiledPolicy>, CompiledPolicy> {
+    if policies.len() > MAX_POLICIES {
+        return Err(CompiledPolicy::too_many(namespace));
+    }
+    if is_crowded(policies) {
+        let why = format_args!("has Policies of more than {MAX_CHARACTERS} characters together");
+        return Err(CompiledPolicy::crowded(namespace, why));
+    }
+    let (mut all, mut cost) = (Vec::with_capacity(policies.len()), 0);
+    for policy in policies {
+        let compiled = compile(policy);
+        cost += compiled.total();
+        all.push(compiled);
+        if cost > NAMESPACE_UNITS {
+            let why = format_args!("has Policies that cost more than {NAMESPACE_UNITS} units together on an example");
+            return Err(CompiledPolicy::crowded(namespace, why));
+        }
+    }
+    Ok(all)
+}
+
+/// The Runbooks that are asked: all of them, or one that allows nothing for a namespace that has too many.
+pub fn bounded_runbooks(runbooks: Vec<Runbook>) -> Vec<Runbook> {
+    let over: BTreeSet<String> = crowded(runbooks.iter().map(|book| book.metadata.namespace.as_deref()), MAX_RUNBOOKS)
+        .into_iter()
+        .map(String::from)
+        .collect();
+    let none = over.iter().map(|namespace| {
+        let spec = RunbookSpec {
+            summary: format!("namespace {namespace} has more than {MAX_RUNBOOKS} Runbooks, so nothing is done"),
+            matches: RunbookMatch::default(),
+            gather: vec![],
+            allowed_actions: vec![],
+            escalate_to: vec![],
+            docs: RunbookDocs::default(),
+        };
+        let mut runbook = Runbook::new(&format!("more-than-{MAX_RUNBOOKS}-runbooks"), spec);
+        runbook.metadata.namespace = Some(namespace.clone());
+        runbook
+    });
+    let mut asked: Vec<Runbook> = none.collect();
+    let kept = |book: &Runbook| !over.contains(book.metadata.namespace.as_deref().unwrap_or_default());
+    asked.extend(runbooks.into_iter().filter(kept));
+    asked
+}
+
+/// The namespaces that are named more than `most` times.
+fn crowded<'a>(namespaces: impl Iterator<Item = Option<&'a str>>, most: usize) -> BTreeSet<&'a str> {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for namespace in namespaces {
+        *counts.entry(namespace.unwrap_or_default()).or_default() += 1;
+    }
+    counts.into_iter().filter(|(_, count)| *count > most).map(|(namespace, _)| namespace).collect()
+}
+
 /// `namespace/name` of a Runbook.
 pub fn runbook_name(runbook: &Runbook) -> String {
-    format!(
-        "{}/{}",
-        runbook.metadata.namespace.as_deref().unwrap_or_default(),
-        runbook.metadata.name.as_deref().unwrap_or_default()
-    )
+    full_name(runbook.metadata.namespace.as_deref(), runbook.metadata.name.as_deref())
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn policy(spec: Value) -> CompiledPolicy {
-        let mut policy = Policy::new("web", serde_json::from_value(spec).unwrap());
-        policy.metadata.namespace = Some("shop".into());
-        CompiledPolicy::of(&policy)
-    }
-
-    fn at(text: &str) -> Time {
-        text.parse().unwrap()
-    }
-
-    #[test]
-    fn a_policy_that_does_not_compile_denies_and_says_where() {
-        for spec in [
-            json!({"mode": "auto", "validations": [{"expression": "1 +"}]}),
-            json!({"mode": "auto", "windows": [{"kind": "deny", "schedule": "not cron", "durationSeconds": 60}]}),
-            json!({"mode": "auto", "windows": [{"kind": "deny", "schedule": "0 0 * * *", "durationSeconds": 60, "timeZone": "Mars/Base"}]}),
-        ] {
-            let policy = policy(spec);
-            let denial = policy.admits(ActionKind::RolloutUndo, at("2026-01-01T00:00:00Z")).unwrap_err();
-            assert_eq!(denial.reason, Reason::PolicyInvalid);
-            assert!(denial.message.contains("shop/web"), "{}", denial.message);
-            assert_eq!(policy.validate(&json!({})).unwrap_err().reason, Reason::PolicyInvalid);
-        }
-    }
-
-    #[test]
-    fn validations_see_their_variables_and_speak_with_the_authors_words() {
-        let policy = policy(json!({"mode": "auto", "validations": [{
-            "expression": "target.replicas <= 3",
-            "messageExpression": "'too many: ' + string(target.replicas)",
-            "reason": "TooWide",
-        }]}));
-        assert_eq!(policy.validate(&json!({"target": {"replicas": 2}})), Ok(()));
-        let denial = policy.validate(&json!({"target": {"replicas": 9}})).unwrap_err();
-        assert_eq!(denial.reason, Reason::PolicyValidationFailed);
-        assert_eq!(denial.message, "Policy shop/web: TooWide: too many: 9");
-    }
-
-    #[test]
-    fn whole_numbers_equal_the_literals_of_an_expression() {
-        for expression in ["target.replicas == 3", "target.replicas - 4 < 0", "target.list[0] == 3"] {
-            let policy = policy(json!({"mode": "auto", "validations": [{"expression": expression}]}));
-            assert_eq!(policy.validate(&json!({"target": {"replicas": 3, "list": [3]}})), Ok(()), "{expression}");
-        }
-    }
-
-    #[test]
-    fn an_unknown_variable_and_a_value_that_is_no_boolean_deny() {
-        for expression in ["nobody.knows == 1", "1 + 1", "'yes'"] {
-            let policy = policy(json!({"mode": "auto", "validations": [{"expression": expression}]}));
-            assert_eq!(policy.validate(&json!({})).unwrap_err().reason, Reason::PolicyValidationFailed, "{expression}");
-        }
-    }
-
-    #[test]
-    fn an_empty_list_of_allowed_actions_allows_none() {
-        let policy = policy(json!({"mode": "auto", "allowedActions": []}));
-        let denial = policy.admits(ActionKind::RolloutUndo, at("2026-01-01T00:00:00Z")).unwrap_err();
-        assert_eq!(denial.reason, Reason::ActionNotAllowed);
-    }
-
-    #[test]
-    fn a_deny_window_wins_over_an_allow_window() {
-        let policy = policy(json!({"mode": "auto", "windows": [
-            {"kind": "allow", "schedule": "0 0 * * *", "durationSeconds": 86400},
-            {"kind": "deny", "schedule": "0 17 * * 5", "durationSeconds": 3600, "timeZone": "Europe/Amsterdam"},
-        ]}));
-        let action = ActionKind::RolloutUndo;
-        // Friday 2026-11-20, 17:30 in Amsterdam is 16:30 UTC.
-        assert_eq!(policy.admits(action, at("2026-11-20T16:30:00Z")).unwrap_err().reason, Reason::OutsideWindow);
-        assert_eq!(policy.admits(action, at("2026-11-20T15:30:00Z")), Ok(()));
-        assert_eq!(policy.admits(action, at("2026-11-20T17:00:00Z")), Ok(()));
-    }
-
-    #[test]
-    fn outside_of_every_allow_window_nothing_is_allowed() {
-        let policy = policy(
-            json!({"mode": "auto", "windows": [{"kind": "allow", "schedule": "0 9 * * *", "durationSeconds": 3600}]}),
-        );
-        assert!(policy.admits(ActionKind::RolloutUndo, at("2026-11-20T08:59:59Z")).is_err());
-        assert!(policy.admits(ActionKind::RolloutUndo, at("2026-11-20T09:00:00Z")).is_ok());
-        assert!(policy.admits(ActionKind::RolloutUndo, at("2026-11-20T10:00:00Z")).is_err());
-    }
-
-    #[test]
-    fn what_the_author_calls_a_rule_is_text_and_never_a_reason() {
-        for word in [Reason::AlertResolved.as_str().to_string(), Reason::Storm.as_str().into(), "x".repeat(64)] {
-            let policy = policy(
-                json!({"mode": "auto", "validations": [{"expression": "false", "reason": word, "message": "no"}]}),
-            );
-            let denial = policy.validate(&json!({})).unwrap_err();
-            assert_eq!(denial.reason, Reason::PolicyValidationFailed);
-            assert_eq!(denial.message, format!("Policy shop/web: {word}: no"));
-        }
-    }
-
-    #[test]
-    fn a_target_whose_labels_are_not_known_may_match() {
-        let labels = |value: &str| BTreeMap::from([("tier".to_string(), value.to_string())]);
-        let all = [
-            policy(json!({"mode": "auto", "matchConstraints": {"kinds": ["Deployment"]}})),
-            policy(json!({"mode": "auto", "matchConstraints": {"objectSelector": {"matchLabels": {"tier": "db"}}}})),
-            policy(json!({"mode": "auto", "matchConstraints": {"kinds": ["DaemonSet"]}})),
-        ];
-        let counts = |kind, labels: Option<&BTreeMap<_, _>>| {
-            let Matching { certain, possible } = matching(&all, kind, labels);
-            (certain.len(), possible.len())
-        };
-        assert_eq!(counts(Some("Deployment"), None), (1, 1));
-        assert_eq!(counts(Some("Deployment"), Some(&labels("db"))), (2, 0));
-        assert_eq!(counts(Some("Deployment"), Some(&labels("web"))), (1, 0));
-        assert_eq!(counts(None, None), (0, 3));
-    }
-
-    #[test]
-    fn what_follows_a_write_needs_no_allow_window_and_no_deny_window() {
-        let now = at("2026-11-20T12:00:00Z");
-        let window = |kind: &str, schedule: &str| {
-            policy(json!({"mode": "auto", "windows": [{"kind": kind, "schedule": schedule, "durationSeconds": 3600}]}))
-        };
-        assert_eq!(window("allow", "0 9 * * *").admits_following(ActionKind::RolloutUndo, now), Ok(()));
-        let denial = window("deny", "0 12 * * *").admits_following(ActionKind::RolloutUndo, now).unwrap_err();
-        assert_eq!(denial.reason, Reason::OutsideWindow);
-        let none = policy(json!({"mode": "auto", "allowedActions": []}));
-        assert!(none.admits_following(ActionKind::RolloutUndo, now).is_err());
-    }
-
-    #[test]
-    fn the_lowest_mode_wins_and_no_label_is_observe() {
-        let auto = policy(json!({"mode": "auto"}));
-        let suggest = policy(json!({"mode": "suggest"}));
-        assert_eq!(mode(Some("auto"), &[&auto]), Mode::Auto);
-        assert_eq!(mode(Some("auto"), &[&auto, &suggest]), Mode::Suggest);
-        assert_eq!(mode(None, &[&auto]), Mode::Observe);
-        assert_eq!(mode(Some("AUTO"), &[]), Mode::Observe);
-    }
-}
+mod tests;

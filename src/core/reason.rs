@@ -31,6 +31,14 @@ reasons! {
     Recovered,
     /// The alert ended before anything was done.
     AlertResolved,
+    /// The target is healthy, and has been for longer than it takes to fail again.
+    NothingWrong,
+    /// Every alert has ended or was deleted, and the target still fails.
+    StillFailing,
+    /// The target failed again after it had recovered.
+    Relapsed,
+    /// The alert goes on although the target is healthy.
+    AlertGoesOn,
     /// The labels do not name exactly one object.
     TargetUnresolved,
     /// The labels name an object that does not exist.
@@ -51,6 +59,8 @@ reasons! {
     NothingProposed,
     /// No pod of the target fails.
     NothingFails,
+    /// Replicas are missing or not ready, and no pod fails in a way that a template can cause.
+    ReplicasNotReady,
     /// A claim cites no fact, or one that does not exist.
     ClaimUncited,
     /// The facts that a claim cites do not support it.
@@ -81,6 +91,10 @@ reasons! {
     FailingPodsNotCurrent,
     /// The template is the one that worked: a rollback would not help.
     TemplateUnchanged,
+    /// No change of the template explains how the pods fail.
+    FailureUnexplained,
+    /// What the earlier template needs does not exist, or nothing shows that it does.
+    ReferenceMissing,
     /// The rollout was too long ago to be the cause.
     RolloutNotRecent,
     /// There is no earlier revision.
@@ -101,6 +115,10 @@ reasons! {
     ModeForbids,
     /// A Policy does not compile and therefore denies.
     PolicyInvalid,
+    /// A Policy costs more to evaluate than it may and therefore denies.
+    PolicyTooExpensive,
+    /// A namespace has more Policies than are looked at, or larger ones, and therefore all actions are denied.
+    TooManyPolicies,
     /// A Policy does not list the action.
     ActionNotAllowed,
     /// A validation of a Policy is not true.
@@ -123,12 +141,16 @@ reasons! {
     BreakerOpen,
     /// Many workloads are unhealthy at once.
     Storm,
-    /// The audit log would not survive the pod.
+    /// The audit log cannot be written, or would not survive the pod.
     AuditNotDurable,
     /// A person has to approve.
     ApprovalMissing,
     /// Nobody approved in time.
     ApprovalTimeout,
+    /// The executor reported after the incident had ended that the write had been made.
+    WrittenLate,
+    /// The target carries the ID of the action, but nothing proves that the executor wrote it.
+    WriteUnproven,
     /// Every check passed.
     AllChecksPassed,
     /// The write did not make the target healthy in time.
@@ -179,6 +201,12 @@ reasons! {
     Undone,
     /// An object with the derived name exists and was created from other inputs.
     NameTaken,
+    /// No step of the incident got on for minutes: the watchdog handed it over.
+    NoProgress,
+    /// The API server refused a request again and again that Backstop cannot do without.
+    RequestRefused,
+    /// What would be written is too large to be stored and granted.
+    WriteTooLarge,
     /// The executor may not evict pods.
     EvictionNotAllowed,
     /// A PodDisruptionBudget does not let the pod be evicted now.

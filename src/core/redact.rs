@@ -142,6 +142,30 @@ pub fn clip(text: &str, limit: usize) -> String {
     format!("{}{MARK}", &text[..text.floor_char_boundary(limit - MARK.len())])
 }
 
+/// Text of somebody else, so that it cannot be taken for ours: on one line, cut, between marks that it cannot contain.
+pub fn quoted(text: &str, limit: usize) -> String {
+    let flat: String = text
+        .chars()
+        .map(|c| match c {
+            '\u{ab}' | '\u{bb}' => '"',
+            c if c.is_whitespace() || c.is_control() => ' ',
+            c => c,
+        })
+        .collect();
+    let flat = flat.split(' ').filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ");
+    let cut: String = flat.chars().take(limit).collect();
+    let mark = if flat.chars().nth(limit).is_some() { "…" } else { "" };
+    format!("(quoted: \u{ab}{cut}{mark}\u{bb})")
+}
+
+/// The path of a field for a sentence of ours: quoted where it is more than letters, digits and `/-_.~`, for names of
+/// variables can be any text.
+pub fn path(path: &str) -> String {
+    const MAX_PATH: usize = 160;
+    let plain = path.len() <= MAX_PATH && path.bytes().all(|c| c.is_ascii_alphanumeric() || b"/-_.~".contains(&c));
+    if plain { path.to_owned() } else { quoted(path, MAX_PATH) }
+}
+
 fn secrets(text: &str) -> String {
     let p = &*PATTERNS;
     let mut text = Cow::Borrowed(text);

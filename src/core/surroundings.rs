@@ -19,6 +19,8 @@ pub fn valid_approvals(approvals: &[Approval], incident: &str, now: Time) -> Vec
         .map(|approval| ValidApproval {
             digest: approval.spec.digest.clone(),
             approver: approval.spec.approver.clone(),
+            name: approval.metadata.name.clone().unwrap_or_default(),
+            uid: approval.metadata.uid.clone().unwrap_or_default(),
         })
         .collect()
 }
@@ -49,14 +51,39 @@ pub fn full_quota(quotas: &[ResourceQuota]) -> Option<String> {
     })
 }
 
-/// Distinct targets whose incident was opened inside the window.
-pub fn storm_targets<'a>(incidents: impl IntoIterator<Item = &'a Incident>, window: SignedDuration, now: Time) -> u32 {
+/// Distinct targets in enrolled namespaces that the controller read as failing, and whose incident was opened inside the
+/// window.
+pub fn failing_targets<'a>(
+    incidents: impl IntoIterator<Item = &'a Incident>,
+    enrolled: &BTreeSet<String>,
+    window: SignedDuration,
+    now: Time,
+) -> u32 {
+    let fails = |incident: &&Incident| {
+        let reading = incident.status.as_ref().and_then(|status| status.reading.as_ref());
+        reading.is_some_and(|reading| !reading.healthy && reading.failing > 0)
+    };
     let targets: BTreeSet<&str> = incidents
         .into_iter()
-        .filter(|incident| now.duration_since(incident.spec.opened_at) < window)
-        .filter_map(|incident| incident.spec.target.as_ref().map(|target| target.uid.as_str()))
+        .filter(|incident| now.duration_since(incident.spec.opened_at).abs() < window)
+        .filter(fails)
+        .filter_map(|incident| incident.spec.target.as_ref())
+        .filter(|target| enrolled.contains(&target.namespace))
+        .map(|target| target.uid.as_str())
         .collect();
     u32::try_from(targets.len()).unwrap_or(u32::MAX)
+}
+
+/// A later incident of the same namespace about the same target, which has it from there.
+pub fn successor<'a>(incident: &Incident, incidents: impl IntoIterator<Item = &'a Incident>) -> Option<&'a str> {
+    let target = incident.spec.target.as_ref()?;
+    let later = |other: &&Incident| {
+        other.metadata.namespace == incident.metadata.namespace
+            && other.metadata.uid != incident.metadata.uid
+            && other.spec.target.as_ref().is_some_and(|it| it.uid == target.uid)
+            && other.spec.opened_at > incident.spec.opened_at
+    };
+    incidents.into_iter().find(later).and_then(|other| other.metadata.name.as_deref())
 }
 
 #[cfg(test)]
@@ -64,6 +91,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::api::v1alpha1::{IncidentStatus, TargetReading};
 
     fn at(second: i64) -> Time {
         Time::from_second(1_800_000_000 + second).unwrap()
@@ -84,7 +112,10 @@ mod tests {
     #[test]
     fn an_approval_counts_while_it_is_unused_and_unexpired_and_for_its_own_incident() {
         let all = [approval("i", 10, ""), approval("i", 0, ""), approval("i", 10, "rem"), approval("other", 10, "")];
-        assert_eq!(valid_approvals(&all, "i", at(0)), [ValidApproval { digest: "d".into(), approver: "ann".into() }]);
+        assert_eq!(
+            valid_approvals(&all, "i", at(0)),
+            [ValidApproval { digest: "d".into(), approver: "ann".into(), name: "a".into(), uid: String::new() }]
+        );
         assert_eq!(approvals_to_use(&all, "i", "d").len(), 2, "an expired one was used as well");
         assert!(approvals_to_use(&all, "i", "e").is_empty());
     }
@@ -102,19 +133,39 @@ mod tests {
         assert_eq!(full_quota(&[ResourceQuota::default()]), None);
     }
 
+    fn incident(namespace: &str, uid: &str, opened: i64, failing: i32) -> Incident {
+        let spec = json!({
+            "target": {"kind": "Deployment", "namespace": namespace, "name": "a", "uid": uid}, "alerts": [],
+            "requestId": "r", "openedAt": at(opened).to_string(),
+        });
+        let mut incident = Incident::new("i", serde_json::from_value(spec).unwrap());
+        incident.metadata.uid = Some(format!("incident-{uid}-{opened}"));
+        let reading = TargetReading { failing, healthy: failing == 0, ..TargetReading::default() };
+        incident.status = Some(IncidentStatus { reading: Some(reading), ..IncidentStatus::default() });
+        incident
+    }
+
     #[test]
-    fn a_storm_counts_targets_and_not_incidents() {
-        let incident = |uid: &str, opened: i64| -> Incident {
-            Incident::new(
-                "i",
-                serde_json::from_value(json!({
-                    "target": {"kind": "Deployment", "name": "a", "uid": uid}, "alerts": [], "requestId": "r",
-                    "openedAt": at(opened).to_string(),
-                }))
-                .unwrap(),
-            )
-        };
-        let all = [incident("a", 0), incident("a", 1), incident("b", 2), incident("c", -400)];
-        assert_eq!(storm_targets(&all, SignedDuration::from_secs(300), at(10)), 2);
+    fn over_the_cluster_only_enrolled_targets_that_were_read_as_failing_count_and_each_once() {
+        let all = [
+            incident("shop", "a", 0, 1),
+            incident("shop", "a", 1, 1),
+            incident("shop", "b", 2, 3),
+            incident("shop", "old", -400, 1),
+            incident("shop", "healthy", 3, 0),
+            incident("evil", "not-enrolled", 3, 9),
+            // Whoever wrote that it was received in the future.
+            incident("shop", "future", 99_999, 1),
+        ];
+        let count = failing_targets(&all, &["shop".into()].into(), SignedDuration::from_secs(300), at(10));
+        assert_eq!(count, 2);
+    }
+
+    #[test]
+    fn a_later_incident_about_the_target_has_it_from_there() {
+        let first = incident("shop", "a", 0, 0);
+        let others = [first.clone(), incident("shop", "b", 9, 0), incident("shop", "a", 9, 0)];
+        assert_eq!(successor(&first, &others), Some("i"));
+        assert_eq!(successor(&others[2], &others), None);
     }
 }

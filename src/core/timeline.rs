@@ -33,13 +33,17 @@ pub enum Event {
     Undone,
     /// The incident is over.
     Resolved,
+    /// The target is not watched any more.
+    WatchEnded,
+    /// The target failed again, and is investigated again.
+    Reopened,
     /// A person has it.
     Escalated,
 }
 
 impl Event {
     /// Every event.
-    pub const ALL: [Event; 14] = [
+    pub const ALL: [Event; 16] = [
         Event::AlertReceived,
         Event::PlanWritten,
         Event::Diagnosed,
@@ -53,6 +57,8 @@ impl Event {
         Event::UndoCreated,
         Event::Undone,
         Event::Resolved,
+        Event::WatchEnded,
+        Event::Reopened,
         Event::Escalated,
     ];
 
@@ -72,6 +78,8 @@ impl Event {
             Event::UndoCreated => "UndoCreated",
             Event::Undone => "Undone",
             Event::Resolved => "Resolved",
+            Event::WatchEnded => "WatchEnded",
+            Event::Reopened => "Reopened",
             Event::Escalated => "Escalated",
         }
     }

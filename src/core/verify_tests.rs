@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::api::v1alpha1::{EvictWrite, FieldWrite, ObjectRef};
+use crate::api::v1alpha1::{EvictWrite, FieldWrite, ObjectRef, TargetReading};
 use crate::core::workload::fixtures::{self, World, ago, crash_loop, not_ready, ready, waiting};
 use crate::core::workload::{Kind, RawWorkload};
 
@@ -16,7 +16,9 @@ fn template(after: &Value) -> Write {
 fn written(write: &Write, fired: i64) -> Written<'_> {
     Written {
         write,
+        before: None,
         fired_at: ago(fired),
+        advanced_at: ago(fired),
         healthy_since: None,
         settle: SignedDuration::from_secs(10),
         timeout: SignedDuration::from_secs(60),
@@ -52,14 +54,65 @@ fn no_replicas_and_an_unseen_generation_are_not_healthy() {
     }
 }
 
+/// Pods of the current revision fail, and one of another serves.
+fn failing(kind: Kind) -> Workload {
+    read(&World::two_revisions().of(kind).pods(1, 1, &ready(600)).pods(2, 1, &crash_loop()))
+}
+
 #[test]
-fn what_is_not_healthy_in_time_has_failed() {
+fn what_is_not_healthy_in_time_and_no_worse_is_left() {
     for kind in Kind::ALL {
-        let workload = read(&World::two_revisions().of(kind).pods(1, 1, &ready(600)).pods(2, 1, &crash_loop()));
+        let workload = failing(kind);
         let write = template(&workload.template);
         assert_eq!(progress(&workload, &written(&write, 59)), Progress::Waiting, "{kind}");
-        let Progress::Failed(state) = progress(&workload, &written(&write, 60)) else { panic!("{kind} waits") };
+        let Progress::NotBetter(state) = progress(&workload, &written(&write, 60)) else { panic!("{kind} waits") };
         assert!(state.contains("1 of 2 replicas are ready") && state.contains("CrashLoop"), "{state}");
+    }
+}
+
+#[test]
+fn only_what_made_it_worse_is_taken_back() {
+    let workload = failing(Kind::Deployment);
+    let write = template(&workload.template);
+    let before = |ready, serving| TargetReading { desired: 2, ready, serving, ..TargetReading::default() };
+    for (before, worse) in [(before(1, 0), false), (before(2, 0), false), (before(1, 1), false), (before(2, 2), true)] {
+        let written = Written { before: Some(&before), ..written(&write, 60) };
+        assert_eq!(matches!(progress(&workload, &written), Progress::Worse(_)), worse, "{before:?}");
+    }
+}
+
+#[test]
+fn a_rollout_that_advances_or_may_still_come_is_waited_for() {
+    // Its pod starts slowly: nothing fails, so what Kubernetes grants the rollout counts.
+    let world = World::two_revisions().pods(1, 1, &ready(600)).pods(2, 1, &waiting("ContainerCreating"));
+    let slow = read(&world);
+    let write = template(&slow.template);
+    assert_eq!(progress(&slow, &written(&write, 599)), Progress::Waiting, "progressDeadlineSeconds is 600");
+    assert!(matches!(progress(&slow, &written(&write, 600)), Progress::NotBetter(_)));
+    let advanced = Written { advanced_at: ago(30), ..written(&write, 3_000) };
+    assert_eq!(progress(&slow, &advanced), Progress::Waiting, "it advanced half a minute ago");
+    let for_ever = Written { advanced_at: ago(30), ..written(&write, 7_200) };
+    assert!(matches!(progress(&slow, &for_ever), Progress::NotBetter(_)), "a person looks after two hours");
+
+    let mut own = World { spec: json!({"minReadySeconds": 900}), ..world.clone() };
+    assert_eq!(patience(&read(&own), SignedDuration::from_secs(60)).as_secs(), 900);
+    own.spec = json!({"progressDeadlineSeconds": 45});
+    assert_eq!(patience(&read(&own), SignedDuration::from_secs(60)).as_secs(), 60, "never less than what is set");
+    let set = World::two_revisions().of(Kind::StatefulSet).pods(2, 1, &waiting("ContainerCreating"));
+    assert_eq!(patience(&read(&set), SignedDuration::from_secs(60)).as_secs(), 60, "it has no such deadline");
+    assert_eq!(patience(&failing(Kind::Deployment), SignedDuration::from_secs(60)).as_secs(), 60, "all its pods fail");
+}
+
+#[test]
+fn what_people_stopped_after_the_write_is_theirs() {
+    let workload = failing(Kind::Deployment);
+    let write = template(&workload.template);
+    let mut none = workload.clone();
+    none.state.desired = 0;
+    let mut paused = workload;
+    paused.state.paused = true;
+    for stopped in [none, paused] {
+        assert!(matches!(progress(&stopped, &written(&write, 1)), Progress::ChangedByOthers(_)));
     }
 }
 
@@ -67,7 +120,7 @@ fn what_is_not_healthy_in_time_has_failed() {
 fn a_field_that_somebody_else_changed_is_left_to_them() {
     let workload = read(&healthy(Kind::Deployment));
     let write = |path: &str, after: Value| Write::Field(FieldWrite { path: path.into(), before: json!(1), after });
-    let changed = |write: &Write| progress(&workload, &written(write, 5)) == Progress::ChangedByOthers;
+    let changed = |write: &Write| matches!(progress(&workload, &written(write, 5)), Progress::ChangedByOthers(_));
     assert!(changed(&template(&json!({"spec": {}}))));
     assert!(!changed(&template(&workload.template)));
     // Whatever field it is: that one counts, and no other.

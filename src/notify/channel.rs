@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use futures::future::BoxFuture;
 use serde::Serialize;
 
-use crate::api::v1alpha1::{CheckVerdict, Delivery, ObjectRef};
+use crate::api::v1alpha1::{CheckVerdict, Delivery, FieldChange, ObjectRef};
 
 /// Names of the channels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -116,8 +116,16 @@ pub struct Message {
     pub next_step: String,
     /// What is believed to be wrong.
     pub hypothesis: String,
-    /// What was seen, as numbered sentences.
+    /// Cause of the failure: a constant such as `BadRollout`; empty without a diagnosis.
+    pub cause: String,
+    /// What the diagnosis advises to look at next.
+    pub advice: String,
+    /// How the template of the current revision differs from that of an earlier one.
+    pub changes: Vec<FieldChange>,
+    /// What was seen, as numbered sentences: those that the diagnosis cites come first.
     pub facts: Vec<String>,
+    /// How many of `facts` the diagnosis cites.
+    pub cited: usize,
     /// Verdict of every check, in order.
     pub checks: Vec<CheckVerdict>,
     /// Names of the alerts.
@@ -128,6 +136,9 @@ pub struct Message {
     pub runbook_docs: BTreeMap<String, String>,
     /// A command that shows the whole Incident.
     pub inspect: String,
+    /// What was left out because a body holds 64 KiB: `inspect` shows the Incident, and that names the Investigation.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub omitted: Vec<String>,
 }
 
 /// The first `max` bytes of `text`, cut between characters.

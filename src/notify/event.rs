@@ -101,7 +101,7 @@ impl Events {
 
 /// The Events of a notification: on the Incident, and on the target when a person has to do something about it.
 fn notes(notification: &Notification) -> Vec<Note> {
-    let Message { namespace, incident: name, message, next_step, .. } = notification.message();
+    let Message { namespace, incident: name, .. } = notification.message();
     let incident = ObjectReference {
         api_version: Some("backstop.dev/v1alpha1".into()),
         kind: Some("Incident".into()),
@@ -116,7 +116,7 @@ fn notes(notification: &Notification) -> Vec<Note> {
         Notification::ApprovalAsked(_) => (EventType::Warning, Some("waits for an Approval")),
         Notification::Resolved(_) => (EventType::Normal, None),
     };
-    let text = if next_step.is_empty() { message.clone() } else { format!("{message} Next: {next_step}") };
+    let text = text(notification.message());
     let about_target = target.clone().zip(on_target).map(|(target, why)| Note {
         type_,
         regarding: target,
@@ -124,6 +124,20 @@ fn notes(notification: &Notification) -> Vec<Note> {
         text: format!("Incident {namespace}/{name} {why}: {text}"),
     });
     [Note { type_, regarding: incident, related: target, text }].into_iter().chain(about_target).collect()
+}
+
+/// What is wrong, what is believed and what to do, each cut so that the others stay.
+fn text(message: &Message) -> String {
+    let Message { message, hypothesis, next_step, .. } = message;
+    let believed = !hypothesis.is_empty() && !message.contains(hypothesis.as_str());
+    let mut text = bounded(message, if believed { 360 } else { 520 });
+    if believed {
+        text = format!("{text} Diagnosis: {}", bounded(hypothesis, 300));
+    }
+    if !next_step.is_empty() {
+        text = format!("{text} Next: {next_step}");
+    }
+    text
 }
 
 fn reference(object: &ObjectRef) -> ObjectReference {

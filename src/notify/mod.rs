@@ -3,6 +3,7 @@
 
 mod channel;
 mod event;
+mod fit;
 #[cfg(test)]
 mod planted;
 #[cfg(test)]
@@ -83,6 +84,11 @@ impl Notifier {
         let channels = ChannelName::ALL.iter().map(|name| channel(*name, client, instance, settings));
         let channels: anyhow::Result<Vec<_>> = channels.filter_map(Result::transpose).collect();
         let notifier = Notifier::with(channels?);
+        if settings.escalation_webhook.url.is_empty() {
+            tracing::warn!(
+                "no escalationWebhook is set: people are told by Events alone, which a cluster keeps for an hour"
+            );
+        }
         registry.register("backstop_notifications", "Notifications by channel and outcome", notifier.sent.clone());
         Ok(notifier)
     }

@@ -190,6 +190,45 @@ async fn the_body_says_its_version_and_what_became_of_the_incident() {
 }
 
 #[tokio::test]
+async fn a_body_has_64_kibibytes_at_most_and_points_to_the_rest() {
+    let (receiver, url) = Receiver::start(&[200]).await;
+    let large = Message {
+        facts: (0..200).map(|index| format!("f{index}: {}", "x".repeat(4096))).collect(),
+        cited: 2,
+        hypothesis: "the image cannot be pulled".into(),
+        inspect: "kubectl -n shop get incident i1 -o yaml".into(),
+        ..message()
+    };
+    notifier(&url, "").deliver(&Notification::Escalated(large), &[]).await;
+    let (_, body) = receiver.got.lock().unwrap()[0].clone();
+    assert!(body.len() <= webhook::MAX_BODY, "{}", body.len());
+    let body: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(body["facts"].as_array().unwrap().len(), 2);
+    assert_eq!(body["omitted"], json!(["198 facts that the diagnosis does not cite"]));
+    assert!(
+        body["inspect"].as_str().unwrap().contains("get incident")
+            && body["hypothesis"] == "the image cannot be pulled"
+    );
+}
+
+#[tokio::test]
+async fn an_event_says_what_is_believed_and_what_to_do_within_its_bound() {
+    let (client, written) = events(&["Incident", "Deployment"]);
+    let long = Message {
+        message: "m".repeat(2000),
+        hypothesis: "the image cannot be pulled".into(),
+        next_step: "check the name of the image".into(),
+        ..message()
+    };
+    whole(&client, "").0.deliver(&Notification::Escalated(long), &[]).await;
+    for event in written() {
+        let note = event["note"].as_str().unwrap();
+        assert!(note.len() <= 1024, "{}", note.len());
+        assert!(note.contains("Diagnosis: the image cannot") && note.contains("Next: check the name"), "{note}");
+    }
+}
+
+#[tokio::test]
 async fn a_receiver_that_fails_once_gets_it_again_under_the_same_key() {
     let (receiver, url) = Receiver::start(&[500, 200]).await;
     let delivery = escalate(&url, "").await;

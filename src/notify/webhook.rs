@@ -7,11 +7,16 @@ use futures::future::BoxFuture;
 use reqwest::{StatusCode, Url, header};
 use serde::Serialize;
 
-use super::channel::{Channel, ChannelName, Message, Notification, bounded};
+use super::{
+    channel::{Channel, ChannelName, Message, Notification, bounded},
+    fit::fit,
+};
 use crate::{api::v1alpha1::Delivery, settings::EscalationWebhook};
 
 /// Version of the body's form.
 const VERSION: &str = "backstop.dev/v1alpha1";
+/// Longest body, in bytes: less than receivers take by default (nginx 1 MiB, PagerDuty 512 KiB).
+pub(super) const MAX_BODY: usize = 64 << 10;
 /// Attempts in all.
 const ATTEMPTS: i32 = 4;
 /// Longest wait for one answer.
@@ -99,11 +104,15 @@ impl Webhook {
 
     /// Posts it until it is accepted, refused, or was tried often enough.
     async fn post(&self, notification: &Notification) -> Delivery {
+        let message = fit(notification.message(), MAX_BODY, |message| {
+            serde_json::to_value(Body { version: VERSION, status: notification.status(), message }).unwrap_or_default()
+        });
+        let body = Body { version: VERSION, status: notification.status(), message: &message };
         let mut delivery = Delivery { channel: self.name().as_str().into(), ..Delivery::default() };
         let mut pause = self.pause;
         loop {
             delivery.attempts += 1;
-            let asked = match self.attempt(notification).await {
+            let asked = match self.attempt(&body).await {
                 Outcome::Delivered(status) => {
                     delivery.delivered = true;
                     delivery.detail = status.to_string();
@@ -131,12 +140,10 @@ impl Webhook {
         delivery
     }
 
-    async fn attempt(&self, notification: &Notification) -> Outcome {
-        let message = notification.message();
-        let body = Body { version: VERSION, status: notification.status(), message };
+    async fn attempt(&self, body: &Body<'_>) -> Outcome {
         // The same for every attempt to tell the same thing: an incident asks for an Approval, and may be handed over.
-        let key = format!("{}/{}", message.incident_uid, message.reason);
-        let mut request = self.client.post(self.url.clone()).header(IDEMPOTENCY_KEY, key).json(&body);
+        let key = format!("{}/{}", body.message.incident_uid, body.message.reason);
+        let mut request = self.client.post(self.url.clone()).header(IDEMPOTENCY_KEY, key).json(body);
         if let Some(file) = &self.token_file {
             // Read each time: Secrets rotate.
             match tokio::fs::read_to_string(file).await {

@@ -59,6 +59,7 @@ fn spec(sources: &[SourceName]) -> InvestigationSpec {
 fn workload(snapshot: &RawWorkload, asked: &Asked) -> Option<Reply> {
     Some(match asked.path.as_str() {
         "/apis/apps/v1/namespaces/shop/deployments/checkout" => Reply::Json(200, snapshot.object.clone()),
+        "/apis/apps/v1/namespaces/shop/deployments/checkout-primary" => failure(404, "NotFound"),
         "/apis/apps/v1/namespaces/shop/replicasets" => list(&snapshot.revisions),
         "/api/v1/namespaces/shop/pods" => list(&snapshot.pods),
         _ => return None,

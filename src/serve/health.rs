@@ -6,6 +6,7 @@ use tokio::sync::watch;
 #[derive(Clone, Default)]
 pub struct Health {
     conditions: Vec<(&'static str, watch::Receiver<Result<(), String>>)>,
+    notes: Vec<(&'static str, watch::Receiver<String>)>,
 }
 
 impl Health {
@@ -19,6 +20,19 @@ impl Health {
     pub fn with(mut self, name: &'static str, state: watch::Receiver<Result<(), String>>) -> Health {
         self.conditions.push((name, state));
         self
+    }
+
+    /// Shows what `text` says, while it says anything. It does not count: whoever asks gets it beside the answer.
+    #[must_use]
+    pub fn with_note(mut self, name: &'static str, text: watch::Receiver<String>) -> Health {
+        self.notes.push((name, text));
+        self
+    }
+
+    /// The notes that say something, by name.
+    pub fn notes(&self) -> Vec<(&'static str, String)> {
+        let notes = self.notes.iter().map(|(name, text)| (*name, text.borrow().clone()));
+        notes.filter(|(_, text)| !text.is_empty()).collect()
     }
 
     /// The conditions that do not hold, each with its sentence. A condition whose reporter is gone does not hold.

@@ -33,11 +33,12 @@ pub fn router(health: Health, registry: Arc<Registry>) -> Router {
 /// Names everything that is missing, one per line.
 async fn ready(State(health): State<Health>) -> (StatusCode, String) {
     let missing = health.missing();
+    let line = |(name, text): &(&str, String)| format!("{name}: {text}\n");
+    let notes: String = health.notes().iter().map(line).collect();
     if missing.is_empty() {
-        (StatusCode::OK, "ready\n".into())
+        (StatusCode::OK, format!("ready\n{notes}"))
     } else {
-        let lines = missing.iter().map(|(name, why)| format!("{name}: {why}\n")).collect();
-        (StatusCode::SERVICE_UNAVAILABLE, lines)
+        (StatusCode::SERVICE_UNAVAILABLE, missing.iter().map(line).chain([notes]).collect())
     }
 }
 

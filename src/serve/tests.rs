@@ -35,13 +35,16 @@ async fn get(address: &str, path: &str) -> (u16, String) {
 async fn readiness_names_every_missing_condition_and_turns_when_they_hold() {
     let (cache, cache_state) = watch::channel(Err("waiting for the first list".to_owned()));
     let (_audit, audit_state) = watch::channel(Ok(()));
-    let health = Health::new().with("cache", cache_state).with("audit", audit_state);
+    let (note, notes) = watch::channel(String::new());
+    let health = Health::new().with("cache", cache_state).with("audit", audit_state).with_note("namespaces", notes);
     let (address, _stop, _server) = start(router(health, Arc::new(registry("controller")))).await;
     assert_eq!(get(&address, "/readyz").await, (503, "cache: waiting for the first list\n".into()));
     assert_eq!(get(&address, "/healthz").await.0, 200, "a process that waits is alive");
     assert_eq!(get(&address, "/livez").await.0, 200);
     cache.send(Ok(())).unwrap();
     assert_eq!(get(&address, "/readyz").await, (200, "ready\n".into()));
+    note.send("one is gone".into()).unwrap();
+    assert_eq!(get(&address, "/readyz").await, (200, "ready\nnamespaces: one is gone\n".into()));
 }
 
 #[test]

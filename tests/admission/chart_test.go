@@ -41,15 +41,17 @@ func kubeconfig() string {
 	return path
 }
 
-// install puts the chart in with the given enrolled namespaces. Its pods find
+// install puts the chart in with the given enrolled namespaces; with none, in observe mode. Its pods find
 // no node: what is tested here are the walls around the accounts, with nobody
 // of ours behind them.
 func install(namespaces []string) error {
 	args := []string{"upgrade", "--install", release, chartDir, "--namespace", system, "--create-namespace",
 		// The definitions may be there already, from `kubectl apply -f crds/`.
 		"--take-ownership",
-		"--set", "executor.namespaces={" + strings.Join(namespaces, ",") + "}",
 		"--set", "audit.ephemeral=true"}
+	if len(namespaces) > 0 {
+		args = append(args, "--set", "executor.namespaces={"+strings.Join(namespaces, ",")+"}")
+	}
 	for _, role := range roles {
 		args = append(args, "--set-string", role+`.nodeSelector.backstop\.dev/nowhere=true`)
 	}

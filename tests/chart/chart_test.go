@@ -128,10 +128,14 @@ func ofKind(objects []object, kinds ...string) []object {
 
 func TestPodsAreRestricted(t *testing.T) {
 	for topology, objects := range topologies(t) {
+		user := map[string]string{"everything-values.yaml": "1000", "openshift-values.yaml": "<nil>"}[topology]
+		if user == "" {
+			user = "65532"
+		}
 		for _, o := range ofKind(objects, "Deployment", "Job") {
 			pod := at(o, "spec", "template", "spec")
 			what := topology + ": " + name(o)
-			check(t, at(pod, "securityContext", "runAsNonRoot") == true && fmt.Sprint(at(pod, "securityContext", "runAsUser")) == "65532", "%s may run as root", what)
+			check(t, at(pod, "securityContext", "runAsNonRoot") == true && fmt.Sprint(at(pod, "securityContext", "runAsUser")) == user, "%s may run as root", what)
 			check(t, at(pod, "securityContext", "seccompProfile", "type") == "RuntimeDefault", "%s has no seccomp profile", what)
 			for _, c := range list(at(pod, "containers")) {
 				check(t, at(c, "securityContext", "readOnlyRootFilesystem") == true, "%s writes to its root filesystem", what)
@@ -231,6 +235,8 @@ func TestSettingsReachTheConfiguration(t *testing.T) {
 		c := config("--set", "executor.namespaces={shop}", "--set", setting)
 		check(t, c["auditDurable"] == durable, "%s: auditDurable is %v", setting, c["auditDurable"])
 	}
+	c = config("--set-string", `executor.enrolBySelector.backstop\.dev/enrol=true`)
+	check(t, len(list(c["namespaces"])) == 0 && at(c, "enrolBySelector", "backstop.dev/enrol") == "true", "enrolled by a label: %v", c)
 	c = config("-f", chartDir+"/ci/everything-values.yaml")
 	check(t, at(c, "escalationWebhook", "tokenFile") == "/etc/backstop/escalation/token" && c["clusterName"] == "prod-1", "everything: %v", c)
 }
@@ -260,7 +266,17 @@ func TestWrongValuesAreTurnedDown(t *testing.T) {
 		"networkPolicy.apiServer.cidrs={1.2.3.4}": "cidrs",
 		"networkPolicy.apiServer.ports={0}":       "ports",
 		"audit.persistentVolumeClaim.create=true,audit.persistentVolumeClaim.existingClaim=x": "both",
-		"nameOverride=x": "nameOverride",
+		"nameOverride=Other":                                                   "nameOverride",
+		"fullnameOverride=1st":                                                 "fullnameOverride",
+		"podSecurityContext.runAsUser=0":                                       "runAsUser",
+		"podSecurityContext.runAsNonRoot=false":                                "runAsNonRoot",
+		"podSecurityContext.seccompProfile.type=Unconfined":                    "seccompProfile",
+		"executor.enrolBySelector=shop":                                        "enrolBySelector",
+		"executor.enrolBySelector.enrol=it's":                                  "enrolBySelector",
+		"executor.enrolBySelector.enrol=":                                      "enrolBySelector",
+		"executor.enrolBySelector.enrol=yes,executor.namespaces={shop}":        "set one of them",
+		`executor.enrolBySelector.kubernetes\.io/metadata\.name=shop`:          "executor.namespaces",
+		"audit.persistentVolumeClaim.accessModes={ReadOnlyMany}":               "accessModes",
 		"controller.replicas=2,audit.persistentVolumeClaim.create=true":        "Set controller.replicas to 1",
 		"controller.replicas=2,audit.persistentVolumeClaim.existingClaim=mine": "Set controller.replicas to 1",
 	} {
@@ -287,7 +303,7 @@ func TestEveryValueIsExplained(t *testing.T) {
 
 // Names of policies and accounts are part of the contract with the operator.
 func TestNamesAreFixed(t *testing.T) {
-	for _, o := range ofKind(render(t, "--set", "executor.namespaces={shop}"), "ValidatingAdmissionPolicy", "ServiceAccount", "Deployment", "Service") {
+	for _, o := range ofKind(render(t, "--set", "executor.namespaces={shop}"), "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding", "ServiceAccount", "Deployment", "Service") {
 		check(t, strings.HasPrefix(fmt.Sprint(at(o, "metadata", "name")), "backstop-"), "%s", name(o))
 	}
 	out, problems, err := helm("template", "another", chartDir, "--namespace", "elsewhere", "--set", "executor.namespaces={shop}")

@@ -4,6 +4,7 @@ package chart
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"regexp"
 	"slices"
@@ -78,13 +79,15 @@ func TestExecutorNamespacesGiveRolesThereAndNowhereElse(t *testing.T) {
 			check(t, at(subject, "namespace") == system && at(subject, "kind") == "ServiceAccount", "%s binds %v", name(o), subject)
 		}
 	}
-	check(t, slices.Equal(where["backstop-executor"], []string{system, "shop", "pay"}), "the executor has bindings in %v", where["backstop-executor"])
+	slices.Sort(where["backstop-executor"])
+	check(t, slices.Equal(where["backstop-executor"], []string{"<nil>", system, "pay", "shop"}), "the executor has bindings in %v", where["backstop-executor"])
 	for _, r := range rights(objects) {
 		if at(r.role, "metadata", "name") != "backstop-executor" {
 			check(t, !r.writes() || !slices.Contains(r.groups, "apps") && !slices.Contains(r.resources, "pods/eviction"), "%s may write to workloads", name(r.role))
 			continue
 		}
-		check(t, !r.writes() || at(r.role, "metadata", "namespace") != system, "%s may %v %v", name(r.role), r.verbs, r.resources)
+		check(t, !r.writes() || r.role["kind"] == "Role" && at(r.role, "metadata", "namespace") != system, "%s may %v %v", name(r.role), r.verbs, r.resources)
+		check(t, r.role["kind"] == "Role" || slices.Equal(r.resources, []string{"namespaces"}) && len(r.names) > 0, "%s is more than a look at the enrolled namespaces: %v %v", name(r.role), r.verbs, r.resources)
 	}
 	bindings := 0
 	for _, o := range ofKind(objects, "ValidatingAdmissionPolicyBinding") {
@@ -121,6 +124,22 @@ batch jobs: get
 policy poddisruptionbudgets: get
 `
 
+// executorRules is what the executor may do where it is enrolled.
+const executorRules = `
+ pods: get list
+ pods/eviction: create
+apps controllerrevisions: get list patch
+apps daemonsets: get list patch
+apps deployments: get list patch
+apps replicasets: get list patch
+apps statefulsets: get list patch
+backstop.dev approvals: list
+backstop.dev grants: get list watch
+backstop.dev policies: list
+backstop.dev remediations: get list watch
+backstop.dev remediations/status: patch
+`
+
 // allowed is every role and every rule, one line for each resource: its API
 // group, the resource, the names that it is bound to, and the verbs.
 var allowed = map[string]string{
@@ -130,7 +149,10 @@ backstop.dev alerts: get list watch create patch delete
 backstop.dev alerts/status: patch
 backstop.dev approvals: list watch
 backstop.dev approvals/status: patch
-backstop.dev grants: get
+apps daemonsets: list watch
+apps deployments: list watch
+apps statefulsets: list watch
+backstop.dev grants: get list watch
 backstop.dev incidents: get list watch create patch delete
 backstop.dev incidents/status: update
 backstop.dev investigations: get list watch create
@@ -148,9 +170,8 @@ coordination.k8s.io leases [backstop-controller]: get update
 coordination.k8s.io leases: create
 `,
 	"Role shop/backstop-controller": `
-apps daemonsets: list watch
-apps deployments: list watch
-apps statefulsets: list watch
+ configmaps: get
+ serviceaccounts: get
 backstop.dev grants: create update
 `,
 	"ClusterRole backstop-investigator": readCluster + `
@@ -168,21 +189,10 @@ coordination.k8s.io leases: create
 backstop.dev ledgers [known-good.shop]: get
 backstop.dev policies: list
 `,
-	"Role shop/backstop-executor": `
+	"ClusterRole backstop-executor": `
  namespaces [shop]: get
- pods: get list
- pods/eviction: create
-apps controllerrevisions: get list patch
-apps daemonsets: get list patch
-apps deployments: get list patch
-apps replicasets: get list patch
-apps statefulsets: get list patch
-backstop.dev approvals: list
-backstop.dev grants: get list watch
-backstop.dev policies: list
-backstop.dev remediations: get list watch
-backstop.dev remediations/status: patch
 `,
+	"Role shop/backstop-executor": executorRules,
 	"ClusterRole backstop-view": `
 backstop.dev alerts: get list watch
 backstop.dev approvals: get list watch
@@ -201,6 +211,25 @@ backstop.dev runbooks: create update patch delete
 `,
 }
 
+// bySelector is what enrolment by a label changes: no Role in any other namespace, and one ClusterRole in their place.
+var bySelector = map[string]string{
+	"ClusterRole backstop-controller": allowed["ClusterRole backstop-controller"] + `
+ namespaces: list watch
+ configmaps: get
+ serviceaccounts: get
+backstop.dev grants: create update
+`,
+	"Role shop/backstop-controller": "",
+	"ClusterRole backstop-executor": executorRules + `
+ namespaces: get list watch
+`,
+	"Role shop/backstop-executor": "",
+	"Role backstop-system/backstop-executor": `
+backstop.dev ledgers: get
+backstop.dev policies: list
+`,
+}
+
 // lines of a text, sorted, without the empty ones.
 func lines(text string) []string {
 	all := slices.DeleteFunc(strings.Split(text, "\n"), func(line string) bool { return line == "" })
@@ -210,38 +239,11 @@ func lines(text string) []string {
 
 // A wider rule fails, and so does a narrower one: the operator asks for all of these and for no more.
 func TestEveryRoleHasExactlyTheseRules(t *testing.T) {
-	written := func(r right) string {
-		where := ""
-		if ns := at(r.role, "metadata", "namespace"); ns != nil {
-			where = fmt.Sprint(ns, "/")
-		}
-		return fmt.Sprintf("%v %s%v", r.role["kind"], where, at(r.role, "metadata", "name"))
-	}
-	found := map[string]string{}
-	for _, r := range rights(render(t, "--set", "executor.namespaces={shop}")) {
-		for _, group := range r.groups {
-			for _, resource := range r.resources {
-				names := ""
-				if len(r.names) > 0 {
-					names = fmt.Sprintf(" %v", r.names)
-				}
-				found[written(r)] += fmt.Sprintf("%s %s%s: %s\n", group, resource, names, strings.Join(r.verbs, " "))
-			}
-		}
-	}
-	for role, rules := range allowed {
-		want, got := lines(rules), lines(found[role])
-		for _, line := range got {
-			check(t, slices.Contains(want, line), "%s has a rule that is not in the table: %q", role, line)
-		}
-		for _, line := range want {
-			check(t, slices.Contains(got, line), "%s lacks a rule of the table: %q", role, line)
-		}
-		check(t, len(want) == len(got), "%s has %d rules, want %d", role, len(got), len(want))
-	}
-	for role := range found {
-		check(t, allowed[role] != "", "%s is not in the table", role)
-	}
+	exactly(t, allowed, "--set", "executor.namespaces={shop}")
+	selected := maps.Clone(allowed)
+	maps.Copy(selected, bySelector)
+	maps.DeleteFunc(selected, func(_, rules string) bool { return rules == "" })
+	exactly(t, selected, "--set-string", `executor.enrolBySelector.backstop\.dev/enrol=true`)
 	without := render(t, "--set", "executor.namespaces={shop}", "--set", "executor.evictPods=false")
 	for _, r := range rights(without) {
 		check(t, !slices.Contains(r.resources, "pods/eviction"), "%s may have pods evicted though that was switched off", name(r.role))
@@ -253,8 +255,45 @@ func TestEveryRoleHasExactlyTheseRules(t *testing.T) {
 			}
 		}
 	}
-	for _, r := range rights(render(t, "--set", "investigator.readConfigMaps=false")) {
+	for _, r := range rights(render(t, "--set", "executor.namespaces={shop}", "--set", "investigator.readConfigMaps=false", "--set", "controller.readConfigMaps=false")) {
 		check(t, !slices.Contains(r.resources, "configmaps"), "%s may read ConfigMaps though that was switched off", name(r.role))
+	}
+}
+
+// exactly holds what the chart renders for these arguments to a table.
+func exactly(t *testing.T, table map[string]string, args ...string) {
+	t.Helper()
+	written := func(r right) string {
+		where := ""
+		if ns := at(r.role, "metadata", "namespace"); ns != nil {
+			where = fmt.Sprint(ns, "/")
+		}
+		return fmt.Sprintf("%v %s%v", r.role["kind"], where, at(r.role, "metadata", "name"))
+	}
+	found := map[string]string{}
+	for _, r := range rights(render(t, args...)) {
+		for _, group := range r.groups {
+			for _, resource := range r.resources {
+				names := ""
+				if len(r.names) > 0 {
+					names = fmt.Sprintf(" %v", r.names)
+				}
+				found[written(r)] += fmt.Sprintf("%s %s%s: %s\n", group, resource, names, strings.Join(r.verbs, " "))
+			}
+		}
+	}
+	for role, rules := range table {
+		want, got := lines(rules), lines(found[role])
+		for _, line := range got {
+			check(t, slices.Contains(want, line), "%s has a rule that is not in the table: %q", role, line)
+		}
+		for _, line := range want {
+			check(t, slices.Contains(got, line), "%s lacks a rule of the table: %q", role, line)
+		}
+		check(t, len(want) == len(got), "%s has %d rules, want %d", role, len(got), len(want))
+	}
+	for role := range found {
+		check(t, table[role] != "", "%s is not in the table", role)
 	}
 }
 
@@ -277,10 +316,40 @@ func TestEveryKindThatIsFollowedMayBeRead(t *testing.T) {
 	check(t, len(plurals) > 10, "%d kinds found in src/cluster/api.rs", len(plurals))
 	for _, plural := range plurals {
 		switch plural[1] {
-		case "configmaps", "events": // Sources of the mind, not owners.
+		case "configmaps", "serviceaccounts", "events": // What a template names, and a source of the mind: not owners.
 			continue
 		}
 		check(t, strings.Contains(readCluster, " "+plural[1]+": get"), "%s is read by the operator, and no rule allows it", plural[1])
+	}
+}
+
+// With enrolment by a label RBAC says nothing about where: the policies have to.
+func TestEnrolmentByALabelIsInEveryPolicyAboutTheExecutor(t *testing.T) {
+	objects := render(t, "--set-string", `executor.enrolBySelector.backstop\.dev/enrol=true`, "--set-string", "executor.enrolBySelector.tier=web")
+	selected := 0
+	for _, o := range ofKind(objects, "ValidatingAdmissionPolicyBinding") {
+		if !narrow(o) {
+			continue
+		}
+		selected++
+		selector := at(o, "spec", "matchResources", "namespaceSelector")
+		check(t, fmt.Sprint(at(selector, "matchLabels")) == "map[backstop.dev/enrol:true tier:web]", "%s selects %v", name(o), selector)
+		but := list(at(selector, "matchExpressions"))
+		check(t, len(but) == 1 && at(but[0], "operator") == "NotIn" && slices.Equal(texts(at(but[0], "values")), []string{system, "kube-system", "kube-public", "kube-node-lease"}), "%s selects namespaces of the system: %v", name(o), but)
+	}
+	check(t, selected == 4, "%d bindings select, want grant, guard and two of provenance", selected)
+	for _, o := range ofKind(objects, "ValidatingAdmissionPolicy") {
+		if at(o, "metadata", "name") == "backstop-static" {
+			want := "has(request.namespace) && namespaceObject != null && !(request.namespace in ['backstop-system', 'kube-system', 'kube-public', 'kube-node-lease']) && namespaceObject.metadata.?labels[?'backstop.dev/enrol'].orValue('') == 'true' && namespaceObject.metadata.?labels[?'tier'].orValue('') == 'web'"
+			for _, v := range list(at(o, "spec", "variables")) {
+				check(t, at(v, "name") != "enrolled" || at(v, "expression") == want, "the static policy: %v", v)
+			}
+		}
+	}
+	for _, o := range ofKind(objects, "Job") {
+		for _, c := range list(at(o, "spec", "template", "spec", "containers")) {
+			check(t, slices.Equal(texts(at(c, "args")), []string{"disarm", "--namespace-selector", "backstop.dev/enrol=true,tier=web"}), "the disarm Job: %v", at(c, "args"))
+		}
 	}
 }
 
@@ -298,10 +367,11 @@ func TestNobodyReadsSecretsOrHasAWildcard(t *testing.T) {
 				check(t, !slices.Contains([]string{"impersonate", "escalate", "bind"}, verb), "%s: %s may %s", topology, name(r.role), verb)
 			}
 			if slices.Contains(r.resources, "pods/log") {
-				check(t, at(r.role, "metadata", "name") == "backstop-investigator", "%s: %s may read logs", topology, name(r.role))
+				check(t, at(r.role, "metadata", "labels", "app.kubernetes.io/component") == "investigator", "%s: %s may read logs", topology, name(r.role))
 			}
 			if slices.Contains(r.resources, "configmaps") {
-				check(t, at(r.role, "metadata", "name") == "backstop-investigator" && slices.Equal(r.verbs, []string{"get"}), "%s: %s may %v ConfigMaps", topology, name(r.role), r.verbs)
+				component := at(r.role, "metadata", "labels", "app.kubernetes.io/component")
+				check(t, (component == "investigator" || component == "controller") && slices.Equal(r.verbs, []string{"get"}), "%s: %s may %v ConfigMaps", topology, name(r.role), r.verbs)
 			}
 			if slices.ContainsFunc(r.resources, func(x string) bool { return x == "grants" || x == "ledgers" }) {
 				check(t, !slices.Contains(r.verbs, "delete"), "%s: %s may delete %v", topology, name(r.role), r.resources)

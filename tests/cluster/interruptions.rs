@@ -98,6 +98,20 @@ pub async fn the_api_server_restarts_in_between(bench: Bench) -> Result<()> {
     Ok(())
 }
 
+/// `helm upgrade` while the object is armed: every role is another process afterwards, with the Deployment's next template.
+pub async fn an_upgrade_in_the_middle_loses_nothing_and_writes_nothing_twice(bench: Bench) -> Result<()> {
+    bench.healthy("api").await?;
+    bench.broken("api", Release::CrashLoop).await?;
+    let armed = bench.hold(Point::after("executor", "arm"));
+    bench.alert("api").await?;
+    armed.reached().await?;
+    bench.suite.operator.reconfigure(json!({"podAnnotations": {"suite.backstop.dev/upgrade": bench.ns}})).await?;
+    drop(armed);
+    bench.recovered().await?;
+    bench.fired_once_to_first_revision("api").await?;
+    bench.nothing_in_flight().await
+}
+
 /// A Deployment that is armed, with the executor held right before the write that it has decided on.
 async fn held_before_the_write(bench: &Bench) -> Result<Hold> {
     bench.healthy("api").await?;

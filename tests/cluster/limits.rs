@@ -13,40 +13,57 @@ use crate::support::{SYSTEM, until};
 /// Longer than any test takes, in seconds.
 const LONG: u32 = 3600;
 
-/// More workloads with incidents than one rollout explains: nothing is written, nor for a while after it. Then one
+/// More failing workloads than one rollout explains: nothing is written anywhere, nor for a while after it. Then one
 /// repair may try, and its success ends it. Nothing here waits for time to pass: storm and cooldown last until the
-/// settings end them.
-pub async fn a_storm_stops_every_write_until_one_trial_succeeds(bench: Bench) -> Result<()> {
-    let (quiet, broken) = (["quiet-0", "quiet-1", "quiet-2"], ["in-storm", "in-cooldown", "trial"]);
-    try_join_all(quiet.iter().chain(&broken).map(|name| bench.healthy(name))).await?;
-    try_join_all(broken.iter().map(|name| bench.broken(name, Release::ImagePull))).await?;
-    let budgets = json!({"stormIncidents": 3, "stormWindowSeconds": LONG, "cascadeCooldownSeconds": LONG});
+/// settings end them. In its own namespace only one workload fails at a time.
+pub async fn a_storm_of_the_cluster_stops_every_write_until_one_trial_succeeds(bench: Bench) -> Result<()> {
+    let broken = ["in-storm", "in-cooldown", "trial"];
+    try_join_all(broken.iter().map(|name| bench.healthy(name))).await?;
+    let budgets = json!({"stormIncidents": 1, "cascadeCooldownSeconds": LONG});
     bench.suite.operator.reconfigure(json!({ "budgets": budgets })).await?;
-
-    let alerts: Vec<_> = quiet.iter().map(|name| bench.labels(&[("deployment", name)])).collect();
-    let answer = bench.post(&payload(&alerts)).await?;
-    ensure!(answer.code == 202, "the intake answered {} {}", answer.code, answer.body);
-    until("each alert of the storm has its incident", || async {
-        Ok((bench.incidents().await?.len() == quiet.len()).then_some(()))
-    })
-    .await?;
+    bench.broken("in-storm", Release::ImagePull).await?;
     bench.alert("in-storm").await?;
     expect(&ended(&bench, "in-storm").await?, IncidentPhase::Escalated, "Storm")?;
     let opened = breaker(&bench, BreakerState::Open).await?;
     ensure!(opened.reason == "Storm", "the breaker opened because of {}", opened.reason);
+    heal(&bench, "in-storm").await?;
 
     let calm = json!({"stormIncidents": 10000, "cascadeCooldownSeconds": LONG});
     bench.suite.operator.reconfigure(json!({ "budgets": calm })).await?;
+    bench.broken("in-cooldown", Release::ImagePull).await?;
     bench.alert("in-cooldown").await?;
     expect(&ended(&bench, "in-cooldown").await?, IncidentPhase::Escalated, "BreakerOpen")?;
     bench.nothing_written().await?;
+    heal(&bench, "in-cooldown").await?;
 
     let over = json!({"stormIncidents": 10000, "cascadeCooldownSeconds": 1});
     bench.suite.operator.reconfigure(json!({ "budgets": over })).await?;
+    bench.broken("trial", Release::ImagePull).await?;
     bench.alert("trial").await?;
     expect(&ended(&bench, "trial").await?, IncidentPhase::Resolved, "Recovered")?;
     bench.fired_once_to_first_revision("trial").await?;
     breaker(&bench, BreakerState::Closed).await.map(drop)
+}
+
+/// One pipeline run ships the same image that does not exist to every service: one person is called, for all of them.
+pub async fn the_same_bad_image_in_three_workloads_is_one_page_and_no_write(bench: Bench) -> Result<()> {
+    let names = ["web", "api", "db"];
+    try_join_all(names.iter().map(|name| bench.healthy(name))).await?;
+    try_join_all(names.iter().map(|name| bench.broken(name, Release::ImagePull))).await?;
+    let alerts: Vec<_> = names.iter().map(|name| bench.labels(&[("deployment", name)])).collect();
+    let answer = bench.post(&payload(&alerts)).await?;
+    ensure!(answer.code == 202, "the intake answered {} {}", answer.code, answer.body);
+    let mut told = Vec::new();
+    for name in names {
+        let incident = ended(&bench, name).await?;
+        expect(&incident, IncidentPhase::Escalated, "Storm")?;
+        told.extend(incident.status.filter(|status| status.escalation.is_some()));
+    }
+    ensure!(told.len() == 1, "{} incidents call people, expected one", told.len());
+    for name in names {
+        ensure!(told[0].message.contains(&format!("Deployment/{name}")), "{name} is not named: {}", told[0].message);
+    }
+    bench.nothing_written().await
 }
 
 /// Of finished incidents the newest stay, with what belongs to them; one that is open stays whatever its age.
@@ -96,6 +113,13 @@ async fn ended(bench: &Bench, name: &str) -> Result<Incident> {
         Ok(bench.incidents().await?.into_iter().find(about))
     })
     .await
+}
+
+/// Gives a Deployment its image back, as a person does, and waits until that is rolled out.
+async fn heal(bench: &Bench, name: &str) -> Result<()> {
+    let container = json!({"name": name, "image": "backstop.local/shop:dev"});
+    bench.patch(name, json!({"spec": {"template": {"spec": {"containers": [container]}}}})).await?;
+    bench.rolled_out(name).await
 }
 
 /// Waits until the cascade breaker is in `state`.

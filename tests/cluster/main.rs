@@ -5,6 +5,7 @@
 //! and run one by one after them. Words on the command line choose tests by a part of their name.
 
 mod conformance;
+mod intake;
 mod interruptions;
 mod kinds;
 mod limits;
@@ -72,17 +73,31 @@ const TOGETHER: &[Test] = tests![
     recovery::a_failing_probe_is_rolled_back,
     recovery::a_missing_config_map_is_rolled_back,
     recovery::an_outage_of_all_pods_is_rolled_back,
+    recovery::a_release_that_no_node_takes_is_rolled_back,
+    recovery::a_release_that_a_limit_range_refuses_is_rolled_back,
+    recovery::a_release_that_pod_security_refuses_is_rolled_back,
+    recovery::a_release_whose_volume_cannot_be_mounted_is_rolled_back,
+    recovery::a_release_whose_init_container_does_not_end_is_rolled_back,
+    recovery::a_command_that_is_not_in_the_image_is_rolled_back,
+    recovery::a_liveness_probe_that_ends_containers_late_is_rolled_back,
+    recovery::a_pod_that_is_gone_leads_to_what_made_it,
     recovery::an_object_whose_resource_version_changes_all_the_time_is_rolled_back,
     recovery::the_same_alert_five_hundred_times_is_one_incident_and_one_fire,
     recovery::alerts_about_a_pod_and_its_deployment_are_one_incident,
     recovery::an_alert_that_a_person_applies_is_worked_on_like_any_other,
     recovery::in_approve_mode_nothing_is_written_until_a_person_approves_the_exact_action,
+    recovery::a_repair_that_somebody_reverts_while_it_is_watched_is_told,
     recovery::a_second_bad_release_inside_the_cooldown_is_handed_over,
     recovery::an_absent_prometheus_is_a_fact_and_no_obstacle,
     refusals::a_first_release_has_nothing_to_return_to,
     refusals::what_argo_cd_owns_is_left_to_it,
+    refusals::an_owner_that_is_no_controller_owns_it_all_the_same,
+    refusals::the_target_of_a_canary_is_left_to_it,
     refusals::what_helm_installed_is_left_to_it_unless_a_policy_allows_it,
     refusals::a_config_map_edited_in_place_is_not_rolled_back,
+    refusals::a_secret_that_both_revisions_need_is_not_rolled_back,
+    refusals::a_checksum_of_configuration_alone_is_not_rolled_back,
+    refusals::a_rollout_that_somebody_paused_and_edited_is_left_to_them_at_once,
     refusals::an_object_that_does_not_exist_is_handed_over,
     refusals::an_object_that_people_protect_is_not_touched,
     refusals::a_policy_that_forbids_the_action_is_obeyed,
@@ -105,6 +120,8 @@ const TOGETHER: &[Test] = tests![
     kinds::a_replica_set_that_nobody_owns_is_a_kind_that_is_handed_over,
     kinds::a_pod_of_a_custom_kind_is_handed_over,
     kinds::what_is_no_workload_cannot_be_named,
+    intake::what_a_namespace_refuses_is_kept_in_the_system_namespace_and_ends_there,
+    intake::a_long_request_with_an_alert_that_cannot_be_read_is_taken,
     operations::every_role_serves_health_and_metrics,
 ];
 
@@ -125,6 +142,9 @@ const ALONE: &[Test] = tests![
     interruptions::people_write_freely_while_an_object_is_armed,
     interruptions::a_persons_fix_in_the_middle_stays,
     interruptions::the_api_server_restarts_in_between,
+    refusals::an_annotation_that_a_person_sets_is_not_reported_as_a_write,
+    interruptions::an_upgrade_in_the_middle_loses_nothing_and_writes_nothing_twice,
+    operations::an_enrolled_namespace_that_is_not_there_hinders_no_other,
     thefts::a_stolen_investigator_cannot_choose_the_revision,
     thefts::a_stolen_investigator_cannot_have_a_healthy_workload_rolled_back,
     thefts::a_stolen_controller_cannot_have_a_healthy_workload_rolled_back,
@@ -137,8 +157,9 @@ const ALONE: &[Test] = tests![
     thefts::a_stolen_controller_and_executor_evict_within_the_disruption_budget,
     conformance::the_api_server_gives_the_verdicts_that_the_executor_is_tested_with,
     limits::finished_incidents_beyond_the_bound_are_removed_and_open_ones_stay,
-    recovery::a_rollback_that_does_not_help_is_taken_back_exactly_and_handed_over,
-    limits::a_storm_stops_every_write_until_one_trial_succeeds,
+    recovery::a_rollback_that_does_not_help_is_left_in_place_and_handed_over,
+    limits::a_storm_of_the_cluster_stops_every_write_until_one_trial_succeeds,
+    limits::the_same_bad_image_in_three_workloads_is_one_page_and_no_write,
     operations::an_uninstall_in_the_middle_leaves_nothing_armed,
 ];
 

@@ -51,7 +51,11 @@ pub async fn run(place: &Place, amount: &Amount) -> Result<bool> {
     let fires: Vec<String> = (0..amount.fires.div_ceil(BATCH)).map(|number| format!("m-fire-{number}-{run}")).collect();
     let namespaces: Vec<String> = plans.iter().chain(&fires).cloned().collect();
     // What does not fail is handed over soon, and what recovered is done at once: both make room for the next alert.
-    let values = json!({"timings": {"evidenceWaitSeconds": 2, "verifySettleSeconds": 0}, "logLevel": "info"});
+    // Each rollback stands for itself, however short the time since the one before.
+    let values = json!({
+        "timings": {"evidenceWaitSeconds": 2, "verifySettleSeconds": 0}, "budgets": {"stormWindowSeconds": 1},
+        "logLevel": "info",
+    });
     let suite = Suite::start(place, &namespaces, &run, values).await?;
     let measured = measured(&suite, &fires, &plans, amount).await;
     suite.clean(&namespaces).await?;
@@ -155,12 +159,9 @@ async fn write_times(suite: &Arc<Suite>, namespaces: &[String], amount: &Amount)
         let count = BATCH.min(amount.fires - batch * BATCH);
         let names: Vec<String> = (0..count).map(|number| format!("api-{number}")).collect();
         stream::iter(&names).map(|name| bench.healthy(name)).buffer_unordered(BATCH).try_collect::<()>().await?;
-        stream::iter(&names)
-            .map(|name| bench.broken(name, Release::ImagePull))
-            .buffer_unordered(BATCH)
-            .try_collect::<()>()
-            .await?;
         for name in &names {
+            // One after the other: many that fail at once are a storm, and not rolled back.
+            bench.broken(name, Release::ImagePull).await?;
             let sent = backstop::clock::now();
             bench.alert(name).await?;
             let incident = recovered(&bench, name).await?;

@@ -4,14 +4,19 @@ use anyhow::{Result, ensure};
 use k8s_openapi::api::{
     admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding},
     apps::v1::{Deployment, ReplicaSet},
+    core::v1::Namespace,
     rbac::v1::RoleBinding,
 };
-use kube::{Api, ResourceExt as _, api::ListParams};
+use kube::{
+    Api, ResourceExt as _,
+    api::{DeleteParams, ListParams, PostParams},
+};
 use serde_json::json;
 
 use crate::support::bench::{Bench, Release};
 use crate::support::operator::ROLES;
 use crate::support::taps::Point;
+use crate::support::until;
 
 pub async fn every_role_serves_health_and_metrics(bench: Bench) -> Result<()> {
     let operator = &bench.suite.operator;
@@ -26,6 +31,38 @@ pub async fn every_role_serves_health_and_metrics(bench: Bench) -> Result<()> {
         ensure!(metrics.trim_end().ends_with("# EOF"), "the {role}'s metrics are cut");
     }
     Ok(())
+}
+
+/// Of the enrolled namespaces one does not exist yet, then does, then is deleted: each time the chart can be installed, the
+/// executor is ready, says so, and repairs in the others.
+pub async fn an_enrolled_namespace_that_is_not_there_hinders_no_other(bench: Bench) -> Result<()> {
+    let operator = &bench.suite.operator;
+    let (client, other) = (bench.suite.client.clone(), format!("{}-gone", bench.ns));
+    // Few, because the more there are the less often each is looked at.
+    let enrolled = [bench.ns.clone(), other.clone()];
+    let settings = json!({"executor": {"namespaces": enrolled}});
+    let named = async || Ok::<_, anyhow::Error>(operator.page("executor", "/readyz").await?.contains(&other));
+
+    operator.reconfigure(settings.clone()).await?;
+    until("the executor names what is not there", || async { Ok(named().await?.then_some(())) }).await?;
+    let namespaces: Api<Namespace> = Api::all(client);
+    let namespace = json!({"metadata": {"name": other, "labels": {"backstop.dev/mode": "auto"}}});
+    namespaces.create(&PostParams::default(), &serde_json::from_value(namespace)?).await?;
+    operator.reconfigure(settings.clone()).await?;
+    until("the executor takes it up", || async { Ok((!named().await?).then_some(())) }).await?;
+    namespaces.delete(&other, &DeleteParams::background()).await?;
+    until("the executor names what was deleted", || async { Ok(named().await?.then_some(())) }).await?;
+    let metrics = operator.page("executor", "/metrics").await?;
+    ensure!(metrics.contains(&format!("backstop_executor_namespace_gone{{namespace=\"{other}\"}} 1")), "{metrics}");
+    operator.ready("executor").await?;
+
+    bench.healthy("api").await?;
+    bench.broken("api", Release::CrashLoop).await?;
+    bench.alert("api").await?;
+    bench.recovered().await?;
+    bench.fired_once_to_first_revision("api").await?;
+    // Once more without it, as it was found.
+    operator.reconfigure(json!({})).await
 }
 
 /// The last test of all: uninstalling while the executor stands between arming and firing leaves nothing armed and

@@ -1,10 +1,15 @@
 {{/*
-Names are fixed: the admission policies are cluster-scoped and name the accounts, so a cluster
-holds one release, and an override of a name could only break what the policies protect.
+What names of objects begin with. Those of admission policies and their bindings are fixed, because the
+executor looks for them by name, and so are those of the Leases: a cluster holds one release.
 */}}
-{{- define "backstop.account" -}}backstop-{{ . }}{{- end -}}
+{{- define "backstop.fullname" -}}
+{{ .Values.fullnameOverride | default .Values.nameOverride | default "backstop" }}
+{{- end -}}
 
-{{- define "backstop.username" -}}system:serviceaccount:{{ .root.Release.Namespace }}:backstop-{{ .role }}{{- end -}}
+{{/* Name of the objects of a role: (dict "root" $ "role" <role>). */}}
+{{- define "backstop.account" -}}{{ include "backstop.fullname" .root }}-{{ .role }}{{- end -}}
+
+{{- define "backstop.username" -}}system:serviceaccount:{{ .root.Release.Namespace }}:{{ include "backstop.account" . }}{{- end -}}
 
 {{- define "backstop.labels" -}}
 helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
@@ -18,7 +23,7 @@ app.kubernetes.io/part-of: backstop
 {{- end -}}
 
 {{- define "backstop.selector" -}}
-app.kubernetes.io/name: backstop
+app.kubernetes.io/name: {{ .root.Values.nameOverride | default "backstop" }}
 app.kubernetes.io/instance: {{ .root.Release.Name }}
 {{- with .role }}
 app.kubernetes.io/component: {{ . }}
@@ -31,11 +36,11 @@ app.kubernetes.io/component: {{ . }}
 {{- end -}}
 {{- end -}}
 
-{{- define "backstop.intakeSecret" -}}{{ .Values.intake.existingSecret | default "backstop-intake" }}{{- end -}}
+{{- define "backstop.intakeSecret" -}}{{ .Values.intake.existingSecret | default (printf "%s-intake" (include "backstop.fullname" .)) }}{{- end -}}
 
 {{- define "backstop.auditClaim" -}}
 {{- with .Values.audit.persistentVolumeClaim -}}
-{{ .existingClaim | default (ternary "backstop-audit" "" .create) }}
+{{ .existingClaim | default (ternary (printf "%s-audit" (include "backstop.fullname" $)) "" .create) }}
 {{- end -}}
 {{- end -}}
 
@@ -44,14 +49,75 @@ app.kubernetes.io/component: {{ . }}
 {{- if or (include "backstop.auditClaim" .) .Values.audit.ephemeral }}true{{ else }}false{{ end -}}
 {{- end -}}
 
-{{/* The enrolled namespaces as a CEL list. Names were checked by the schema: no quoting problem. */}}
-{{- define "backstop.celNamespaces" -}}
-[{{ range $i, $n := .Values.executor.namespaces }}{{ if $i }}, {{ end }}'{{ $n }}'{{ end }}]
+{{/* "true" when namespaces are enrolled, by name or by label. */}}
+{{- define "backstop.enrols" -}}
+{{- if or .Values.executor.namespaces .Values.executor.enrolBySelector }}true{{ end -}}
+{{- end -}}
+
+{{/*
+The enrolled namespaces that can have a Role now, as a JSON list. Helm cannot make an object in a namespace that does not
+exist, and would fail as a whole. Without a cluster (`helm template`, Argo CD) nobody knows, and all are taken.
+*/}}
+{{- define "backstop.namespacesToBind" -}}
+{{- $all := .Values.executor.namespaces | default list -}}
+{{- $existing := list -}}
+{{- if $all -}}
+{{- range (lookup "v1" "Namespace" "" "").items -}}
+{{- if not .metadata.deletionTimestamp }}{{ $existing = append $existing .metadata.name }}{{ end -}}
+{{- end -}}
+{{- end -}}
+{{- if not $existing -}}
+{{ toJson $all }}
+{{- else -}}
+{{- $found := list -}}
+{{- range $all }}{{ if has . $existing }}{{ $found = append $found . }}{{ end }}{{ end -}}
+{{ toJson $found }}
+{{- end -}}
+{{- end -}}
+
+{{/* Namespaces that are never enrolled, whatever labels they have, as a JSON list. */}}
+{{- define "backstop.neverEnrolled" -}}
+{{ list .Release.Namespace "kube-system" "kube-public" "kube-node-lease" | toJson }}
+{{- end -}}
+
+{{/* Selects the enrolled namespaces in a binding. */}}
+{{- define "backstop.namespaceSelector" -}}
+{{- if .Values.executor.enrolBySelector -}}
+matchLabels: {{ toJson .Values.executor.enrolBySelector }}
+matchExpressions:
+  - {key: kubernetes.io/metadata.name, operator: NotIn, values: {{ include "backstop.neverEnrolled" . }}}
+{{- else -}}
+matchExpressions:
+  - {key: kubernetes.io/metadata.name, operator: In, values: {{ toJson .Values.executor.namespaces }}}
+{{- end -}}
+{{- end -}}
+
+{{/* The same in CEL, about the namespace of a request. Names and labels were checked by the schema: no quoting problem. */}}
+{{- define "backstop.celEnrolled" -}}
+{{- if .Values.executor.enrolBySelector -}}
+has(request.namespace) && namespaceObject != null && !(request.namespace in {{ include "backstop.celList" (include "backstop.neverEnrolled" . | fromJsonArray) }})
+{{- range $key, $value := .Values.executor.enrolBySelector }} && namespaceObject.metadata.?labels[?'{{ $key }}'].orValue('') == '{{ $value }}'{{ end -}}
+{{- else -}}
+has(request.namespace) && request.namespace in {{ include "backstop.celList" .Values.executor.namespaces }}
+{{- end -}}
 {{- end -}}
 
 {{/* What the schema cannot say. */}}
 {{- define "backstop.check" -}}
-{{- if has .Release.Namespace .Values.executor.namespaces }}
+{{- with lookup "admissionregistration.k8s.io/v1" "ValidatingAdmissionPolicyBinding" "" "backstop-approval" }}
+{{- $release := get (.metadata.annotations | default dict) "meta.helm.sh/release-name" }}
+{{- $namespace := get (.metadata.annotations | default dict) "meta.helm.sh/release-namespace" }}
+{{- if and $release (or (ne $release $.Release.Name) (ne $namespace $.Release.Namespace)) }}
+{{- fail (printf "Backstop is in this cluster already, as release %q in namespace %q. Its admission policies are cluster-scoped and name the accounts of one release, so a second one beside it would take the first one's walls down. Upgrade that release, or uninstall it first: helm uninstall %s --namespace %s" $release $namespace $release $namespace) }}
+{{- end }}
+{{- end }}
+{{- if and .Values.executor.namespaces .Values.executor.enrolBySelector }}
+{{- fail "executor has both namespaces and enrolBySelector: set one of them." }}
+{{- end }}
+{{- if and .Values.executor.enrolBySelector (hasKey .Values.executor.enrolBySelector "kubernetes.io/metadata.name") }}
+{{- fail "executor.enrolBySelector selects one namespace by its name: list it in executor.namespaces, which gives rights in that namespace only." }}
+{{- end }}
+{{- if has .Release.Namespace (.Values.executor.namespaces | default list) }}
 {{- fail (printf "executor.namespaces contains %q, the release's own namespace: Backstop must not be able to write to itself. Remove it from the list, or install Backstop in a namespace of its own." .Release.Namespace) }}
 {{- end }}
 {{- if and .Values.audit.persistentVolumeClaim.create .Values.audit.persistentVolumeClaim.existingClaim }}
@@ -67,6 +133,9 @@ app.kubernetes.io/component: {{ . }}
 metadata:
   labels:
     {{- include "backstop.labels" . | nindent 4 }}
+    {{- with .root.Values.podLabels }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
   annotations:
     # A changed setting restarts the roles; they read their settings once.
     checksum/config: {{ include "backstop.config" .root | sha256sum }}
@@ -75,11 +144,8 @@ metadata:
     {{- toYaml . | nindent 4 }}
     {{- end }}
 spec:
-  serviceAccountName: {{ include "backstop.account" .role }}
-  {{- with .root.Values.imagePullSecrets }}
-  imagePullSecrets:
-    {{- toYaml . | nindent 4 }}
-  {{- end }}
+  serviceAccountName: {{ include "backstop.account" . }}
+  {{- include "backstop.placement" . | nindent 2 }}
   # No environment variables of other Services: the pod needs the API server's alone.
   enableServiceLinks: false
   terminationGracePeriodSeconds: {{ .settings.terminationGracePeriodSeconds }}
@@ -117,7 +183,7 @@ spec:
         {{- end }}
   volumes:
     - name: config
-      configMap: {name: backstop}
+      configMap: {name: {{ include "backstop.fullname" .root }}}
     {{- if eq .role "controller" }}
     - name: audit
       {{- with include "backstop.auditClaim" .root }}
@@ -126,7 +192,8 @@ spec:
       emptyDir: {}
       {{- end }}
     - name: intake
-      secret: {secretName: {{ include "backstop.intakeSecret" .root }}, defaultMode: 0440}
+      # Until it is there the intake answers 503, and alerts that are objects are worked on all the same.
+      secret: {secretName: {{ include "backstop.intakeSecret" .root }}, defaultMode: 0440, optional: true}
     {{- with .root.Values.escalationWebhook }}
     {{- if .existingSecret }}
     - name: escalation
@@ -137,27 +204,45 @@ spec:
     {{- end }}
     {{- end }}
     {{- end }}
-  {{- with .settings.nodeSelector }}
-  nodeSelector:
-    {{- toYaml . | nindent 4 }}
+{{- end -}}
+
+{{/* Where a pod runs, and who may pull its image: the disarm Job has to fit wherever the executor does. */}}
+{{- define "backstop.placement" -}}
+{{- with .root.Values.imagePullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .root.Values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+# The image is Linux's. Another value of the same key wins, and "" takes it out.
+nodeSelector:
+  {{- $selector := dict "kubernetes.io/os" "linux" }}
+  {{- range $key, $value := .settings.nodeSelector }}
+  {{- $_ := set $selector $key $value }}
+  {{- if not $value }}{{ $_ := unset $selector $key }}{{ end }}
   {{- end }}
-  {{- with .settings.tolerations }}
-  tolerations:
-    {{- toYaml . | nindent 4 }}
-  {{- end }}
-  {{- with .settings.affinity }}
-  affinity:
-    {{- toYaml . | nindent 4 }}
-  {{- end }}
+  {{- toYaml $selector | nindent 2 }}
+{{- with .settings.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .settings.affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- end -}}
 
 {{- define "backstop.podSecurity" -}}
 runAsNonRoot: true
-runAsUser: 65532
-runAsGroup: 65532
-# Lets the process write to a claim and read the mounted tokens.
-fsGroup: 65532
 seccompProfile: {type: RuntimeDefault}
+{{- /* Values of a release from before podSecurityContext, kept by --reuse-values, do not have it. */}}
+{{- $ids := dict "runAsUser" 65532 "runAsGroup" 65532 "fsGroup" 65532 }}
+{{- range $key, $value := (hasKey .root.Values "podSecurityContext" | ternary .root.Values.podSecurityContext $ids) | default dict }}
+{{- if not (kindIs "invalid" $value) }}
+{{ $key }}: {{ kindIs "float64" $value | ternary (int64 $value) $value | toJson }}
+{{- end }}
+{{- end }}
 {{- end -}}
 
 {{- define "backstop.containerSecurity" -}}
@@ -176,7 +261,10 @@ capabilities: {drop: [ALL]}
 
 {{/* The settings file of all three roles. */}}
 {{- define "backstop.config" -}}
-namespaces: {{ toJson .Values.executor.namespaces }}
+namespaces: {{ toJson (.Values.executor.namespaces | default list) }}
+{{- with .Values.executor.enrolBySelector }}
+enrolBySelector: {{ toJson . }}
+{{- end }}
 evictPods: {{ .Values.executor.evictPods }}
 clusterName: {{ .Values.clusterName | quote }}
 logFormat: {{ .Values.logFormat }}
@@ -192,12 +280,14 @@ budgets:
   {{- range $k, $v := .Values.budgets }}
   {{ $k }}: {{ int64 $v }}
   {{- end }}
+{{- /* What earlier charts did not have is named here too, for upgrades with --reuse-values. */}}
 timings:
-  {{- range $k, $v := .Values.timings }}
+  {{- range $k, $v := merge (dict) .Values.timings (dict "watchSeconds" 900 "alertGoesOnSeconds" 600) }}
   {{ $k }}: {{ int64 $v }}
   {{- end }}
 retention:
-  {{- range $k, $v := .Values.retention }}
+  {{- range $k, $v := merge (dict) .Values.retention (dict "alertSilenceHours" 72 "alertsPerNamespace" 5000) }}
   {{ $k }}: {{ int64 $v }}
   {{- end }}
+watchdogSeconds: {{ int64 (default 300 .Values.watchdogSeconds) }}
 {{- end -}}

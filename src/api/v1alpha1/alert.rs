@@ -4,12 +4,12 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Condition, ObjectRef, Time};
+use super::{Condition, ObjectRef, READABLE_TIME, Time};
 
 /// One alert, normalized. Created by the controller's intake, or by people with `kubectl apply`. The intake derives the
 /// name from source, namespace, fingerprint and start, so that a repeated notification of the same alert updates the
 /// same object.
-#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "backstop.dev",
     version = "v1alpha1",
@@ -21,11 +21,13 @@ use super::{Condition, ObjectRef, Time};
     status = "AlertStatus",
     derive = "PartialEq",
     selectable = ".spec.fingerprint",
+    selectable = ".status.incident",
     printcolumn = r#"{"name":"State","type":"string","jsonPath":".status.state"}"#,
     printcolumn = r#"{"name":"Alert","type":"string","jsonPath":".spec.labels.alertname"}"#,
     printcolumn = r#"{"name":"Target","type":"string","jsonPath":".status.target.name"}"#,
     printcolumn = r#"{"name":"Incident","type":"string","jsonPath":".status.incident"}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#,
+    printcolumn = r#"{"name":"Note","type":"string","priority":1,"jsonPath":".spec.note.reason"}"#,
     printcolumn = r#"{"name":"Request-ID","type":"string","priority":1,"jsonPath":".spec.requestId"}"#
 )]
 #[serde(rename_all = "camelCase")]
@@ -37,25 +39,85 @@ pub struct AlertSpec {
     #[schemars(length(min = 1, max = 128))]
     pub fingerprint: String,
     /// Labels as sent: untrusted text. At most 64, each value at most 1024 characters.
-    #[schemars(extend("maxProperties" = 64), inner(length(max = 1024)))]
+    #[schemars(extend("maxProperties" = 64, "additionalProperties" = {"type": "string", "maxLength": 1024}))]
     pub labels: BTreeMap<String, String>,
     /// Annotations as sent: untrusted text. At most 64, each value at most 1024 characters.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 64), inner(length(max = 1024)))]
+    #[schemars(extend("maxProperties" = 64, "additionalProperties" = {"type": "string", "maxLength": 1024}))]
     pub annotations: BTreeMap<String, String>,
     /// Time at which the condition began, by the sender's clock.
+    #[schemars(extend("pattern" = READABLE_TIME))]
     pub starts_at: Time,
     /// Time at which the condition ended, by the sender's clock; absent while the alert is firing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("pattern" = READABLE_TIME))]
     pub ends_at: Option<Time>,
     /// Time at which the intake received it; absent for an Alert created by hand.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("pattern" = READABLE_TIME))]
     pub received_at: Option<Time>,
     /// Request ID that every log line, Incident and notification about this alert carries, at most 64 characters.
     /// Absent for an Alert created by hand.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 64))]
     pub request_id: String,
+    /// Time at which the intake was last told that the condition ended. It stays when the alert fires again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end_received_at: Option<Time>,
+    /// Time at which the intake was last told that the alert fires again, after it had been told of its end and with the
+    /// same `startsAt`. Shortly after `endReceivedAt` it usually comes from a replica of the sender that has not heard
+    /// of the end yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fires_again_at: Option<Time>,
+    /// Namespace of the tenant whose token it was sent with. Wherever it is kept, it may only name that namespace.
+    /// Absent for alerts sent with the cluster's token, and for those created by hand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub tenant: Option<String>,
+    /// Namespace that the Alert belongs to, if it is kept in the system namespace because that one did not take it;
+    /// `note` says why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub belongs_to: Option<String>,
+    /// What is particular about how the intake took it; absent where nothing is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<IntakeNote>,
+}
+
+/// Why the intake did not take an alert as it was sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct IntakeNote {
+    /// The constant.
+    pub reason: IntakeReason,
+    /// One sentence, at most 512 characters. It may quote what was sent.
+    #[schemars(length(max = 512))]
+    pub message: String,
+}
+
+/// Reason of an [`IntakeNote`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum IntakeReason {
+    /// A field is not what the format says. No target is looked up; a person is called.
+    Unreadable,
+    /// It was sent with the token of a tenant and names another namespace. It is on record only, as ended.
+    ForeignNamespace,
+    /// Stands for the alerts of another cluster, which are not taken. It is on record only, as ended.
+    ForeignCluster,
+    /// Stands for alerts that the sender left out, or that were in the part of a request that was not read. It is on
+    /// record only, as ended.
+    LeftOut,
+    /// Its namespace does not exist or is being deleted.
+    NamespaceGone,
+    /// Its namespace did not take it: an admission policy, a webhook or a quota refused it.
+    RefusedByNamespace,
+}
+
+impl IntakeReason {
+    /// It is kept in the system namespace, because the one that it belongs to did not take it.
+    pub fn is_displaced(self) -> bool {
+        matches!(self, IntakeReason::NamespaceGone | IntakeReason::RefusedByNamespace)
+    }
 }
 
 /// Sender of an alert.

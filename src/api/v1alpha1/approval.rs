@@ -2,7 +2,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Condition, Time};
+use super::{Condition, READABLE_TIME, Time};
 
 /// A person's approval of one exact action. Created by people; an admission policy requires `approver` to be the
 /// account that creates it. Whoever may impersonate an account can approve in its name.
@@ -35,7 +35,8 @@ pub struct ApprovalSpec {
     /// `status.decision.digest` of the Incident, 64 hexadecimal characters. It identifies exactly one action.
     #[schemars(regex(pattern = r"^[0-9a-f]{64}$"))]
     pub digest: String,
-    /// Expiry of the approval.
+    /// Expiry of the approval; before the year 9999.
+    #[schemars(extend("pattern" = READABLE_TIME))]
     pub expires_at: Time,
 }
 

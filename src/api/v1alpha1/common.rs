@@ -8,6 +8,9 @@ use serde_json::Value;
 
 /// A point in time, RFC 3339 in UTC.
 pub type Time = jiff::Timestamp;
+/// What a point in time that people or senders write has to look like. `format: date-time` alone takes years, fractions
+/// and offsets that [`Time`] cannot hold, and an object with one could be stored and never be read.
+pub const READABLE_TIME: &str = r"^([0-8][0-9]{3}|9[0-8][0-9]{2}|99[0-8][0-9]|999[0-8])-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?([Zz]|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$";
 /// A standard Kubernetes condition.
 pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 

@@ -130,9 +130,132 @@ pub struct PodFact {
     /// Time at which the failing container last terminated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_terminated_at: Option<Time>,
-    /// How long the failing container had run when it last terminated, in seconds.
+    /// How long the failing container had run when it last terminated, in seconds. Absent when it never started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ran_seconds: Option<i64>,
+    /// Seconds after which a liveness probe that never succeeds has ended its container: only what lasts longer shows
+    /// that the template works. Absent when no container has one. A minute is the least in any case.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub proven_after_seconds: Option<i64>,
+    /// What the scheduler or the kubelet says is in its way. Absent when they say nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub obstacle: Option<Obstacle>,
+}
+
+/// What is in the way of a pod, as the scheduler, the kubelet or the API server says it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Obstacle {
+    /// Their words, at most 512 characters, with secrets redacted.
+    #[schemars(length(max = 512))]
+    pub message: String,
+    /// Fields of the pod template that the words name. Empty when they are not understood. At most 16.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub fields: Vec<TemplateField>,
+    /// Resources that the words name, such as `memory`. At most 8.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8), inner(length(max = 128)))]
+    pub resources: Vec<String>,
+    /// An object that they say does not exist.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing: Option<Reference>,
+}
+
+/// Another object that a pod template names, of the same namespace where its kind has namespaces.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Reference {
+    /// Its kind.
+    pub kind: ReferenceKind,
+    /// Its name.
+    #[schemars(length(max = 253))]
+    pub name: String,
+    /// The one key of a ConfigMap or Secret that is named. Absent when the whole object is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub key: Option<String>,
+}
+
+/// Kinds of object that a pod template can name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum ReferenceKind {
+    /// A ConfigMap.
+    ConfigMap,
+    /// A Secret.
+    Secret,
+    /// A PersistentVolumeClaim.
+    PersistentVolumeClaim,
+    /// A ServiceAccount.
+    ServiceAccount,
+    /// A PriorityClass.
+    PriorityClass,
+    /// A RuntimeClass.
+    RuntimeClass,
+}
+
+impl ReferenceKind {
+    /// The kind as Kubernetes writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ReferenceKind::ConfigMap => "ConfigMap",
+            ReferenceKind::Secret => "Secret",
+            ReferenceKind::PersistentVolumeClaim => "PersistentVolumeClaim",
+            ReferenceKind::ServiceAccount => "ServiceAccount",
+            ReferenceKind::PriorityClass => "PriorityClass",
+            ReferenceKind::RuntimeClass => "RuntimeClass",
+        }
+    }
+}
+
+/// Fields of a pod template, as far as a failure can depend on them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum TemplateField {
+    /// `image` of a container.
+    Image,
+    /// `imagePullPolicy` of a container, `imagePullSecrets` of the pod.
+    ImagePull,
+    /// What a container runs: `command`, `args`, `workingDir`, `lifecycle`.
+    Command,
+    /// `env` and `envFrom` of a container.
+    Environment,
+    /// `resources` of a container or of the pod.
+    Resources,
+    /// `volumeMounts` and `volumeDevices` of a container.
+    Mounts,
+    /// `volumes` of the pod.
+    Volumes,
+    /// `securityContext` of a container or of the pod.
+    SecurityContext,
+    /// Liveness, readiness and startup probes of a container, and readiness gates of the pod.
+    Probes,
+    /// `ports` of a container.
+    Ports,
+    /// `hostNetwork`, `hostPID`, `hostIPC` and `hostUsers` of the pod.
+    HostNamespaces,
+    /// DNS, host aliases, host name and service links of the pod.
+    Network,
+    /// `serviceAccountName` and `automountServiceAccountToken` of the pod.
+    ServiceAccount,
+    /// `nodeSelector`, `nodeName` and node affinity of the pod.
+    NodeSelection,
+    /// Affinity to and against other pods.
+    PodAffinity,
+    /// `tolerations` of the pod.
+    Tolerations,
+    /// `topologySpreadConstraints` of the pod.
+    TopologySpread,
+    /// `priorityClassName` and `preemptionPolicy` of the pod.
+    Priority,
+    /// `runtimeClassName`, `overhead` and `os` of the pod.
+    Runtime,
+    /// Labels and annotations of the pod.
+    Metadata,
+    /// Any other field.
+    Other,
+    /// None: a node, a quota or a webhook is in the way whatever the template says.
+    Outside,
 }
 
 /// How a pod fails.
@@ -147,12 +270,24 @@ pub enum PodFailure {
     OutOfMemory,
     /// An image cannot be pulled.
     ImagePull,
-    /// A container cannot be created from its configuration.
+    /// A container cannot be created from its configuration: a ConfigMap, a Secret or a key is missing.
     ConfigError,
-    /// A container runs, but a probe fails.
+    /// A container is created and cannot be started, because its command is not in the image for example.
+    StartError,
+    /// A container runs, but its readiness probe fails.
     ProbeFailing,
-    /// The scheduler finds no node for the pod.
+    /// A liveness or startup probe ends a container again and again.
+    LivenessFailing,
+    /// An init container runs for longer than a minute and does not end.
+    InitNotEnding,
+    /// The node took the pod and cannot prepare it: a volume cannot be mounted, for example.
+    StuckCreating,
+    /// The pod is not ready, and the rollout exceeded its progress deadline.
+    NeverReady,
+    /// The scheduler finds no node for the pod, and has not for a while.
     Unschedulable,
+    /// The API server refuses to create pods of the revision.
+    Refused,
     /// The pod is still starting; nothing is known to be wrong.
     Starting,
 }
@@ -160,14 +295,7 @@ pub enum PodFailure {
 impl PodFailure {
     /// Whether a pod template can cause this failure.
     pub fn is_hard(self) -> bool {
-        matches!(
-            self,
-            PodFailure::CrashLoop
-                | PodFailure::OutOfMemory
-                | PodFailure::ImagePull
-                | PodFailure::ConfigError
-                | PodFailure::ProbeFailing
-        )
+        !matches!(self, PodFailure::None | PodFailure::Starting)
     }
 }
 
@@ -194,6 +322,17 @@ pub struct RevisionFact {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), inner(length(max = 512)))]
     pub images: Vec<String>,
+    /// Names of the containers of its template. A failing container that is not among them was injected. At most 64.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(max = 253)))]
+    pub containers: Vec<String>,
+    /// Objects that its template needs; what it calls optional is left out. At most 64.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub references: Vec<Reference>,
+    /// Why the API server refuses to create its pods. Absent when it does not. Deployments only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<Obstacle>,
 }
 
 /// How two revisions differ.
@@ -228,6 +367,9 @@ pub struct EventFact {
     /// Time at which it last occurred.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_seen: Option<Time>,
+    /// What it says is in the way of a pod. Absent when it says nothing of that kind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub obstacle: Option<Obstacle>,
 }
 
 /// The last lines of one container's log.

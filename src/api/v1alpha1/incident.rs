@@ -2,7 +2,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Action, Condition, FieldChange, Mode, ObjectRef, Time};
+use super::{Action, Cause, Condition, FieldChange, Mode, ObjectRef, Time};
 
 /// The firing alerts about one target and everything that Backstop did about them, from the plan to recovery or
 /// escalation. The controller writes spec and status.
@@ -36,7 +36,8 @@ pub struct IncidentSpec {
     /// Why there is no target. Absent when there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unresolved: Option<Unresolved>,
-    /// The alerts of this incident, oldest first. At most 100; later ones are not listed.
+    /// The alerts of this incident, oldest first. At most 100; later ones are not listed, but name the incident in
+    /// their own status, and it does not end while one of them fires.
     #[schemars(length(max = 100))]
     pub alerts: Vec<AlertRef>,
     /// Highest severity of its alerts: `info`, `warning`, `error` or `critical`.
@@ -46,7 +47,8 @@ pub struct IncidentSpec {
     /// it.
     #[schemars(length(max = 64))]
     pub request_id: String,
-    /// Time at which the intake received the first alert.
+    /// Time at which the first alert was received: what the Alert says, but no earlier than the API server made it, and
+    /// no later than the controller opened the incident.
     pub opened_at: Time,
     /// SHA-256 of the inputs that the name is derived from, 64 hexadecimal characters. An Incident with the same name
     /// and another key is a different incident.
@@ -108,7 +110,8 @@ pub enum Severity {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct IncidentStatus {
-    /// Phase of the incident. `Resolved` and `Escalated` are final.
+    /// Phase of the incident. `Resolved` and `Escalated` are final, but for a `Resolved` one that is watched: see
+    /// `watch`.
     #[serde(default)]
     pub phase: IncidentPhase,
     /// Why it is in this phase: a reason constant such as `Recovered` or `OnlyOneRevision`, at most 64 characters.
@@ -132,6 +135,9 @@ pub struct IncidentStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub investigation: Option<String>,
+    /// What the latest round found, so that it need not be looked up. Absent until a round ended with a diagnosis.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub diagnosis: Option<IncidentDiagnosis>,
     /// Epoch of the claim for which a Grant was last opened, from 1. Absent until one was opened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grant_epoch: Option<i64>,
@@ -154,9 +160,32 @@ pub struct IncidentStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub replacement: Option<String>,
-    /// Who was notified of the escalation and whether it was delivered. Absent unless the incident was escalated.
+    /// What the controller read of the target when it last decided. Absent until it was read once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reading: Option<TargetReading>,
+    /// What the controller read of the target right before it opened the Grant for the repair. The write is taken back
+    /// only if the target is worse than this. Absent until a Grant was opened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before_write: Option<TargetReading>,
+    /// How far the rollout of the write is. Absent before the write.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutProgress>,
+    /// The watch over the target after the incident was resolved. Absent when there is nothing to watch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watch: Option<Watch>,
+    /// Name of the Remediation whose outcome was not known when the incident ended. Its outcome is recorded as soon as it
+    /// is known; absent when none is awaited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub unsettled: Option<String>,
+    /// Who was notified of the escalation and whether it was delivered. Absent unless the incident was escalated, and
+    /// when nobody is called for it: its severity is `info`, or another incident tells of it (reason `Storm`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub escalation: Option<Escalation>,
+    /// Notifications of anything else than the escalation, oldest first. At most 8.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub notices: Vec<NoticeStatus>,
     /// What happened, oldest first. At most 200 entries.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 200))]
@@ -168,6 +197,52 @@ pub struct IncidentStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub conditions: Vec<Condition>,
+}
+
+/// What the controller's own reading of the target showed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TargetReading {
+    /// Time of the reading, by the controller's clock.
+    pub at: Time,
+    /// Whether all that was asked for is ready, and no pod fails.
+    pub healthy: bool,
+    /// Replicas that were asked for.
+    pub desired: i32,
+    /// Ready replicas of any revision.
+    pub ready: i32,
+    /// Ready pods of the revision that was current.
+    pub serving: i32,
+    /// Pods that fail in a way that the pod template can cause; at least 1 while the API server refuses to create them.
+    pub failing: i32,
+    /// SHA-256 of the pod template, 64 hexadecimal characters.
+    #[schemars(length(max = 64))]
+    pub template_hash: String,
+}
+
+/// How far a rollout is. While it advances it is waited for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RolloutProgress {
+    /// Replicas of the current template, and those of them that are ready, and all that are available, added up: the
+    /// most since the write.
+    pub steps: i32,
+    /// Time at which `steps` last grew, by the controller's clock.
+    pub at: Time,
+}
+
+/// The watch over a target after its incident was resolved. A relapse, or an alert that goes on, continues the incident.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Watch {
+    /// Time at which it began. `timings.watchSeconds` and `timings.alertGoesOnSeconds` count from here.
+    pub since: Time,
+    /// Time at which it ended. Absent while it goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub over: Option<Time>,
+    /// Time since when the target fails again. Absent while it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failing_since: Option<Time>,
 }
 
 /// Phase of an incident.
@@ -188,7 +263,8 @@ pub enum IncidentPhase {
     Verifying,
     /// The write did not help and is being undone.
     Undoing,
-    /// Final: the target recovered, or every alert ended before anything was written.
+    /// The target recovered, nothing is wrong with it, or every alert ended before anything was written. Final, except
+    /// while `status.watch` goes on.
     Resolved,
     /// Final: handed to a person.
     Escalated,
@@ -210,9 +286,16 @@ impl IncidentPhase {
         }
     }
 
-    /// Whether this phase is final: Backstop does nothing more about the incident.
+    /// Whether this phase is final: Backstop does nothing more about the incident, unless it is watched.
     pub fn is_final(self) -> bool {
         matches!(self, IncidentPhase::Resolved | IncidentPhase::Escalated)
+    }
+}
+
+impl IncidentStatus {
+    /// The target is still watched: a `Resolved` incident that is not over yet.
+    pub fn is_watched(&self) -> bool {
+        self.phase == IncidentPhase::Resolved && self.watch.as_ref().is_some_and(|watch| watch.over.is_none())
     }
 }
 
@@ -237,11 +320,13 @@ pub struct Plan {
     pub budgets: Vec<PlanBudget>,
     /// The mode that results from the namespace's label and the matching Policies: the lowest of them.
     pub mode: Mode,
-    /// Names of the Runbooks that match the alerts, as `namespace/name`. At most 32.
+    /// Names of the Runbooks that match the alerts, as `namespace/name`. At most 32; where there are more, the last
+    /// entry counts the others, which are asked too.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), inner(length(max = 317)))]
     pub runbooks: Vec<String>,
-    /// Names of the Policies that match the target, as `namespace/name`. At most 32.
+    /// Names of the Policies that match the target, as `namespace/name`. At most 32; where there are more, the last
+    /// entry counts the others, which are asked too.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), inner(length(max = 317)))]
     pub policies: Vec<String>,
@@ -390,6 +475,88 @@ pub struct Escalation {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub deliveries: Vec<Delivery>,
+    /// Number of times that its delivery was tried so far.
+    #[serde(default)]
+    pub attempts: i32,
+    /// Time of the next attempt: pauses grow from 15 s to 30 min, and it is tried until every channel accepted it. Absent
+    /// before the first attempt and after the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_attempt: Option<Time>,
+}
+
+/// One notification of anything else than the escalation.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NoticeStatus {
+    /// What it is about: `ApprovalAsked` or `Resolved`.
+    #[schemars(length(max = 64))]
+    pub notice: String,
+    /// One entry for each notification channel. At most 16.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub deliveries: Vec<Delivery>,
+    /// Number of times that its delivery was tried so far.
+    #[serde(default)]
+    pub attempts: i32,
+    /// Time of the next attempt: pauses grow from 15 s to 30 min. Absent once every channel accepted it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_attempt: Option<Time>,
+}
+
+/// What a round of investigation found, cut to what a person has to read.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct IncidentDiagnosis {
+    /// Name of the diagnoser that answered, such as `rules`.
+    #[schemars(length(max = 64))]
+    pub diagnoser: String,
+    /// Cause of the failure.
+    pub cause: Cause,
+    /// Self-reported confidence, 0 to 100.
+    #[schemars(range(min = 0, max = 100))]
+    pub confidence: i32,
+    /// The cause in one sentence, at most 1024 characters.
+    #[schemars(length(max = 1024))]
+    pub hypothesis: String,
+    /// What a person should look at next, at most 1024 characters.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 1024))]
+    pub advice: String,
+    /// The facts that the claims cite, in the order of their numbers. At most 16; the others are in the Investigation.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub facts: Vec<CitedFact>,
+    /// The difference between the revisions that the diagnosis is about. Absent when no fact shows one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub difference: Option<RevisionDifference>,
+}
+
+/// One fact that a diagnosis cites.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CitedFact {
+    /// ID within the Investigation, such as `f1`.
+    #[schemars(length(max = 8))]
+    pub id: String,
+    /// Its text with secrets redacted, at most 1024 characters.
+    #[schemars(length(max = 1024))]
+    pub text: String,
+}
+
+/// How the template of one revision differs from that of an earlier one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RevisionDifference {
+    /// Number of the earlier revision.
+    pub from: i64,
+    /// Number of the later revision.
+    pub to: i64,
+    /// Fields that differ, each value cut to 512 characters. At most 16.
+    #[schemars(length(max = 16))]
+    pub changes: Vec<FieldChange>,
+    /// Number of fields that differ and are not listed.
+    #[serde(default)]
+    pub omitted: i32,
 }
 
 /// Delivery of one notification through one channel.
@@ -441,7 +608,7 @@ pub enum Actor {
     Executor,
 }
 
-/// Timestamps of an incident. Each is set once.
+/// Timestamps of an incident. Each is set once, and once more when a watched incident goes on.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct IncidentTimes {
@@ -464,7 +631,7 @@ pub struct IncidentTimes {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decided: Option<Time>,
     /// Time at which the controller saw that the API server had accepted the write. `verify.timeoutSeconds` counts from
-    /// here.
+    /// here, or from when the rollout last advanced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fired: Option<Time>,
     /// Time at which the target was first seen healthy after the write. `verify.settleSeconds` counts from here.

@@ -51,9 +51,17 @@ pub struct LedgerStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 200))]
     pub anomalies: Vec<Anomaly>,
-    /// State of the cascade breaker.
+    /// State of the cascade breaker of the cluster.
     #[serde(default)]
     pub breaker: Breaker,
+    /// Cascade breakers of namespaces that are not closed. At most 500.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 500))]
+    pub breakers: Vec<NamespaceBreaker>,
+    /// Namespaces in which many workloads fail at once, or did a short while ago. At most 200.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 200))]
+    pub storms: Vec<StormRecord>,
     /// Revisions that were seen healthy. At most 2000.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 2000))]
@@ -73,6 +81,15 @@ pub struct LedgerEntry {
     /// UID of the target.
     #[schemars(length(max = 128))]
     pub target_uid: String,
+    /// The target as `Kind/name`, at most 320 characters.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 320))]
+    pub target: String,
+    /// SHA-256 of the change that the action takes back, 64 hexadecimal characters: the same for every workload to which
+    /// the same change was shipped. Absent where it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub change: Option<String>,
     /// Name of the Incident, in the namespace of the target.
     #[schemars(length(max = 253))]
     pub incident: String,
@@ -128,6 +145,35 @@ pub struct Breaker {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 32))]
     pub trial: String,
+}
+
+/// The cascade breaker of one namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NamespaceBreaker {
+    /// The namespace.
+    #[schemars(length(max = 63))]
+    pub namespace: String,
+    /// Its state.
+    pub breaker: Breaker,
+}
+
+/// Many workloads of one namespace that failed at once. One incident tells people of all of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StormRecord {
+    /// The namespace.
+    #[schemars(length(max = 63))]
+    pub namespace: String,
+    /// Name of the Incident that tells of it.
+    #[schemars(length(max = 253))]
+    pub incident: String,
+    /// Time at which it was last seen.
+    pub at: Time,
+    /// The workloads that people were told of, as `Kind/name`. At most 50.
+    #[serde(default)]
+    #[schemars(length(max = 50), inner(length(max = 320)))]
+    pub workloads: Vec<String>,
 }
 
 /// States of the cascade breaker.

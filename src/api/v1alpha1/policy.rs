@@ -5,10 +5,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{ActionKind, Condition, Mode};
 
-/// What may be done to the workloads that it matches. Policies only restrict: the namespace's label sets the mode, and
-/// every matching Policy can lower it. A Policy in the system namespace applies to all namespaces. A Policy that does
-/// not compile denies every action. Use the full name `policies.backstop.dev` with kubectl: other APIs have a plural
-/// `policies` too.
+/// What may be done to the workloads that it matches. Policies only restrict, except for `allowHelm`: the namespace's
+/// label sets the mode, and every matching Policy can lower it. A Policy in the system namespace applies to all
+/// namespaces. A Policy that does not compile, or is too expensive to evaluate, denies every action; so do all Policies
+/// of a namespace that has more than 100. Use the full name `policies.backstop.dev` with kubectl: other APIs have a
+/// plural `policies` too.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "backstop.dev",
@@ -35,7 +36,8 @@ pub struct PolicySpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16))]
     pub allowed_actions: Option<Vec<ActionKind>>,
-    /// CEL rules over `incident`, `diagnosis`, `action`, `target` and `namespaceObject`, at most 32. All must be true.
+    /// CEL rules over `incident`, `diagnosis`, `action`, `target` and `namespaceObject`, at most 32, with at most 16384
+    /// characters of CEL in all. All must be true.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub validations: Vec<Validation>,
@@ -64,7 +66,7 @@ pub struct MatchConstraints {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(max = 63)))]
     pub kinds: Vec<String>,
-    /// Selects targets by their labels. Absent matches every target.
+    /// Selects targets by their labels, with at most 256 labels and values. Absent matches every target.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub object_selector: Option<LabelSelector>,
 }
@@ -73,8 +75,8 @@ pub struct MatchConstraints {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Validation {
-    /// CEL expression that must evaluate to true, at most 2048 characters. An error or a value that is not a boolean
-    /// denies the action.
+    /// CEL expression that must evaluate to true, at most 2048 characters. An error, a value that is not a boolean, or a
+    /// cost of more than 50000 units denies the action.
     #[schemars(length(min = 1, max = 2048))]
     pub expression: String,
     /// Message for people when the expression is not true, at most 512 characters.
@@ -145,7 +147,7 @@ pub struct PolicyStatus {
     /// `metadata.generation` of the spec that this status describes.
     #[serde(default)]
     pub observed_generation: i64,
-    /// Condition `Ready`: whether the Policy compiled.
+    /// Condition `Ready`: whether the Policy compiled and stays within its bounds.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub conditions: Vec<Condition>,

@@ -109,7 +109,7 @@ pub struct Undo {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RemediationStatus {
-    /// Phase of the Remediation. `Fired` and `Aborted` are final.
+    /// Phase of the Remediation. `Fired`, `Aborted` and `Unproven` are final.
     #[serde(default)]
     pub phase: RemediationPhase,
     /// Reason constant, such as `Fired`, `GrantExpired` or `RefusedByPolicy`; at most 64 characters.
@@ -149,12 +149,15 @@ pub enum RemediationPhase {
     Fired,
     /// Final: nothing was written, and nothing will be.
     Aborted,
+    /// Final: the target carries the ID of the action, or the pod is gone, and nothing proves that this write did it. It
+    /// counts as made.
+    Unproven,
 }
 
 impl RemediationPhase {
     /// Whether this phase is final: the executor does nothing more.
     pub fn is_final(self) -> bool {
-        matches!(self, RemediationPhase::Fired | RemediationPhase::Aborted)
+        matches!(self, RemediationPhase::Fired | RemediationPhase::Aborted | RemediationPhase::Unproven)
     }
 }
 

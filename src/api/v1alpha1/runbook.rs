@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{ActionKind, Condition, SourceName};
 
 /// What to gather, what may be done and what people should know when certain alerts fire. A Runbook in the system
-/// namespace applies to all namespaces.
+/// namespace applies to all namespaces. A namespace may have at most 100; with more, nothing is done in it.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "backstop.dev",

@@ -11,7 +11,10 @@ use crate::api::v1alpha1::{
 
 use crate::core::{actions, timeline::Event};
 
-use super::text::{Line, Stamp, Tone};
+use super::{
+    belief::{believed, difference},
+    text::{Line, Stamp, Tone},
+};
 
 /// Lines of one fact that are shown unless all were asked for.
 const SHORT_FACT: usize = 2;
@@ -183,7 +186,8 @@ impl Story {
             Some(Event::PlanWritten) => (Tone::Plain, format!("plan: {}", entry.message), plan(status, self.full)),
             Some(Event::Diagnosed) => match investigation {
                 Some(found) => self.diagnosis(found, entry),
-                None => (Tone::Plain, format!("diagnosis: {}", entry.message), vec![]),
+                // It is gone or cannot be read; what it found stands on the Incident too.
+                None => (Tone::Plain, format!("diagnosis: {}", entry.message), believed(status)),
             },
             Some(Event::Judged) => match status.decision.as_ref().filter(|decision| decision.decided_at == entry.at) {
                 Some(decision) => judged(decision, self.full),
@@ -197,11 +201,14 @@ impl Story {
             }
             Some(Event::Resolved) => (Tone::Good, format!("resolved: {}", entry.message), durations(view, status)),
             Some(Event::Escalated) => {
-                (Tone::Warn, format!("escalated to a human: {}", entry.message), next_step(status))
+                let details = difference(status).into_iter().chain(next_step(status)).collect();
+                (Tone::Warn, format!("escalated to a human: {}", entry.message), details)
             }
             Some(Event::ApprovalAsked) => (Tone::Warn, format!("approval: {}", entry.message), vec![]),
             Some(Event::UndoCreated) => (Tone::Warn, format!("taking the write back: {}", entry.message), vec![]),
             Some(Event::Undone) => (Tone::Plain, format!("taken back: {}", entry.message), vec![]),
+            Some(Event::WatchEnded) => (Tone::Plain, format!("not watched any more: {}", entry.message), vec![]),
+            Some(Event::Reopened) => (Tone::Warn, format!("goes on: {}", entry.message), vec![]),
             Some(Event::PodEvicted) => (Tone::Good, format!("pod replaced: {}", entry.message), vec![]),
             None => (Tone::Plain, format!("{}: {}", entry.event, entry.message), vec![]),
         };
@@ -317,7 +324,12 @@ fn plan(status: &IncidentStatus, full: bool) -> Vec<(Tone, String)> {
         (Tone::Quiet, format!("steps: {}", steps.join(", "))),
         (Tone::Quiet, format!("diagnosed by: {}; at most: {}", plan.diagnosers.join(", "), budgets.join(", "))),
     ];
-    for (what, names) in [("Runbooks", &plan.runbooks), ("Policies", &plan.policies)] {
+    let declared = [
+        ("Runbooks", &plan.runbooks),
+        ("Policies", &plan.policies),
+        ("Policies that may match", &plan.possible_policies),
+    ];
+    for (what, names) in declared {
         if !names.is_empty() {
             details.push((Tone::Quiet, format!("{what}: {}", names.join(", "))));
         }

@@ -183,6 +183,30 @@ fn a_story_whose_facts_were_deleted_is_told_with_what_is_there() {
 }
 
 #[test]
+fn a_hand_over_shows_the_diagnosis_of_the_incident_when_its_investigation_is_gone() {
+    let mut view = View::new(incident(json!({
+        "phase": "Escalated",
+        "timeline": [entry(1, "investigator", "Diagnosed", "the summary"), entry(2, "controller", "Escalated", "why")],
+        "diagnosis": {
+            "diagnoser": "rules", "cause": "BadRollout", "confidence": 90, "hypothesis": "the image cannot be pulled",
+            "advice": "check its name", "facts": [{"id": "f3", "text": "ErrImagePull"}],
+            "difference": {"from": 1, "to": 2, "changes": [{"path": "/image", "before": "a", "after": "b"}]},
+        },
+    })));
+    view.complete = true;
+    let told = text(&Story::new(false).tell(&view));
+    for line in [
+        "f3   ErrImagePull",
+        "the image cannot be pulled",
+        "advice: check its name",
+        "revision 1 to 2",
+        "/image: a -> b",
+    ] {
+        assert!(told.contains(line), "no {line:?} in {told}");
+    }
+}
+
+#[test]
 fn a_later_round_shows_only_what_is_new() {
     let mut story = Story::new(true);
     let mut view = View::new(incident(json!({"timeline": [entry(1, "investigator", "Diagnosed", "one")]})));

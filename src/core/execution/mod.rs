@@ -167,6 +167,8 @@ pub struct Memory {
     passed: Passed,
     /// The eviction was sent and may have been accepted.
     evicted: bool,
+    /// The write of the field was sent and may have been accepted.
+    fired: bool,
     /// What the API server said of a disruption budget that leaves no room.
     blocked: Option<String>,
     /// Tries of each write in this epoch that met a changed object or a refusal.

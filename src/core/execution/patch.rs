@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use super::Probe;
 use crate::{
     api::v1alpha1::{ObjectRef, RemediationSpec, RemediationStatus},
-    core::{actions, names, object},
+    core::{actions, fit::fitted, names, object},
 };
 
 /// An annotation that no write of the executor sets.
@@ -136,7 +136,7 @@ pub fn unmark(revision: &Value) -> Value {
 pub fn status(resource_version: &str, status: &RemediationStatus) -> Value {
     json!([
         {"op": "replace", "path": "/metadata/resourceVersion", "value": resource_version},
-        {"op": "add", "path": "/status", "value": status},
+        {"op": "add", "path": "/status", "value": fitted(status.clone())},
     ])
 }
 

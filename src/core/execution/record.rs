@@ -116,8 +116,9 @@ pub(super) fn not_ready(memory: &mut Memory, seen: &Observation, now: Time) -> O
     Some(Next::Wait(Wait::Ready, RECHECK))
 }
 
-/// The write happened. `version` is the resourceVersion of the object that shows it; `read_back` that it shows
-/// exactly what was granted.
+/// The write happened, or so it seems. `version` is the resourceVersion of the object that shows it; `read_back` that
+/// it shows exactly what was granted. An annotation alone proves nothing, because anybody may set it: without the API
+/// server's yes, and with another value in place, it is not known whether the write was ours.
 pub(super) fn finish(
     memory: &Memory,
     seen: &Observation,
@@ -126,20 +127,26 @@ pub(super) fn finish(
     now: Time,
 ) -> Next {
     let mut status = status(memory, seen);
+    let accepted = status.receipts.iter().any(|receipt| receipt.step == ReceiptStep::Fired);
     let mut receipt = |step| {
         if !status.receipts.iter().any(|receipt| receipt.step == step) {
             let epoch = status.epoch;
             status.receipts.push(Receipt { step, at: now, resource_version: version.to_owned(), epoch });
         }
     };
-    receipt(ReceiptStep::Fired);
-    if read_back.is_ok() {
-        receipt(ReceiptStep::ReadBack);
-    }
-    status.phase = RemediationPhase::Fired;
-    status.reason = Reason::Fired.as_str().into();
+    let reason = match read_back {
+        Ok(()) => {
+            receipt(ReceiptStep::Fired);
+            receipt(ReceiptStep::ReadBack);
+            Reason::Fired
+        }
+        Err(_) if accepted => Reason::Fired,
+        Err(_) => Reason::WriteUnproven,
+    };
+    status.phase = if reason == Reason::Fired { RemediationPhase::Fired } else { RemediationPhase::Unproven };
+    status.reason = reason.as_str().into();
     status.message = read_back.err().unwrap_or_default().into();
-    complete(&mut status, seen, true, now);
+    complete(&mut status, seen, reason == Reason::Fired, now);
     to_status(Verb::Finish, seen, status)
 }
 

@@ -23,6 +23,9 @@ pub fn on_response(memory: &mut Memory, seen: &Observation, request: &Request, o
     if eviction && request.verb == Verb::Fire && matches!(outcome, Outcome::Done(_) | Outcome::Unknown(_)) {
         memory.evicted = true;
     }
+    if !eviction && request.verb == Verb::Fire && matches!(outcome, Outcome::Done(_) | Outcome::Unknown(_)) {
+        memory.fired = true;
+    }
     match outcome {
         Outcome::Done(object) => done(memory, seen, request, object, now),
         // The precondition failed, which is asked after the policies: none of them refused.
@@ -53,8 +56,8 @@ fn done(memory: &mut Memory, seen: &Observation, request: &Request, object: &Val
     match request.verb {
         Verb::Claim | Verb::Reclaim => {
             // What was sent under an earlier claim may still have been accepted.
-            let Memory { not_ready, evicted, .. } = *memory;
-            *memory = Memory { claimed: Some((epoch + 1, now)), not_ready, evicted, ..Memory::default() };
+            let Memory { not_ready, evicted, fired, .. } = *memory;
+            *memory = Memory { claimed: Some((epoch + 1, now)), not_ready, evicted, fired, ..Memory::default() };
             return;
         }
         Verb::MarkRevision => {

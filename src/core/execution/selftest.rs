@@ -93,6 +93,9 @@ mod tests {
     fn each_policy_has_to_refuse_its_own_dry_run_on_each_kind() {
         let tests = tests();
         assert_eq!(tests.len(), 9);
+        // With one list of each kind: what the pace of the self-test counts with.
+        let requests = u32::try_from(tests.len() + Kind::ALL.len()).unwrap();
+        assert_eq!(requests, crate::core::enrolment::SELF_TEST.requests);
         for test in tests {
             let own = test.probe.expected(test.kind)[0];
             assert_eq!(verdict(&test, &refused(own, "no")), Ok(()));

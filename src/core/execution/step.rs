@@ -35,7 +35,15 @@ pub fn step(memory: &mut Memory, seen: &Observation, now: Time) -> Next {
         return leave(memory, seen, kind, now);
     };
     let ours = armed_by(target) == Some(&spec.action_id);
-    let fired = object::annotation(target, names::LAST_ACTION) == Some(&spec.action_id);
+    let fired = is_fired(memory, seen, target);
+    if !fired && names_action(seen, target) {
+        let message = format!(
+            "annotation {} of {} names this action, which was not written: somebody else set it",
+            names::LAST_ACTION,
+            spec.target
+        );
+        memory.end(Reason::ChangedByOthers, message);
+    }
     match (fired, ours) {
         (true, false) => finish(memory, seen, kind, target, now),
         // Somebody put our label back after the write: it is taken off, and nothing is written again.
@@ -170,7 +178,7 @@ fn disarm(memory: &mut Memory, seen: &Observation, kind: Kind, target: &Value, n
     if memory.exhausted(Verb::Disarm) {
         // Written down as it is; the sweep keeps trying, for an object whose Remediation has ended.
         let spec = &seen.remediation.spec;
-        if object::annotation(target, names::LAST_ACTION) == Some(&spec.action_id) {
+        if is_fired(memory, seen, target) {
             return finish(memory, seen, kind, target, now);
         }
         let message = format!("label {} could not be taken off {}; it is tried again", names::ARMED, spec.target);
@@ -185,6 +193,17 @@ fn leave(memory: &mut Memory, seen: &Observation, kind: Kind, now: Time) -> Next
     marks::unmark(memory, seen, kind).unwrap_or_else(|| record::abort(memory, seen, now))
 }
 
+/// The object carries the id of the action, and that can be our doing: somebody had claimed it before this process did, or
+/// this process sent the write. Anybody may set an annotation, so without either it is taken for foreign.
+fn is_fired(memory: &Memory, seen: &Observation, target: &Value) -> bool {
+    let first_claim_is_ours = memory.claimed.is_some_and(|(epoch, _)| epoch == 1) && record::epoch(seen) == 1;
+    names_action(seen, target) && (memory.fired || (record::epoch(seen) > 0 && !first_claim_is_ours))
+}
+
+fn names_action(seen: &Observation, target: &Value) -> bool {
+    object::annotation(target, names::LAST_ACTION) == Some(&seen.remediation.spec.action_id)
+}
+
 /// The object shows that our write happened.
 fn finish(memory: &Memory, seen: &Observation, kind: Kind, target: &Value, now: Time) -> Next {
     if let Some(next) = marks::unmark(memory, seen, kind) {
@@ -192,7 +211,11 @@ fn finish(memory: &Memory, seen: &Observation, kind: Kind, target: &Value, now: 
     }
     let field = seen.remediation.spec.write.field();
     let holds = field.is_none_or(|field| target.pointer(&field.path) == Some(&field.after));
-    let read_back = if holds { Ok(()) } else { Err("the field was changed by somebody else after the write") };
+    let read_back = if holds {
+        Ok(())
+    } else {
+        Err("the field does not hold what was granted: somebody changed it after the write, or set the annotation")
+    };
     record::finish(memory, seen, object::meta(target, "resourceVersion"), read_back, now)
 }
 

@@ -2,11 +2,12 @@
 
 use crate::api::v1alpha1::{LedgerStatus, Mode, Time};
 use crate::core::budget::{self, Budgets, Charge};
+use crate::core::cel::{JUDGEMENT_UNITS, Meter, Variables};
 use crate::core::reason::Reason;
 
-use super::case::{Readable, ReadableCheck};
+use super::case::{Readable, ReadableCheck, Unreadable};
 use super::check::Check;
-use super::outcome::{Effect, Outcome, not_asked, pass, refuse};
+use super::outcome::{Effect, Outcome, not_asked, pass, refuse, unknown};
 
 /// Investigations of one incident at most.
 pub const MAX_ROUNDS: i32 = 30;
@@ -35,7 +36,7 @@ pub const BOUNDS: &[ReadableCheck] = &[
     NAMESPACE_ENROLLED,
     Check {
         name: "PolicyAllows",
-        says: "Every matching Policy compiles, lists the action, has its windows open and finds its validations true.",
+        says: "Every matching Policy compiles, lists the action, has its windows open and finds its validations true, at bounded cost.",
         run: policy_allows,
     },
     Check { name: "RunbookAllows", says: "Every matching Runbook lists the action.", run: runbook_allows },
@@ -62,7 +63,7 @@ pub const BOUNDS: &[ReadableCheck] = &[
     },
     Check {
         name: "NoStorm",
-        says: "Few targets have incidents at once; many share a cause that no rollback cures.",
+        says: "Few workloads fail at once, in the namespace and in the cluster; many share a cause that no rollback cures.",
         run: no_storm,
     },
     Check {
@@ -81,20 +82,26 @@ pub const BOUNDS: &[ReadableCheck] = &[
 
 fn namespace_enrolled(readable: &Readable<'_>) -> Outcome {
     let namespace = &readable.target.namespace;
-    if readable.case.books.enrolled.contains(namespace) {
+    if readable.case.books.enrolled {
         pass(format!("namespace {namespace} is enrolled"))
     } else {
         refuse(
             Reason::NotEnrolled,
-            format!("the executor has no rights in namespace {namespace}; add it to executor.namespaces of the chart"),
+            format!(
+                "the executor has no rights in namespace {namespace}; add it to executor.namespaces of the chart, or give \
+                 it the label of executor.enrolBySelector"
+            ),
         )
     }
 }
 
 fn policy_allows(readable: &Readable<'_>) -> Outcome {
-    let variables = readable.cel_variables();
+    let variables = Variables::of(&readable.cel_variables());
+    // One for all: more Policies must not buy more time.
+    let mut meter = Meter::new(JUDGEMENT_UNITS);
     for policy in &readable.policies {
-        let answer = policy.admits(readable.kind(), readable.case.now).and_then(|()| policy.validate(&variables));
+        let admitted = policy.admits(readable.kind(), readable.case.now);
+        let answer = admitted.and_then(|()| policy.validate(&variables, &mut meter));
         if let Err(denial) = answer {
             return refuse(denial.reason, denial.message);
         }
@@ -125,6 +132,11 @@ fn blast_radius(readable: &Readable<'_>) -> Outcome {
 }
 
 fn quota_has_room(readable: &Readable<'_>) -> Outcome {
+    let state = &readable.workload().state;
+    if state.desired > 0 && state.ready >= state.desired {
+        // Where a release never got a pod ready, those that are ready are the ones that a rollback keeps.
+        return pass("every replica is ready: no pod has to be created");
+    }
     match readable.case.cluster.full_quota {
         Some(quota) => refuse(Reason::QuotaExhausted, format!("quota {quota} leaves no room for new pods")),
         None => pass("no quota keeps new pods out"),
@@ -159,21 +171,34 @@ fn budget_check(readable: &Readable<'_>, ok: &str, rule: BudgetRule) -> Outcome 
 }
 
 fn no_storm(readable: &Readable<'_>) -> Outcome {
-    let Budgets { storm_incidents: bound, storm_window_seconds: seconds, .. } = *readable.case.books.budgets;
-    let targets = readable.case.books.storm_targets;
+    let books = &readable.case.books;
+    let Budgets { storm_incidents: bound, storm_window_seconds: seconds, .. } = *books.budgets;
+    let targets = books.failing_targets;
+    if let Some(storm) = books.storm {
+        return refuse(Reason::Storm, storm.message(&readable.target.namespace)).with(Effect::Shared);
+    }
+    if let Some(Unreadable { reason, message }) = books.neighbours_unread {
+        let message = format!("whether other workloads of the namespace fail too could not be read: {message}");
+        return unknown(*reason, message).wait();
+    }
+    let rules: [BudgetRule; 2] = [budget::storm::under_way, budget::storm::same_change];
+    for rule in rules {
+        if let Err(refusal) = rule(books.ledger, &readable.charge(), books.budgets, readable.case.now) {
+            return refuse(refusal.reason, refusal.message);
+        }
+    }
     if targets >= bound {
         let message = format!(
-            "{targets} targets have incidents within {seconds} s, the bound is {bound}: this is bigger than one rollout"
+            "{targets} workloads of enrolled namespaces fail, with incidents of the last {seconds} s; the bound is \
+             {bound}: this is bigger than one rollout"
         );
-        refuse(Reason::Storm, message).anomaly()
-    } else {
-        pass(format!("{targets} targets have incidents within {seconds} s, fewer than {bound}"))
+        return refuse(Reason::Storm, message).anomaly();
     }
+    pass(format!("{targets} workloads of enrolled namespaces fail, fewer than {bound}, and few in this one"))
 }
 
 fn cascade_breaker_closed(readable: &Readable<'_>) -> Outcome {
-    let rule: BudgetRule = |ledger, charge, budgets, now| budget::breaker(ledger, &charge.action_id, budgets, now);
-    budget_check(readable, "the cascade breaker lets it through", rule)
+    budget_check(readable, "the cascade breakers let it through", budget::breaker::closed)
 }
 
 fn audit_durable(readable: &Readable<'_>) -> Outcome {
@@ -182,7 +207,7 @@ fn audit_durable(readable: &Readable<'_>) -> Outcome {
     } else {
         refuse(
             Reason::AuditNotDurable,
-            "the audit log would not outlive the pod; give the chart a volume with audit.persistentVolumeClaim, or set audit.ephemeral",
+            "the audit log cannot be written, or would not outlive the pod: the controller's log says which. Room and write access on its volume, or audit.persistentVolumeClaim or audit.ephemeral in the chart's values, mend it",
         )
     }
 }

@@ -4,13 +4,14 @@ use serde_json::{Map, Value, json};
 
 use crate::api::v1alpha1::{
     Action, ActionKind, Diagnosis, Fact, FieldWrite, KnownGood, LedgerStatus, Mode, ObjectRef, Purpose,
-    RemediationSpec, Time, Unresolved,
+    RemediationSpec, TargetReading, Time, Unresolved,
 };
 use crate::core::actions::{Prediction, identity};
 use crate::core::budget::{Budgets, Charge};
+use crate::core::neighbours::Storm;
 use crate::core::policy::{self, CompiledPolicy};
 use crate::core::reason::Reason;
-use crate::core::workload::Workload;
+use crate::core::workload::{Presence, Workload};
 
 use super::check::Check;
 use super::observed::Observed;
@@ -66,6 +67,10 @@ pub struct Cluster<'a> {
     pub workload: Result<&'a Workload, Unreadable>,
     /// Revisions that were seen healthy.
     pub known_good: &'a [KnownGood],
+    /// Which objects that the earlier template names exist.
+    pub presence: &'a [Presence],
+    /// What the target showed right before the repair was granted; `None` before that.
+    pub before_write: Option<&'a TargetReading>,
     /// A quota of the namespace that has no room for another pod, as `name (pods: used/hard)`.
     pub full_quota: Option<&'a str>,
 }
@@ -95,23 +100,31 @@ pub struct Books<'a> {
     pub ledger: &'a LedgerStatus,
     /// Approvals of this incident that are valid now and were not used.
     pub approvals: &'a [ValidApproval],
-    /// Distinct targets with an incident inside the storm window.
-    pub storm_targets: u32,
+    /// Many workloads of the namespace fail at once, the target among them.
+    pub storm: Option<&'a Storm>,
+    /// Why the other workloads of the namespace could not be read; `None` when they were, or need not be.
+    pub neighbours_unread: Option<&'a Unreadable>,
+    /// Enrolled targets of the cluster that were read as failing, with incidents inside the storm window.
+    pub failing_targets: u32,
     /// The operator's budgets.
     pub budgets: &'a Budgets,
-    /// Namespaces in which the executor has rights.
-    pub enrolled: &'a [String],
+    /// The executor has rights in the namespace of the target.
+    pub enrolled: bool,
     /// The audit log can be written, and outlives the pod or need not.
     pub audit_durable: bool,
 }
 
 /// An Approval that is valid now.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ValidApproval {
     /// Digest of the exact action that it approves.
     pub digest: String,
     /// Who approved.
     pub approver: String,
+    /// Name of the Approval.
+    pub name: String,
+    /// UID of the Approval.
+    pub uid: String,
 }
 
 /// Why there is no target, or no reading of it.
@@ -198,7 +211,8 @@ impl<'a> Readable<'a> {
     /// What is charged to the Ledger; without an exact action it has no ID.
     pub fn charge(&self) -> Charge {
         let id = self.identity.as_ref().map(|identity| identity.id.as_str()).unwrap_or_default();
-        Charge::of(id, self.case.incident, self.target, &self.policies)
+        let change = self.workload().change();
+        Charge { change, ..Charge::of(id, self.case.incident, self.target, &self.policies) }
     }
 
     /// Variables of a Policy's validations.

@@ -56,6 +56,11 @@ fn same_target(case: &Case<'_>) -> Outcome {
 fn alert_firing(readable: &Readable<'_>) -> Outcome {
     if readable.case.alerts.firing {
         pass("an alert of the incident is firing")
+    } else if readable.workload().is_broken() {
+        // Whoever may change an Alert, or delete it, does not end what this reading shows.
+        let failing = readable.workload().failing_pods().count();
+        let message = format!("every alert of the incident has ended, but the target fails: {failing} pods fail");
+        refuse(Reason::StillFailing, message).wait()
     } else {
         refuse(Reason::AlertResolved, "every alert of the incident has ended").with(Effect::Resolve)
     }
@@ -80,7 +85,13 @@ pub fn all() -> Vec<Chain> {
         name: "Undo",
         action: None,
         says: "Whether the controller lets a repair that did not help be taken back.",
-        checks: [listed(PRECONDITIONS), listed(follow::UNDO), listed(follow::FOLLOW_BOUNDS)].concat(),
+        checks: [
+            listed(PRECONDITIONS),
+            listed(follow::UNDO),
+            listed(follow::UNDO_BOUNDS),
+            listed(follow::FOLLOW_BOUNDS),
+        ]
+        .concat(),
     });
     chains.push(Chain {
         name: "ReplacePod",

@@ -1,7 +1,8 @@
 //! The evidence that every action needs, whoever asks: nothing here knows an alert, a diagnosis, a Policy or a Ledger.
 
-use crate::api::v1alpha1::{Action, ActionKind, Time, Write};
+use crate::api::v1alpha1::{Action, ActionKind, Time, WorkloadFact, Write};
 use crate::core::actions::{self, Definition};
+use crate::core::managers::{Manager, Way};
 use crate::core::reason::Reason;
 use crate::core::workload::Workload;
 use crate::core::{names, rules};
@@ -9,7 +10,6 @@ use crate::core::{names, rules};
 use super::check::{Check, EvidenceCheck};
 use super::observed::Observed;
 use super::outcome::{Outcome, pass, refuse};
-use super::tool::Tool;
 
 /// Namespaces that are never written to, whatever their labels say.
 const PROTECTED_NAMESPACES: &[&str] = &["kube-system", "kube-public", "kube-node-lease"];
@@ -24,18 +24,24 @@ pub const COMMON: &[EvidenceCheck] = &[
     Check { name: "KindSupported", says: "The action is for this kind of object.", run: kind_supported },
     Check {
         name: "TopmostController",
-        says: "Nothing owns the target: an owner would revert the write, or lose track of it.",
+        says: "Nothing owns the target, by a controlling reference or any other: an owner would revert the write, or lose \
+               track of it.",
         run: topmost_controller,
     },
     Check {
         name: "NotManagedByTool",
-        says: "No GitOps or other tool manages the target and would revert the write; Helm only where a Policy allows it.",
+        says: "No tool that would revert the write manages the target (see managers.md); Helm only where a Policy allows it.",
         run: not_managed_by_tool,
     },
     Check {
         name: "NotProtected",
         says: "No annotation and no system namespace protects the target.",
         run: |observed| not_protected(observed.workload),
+    },
+    Check {
+        name: "NotBeingDeleted",
+        says: "The target is not being deleted and has no finalizer: a policy in force could hold its deletion up.",
+        run: not_being_deleted,
     },
 ];
 
@@ -48,13 +54,21 @@ pub const RULES: &[EvidenceCheck] = &[Check {
 }];
 
 fn pods_fail(observed: &Observed<'_>) -> Outcome {
-    let all = observed.workload.pods.len();
-    match observed.failing().as_slice() {
-        [] => {
-            refuse(Reason::NothingFails, format!("none of {all} pods fails in a way that a template can cause")).wait()
+    let workload = observed.workload;
+    let all = workload.pods.len();
+    match (observed.failing().as_slice(), workload.refused()) {
+        ([], None) => {
+            let WorkloadFact { ready, desired, .. } = workload.state;
+            let message = format!(
+                "{ready} of {desired} replicas are ready, and none of {all} pods fails in a way that a template can cause"
+            );
+            // What is not complete is not well, whatever its pods show.
+            let reason = if workload.is_healthy() { Reason::NothingFails } else { Reason::ReplicasNotReady };
+            refuse(reason, message).wait()
         }
-        [pod] => pass(format!("1 of {all} pods fails: {} ({:?})", pod.object.name, pod.fact.failure)),
-        [pod, more @ ..] => {
+        ([], Some((revision, _))) => pass(format!("pods of revision {} are refused", revision.fact.number)),
+        ([pod], _) => pass(format!("1 of {all} pods fails: {} ({:?})", pod.object.name, pod.fact.failure)),
+        ([pod, more @ ..], _) => {
             let (count, rest) = (more.len() + 1, more.len());
             let (name, failure) = (&pod.object.name, pod.fact.failure);
             pass(format!("{count} of {all} pods fail: {name} ({failure:?}) and {rest} more"))
@@ -82,28 +96,38 @@ fn topmost_controller(observed: &Observed<'_>) -> Outcome {
 }
 
 fn not_managed_by_tool(observed: &Observed<'_>) -> Outcome {
-    for name in &observed.workload.state.managed_by {
-        match Tool::named(name) {
-            Tool::Helm if observed.allow_helm => {}
-            Tool::Helm => {
-                return refuse(
-                    Reason::ManagedByHelm,
-                    format!(
-                        "Helm installed it; use `helm rollback`, or allow {} with allowHelm in a Policy",
-                        observed.kind
-                    ),
-                );
-            }
-            Tool::ArgoCd | Tool::Flux => {
-                return refuse(
-                    Reason::ManagedByGitOps,
-                    format!("{name} manages it from Git and would revert a write; revert the commit there"),
-                );
-            }
-            Tool::Other(name) => return refuse(Reason::ManagedByTool, format!("`{name}` says that it manages it")),
-        }
+    let kind = observed.kind;
+    let tools = observed.workload.state.managed_by.iter().map(|name| (name, Manager::named(name)));
+    // A tool that is not known writes everything.
+    let reverting: Vec<_> = tools.filter(|(_, tool)| tool.is_none_or(|tool| tool.reverts(kind))).collect();
+    let way = |tool: &Option<&Manager>| tool.map_or(Way::Tool, |tool| tool.way);
+    // Helm waits for people, so any other says more.
+    let first = reverting.iter().find(|(_, tool)| way(tool) != Way::Helm).or_else(|| reverting.first());
+    let Some((name, tool)) = first else { return pass("no tool that would revert a write manages it") };
+    match (way(tool), tool) {
+        (Way::Helm, _) if observed.allow_helm => pass("Helm installed it, and a Policy allows that"),
+        (Way::Helm, _) => refuse(
+            Reason::ManagedByHelm,
+            format!("Helm installed it; use `helm rollback`, or allow {kind} with allowHelm in a Policy"),
+        ),
+        (Way::Git, _) => refuse(
+            Reason::ManagedByGitOps,
+            format!("{name} manages it from Git and would revert a write; revert the commit there"),
+        ),
+        (Way::Tool, Some(tool)) => refuse(
+            Reason::ManagedByTool,
+            format!("{} writes it too and would revert {kind}; change it there", tool.title),
+        ),
+        (Way::Tool, None) => refuse(Reason::ManagedByTool, format!("`{name}` says that it manages it")),
     }
-    pass("no tool that would revert a write manages it")
+}
+
+fn not_being_deleted(observed: &Observed<'_>) -> Outcome {
+    if observed.workload.ending {
+        refuse(Reason::TargetHasFinalizers, "it is being deleted, or has finalizers, which the executor never arms")
+    } else {
+        pass("it is not being deleted and has no finalizer")
+    }
 }
 
 /// Whether people or its namespace protect a workload.

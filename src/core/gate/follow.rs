@@ -61,6 +61,14 @@ pub const REPLACE_POD: &[FollowCheck] = &[
     },
 ];
 
+/// Whether a repair is taken back, beyond the reading: the controller asks, which knows what was there before the write.
+pub const UNDO_BOUNDS: &[ReadableCheck] = &[Check {
+    name: "MadeWorse",
+    says: "Pods of the value before the repair were ready right before it, and fewer of any are now; what did not work \
+           then is not written back.",
+    run: made_worse,
+}];
+
 /// Whether a write that follows a repair is allowed here and now; the controller asks.
 pub const FOLLOW_BOUNDS: &[ReadableCheck] = &[
     super::bounds::NAMESPACE_ENROLLED,
@@ -125,6 +133,20 @@ fn still_unhealthy(follow: &Follow<'_>) -> Outcome {
         refuse(Reason::NothingFails, format!("no pod fails: {message}"))
     } else {
         pass(message)
+    }
+}
+
+fn made_worse(readable: &Readable<'_>) -> Outcome {
+    let ready = readable.workload().state.ready;
+    match readable.case.cluster.before_write {
+        None => refuse(Reason::VerifyFailed, "nobody noted what it showed before the write"),
+        Some(before) if verify::made_worse(Some(before), readable.workload()) => {
+            pass(format!("{} pods of the value before were ready, {ready} of any are now", before.serving))
+        }
+        Some(before) => refuse(
+            Reason::VerifyFailed,
+            format!("{} pods of the value before were ready, {ready} of any are now: it is no worse", before.serving),
+        ),
     }
 }
 

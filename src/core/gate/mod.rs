@@ -21,7 +21,6 @@ mod quality;
 pub mod testing;
 #[cfg(test)]
 mod tests;
-mod tool;
 
 pub use bounds::MAX_ROUNDS;
 pub use case::{Alerts, Belief, Books, Case, Cluster, Readable, Rules, RunbookRule, Unreadable, ValidApproval};
@@ -83,6 +82,7 @@ fn judge_repair(case: &Case<'_>, facts: Facts, definition_of: fn(ActionKind) -> 
     let observe = |workload, policies: &[&CompiledPolicy]| Observed {
         allow_helm: policies.iter().any(|policy| policy.spec.allow_helm),
         known_good: Some(case.cluster.known_good),
+        presence: Some(case.cluster.presence),
         ..observe(workload, proposed.clone(), Some(case.alerts.started_at), definition_of)
     };
     let readable = Readable::of(case, Purpose::Repair, observe).filter(|_| verdicts.all_passed());
@@ -134,6 +134,7 @@ fn observe<'a>(
         prediction,
         allow_helm: false,
         known_good: None,
+        presence: None,
         alert_started_at,
     }
 }
@@ -178,10 +179,14 @@ fn judge_following(
         prediction: prediction.clone(),
         allow_helm: policies.iter().any(|policy| policy.spec.allow_helm),
         known_good: Some(case.cluster.known_good),
+        presence: Some(case.cluster.presence),
         alert_started_at: Some(case.alerts.started_at),
     };
     let Some(readable) = Readable::of(case, purpose, observe).filter(|_| verdicts.all_passed()) else {
         verdicts.skip(chain);
+        if purpose == Purpose::Undo {
+            verdicts.skip(follow::UNDO_BOUNDS);
+        }
         verdicts.skip(follow::FOLLOW_BOUNDS);
         return conclude(case, &verdicts, Some(action), None);
     };
@@ -193,6 +198,9 @@ fn judge_following(
         pod: write.and_then(follow::evicted),
     };
     verdicts.ask(chain, |run| run(&followed));
+    if purpose == Purpose::Undo {
+        verdicts.ask(follow::UNDO_BOUNDS, |run| run(&readable));
+    }
     verdicts.ask(follow::FOLLOW_BOUNDS, |run| run(&readable));
     let charge = readable.identity.is_some().then(|| Charge { undo: true, ..readable.charge() });
     conclude(case, &verdicts, Some(action), Some((&readable, charge)))
@@ -296,6 +304,9 @@ fn decide(
             Err(refusal) => (DecisionOutcome::Escalate, refusal.reason, refusal.message.clone()),
         };
     };
+    if let Some(shared) = refusals.iter().find(|refusal| refusal.effect == Some(Effect::Shared)) {
+        return (DecisionOutcome::Escalate, shared.reason, shared.message.clone());
+    }
     let any = |effect| refusals.iter().any(|refusal| refusal.effect == Some(effect));
     let outcome = match (first.effect, refusals.len()) {
         (Some(Effect::AskApproval), 1) => DecisionOutcome::AwaitApproval,

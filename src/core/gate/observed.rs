@@ -2,7 +2,7 @@
 
 use crate::api::v1alpha1::{Action, ActionKind, KnownGood, Time};
 use crate::core::actions::prediction::{Prediction, Refusal};
-use crate::core::workload::{Kind, Pod, Workload};
+use crate::core::workload::{Kind, Pod, Presence, Workload};
 
 /// A reading of a workload and an action on it. No alert, diagnosis, Policy or Ledger is in it: whoever can read the
 /// workload can ask for the evidence.
@@ -22,6 +22,8 @@ pub struct Observed<'a> {
     pub allow_helm: bool,
     /// Revisions that were seen healthy; absent when the caller cannot read them.
     pub known_good: Option<&'a [KnownGood]>,
+    /// Which objects that earlier templates name exist; absent when the caller cannot look.
+    pub presence: Option<&'a [Presence]>,
     /// When the first alert began, by its sender's clock; absent when the caller does not know it.
     pub alert_started_at: Option<Time>,
 }

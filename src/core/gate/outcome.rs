@@ -12,6 +12,8 @@ pub enum Effect {
     Final,
     /// What was proposed is not true of the cluster, or too much fails at once: it counts for the cascade breaker.
     Anomaly,
+    /// The target is one of many that fail at once: that is what people are told, whatever else refuses.
+    Shared,
     /// Only a person's approval is missing, if nothing else refuses.
     AskApproval,
     /// The incident is over by itself.

@@ -1,10 +1,8 @@
 //! Is the diagnosis grounded? By rule, never by similarity; and self-reported confidence is never a reason to act.
 
-use serde_json::Value;
-
-use crate::api::v1alpha1::{Action, Cause, Claim, Diagnosis, Fact, FactData, ObjectRef};
+use crate::api::v1alpha1::{Action, Cause, Claim, Diagnosis, Fact, FactData, ObjectRef, ReferenceKind};
 use crate::core::reason::Reason;
-use crate::core::workload::Workload;
+use crate::core::workload::{Workload, named};
 
 use super::case::{Readable, ReadableCheck};
 use super::check::Check;
@@ -88,8 +86,12 @@ fn action_proposed(readable: &Readable<'_>) -> Outcome {
 
 /// Pods fail now, and none did when the facts were gathered: a diagnosis of the new state is worth waiting for.
 fn facts_are_overtaken(readable: &Readable<'_>) -> bool {
-    let failed = |fact: &Fact| matches!(&fact.data, FactData::Pod(pod) if pod.failure.is_hard());
-    readable.workload().failing_pods().next().is_some() && !readable.case.belief.facts.iter().any(failed)
+    let failed = |fact: &Fact| match &fact.data {
+        FactData::Pod(pod) => pod.failure.is_hard(),
+        FactData::Revision(revision) => revision.current && revision.refused.is_some(),
+        _ => false,
+    };
+    readable.workload().fails() && !readable.case.belief.facts.iter().any(failed)
 }
 
 fn proposal_names_target(readable: &Readable<'_>) -> Outcome {
@@ -188,19 +190,7 @@ fn in_cluster(workload: &Workload, object: &ObjectRef) -> bool {
     same(&workload.object, object)
         || workload.pods.iter().any(|pod| same(&pod.object, object))
         || workload.revisions.iter().any(|revision| same(&revision.object, object))
-        || config_map && names_config_map(&workload.template, &object.name)
-}
-
-/// Whether a template mounts this ConfigMap or reads variables from it, projected volumes included.
-fn names_config_map(template: &Value, name: &str) -> bool {
-    match template {
-        Value::Object(fields) => fields.iter().any(|(key, value)| {
-            let refers = matches!(key.as_str(), "configMap" | "configMapRef" | "configMapKeyRef");
-            refers && value.get("name").and_then(Value::as_str) == Some(name) || names_config_map(value, name)
-        }),
-        Value::Array(items) => items.iter().any(|item| names_config_map(item, name)),
-        _ => false,
-    }
+        || config_map && named(&workload.template, ReferenceKind::ConfigMap).contains_key(&object.name)
 }
 
 fn opinions_agree(readable: &Readable<'_>) -> Outcome {

@@ -4,15 +4,16 @@ use serde_json::{Value, json};
 
 use crate::api::v1alpha1::{
     Action, Cause, Claim, ClaimKind, Diagnosis, Fact, FactData, FieldChange, KnownGood, LedgerStatus, ObjectRef,
-    Planted, PodFact, PodFailure, Policy, Proposal, RevisionDiffFact, RevisionFact, RolloutUndo, SourceName, Time,
-    WorkloadFact,
+    Planted, PodFact, PodFailure, Policy, Proposal, RevisionDiffFact, RevisionFact, RolloutUndo, SourceName,
+    TargetReading, Time, WorkloadFact,
 };
 use crate::core::{
     actions::planted::SIGN,
     budget::Budgets,
     names,
+    neighbours::Storm,
     policy::CompiledPolicy,
-    workload::{Kind, Pod, Revision, Workload},
+    workload::{Kind, Pod, Presence, Revision, Workload},
 };
 
 use super::{Alerts, Belief, Books, Case, Cluster, Judgement, Rules, RunbookRule, Unreadable, ValidApproval, judge};
@@ -71,6 +72,7 @@ pub fn reading() -> Workload {
         annotations: Default::default(),
         template: template("api:2"),
         spec: json!({"replicas": 2}),
+        ending: false,
         strategy: Default::default(),
         revisions: vec![revision(2, true, "api:2"), revision(1, false, "api:1")],
         pods: vec![],
@@ -154,15 +156,19 @@ pub struct World {
     pub reading: Workload,
     pub unreadable: Option<Unreadable>,
     pub known_good: Vec<KnownGood>,
+    pub presence: Vec<Presence>,
     pub full_quota: Option<String>,
     pub mode: Option<String>,
     pub policies: Vec<CompiledPolicy>,
     pub runbooks: Vec<RunbookRule>,
     pub ledger: LedgerStatus,
     pub approvals: Vec<ValidApproval>,
-    pub storm: u32,
+    pub storm: Option<Storm>,
+    pub neighbours_unread: Option<Unreadable>,
+    pub failing_targets: u32,
+    pub before_write: Option<TargetReading>,
     pub budgets: Budgets,
-    pub enrolled: Vec<String>,
+    pub enrolled: bool,
     pub audit: bool,
 }
 
@@ -204,15 +210,19 @@ pub fn bad_rollout() -> World {
         reading: reading().crash_looping(),
         unreadable: None,
         known_good: vec![],
+        presence: vec![],
         full_quota: None,
         mode: Some("auto".into()),
         policies: vec![],
         runbooks: vec![],
         ledger: LedgerStatus::default(),
         approvals: vec![],
-        storm: 1,
+        storm: None,
+        neighbours_unread: None,
+        failing_targets: 1,
+        before_write: None,
         budgets: Budgets::default(),
-        enrolled: vec!["shop".into()],
+        enrolled: true,
         audit: true,
     }
 }
@@ -275,15 +285,19 @@ impl World {
                     None => Ok(&self.reading),
                 },
                 known_good: &self.known_good,
+                presence: &self.presence,
+                before_write: self.before_write.as_ref(),
                 full_quota: self.full_quota.as_deref(),
             },
             rules: Rules { namespace_mode: self.mode.as_deref(), policies: &self.policies, runbooks: &self.runbooks },
             books: Books {
                 ledger: &self.ledger,
                 approvals: &self.approvals,
-                storm_targets: self.storm,
+                storm: self.storm.as_ref(),
+                neighbours_unread: self.neighbours_unread.as_ref(),
+                failing_targets: self.failing_targets,
                 budgets: &self.budgets,
-                enrolled: &self.enrolled,
+                enrolled: self.enrolled,
                 audit_durable: self.audit,
             },
         }

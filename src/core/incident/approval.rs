@@ -22,8 +22,8 @@ pub(super) fn step(about: About<'_>, status: IncidentStatus, firing: bool, appro
         return ending::escalate(about, status, Reason::ApprovalTimeout, &message);
     }
     if !firing {
-        let message = "the alert ended while an Approval was awaited";
-        return ending::resolve(about, status, Reason::AlertResolved, message, vec![]);
+        // Whether the target is well too is for the next round to see.
+        return judgement::another_round(about, status);
     }
     let digest = status.decision.as_ref().and_then(|decision| decision.digest.as_ref());
     if !approvals.iter().any(|approval| Some(&approval.digest) == digest) {

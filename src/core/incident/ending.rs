@@ -1,36 +1,27 @@
 //! The two ends of an incident: recovered, or handed to a person with everything that is known.
 
-use std::time::Duration;
-
-use jiff::SignedDuration;
 use serde_json::json;
 
-use crate::api::v1alpha1::{Actor, Delivery, Escalation, Incident, IncidentPhase, IncidentStatus, Time};
+use crate::api::v1alpha1::{Actor, Escalation, Incident, IncidentPhase, IncidentStatus, Time, Watch};
 use crate::core::{
     actions, budget, conditions,
     reason::Reason,
     timeline::{self, Event},
 };
 
-use super::{About, Effect, Entry, IDLE, Measure, Next, Notice, Step, Terms};
+use super::{About, Effect, Entry, IDLE, Measure, Next, Notice, Step, Terms, telling, unsettled};
 
-/// Interval at which a failed delivery is retried, until an hour after the end of the incident.
-const RETRY: Duration = Duration::from_secs(60);
-/// Interval at which a delivery that waits for its turn is tried.
-const TURN: Duration = Duration::from_secs(2);
-/// Deliveries that a status holds.
-const MAX_DELIVERIES: usize = 16;
-const GIVE_UP: SignedDuration = SignedDuration::from_hours(1);
-
-/// Resolves an incident.
+/// Resolves an incident. One whose target recovered, or has nothing wrong with it, is watched on.
 pub(super) fn resolve(
     about: About<'_>,
-    status: IncidentStatus,
+    mut status: IncidentStatus,
     reason: Reason,
     message: &str,
     effects: Vec<Effect>,
 ) -> Step {
-    end(about, status, IncidentPhase::Resolved, reason, message, effects).then(Effect::Tell(Notice::Resolved))
+    let watched = matches!(reason, Reason::Recovered | Reason::NothingWrong) && about.target().is_some();
+    status.watch = watched.then_some(Watch { since: about.now, over: None, failing_since: None });
+    end(about, status, IncidentPhase::Resolved, reason, message, effects).telling(Notice::Resolved, about.now)
 }
 
 /// Escalates an incident to a person.
@@ -45,20 +36,47 @@ pub(super) fn escalate_after(
     mut status: IncidentStatus,
     reason: Reason,
     message: &str,
-    mut effects: Vec<Effect>,
+    effects: Vec<Effect>,
 ) -> Step {
+    let effects = closing(&status, effects);
+    status.escalation = is_called(about, &status).then(|| Escalation {
+        reason: reason.as_str().into(),
+        next_step: next_step(about.incident, &status, reason),
+        ..Escalation::default()
+    });
+    end(about, status, IncidentPhase::Escalated, reason, message, effects)
+}
+
+/// Closes whatever Grant may be open before anybody takes over.
+fn closing(status: &IncidentStatus, mut effects: Vec<Effect>) -> Vec<Effect> {
     for remediation in [&status.remediation, &status.replacement, &status.undo].into_iter().flatten() {
         let close = Effect::CloseGrant { remediation: remediation.clone() };
         if !effects.contains(&close) {
             effects.push(close);
         }
     }
-    status.escalation = Some(Escalation {
-        reason: reason.as_str().into(),
-        next_step: next_step(about.incident, &status, reason),
-        deliveries: vec![],
-    });
-    end(about, status, IncidentPhase::Escalated, reason, message, effects)
+    effects
+}
+
+/// Somebody is called: not for what only informs, unless something was written.
+fn is_called(about: About<'_>, status: &IncidentStatus) -> bool {
+    !about.only_informs() || status.remediation.is_some()
+}
+
+/// Another incident tells people of this one too: it ends without calling anybody.
+fn join_storm(about: About<'_>, mut status: IncidentStatus, message: &str) -> Step {
+    status.escalation = None;
+    let effects = closing(&status, vec![]);
+    end(about, status, IncidentPhase::Escalated, Reason::Storm, message, effects)
+}
+
+/// The incident goes on: it has not ended yet.
+pub(super) fn reopen(about: About<'_>, status: &mut IncidentStatus) {
+    let generation = about.incident.metadata.generation.unwrap_or(0);
+    let reason = Reason::Relapsed.as_str();
+    conditions::set(&mut status.conditions, "Resolved", false, reason, "it goes on", generation, about.now);
+    (status.watch, status.times.ended) = (None, None);
+    (status.reason, status.message) = (String::new(), String::new());
 }
 
 /// The Ledger refused the charge of `step`: a concurrent action was faster, or a limit is reached. What the step
@@ -71,11 +89,25 @@ pub fn refused(incident: &Incident, step: &Step, refusal: &budget::Refusal, term
         status.decision = decided.decision.clone();
         status.follow_up = decided.follow_up.clone();
         status.times.decided = decided.times.decided;
+        status.reading = decided.reading.clone();
         if decided.undo.is_some() {
             message = format!("{}. It was not undone: {message}", decided.message);
         }
     }
+    if step.effects.iter().any(|effect| matches!(effect, Effect::ClaimStorm(_))) {
+        return join_storm(about, status, &message);
+    }
     escalate(about, status, refusal.reason, &message)
+}
+
+/// A step of it is refused again and again, and trying once more cannot help: a person has it, with what was refused.
+/// One that is over stays as it is.
+pub fn blocked(incident: &Incident, reason: Reason, message: &str, terms: &Terms, now: Time) -> Step {
+    let status = super::status(incident);
+    if status.phase.is_final() {
+        return Step::wait(IDLE);
+    }
+    escalate(About { incident, terms, now }, status, reason, message)
 }
 
 fn end(
@@ -88,6 +120,7 @@ fn end(
 ) -> Step {
     let now = about.now;
     let resolved = phase == IncidentPhase::Resolved;
+    unsettled::keep(&mut status, &effects);
     status.phase = phase;
     status.reason = reason.as_str().into();
     status.message = message.chars().take(2000).collect();
@@ -112,31 +145,9 @@ fn end(
     Step::write(effects, status, Next::Again).then(Effect::Measure(Measure::Ended(reason)))
 }
 
-/// Whether a notification is due, for the first time or again.
-pub(super) fn to_deliver(status: &IncidentStatus, now: Time) -> bool {
-    let Some(escalation) = &status.escalation else { return false };
-    let done = !escalation.deliveries.is_empty() && escalation.deliveries.iter().all(|delivery| delivery.delivered);
-    let old = status.times.ended.is_some_and(|ended| now.duration_since(ended) > GIVE_UP);
-    !done && (!old || escalation.deliveries.is_empty())
-}
-
-/// Nothing is left to do.
-pub(super) fn idle(_status: &IncidentStatus, _now: Time) -> Step {
-    Step::wait(IDLE)
-}
-
-/// Records the deliveries: those that failed are retried, soon if they only waited for their turn.
-pub fn delivered(incident: &Incident, deliveries: Vec<Delivery>, waiting: bool) -> Step {
-    let mut status = super::status(incident);
-    let Some(escalation) = &mut status.escalation else { return Step::wait(IDLE) };
-    escalation.deliveries = deliveries;
-    escalation.deliveries.truncate(MAX_DELIVERIES);
-    let pause = match escalation.deliveries.iter().all(|delivery| delivery.delivered) {
-        true => IDLE,
-        false if waiting => TURN,
-        false => RETRY,
-    };
-    Step::write(vec![], status, Next::After(pause))
+/// Nothing is left to do until the next notification is due.
+pub(super) fn idle(status: &IncidentStatus, now: Time) -> Step {
+    Step::wait(telling::pause(status, now))
 }
 
 /// What the person who was paged should do first.
@@ -173,13 +184,13 @@ pub fn next_step(incident: &Incident, status: &IncidentStatus, reason: Reason) -
         Reason::TargetUnresolved | Reason::TargetNotFound | Reason::TargetAmbiguous | Reason::TargetInvalid => {
             Some("check the labels of the alerting rule; they have to name one existing workload".into())
         }
-        Reason::ExecutorSilent => Some(format!(
+        Reason::ExecutorSilent | Reason::WrittenLate | Reason::WriteUnproven => Some(format!(
             "`kubectl -n {namespace} get {object} -o yaml` shows backstop.dev/last-action if it was written"
         )),
-        _ => None,
+        _ => status.diagnosis.as_ref().map(|diagnosis| &diagnosis.advice).filter(|advice| !advice.is_empty()).cloned(),
     };
     match first {
-        Some(first) => format!("{first}. Details: `{look}`"),
+        Some(first) => format!("{}. Details: `{look}`", first.trim_end_matches('.')),
         None => format!("details: `{look}`"),
     }
 }

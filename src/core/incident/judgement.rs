@@ -4,22 +4,37 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 
-use crate::api::v1alpha1::{Actor, DecisionOutcome, IncidentPhase, IncidentStatus, Time, Verdict};
+use crate::api::v1alpha1::{Actor, DecisionOutcome, IncidentPhase, IncidentStatus, Time, Verdict, WorkloadFact};
 use crate::core::{
     gate::{self, Judgement},
+    known_good::{self, Health},
+    reason::Reason,
     timeline::{self, Event},
+    workload::Workload,
 };
 
 use super::{About, Case, Effect, Measure, Need, Next, Notice, Step, ending, question, remediation, round};
 
-/// Pause between two rounds.
+/// Pause between two rounds: evidence that pods fail comes within seconds.
 const PAUSE: SignedDuration = SignedDuration::from_secs(4);
+/// Pause between two rounds after the first minute, while health has to last before it means something.
+const LONG_PAUSE: SignedDuration = SignedDuration::from_secs(30);
+const FIRST_MINUTE: SignedDuration = SignedDuration::from_mins(1);
+/// Health that has to last longer than this is not waited for: a person is called.
+const LONGEST_PROOF: SignedDuration = SignedDuration::from_mins(10);
 
 /// How long the decision to wait still holds; `None` when there is none of this round.
 fn waiting(status: &IncidentStatus, now: Time) -> Option<SignedDuration> {
     let decision = status.decision.as_ref().filter(|decision| decision.outcome == DecisionOutcome::Wait)?;
     let of_this_round = status.times.diagnosed.is_some_and(|diagnosed| decision.decided_at >= diagnosed);
-    of_this_round.then(|| (PAUSE - now.duration_since(decision.decided_at)).max(SignedDuration::ZERO))
+    let pause = pause_of(status, decision.decided_at);
+    // Never longer than the pause, whatever a clock did in between.
+    of_this_round.then(|| (pause - now.duration_since(decision.decided_at)).clamp(SignedDuration::ZERO, pause))
+}
+
+fn pause_of(status: &IncidentStatus, decided: Time) -> SignedDuration {
+    let begun = status.times.planned.unwrap_or(decided);
+    if decided.duration_since(begun) < FIRST_MINUTE { PAUSE } else { LONG_PAUSE }
 }
 
 pub(super) fn need(status: &IncidentStatus, now: Time) -> Need {
@@ -31,8 +46,7 @@ pub(super) fn pause(about: About<'_>, status: IncidentStatus) -> Step {
     match waiting(&status, about.now) {
         None => Step::look(Need::Case),
         Some(rest) if rest.is_zero() => another_round(about, status),
-        // Never longer than the pause, whatever a clock did in between.
-        Some(rest) => Step::wait(Duration::try_from(rest.min(PAUSE)).unwrap_or(Duration::from_secs(1))),
+        Some(rest) => Step::wait(Duration::try_from(rest).unwrap_or(Duration::from_secs(1))),
     }
 }
 
@@ -43,19 +57,45 @@ pub(super) fn another_round(about: About<'_>, mut status: IncidentStatus) -> Ste
     Step::write(vec![], status, Next::Again)
 }
 
+/// How healthy the target is by the controller's own reading; `None` when it could not be read.
+fn health<'a>(about: About<'_>, case: &'a Case) -> Option<(&'a Workload, Health)> {
+    let workload = case.workload.as_ref().ok()?;
+    let floor = SignedDuration::from_secs(about.terms.timings.known_good_seconds.into());
+    Some((workload, known_good::health(workload, floor)))
+}
+
 /// Decides what follows from the latest round.
 pub(super) fn step(about: About<'_>, mut status: IncidentStatus, case: &Case) -> Step {
     let now = about.now;
-    let Judgement { mut decision, reason, prediction, anomalies, charge } =
+    let Judgement { mut decision, mut reason, prediction, anomalies, charge } =
         question::ask(about, &status, case, gate::judge);
+    status.reading = case.workload.as_ref().ok().map(Workload::summary);
     let waited = now.duration_since(status.times.planned.unwrap_or(now));
-    let patience = SignedDuration::from_secs(about.terms.timings.evidence_wait_seconds.into());
+    let mut patience = SignedDuration::from_secs(about.terms.timings.evidence_wait_seconds.into());
+    let undecided = matches!(decision.outcome, DecisionOutcome::Wait | DecisionOutcome::Escalate);
+    match health(about, case) {
+        Some((workload, Health::Good(_))) if undecided => {
+            let WorkloadFact { ready, desired, .. } = &workload.state;
+            reason = Reason::NothingWrong;
+            decision.outcome = DecisionOutcome::Resolve;
+            decision.reason = reason.as_str().into();
+            decision.message = format!(
+                "{ready} of {desired} replicas are ready, no pod fails, and that has lasted for longer than it takes to \
+                 fail again"
+            );
+        }
+        Some((_, Health::Healthy { for_another })) if for_another <= LONGEST_PROOF => {
+            patience = patience.max(waited + for_another);
+        }
+        _ => {}
+    }
     if decision.outcome == DecisionOutcome::Wait && waited >= patience {
         decision.outcome = DecisionOutcome::Escalate;
         let message = format!("waited {} s: {}", waited.as_secs(), decision.message);
         decision.message = message.chars().take(gate::MAX_MESSAGE).collect();
     }
     let (outcome, message) = (decision.outcome, decision.message.clone());
+    let storm = question::storm_claim(about, case, reason, &anomalies);
     let mut effects: Vec<Effect> = anomalies.into_iter().map(Effect::CountAnomaly).collect();
     effects.push(Effect::Measure(Measure::Decided(outcome.as_str(), reason)));
     if outcome != DecisionOutcome::Wait {
@@ -77,10 +117,12 @@ pub(super) fn step(about: About<'_>, mut status: IncidentStatus, case: &Case) ->
             let sentence = format!("waits for an Approval with digest {digest}");
             timeline::note(&mut status, now, Actor::Controller, Event::ApprovalAsked, sentence);
             status.phase = IncidentPhase::AwaitingApproval;
-            Step::write(effects, status, Next::Again).then(Effect::Tell(Notice::ApprovalAsked))
+            let asked = Step::write(effects, status, Next::Again);
+            if about.only_informs() { asked } else { asked.telling(Notice::ApprovalAsked, now) }
         }
         (DecisionOutcome::Resolve, _) => ending::resolve(about, status, reason, &message, effects),
         (DecisionOutcome::Escalate | DecisionOutcome::Act, _) => {
+            effects.extend(storm);
             ending::escalate_after(about, status, reason, &message, effects)
         }
     }

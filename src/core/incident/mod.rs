@@ -8,14 +8,21 @@
 //! begins from: a crash between two requests is a repetition of the second.
 
 mod approval;
+mod diagnosis;
+mod effect;
 mod ending;
 mod judgement;
+mod late;
+mod opening;
 mod plan;
 mod question;
 mod remediation;
 mod round;
+mod telling;
 mod undo;
+mod unsettled;
 mod verification;
+mod watch;
 mod write;
 
 #[cfg(test)]
@@ -24,23 +31,24 @@ mod tests;
 use std::{sync::Arc, time::Duration};
 
 use serde::Deserialize;
-use serde_json::{Map, Value};
 
 use crate::api::v1alpha1::{
-    Grant, Incident, IncidentPhase, IncidentStatus, Investigation, InvestigationSpec, LedgerState, ObjectRef,
-    OpenGrant, Remediation, RemediationSpec, Runbook, Severity, Time,
+    Grant, Incident, IncidentPhase, IncidentStatus, Investigation, ObjectRef, Remediation, Runbook, Severity, Time,
 };
 
 use super::{
-    budget::{self, Budgets},
+    budget::Budgets,
     gate::{Unreadable, ValidApproval},
+    neighbours::Storm,
     policy::CompiledPolicy,
-    reason::Reason,
-    workload::Workload,
+    workload::{Presence, Workload},
 };
 
-pub use ending::{delivered, next_step, refused};
+pub use diagnosis::cites;
+pub use effect::{Effect, Entry, Measure, Notice};
+pub use ending::{blocked, next_step, refused};
 pub use round::DEADLINE_SECONDS;
+pub use telling::{deliveries, has_to_tell, told};
 
 /// Durations of an incident, in seconds.
 #[derive(Clone, Debug, Deserialize)]
@@ -50,8 +58,14 @@ pub struct Timings {
     pub known_good_seconds: u32,
     /// After a write the target must stay healthy for this long.
     pub verify_settle_seconds: u32,
-    /// After a write the target must be healthy this long after it at the latest.
+    /// After a write the rollout may stand still for this long without the target being healthy. Where the workload
+    /// itself grants more (`progressDeadlineSeconds`, `minReadySeconds`), that counts.
     pub verify_timeout_seconds: u32,
+    /// A recovered target is watched for at least this long. An alert about a healthy target that goes on for this long
+    /// is told to a person.
+    pub watch_seconds: u32,
+    /// An alert that still fires this long after the recovery is told to a person.
+    pub alert_goes_on_seconds: u32,
     /// How long to wait for evidence that may still come.
     pub evidence_wait_seconds: u32,
     /// Validity of a Grant; at most 60.
@@ -66,6 +80,8 @@ impl Default for Timings {
             known_good_seconds: 30,
             verify_settle_seconds: 10,
             verify_timeout_seconds: 300,
+            watch_seconds: 900,
+            alert_goes_on_seconds: 600,
             evidence_wait_seconds: 60,
             grant_seconds: 60,
             approval_timeout_seconds: 1800,
@@ -80,8 +96,6 @@ pub struct Terms {
     pub timings: Timings,
     /// Budgets across incidents.
     pub budgets: Budgets,
-    /// Namespaces in which the executor has rights.
-    pub enrolled: Vec<String>,
     /// Namespace of the operator, for commands in sentences.
     pub system: String,
     /// Prometheus is configured.
@@ -111,7 +125,9 @@ pub enum Need {
     WriteAndCase(Flight),
     /// The Remediation that repaired, and the target.
     Target,
-    /// What people are told about an incident that was handed over.
+    /// The target of a resolved incident, and whether an alert still fires.
+    Watch,
+    /// What people are told: a notification is due.
     Notice,
 }
 
@@ -150,6 +166,8 @@ pub enum Seen {
     WriteAndCase(Box<WriteAndCase>),
     /// For [`Need::Target`].
     Target(Box<Target>),
+    /// For [`Need::Watch`].
+    Watch(Box<Watched>),
     /// For [`Need::Notice`]; the text for people is put together where it is sent.
     Notice,
 }
@@ -159,6 +177,8 @@ pub enum Seen {
 pub struct Rules {
     /// Value of the namespace's mode label.
     pub mode: Option<String>,
+    /// The namespace is enrolled: the executor has rights in it.
+    pub enrolled: bool,
     /// Policies of the namespace and of the system namespace.
     pub policies: Arc<[CompiledPolicy]>,
     /// Runbooks that match the incident.
@@ -187,12 +207,18 @@ pub struct Books {
     pub ledger: crate::api::v1alpha1::LedgerStatus,
     /// Revisions of the namespace that were seen healthy.
     pub known_good: Vec<crate::api::v1alpha1::KnownGood>,
+    /// Which objects that the earlier template of the target names exist.
+    pub presence: Vec<Presence>,
     /// A quota that has no room.
     pub full_quota: Option<String>,
     /// The Approvals that are valid for the incident.
     pub approvals: Vec<ValidApproval>,
-    /// Distinct targets with an incident inside the storm window.
-    pub storm_targets: u32,
+    /// Many workloads of the namespace fail at once, the target among them.
+    pub storm: Option<Storm>,
+    /// Why the other workloads of the namespace could not be read; `None` when they were, or need not be.
+    pub neighbours_unread: Option<Unreadable>,
+    /// Enrolled targets of the cluster that were read as failing, with incidents inside the storm window.
+    pub failing_targets: u32,
     /// The audit log can be written and outlives the pod.
     pub audit_durable: bool,
 }
@@ -219,123 +245,17 @@ pub struct Target {
     pub workload: Result<Workload, Unreadable>,
 }
 
-/// One request that a step asks for. Each is safe to repeat.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Effect {
-    /// Create the Investigation of a round; done when it exists already.
-    CreateInvestigation {
-        /// Its name.
-        name: String,
-        /// Its spec.
-        spec: Box<InvestigationSpec>,
-    },
-    /// Count an anomaly in the Ledger: once for each kind and incident.
-    CountAnomaly(Reason),
-    /// Reserve an action in the Ledger. May be refused: then [`refused`] says what follows.
-    Reserve(budget::Charge),
-    /// Record the outcome of an action in the Ledger.
-    Settle {
-        /// Identity of the action.
-        action_id: String,
-        /// What became of it.
-        state: LedgerState,
-    },
-    /// The trial of a half-open breaker succeeded.
-    TrialSucceeded {
-        /// Identity of the action.
-        action_id: String,
-    },
-    /// Create the Remediation; done when it exists already. It has no effect without a Grant.
-    CreateRemediation {
-        /// Its name.
-        name: String,
-        /// Its spec.
-        spec: Box<RemediationSpec>,
-    },
-    /// A record that has to be on disk before what follows.
-    Audit(Entry),
-    /// A record of something that has happened: a failure to write it is logged and blocks nothing.
-    AuditAfter(Entry),
-    /// Open the Grant of the namespace, by compare-and-swap on the version that was read.
-    OpenGrant {
-        /// The Grant as it was read.
-        version: String,
-        /// The one write.
-        open: Box<OpenGrant>,
-    },
-    /// Close the Grant if it is open for this Remediation.
-    CloseGrant {
-        /// Name of the Remediation.
-        remediation: String,
-    },
-    /// Mark the Approvals of this digest as used.
-    UseApproval {
-        /// The digest.
-        digest: String,
-        /// Name of the Remediation.
-        remediation: String,
-    },
-    /// Notify people, without waiting for the outcome.
-    Tell(Notice),
-    /// Count or time something.
-    Measure(Measure),
-}
-
-impl Effect {
-    /// Word for logs.
-    pub fn as_str(&self) -> &'static str {
-        match self {
-            Effect::CreateInvestigation { .. } => "create-investigation",
-            Effect::CountAnomaly(_) => "count-anomaly",
-            Effect::Reserve(_) => "reserve",
-            Effect::Settle { .. } => "settle",
-            Effect::TrialSucceeded { .. } => "trial-succeeded",
-            Effect::CreateRemediation { .. } => "create-remediation",
-            Effect::Audit(_) | Effect::AuditAfter(_) => "audit",
-            Effect::OpenGrant { .. } => "open-grant",
-            Effect::CloseGrant { .. } => "close-grant",
-            Effect::UseApproval { .. } => "use-approval",
-            Effect::Tell(_) => "tell",
-            Effect::Measure(_) => "measure",
-        }
-    }
-}
-
-/// A record of the audit log, without what every record has.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Entry {
-    /// A constant such as `GrantOpening`.
-    pub kind: &'static str,
-    /// Identity of the action; `None` when the record is about none.
-    pub action_id: Option<String>,
-    /// Whatever else belongs to this kind of record.
-    pub details: Map<String, Value>,
-}
-
-/// A notification.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Notice {
-    /// The incident was handed to a person.
-    Escalated,
-    /// An Approval is asked for.
-    ApprovalAsked,
-    /// The incident is over.
-    Resolved,
-}
-
-/// What is counted or timed.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Measure {
-    /// Seconds from receipt of the alert to the plan.
-    ToPlan(f64),
-    /// Seconds from receipt of the alert to the accepted write.
-    ToFire(f64),
-    /// Seconds from the accepted write to recovery.
-    ToRecovery(f64),
-    /// A decision of the gate.
-    Decided(&'static str, Reason),
-    /// An incident reached its final phase.
-    Ended(Reason),
+/// A target after its incident was resolved.
+#[derive(Clone, Debug)]
+pub struct Watched {
+    /// The Remediation that repaired; `None` when nothing was repaired, or it does not exist any more.
+    pub repair: Option<Remediation>,
+    /// The target, or why it could not be read.
+    pub workload: Result<Workload, Unreadable>,
+    /// An alert of the incident is firing.
+    pub firing: bool,
+    /// A later incident about the same target, which has it from there.
+    pub successor: Option<String>,
 }
 
 /// What follows from an observation.
@@ -360,8 +280,8 @@ pub enum Next {
     Look(Need),
     /// Take the next step after this time, or when something changes.
     After(Duration),
-    /// Notify people of the escalation; [`delivered`] records the outcome.
-    Deliver,
+    /// Notify people; [`told`] records the outcome.
+    Deliver(Notice),
 }
 
 impl Step {
@@ -386,6 +306,14 @@ impl Step {
         self.after.push(after);
         self
     }
+
+    /// Asks for a notification with the status that the step writes: it is delivered once that is stored.
+    fn telling(mut self, notice: Notice, now: Time) -> Step {
+        if let Some(status) = &mut self.status {
+            telling::ask(status, notice, now);
+        }
+        self
+    }
 }
 
 /// Resync interval when nothing is due; a watch reports changes earlier.
@@ -398,13 +326,18 @@ pub fn need(incident: &Incident, now: Time) -> Need {
         IncidentPhase::Open => Need::Rules,
         IncidentPhase::Investigating => Need::Round,
         IncidentPhase::Judging => judgement::need(&status, now),
+        IncidentPhase::AwaitingApproval | IncidentPhase::Escalated | IncidentPhase::Resolved
+            if telling::due(&status, now).is_some() =>
+        {
+            Need::Notice
+        }
         IncidentPhase::AwaitingApproval => Need::Approvals,
         IncidentPhase::Remediating => Need::Write(Flight::Repair),
         IncidentPhase::Verifying if status.replacement.is_some() => Need::Write(Flight::Replacement),
         IncidentPhase::Verifying => Need::Target,
         IncidentPhase::Undoing => Need::Write(Flight::Undo),
-        IncidentPhase::Escalated if ending::to_deliver(&status, now) => Need::Notice,
-        IncidentPhase::Escalated | IncidentPhase::Resolved => Need::Nothing,
+        IncidentPhase::Escalated | IncidentPhase::Resolved => unsettled::flight(&status)
+            .map_or(if status.is_watched() { Need::Watch } else { Need::Nothing }, Need::Write),
     }
 }
 
@@ -433,8 +366,16 @@ pub fn step(incident: &Incident, seen: &Seen, terms: &Terms, now: Time) -> Step 
         (IncidentPhase::Verifying, Seen::Target(target)) => verification::step(about, status, target),
         (IncidentPhase::Undoing, Seen::Write(found)) => write::follow(about, status, Flight::Undo, found.as_deref()),
         (IncidentPhase::Undoing, Seen::WriteAndCase(found)) => write::grant(about, status, Flight::Undo, found),
-        (IncidentPhase::Escalated, Seen::Notice) => Step { next: Next::Deliver, ..Step::wait(IDLE) },
+        (IncidentPhase::Escalated | IncidentPhase::Resolved, Seen::Write(found)) => match unsettled::flight(&status) {
+            Some(flight) => late::step(about, status, flight, found.as_deref()),
+            None => ending::idle(&status, now),
+        },
+        (IncidentPhase::Resolved, Seen::Watch(watched)) if status.is_watched() => watch::step(about, status, watched),
         (IncidentPhase::Escalated | IncidentPhase::Resolved, Seen::Nothing) => ending::idle(&status, now),
+        (_, Seen::Notice) => match telling::due(&status, now) {
+            Some(notice) => Step { next: Next::Deliver(notice), ..Step::wait(IDLE) },
+            None => Step::look(need(incident, now)),
+        },
         (_, _) => Step::look(need(incident, now)),
     }
 }
@@ -454,6 +395,11 @@ impl About<'_> {
 
     fn target(&self) -> Option<&ObjectRef> {
         self.incident.spec.target.as_ref()
+    }
+
+    /// None of its alerts is more than informational: it calls nobody.
+    fn only_informs(&self) -> bool {
+        self.incident.spec.severity == Severity::Info
     }
 
     /// When the first alert began, by its sender's clock.

@@ -3,10 +3,24 @@
 use crate::api::v1alpha1::IncidentStatus;
 use crate::core::{
     gate::{self, RunbookRule, Unreadable},
+    neighbours::Storm,
     policy::runbook_name,
+    reason::Reason,
 };
 
-use super::{About, Case};
+use super::{About, Case, Effect};
+
+/// What the Ledger has to note when the target is one of many that fail at once, so that one incident tells of all. A
+/// storm of the whole cluster, which is an anomaly, is told of by each.
+pub(super) fn storm_claim(about: About<'_>, case: &Case, reason: Reason, anomalies: &[Reason]) -> Option<Effect> {
+    let workload = case.workload.as_ref().ok()?;
+    if reason != Reason::Storm || anomalies.contains(&Reason::Storm) {
+        return None;
+    }
+    let alone = || Storm::alone(workload);
+    let storm = case.books.storm.clone().unwrap_or_else(alone);
+    Some(Effect::ClaimStorm(storm.claim(workload, about.name())))
+}
 
 /// Puts what was read into a case of the gate, and asks `question` about it.
 pub(super) fn ask<T>(
@@ -44,15 +58,19 @@ pub(super) fn ask<T>(
         cluster: gate::Cluster {
             workload: workload.as_ref().map_err(Clone::clone),
             known_good: &books.known_good,
+            presence: &books.presence,
+            before_write: status.before_write.as_ref(),
             full_quota: books.full_quota.as_deref(),
         },
         rules: gate::Rules { namespace_mode: rules.mode.as_deref(), policies: &rules.policies, runbooks: &runbooks },
         books: gate::Books {
             ledger: &books.ledger,
             approvals: &books.approvals,
-            storm_targets: books.storm_targets,
+            storm: books.storm.as_ref(),
+            neighbours_unread: books.neighbours_unread.as_ref(),
+            failing_targets: books.failing_targets,
             budgets: &about.terms.budgets,
-            enrolled: &about.terms.enrolled,
+            enrolled: rules.enrolled,
             audit_durable: books.audit_durable,
         },
     })

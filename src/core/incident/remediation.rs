@@ -5,7 +5,7 @@ use crate::api::v1alpha1::{
 };
 use crate::core::{
     actions::{Prediction, identity},
-    budget, names,
+    budget, fit, names,
     reason::Reason,
     timeline::{self, Event},
 };
@@ -50,15 +50,7 @@ pub(super) fn remediation(about: About<'_>, plan: Plan) -> (String, RemediationS
 /// What the Ledger counts for a write that completes a repair or takes it back.
 pub(super) fn follow_up(about: About<'_>, action_id: &str) -> budget::Charge {
     let target = about.target().cloned().unwrap_or_default();
-    budget::Charge {
-        action_id: action_id.to_owned(),
-        namespace: target.namespace,
-        target_uid: target.uid,
-        incident: about.name().to_owned(),
-        undo: true,
-        policy_per_hour: None,
-        policy_cooldown: None,
-    }
+    budget::Charge::following(action_id, about.name(), &target)
 }
 
 /// Writes down the exact action that was decided. Without a Grant it does nothing, so it may exist before the phase
@@ -70,6 +62,10 @@ pub(super) fn begin_repair(
     mut effects: Vec<Effect>,
 ) -> Step {
     let Prediction { action, write, provenance, undo, diff } = prediction;
+    // Before it is charged: it could neither be stored nor granted.
+    if let Some(message) = fit::too_large(&write) {
+        return ending::escalate(about, status, Reason::WriteTooLarge, &message);
+    }
     let plan = Plan { purpose: Purpose::Repair, follows: None, action, write, provenance, undo };
     let (name, spec) = remediation(about, plan);
     let decided = status.decision.as_ref().map(|decision| (decision.action_id.as_ref(), decision.digest.as_ref()));

@@ -13,7 +13,7 @@ use crate::core::{
     timeline::{self, Event},
 };
 
-use super::{About, Effect, Next, Step, ending};
+use super::{About, Effect, Next, Step, diagnosis, ending};
 
 /// Budget of one round, in seconds.
 pub const DEADLINE_SECONDS: i32 = 20;
@@ -71,6 +71,7 @@ pub(super) fn step(about: About<'_>, mut status: IncidentStatus, found: Option<&
                 )
             });
             timeline::note(&mut status, now, Actor::Investigator, Event::Diagnosed, summary);
+            status.diagnosis = diagnosis::of(result);
             status.phase = IncidentPhase::Judging;
             Step::write(vec![], status, Next::Again)
         }

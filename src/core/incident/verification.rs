@@ -1,11 +1,13 @@
-//! Verifying: watch the target until it has recovered, evict the pods that its controller waits for, or begin to undo
-//! the write.
+//! Verifying: watch the target until it has recovered, and evict the pods that its controller waits for. While the
+//! rollout advances it is waited for. What made it worse is undone; what did not help is handed over and left.
 
 use std::time::Duration;
 
 use jiff::SignedDuration;
 
-use crate::api::v1alpha1::{Actor, EvictWrite, IncidentStatus, Purpose, Remediation, Write};
+use crate::api::v1alpha1::{
+    Actor, EvictWrite, IncidentStatus, Purpose, Remediation, RolloutProgress, TargetReading, Time, Write,
+};
 use crate::core::{
     actions,
     reason::Reason,
@@ -16,8 +18,15 @@ use crate::core::{
 
 use super::{About, Effect, Measure, Next, Step, Target, ending, remediation, undo};
 
-/// Pause between two looks.
+/// Pause between two looks, in the first minutes and while it has to stay healthy.
 const LOOK: Duration = Duration::from_millis(500);
+/// Pause between two looks at a rollout that takes long.
+const LATER: Duration = Duration::from_secs(3);
+const FIRST_MINUTES: SignedDuration = SignedDuration::from_mins(2);
+/// What people should know who use `kubectl apply`.
+const MISFIT: &str = ". Mind: kubectl's annotation last-applied-configuration still has the manifest that was rolled \
+                      back, so a plain `kubectl apply` of the corrected one would merge it with the wrong base; use \
+                      `kubectl apply --server-side` or `kubectl replace`";
 /// Pods that are replaced for one incident at most; each is one eviction.
 const MAX_REPLACEMENTS: usize = 20;
 
@@ -45,18 +54,26 @@ fn judged(about: About<'_>, mut status: IncidentStatus, repair: &Remediation, wo
     let now = about.now;
     let fired_at = status.times.fired.unwrap_or(now);
     let settings = &repair.spec.verify;
+    let (advanced_at, advanced) = advanced(&mut status, workload, fired_at, now);
+    let before = status.before_write.clone();
+    status.reading = Some(workload.summary());
     let written = Written {
         write: &repair.spec.write,
+        before: before.as_ref(),
         fired_at,
+        advanced_at,
         healthy_since: status.times.healthy,
         settle: SignedDuration::from_secs(settings.settle_seconds.into()),
         timeout: SignedDuration::from_secs(settings.timeout_seconds.into()),
     };
+    let pause = if now.duration_since(fired_at) < FIRST_MINUTES { LOOK } else { LATER };
     match verify::progress(workload, &written) {
         Progress::Waiting => match verify::stuck_pods(workload, &repair.spec.write).first() {
             Some(pod) => replace(about, status, repair, pod),
-            None if status.times.healthy.take().is_some() => Step::write(vec![], status, Next::After(LOOK)),
-            None => Step::wait(LOOK),
+            None if status.times.healthy.take().is_some() || advanced => {
+                Step::write(vec![], status, Next::After(pause))
+            }
+            None => Step::wait(pause),
         },
         Progress::Settling if status.times.healthy.is_some() => Step::wait(LOOK),
         Progress::Settling => {
@@ -69,10 +86,11 @@ fn judged(about: About<'_>, mut status: IncidentStatus, repair: &Remediation, wo
             let healthy = status.times.healthy.unwrap_or(now);
             let action = &repair.spec.action;
             let message = format!(
-                "{}: healthy {:.1} s after the alert was received, and stayed so for {} s",
+                "{}: healthy {:.1} s after the alert was received, and stayed so for {} s{}",
                 (actions::of(action.kind()).describe)(action),
                 about.seconds_since_alert(healthy),
-                settings.settle_seconds
+                settings.settle_seconds,
+                if workload.last_applied_misfits() { MISFIT } else { "" }
             );
             let effects = vec![
                 Effect::TrialSucceeded { action_id: repair.spec.action_id.clone() },
@@ -80,14 +98,45 @@ fn judged(about: About<'_>, mut status: IncidentStatus, repair: &Remediation, wo
             ];
             ending::resolve(about, status, Reason::Recovered, &message, effects)
         }
-        Progress::Failed(state) => {
-            let why = format!("the write did not help within {} s: {state}", settings.timeout_seconds);
+        Progress::Worse(state) => {
+            let why = format!("the write made it worse: {state}; {}", was(before.as_ref()));
             undo::begin(about, status, repair, &why)
         }
-        Progress::ChangedByOthers => {
-            let message = "somebody changed the template after the write; it is left as it is";
-            ending::escalate(about, status, Reason::ChangedByOthers, message)
+        Progress::NotBetter(state) => {
+            let stood = now.duration_since(advanced_at).as_secs();
+            let message = format!(
+                "the write did not make it healthy, and its rollout has not advanced for {stood} s: {state}; {}. The write \
+                 is left in place: the value before it did not work either",
+                was(before.as_ref())
+            );
+            let effects = vec![Effect::CountAnomaly(Reason::VerifyFailed)];
+            ending::escalate_after(about, status, Reason::VerifyFailed, &message, effects)
         }
+        Progress::ChangedByOthers(what) => {
+            let message = format!("{what}; it is left as it is");
+            ending::escalate(about, status, Reason::ChangedByOthers, &message)
+        }
+    }
+}
+
+/// When the rollout last advanced, and whether that was now. What its controller has not seen yet is no rollout.
+fn advanced(status: &mut IncidentStatus, workload: &Workload, fired_at: Time, now: Time) -> (Time, bool) {
+    let steps = workload.rollout_steps();
+    let known = status.rollout.as_ref();
+    if workload.state.observed_generation < workload.state.generation || known.is_some_and(|it| it.steps >= steps) {
+        return (known.map_or(fired_at, |rollout| rollout.at), false);
+    }
+    status.rollout = Some(RolloutProgress { steps, at: now });
+    (now, true)
+}
+
+/// What it was like before the write.
+fn was(before: Option<&TargetReading>) -> String {
+    match before {
+        Some(TargetReading { ready, desired, failing, .. }) => {
+            format!("right before the write {ready} of {desired} were ready and {failing} pods failed")
+        }
+        None => "what it was like before the write is not known".into(),
     }
 }
 
@@ -141,5 +190,6 @@ pub(super) fn replaced(about: About<'_>, mut status: IncidentStatus, effects: Ve
     status.grant_epoch = None;
     status.times.fired = Some(about.now);
     status.times.healthy = None;
+    status.rollout = None;
     Step::write(effects, status, Next::After(LOOK))
 }

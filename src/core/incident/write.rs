@@ -7,7 +7,7 @@ use jiff::SignedDuration;
 use serde_json::{Map, Value, json};
 
 use crate::api::v1alpha1::{
-    Actor, DecisionOutcome, IncidentPhase, IncidentStatus, LedgerState, OpenGrant, ReceiptStep, Remediation,
+    Actor, Decision, DecisionOutcome, IncidentPhase, IncidentStatus, LedgerState, OpenGrant, ReceiptStep, Remediation,
     RemediationPhase, RemediationSpec, RemediationStatus, Time, Write,
 };
 use crate::core::{
@@ -17,11 +17,12 @@ use crate::core::{
     reason::Reason,
     timeline::{self, Event},
     verify,
+    workload::Workload,
 };
 
 use super::{
-    About, Case, Effect, Entry, Flight, Measure, Need, Next, Step, WriteAndCase, ending, question, remediation, undo,
-    verification,
+    About, Case, Effect, Entry, Flight, Measure, Need, Next, Step, WriteAndCase, ending, opening, question,
+    remediation, undo, unsettled, verification,
 };
 
 /// The executor has this long to claim a Remediation, and to end it after its Grant was opened.
@@ -36,7 +37,8 @@ pub(super) fn follow(about: About<'_>, status: IncidentStatus, flight: Flight, f
     let Some(remediation) = found else { return lost(about, status, flight) };
     let state = remediation.status.clone().unwrap_or_default();
     match state.phase {
-        RemediationPhase::Fired => fired(about, status, flight, remediation, &state),
+        RemediationPhase::Fired if is_proven(&state) => fired(about, status, flight, remediation, &state),
+        RemediationPhase::Fired | RemediationPhase::Unproven => Step::look(Need::WriteAndCase(flight)),
         RemediationPhase::Aborted => aborted(about, status, flight, remediation, &state),
         RemediationPhase::Claimed if Some(state.epoch) > status.grant_epoch => Step::look(Need::WriteAndCase(flight)),
         RemediationPhase::Pending | RemediationPhase::Claimed => {
@@ -99,6 +101,7 @@ fn fired(
             let message = format!("the API server accepted the write {took:.3} s after the alert was received");
             timeline::note(&mut status, at, Actor::Executor, Event::Fired, message);
             status.times.fired = Some(about.now);
+            status.rollout = None;
             status.grant_epoch = None;
             status.phase = IncidentPhase::Verifying;
             Step::write(effects, status, Next::Again)
@@ -109,6 +112,52 @@ fn fired(
             verification::replaced(about, status, effects)
         }
         Flight::Undo => undo::done(about, status, at, effects),
+    }
+}
+
+/// The executor says that the write happened, and did not read it back: the controller looks at the object itself.
+/// Anybody may set an annotation, so what does not hold the value is not reported as written. It counts as made.
+fn unproven(
+    about: About<'_>,
+    mut status: IncidentStatus,
+    flight: Flight,
+    remediation: &Remediation,
+    state: &RemediationStatus,
+    case: &Case,
+) -> Step {
+    let spec = &remediation.spec;
+    if written_by_us(case, spec) {
+        return fired(about, status, flight, remediation, state);
+    }
+    let effects = settle(remediation, state, LedgerState::Spent);
+    let gone = |workload: &Workload| match &spec.write {
+        Write::Evict(evict) => workload.pods.iter().all(|pod| pod.object.uid != evict.pod.uid),
+        Write::Field(_) => false,
+    };
+    match &case.workload {
+        Err(_) if !is_overdue(about, &status) => Step::wait(LOOK),
+        Ok(workload) if flight == Flight::Replacement && gone(workload) => {
+            let message =
+                format!("{} is gone; whether it was evicted or went by itself is not known", pod_of(remediation));
+            timeline::note(&mut status, about.now, Actor::Executor, Event::PodEvicted, message);
+            verification::replaced(about, status, effects)
+        }
+        workload => {
+            let why = match workload {
+                Err(error) => error.message.clone(),
+                Ok(_) if fired_at(state).is_some() => "it does not hold the value that was written".to_owned(),
+                Ok(_) => "it does not hold the value that was granted, and anybody may set that annotation".to_owned(),
+            };
+            let accepted = fired_at(state).is_some();
+            let (reason, what) = if accepted {
+                (Reason::ChangedByOthers, "the API server accepted the write")
+            } else {
+                (Reason::WriteUnproven, "the annotation backstop.dev/last-action names the write")
+            };
+            let message = format!("{what} to {}, but {why}; it is left as it is", spec.target);
+            let message = if flight == Flight::Undo { format!("{}. {message}", status.message) } else { message };
+            ending::escalate_after(about, status, reason, &message, effects)
+        }
     }
 }
 
@@ -172,6 +221,12 @@ fn is_expected(reason: Reason) -> bool {
 pub(super) fn grant(about: About<'_>, mut status: IncidentStatus, flight: Flight, found: &WriteAndCase) -> Step {
     let WriteAndCase { remediation, repair: _, grant, case } = found;
     let state = remediation.as_ref().and_then(|it| it.status.clone()).unwrap_or_default();
+    if let Some(remediation) = remediation
+        && matches!(state.phase, RemediationPhase::Fired | RemediationPhase::Unproven)
+        && !is_proven(&state)
+    {
+        return unproven(about, status, flight, remediation, &state, case);
+    }
     let Some(remediation) = remediation
         .as_ref()
         .filter(|_| state.phase == RemediationPhase::Claimed && Some(state.epoch) > status.grant_epoch)
@@ -183,9 +238,13 @@ pub(super) fn grant(about: About<'_>, mut status: IncidentStatus, flight: Flight
     let judgement = decided_again(about, &status, flight, found);
     let recovered = judgement.as_ref().is_some_and(|it| it.decision.outcome == DecisionOutcome::Resolve);
     let refusal = refusal(judgement.as_ref(), spec);
+    let storm = judgement
+        .as_ref()
+        .filter(|_| flight == Flight::Repair && refusal.is_some())
+        .and_then(|it| question::storm_claim(about, case, it.reason, &it.anomalies));
     let (decision, anomalies) = judgement.map_or((None, vec![]), |it| (Some(it.decision), it.anomalies));
     if flight != Flight::Repair {
-        status.follow_up = decision;
+        status.follow_up.clone_from(&decision);
     }
     if let Some(refusal) = refusal {
         // A target that already has the value was written in an earlier epoch: the executor finds and reports that.
@@ -199,6 +258,9 @@ pub(super) fn grant(about: About<'_>, mut status: IncidentStatus, flight: Flight
         // What was begun is not given up because of one reading that failed.
         let unreadable = case.workload.as_ref().is_err_and(|error| error.reason == Reason::ClusterUnreadable);
         if unreadable && flight != Flight::Repair && !is_overdue(about, &status) {
+            return Step::wait(LOOK);
+        }
+        if flight == Flight::Repair && may_pass(about, &status, decision.as_ref()) {
             return Step::wait(LOOK);
         }
         let mut effects: Vec<Effect> = anomalies.into_iter().map(Effect::CountAnomaly).collect();
@@ -219,6 +281,7 @@ pub(super) fn grant(about: About<'_>, mut status: IncidentStatus, flight: Flight
             effects.push(Effect::CloseGrant { remediation: remediation::name_of(remediation).to_owned() });
             return verification::go_on(status, effects);
         }
+        effects.extend(storm);
         return refused(about, status, flight, refusal, effects);
     }
     let Some(grant) = grant else {
@@ -233,10 +296,7 @@ pub(super) fn grant(about: About<'_>, mut status: IncidentStatus, flight: Flight
         Some(open) if open.remediation == name && open.epoch == state.epoch => {}
         Some(open) if open.remediation != name && open.not_after > about.now => return Step::wait(BUSY),
         _ => {
-            let details = json!({
-                "epoch": state.epoch, "digest": spec.digest, "target": spec.target, "action": spec.action,
-                "purpose": spec.purpose,
-            });
+            let details = opening::details(about.incident, remediation, state.epoch, decision.as_ref(), case);
             effects.push(Effect::Audit(entry("GrantOpening", remediation, details)));
             effects.push(Effect::OpenGrant {
                 version: grant.metadata.resource_version.clone().unwrap_or_default(),
@@ -245,6 +305,9 @@ pub(super) fn grant(about: About<'_>, mut status: IncidentStatus, flight: Flight
         }
     }
     status.grant_epoch = Some(state.epoch);
+    if flight == Flight::Repair {
+        status.before_write = case.workload.as_ref().ok().map(Workload::summary);
+    }
     timeline::note(&mut status, about.now, Actor::Controller, Event::GrantOpened, sentence);
     Step::write(effects, status, Next::After(LOOK))
 }
@@ -262,6 +325,15 @@ fn open(about: About<'_>, remediation: &Remediation, epoch: i64) -> OpenGrant {
         // Whole seconds, because managedFields carry whole seconds.
         not_after: Time::from_second(end.as_second()).unwrap_or(end),
     }
+}
+
+/// Whether what refuses may pass with time, and there is time left: a container that is ended again and again looks well
+/// for a moment in between. Only as long as no Grant was opened; after that a refusal has to close it.
+fn may_pass(about: About<'_>, status: &IncidentStatus, decision: Option<&Decision>) -> bool {
+    let waits = decision.is_some_and(|decision| decision.outcome == DecisionOutcome::Wait);
+    let patience = SignedDuration::from_secs(about.terms.timings.evidence_wait_seconds.into());
+    let since = status.times.decided.unwrap_or(about.now);
+    waits && status.grant_epoch.is_none() && about.now.duration_since(since) < patience
 }
 
 /// Decides about the write in flight again, by the chain for its purpose.
@@ -324,12 +396,15 @@ fn written_by_us(case: &Case, spec: &RemediationSpec) -> bool {
 
 /// Closes the Grant, records the outcome in audit log and Ledger, and marks the Approval as used. A write is verified
 /// even when the log is broken; without a log no further Grant opens.
-fn settle(remediation: &Remediation, state: &RemediationStatus, book: LedgerState) -> Vec<Effect> {
+pub(super) fn settle(remediation: &Remediation, state: &RemediationStatus, book: LedgerState) -> Vec<Effect> {
     let spec = &remediation.spec;
-    let details = json!({ "phase": state.phase, "reason": state.reason, "receipts": state.receipts });
+    let details = json!({
+        "phase": state.phase, "reason": state.reason, "receipts": state.receipts, "proven": is_proven(state),
+        "purpose": spec.purpose, "digest": spec.digest, "booked": book,
+    });
     vec![
         Effect::CloseGrant { remediation: remediation::name_of(remediation).to_owned() },
-        Effect::AuditAfter(entry("RemediationEnded", remediation, details)),
+        Effect::AuditAfter(entry(unsettled::ENDED, remediation, details)),
         Effect::Settle { action_id: spec.action_id.clone(), state: book },
         Effect::UseApproval { digest: spec.digest.clone(), remediation: remediation::name_of(remediation).to_owned() },
     ]
@@ -344,11 +419,17 @@ fn entry(kind: &'static str, remediation: &Remediation, details: Value) -> Entry
 }
 
 /// When the executor says that the write was accepted.
-fn fired_at(state: &RemediationStatus) -> Option<Time> {
+pub(super) fn fired_at(state: &RemediationStatus) -> Option<Time> {
     state.receipts.iter().find(|receipt| receipt.step == ReceiptStep::Fired).map(|receipt| receipt.at)
 }
 
-fn pod_of(remediation: &Remediation) -> String {
+/// Whether the executor read back what it wrote.
+pub(super) fn is_proven(state: &RemediationStatus) -> bool {
+    let has = |step| state.receipts.iter().any(|receipt| receipt.step == step);
+    state.phase == RemediationPhase::Fired && has(ReceiptStep::Fired) && has(ReceiptStep::ReadBack)
+}
+
+pub(super) fn pod_of(remediation: &Remediation) -> String {
     match &remediation.spec.write {
         Write::Evict(evict) => evict.pod.to_string(),
         Write::Field(_) => remediation.spec.target.to_string(),

@@ -3,8 +3,8 @@
 use serde_json::{Map, Value};
 
 use super::format::Format;
-use super::normal::{Batch, Normalised, Request, Sent};
-use super::sender::{BadInput, Sender};
+use super::normal::{Batch, Normalised, Reading, Sent, object};
+use super::sender::{BadInput, Request, Sender, excerpt};
 use crate::api::v1alpha1::{AlertSource, AlertState};
 
 /// Who sends it.
@@ -26,22 +26,19 @@ pub static FORMAT: Format = Format {
 };
 
 /// Reads a payload. Unknown fields are ignored and missing ones defaulted.
-fn parse(payload: &[u8], request: Request<'_>) -> Result<Batch, BadInput> {
-    let value = SENDER.json(payload)?;
-    let envelope = SENDER.object(&value, "")?;
-    version(envelope)?;
-    let alerts = SENDER.alerts(envelope, "alerts")?;
-    let group = status(envelope, "status")?.unwrap_or_default();
-    let mut batch = Batch { truncated: truncated(envelope)?, ..Batch::default() };
-    for (index, alert) in alerts.iter().enumerate() {
-        let at = format!("alerts[{index}]");
-        let fields = SENDER.object(alert, &at)?;
-        batch.push(read(fields, &at, group, request)?, request);
-    }
-    Ok(batch)
+fn parse<'a>(payload: &'a [u8], request: Request<'a>) -> Result<Batch<'a>, BadInput> {
+    let list = SENDER.alerts(payload, "alerts", request)?;
+    version(&list.envelope, request)?;
+    // Neither of these may cost the alerts.
+    let group = status(&list.envelope, "status").ok().flatten().unwrap_or_default();
+    let truncated = list.envelope.get("truncatedAlerts").and_then(Value::as_u64).unwrap_or(0);
+    let alerts = list.elements.enumerate();
+    let alerts = alerts.map(move |(index, element)| read(element, format!("alerts[{index}]"), group, request));
+    Ok(Batch { alerts: Box::new(alerts), truncated })
 }
 
-fn version(envelope: &Map<String, Value>) -> Result<(), BadInput> {
+/// Alertmanager writes it after the alerts, so that a payload that was cut off has none.
+fn version(envelope: &Map<String, Value>, request: Request<'_>) -> Result<(), BadInput> {
     let expected = "\"4\", the version of Alertmanager's webhook";
     match envelope.get("version") {
         Some(Value::String(version)) if version == "4" => Ok(()),
@@ -50,14 +47,8 @@ fn version(envelope: &Map<String, Value>) -> Result<(), BadInput> {
             ..SENDER.wrong("version", version, expected)
         }),
         Some(other) => Err(SENDER.wrong("version", other, expected)),
+        None if request.cut_off => Ok(()),
         None => Err(SENDER.missing("version", expected)),
-    }
-}
-
-fn truncated(envelope: &Map<String, Value>) -> Result<u64, BadInput> {
-    match envelope.get("truncatedAlerts") {
-        None | Some(Value::Null) => Ok(0),
-        Some(value) => value.as_u64().ok_or_else(|| SENDER.wrong("truncatedAlerts", value, "a number from 0")),
     }
 }
 
@@ -70,26 +61,29 @@ fn status(fields: &Map<String, Value>, at: &str) -> Result<Option<AlertState>, B
     }
 }
 
-fn read(
-    fields: &Map<String, Value>,
-    at: &str,
-    group: AlertState,
-    request: Request<'_>,
-) -> Result<Normalised, BadInput> {
-    let state = status(fields, &format!("{at}.status"))?.unwrap_or(group);
+fn read(element: &[u8], at: String, group: AlertState, request: Request<'_>) -> Normalised {
+    let mut reading = Reading::new(&SENDER, at);
+    let Some(fields) = reading.lenient(|sender, at| object(sender, at, element)) else {
+        return reading.normalise(Sent::default(), request);
+    };
+    let state = reading.lenient(|_, at| status(&fields, &format!("{at}.status"))).flatten().unwrap_or(group);
     let ends_at = match state {
         // Alertmanager sends a firing alert's planned end of validity as `endsAt`: it has not ended.
         AlertState::Firing => None,
-        AlertState::Resolved => SENDER.time(fields, "endsAt", at)?,
+        AlertState::Resolved => reading.lenient(|sender, at| sender.time(&fields, "endsAt", at)).flatten(),
     };
+    let starts_at = reading.lenient(|sender, at| sender.time(&fields, "startsAt", at));
     let sent = Sent {
-        at,
         labels: fields.get("labels"),
         annotations: fields.get("annotations"),
-        fingerprint: SENDER.text(fields, "fingerprint", at)?,
+        fingerprint: reading.lenient(|sender, at| sender.text(&fields, "fingerprint", at)).flatten(),
         state,
-        starts_at: SENDER.time(fields, "startsAt", at)?,
+        start_text: starts_at
+            .is_none()
+            .then(|| fields.get("startsAt").map(|text| excerpt(&text.to_string())))
+            .flatten(),
+        starts_at: starts_at.flatten(),
         ends_at,
     };
-    sent.normalise(&SENDER, request)
+    reading.normalise(sent, request)
 }

@@ -1,7 +1,7 @@
 //! The shape of a payload format.
 
-use super::normal::{Batch, Request};
-use super::sender::{BadInput, Sender};
+use super::normal::Batch;
+use super::sender::{BadInput, Request, Sender};
 
 /// One payload format.
 #[derive(Debug)]
@@ -16,6 +16,7 @@ pub struct Format {
     pub setup: &'static str,
     /// Where the sender's owner sets the intake's token.
     pub credentials: &'static str,
-    /// Reads a payload. Unknown fields are ignored.
-    pub parse: fn(&[u8], Request<'_>) -> Result<Batch, BadInput>,
+    /// Reads a payload; an error means that it is none of this format. Unknown fields are ignored. Each alert is read
+    /// when it is asked for, and one that cannot be read is still one, with the reason why in it.
+    pub parse: for<'a> fn(&'a [u8], Request<'a>) -> Result<Batch<'a>, BadInput>,
 }

@@ -1,135 +1,68 @@
 //! The normal form of an alert, in which every format ends.
 
-use std::collections::BTreeMap;
+use std::fmt;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use super::sender::{BadInput, Sender, excerpt, is_unsafe};
-use crate::api::v1alpha1::{AlertSpec, AlertState, Time};
+use super::sender::{BadInput, Request, Sender};
+use super::texts::{self, Keep, Texts};
+use crate::api::v1alpha1::{AlertSpec, AlertState, IntakeNote, IntakeReason, Time};
 use crate::core::{kube_name, names};
 
-/// Labels, and annotations, kept of one alert.
-pub const MAX_ENTRIES: usize = 64;
-/// Characters kept of a key; an entry with a longer key is dropped.
-pub const MAX_KEY: usize = 128;
-/// Characters kept of a value, the mark of the cut included.
-pub const MAX_VALUE: usize = 1024;
-/// Ends a value that was cut.
-const CUT: &str = "\u{FFFD}[cut]";
+/// Characters kept of the sentence of a note.
+const MAX_NOTE: usize = 512;
 
-/// Labels that name an object or route an alert. They are kept before all others when there are too many.
-const WANTED: [&str; 24] = [
-    "alertname",
-    "cluster",
-    "severity",
-    "exported_namespace",
-    "namespace",
-    "container",
-    "created_by_kind",
-    "created_by_name",
-    "cronjob",
-    "daemonset",
-    "deployment",
-    "horizontalpodautoscaler",
-    "instance",
-    "job",
-    "job_name",
-    "node",
-    "owner_kind",
-    "owner_name",
-    "persistentvolumeclaim",
-    "pod",
-    "replicaset",
-    "statefulset",
-    "workload",
-    "workload_type",
-];
-
-/// What the request adds to its payload.
-#[derive(Clone, Copy, Debug)]
-pub struct Request<'a> {
-    /// When it arrived.
-    pub received_at: Time,
-    /// Its id.
-    pub request_id: &'a str,
-    /// Name of this cluster; empty when it has none.
-    pub cluster_name: &'a str,
-}
-
-/// What one request carried.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Batch {
-    /// Alerts to be made durable, in order.
-    pub alerts: Vec<Normalised>,
-    /// Alerts that are left out on purpose.
-    pub skipped: Vec<Skipped>,
+/// What one request carries.
+pub struct Batch<'a> {
+    /// Its alerts, in order, each read when it is asked for.
+    pub alerts: Box<dyn Iterator<Item = Normalised> + Send + 'a>,
     /// Alerts of the group that the sender left out of the request.
     pub truncated: u64,
 }
 
-/// An alert that is left out.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Skipped {
-    /// Its `alertname`.
-    pub alertname: String,
-    /// Why.
-    pub why: Skip,
+impl fmt::Debug for Batch<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batch").field("truncated", &self.truncated).finish_non_exhaustive()
+    }
 }
 
 /// Why an alert is left out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Skip {
     /// `Watchdog` always fires and `InfoInhibitor` only mutes others: neither says that anything is broken.
     Meta,
-    /// Its `cluster` label names another cluster.
-    ForeignCluster,
-}
-
-impl Batch {
-    /// Adds an alert, unless it is one that is left out.
-    pub fn push(&mut self, alert: Normalised, request: Request<'_>) {
-        match skip(&alert, request.cluster_name) {
-            Some(why) => self.skipped.push(Skipped { alertname: alert.alertname().to_owned(), why }),
-            None => self.alerts.push(alert),
-        }
-    }
-}
-
-fn skip(alert: &Normalised, cluster_name: &str) -> Option<Skip> {
-    if matches!(alert.alertname(), "Watchdog" | "InfoInhibitor") {
-        return Some(Skip::Meta);
-    }
-    let foreign = |cluster: &String| !cluster_name.is_empty() && cluster != cluster_name;
-    alert.spec.labels.get("cluster").is_some_and(foreign).then_some(Skip::ForeignCluster)
+    /// Its label `cluster` names this other cluster.
+    ForeignCluster(String),
 }
 
 /// One alert in its normal form.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Normalised {
-    /// What becomes the Alert's spec. `ends_at` is set if it is resolved.
+    /// What becomes the Alert's spec. `ends_at` is set if it is resolved. With a note of reason `Unreadable`, not all
+    /// of it is what was sent.
     pub spec: AlertSpec,
     /// Whether it fires. Each alert has its own state: a firing group may carry resolved ones.
     pub state: AlertState,
     /// What stands for the start in the name.
-    start_key: String,
+    pub(super) start_key: String,
     /// Labels and annotations that were dropped, and values that were altered.
     pub altered: usize,
 }
 
 impl Normalised {
-    /// Name of the Alert object in `namespace`. The same alert sent again gets the same name.
-    pub fn name(&self, namespace: &str) -> String {
-        names::short_digest(&["alert", self.spec.source.as_str(), namespace, &self.spec.fingerprint, &self.start_key])
+    /// Whether and why it is left out on purpose.
+    pub fn skip(&self, cluster_name: &str) -> Option<Skip> {
+        if matches!(self.alertname(), "Watchdog" | "InfoInhibitor") {
+            return Some(Skip::Meta);
+        }
+        let foreign = |cluster: &&String| !cluster_name.is_empty() && *cluster != cluster_name;
+        self.spec.labels.get("cluster").filter(foreign).cloned().map(Skip::ForeignCluster)
     }
 
     /// The namespace that the alert says it is about, if it says one: `exported_namespace` before `namespace`,
     /// because a scrape without `honorLabels` moves the real one there. It may be any text.
     pub fn named_namespace(&self) -> Option<&str> {
-        ["exported_namespace", "namespace"]
-            .into_iter()
-            .filter_map(|key| self.spec.labels.get(key))
-            .map(String::as_str)
-            .find(|value| !value.is_empty())
+        self.namespaces().next()
     }
 
     /// [`Normalised::named_namespace`] if it could be the name of a namespace.
@@ -137,17 +70,42 @@ impl Normalised {
         self.named_namespace().filter(|name| kube_name::is_label(name))
     }
 
+    /// What its labels name as namespaces.
+    pub(super) fn namespaces(&self) -> impl Iterator<Item = &str> {
+        let label = |key: &str| self.spec.labels.get(key).map(String::as_str);
+        ["exported_namespace", "namespace"].into_iter().filter_map(label).filter(|value| !value.is_empty())
+    }
+
     /// The `alertname` label.
     pub fn alertname(&self) -> &str {
         self.spec.labels.get("alertname").map_or("", String::as_str)
     }
+
+    /// It was not understood as it was sent.
+    pub fn is_unreadable(&self) -> bool {
+        self.spec.note.as_ref().is_some_and(|note| note.reason == IntakeReason::Unreadable)
+    }
+}
+
+/// A note with a sentence of a bounded length.
+pub(super) fn note(reason: IntakeReason, message: &str) -> IntakeNote {
+    let message = message.chars().filter(|c| !c.is_control()).take(MAX_NOTE).collect();
+    IntakeNote { reason, message }
+}
+
+/// One alert while a format reads it. What is wrong with a field is kept and not returned: the rest still says that
+/// something fires, and what ends.
+#[derive(Debug)]
+pub(super) struct Reading<'a> {
+    sender: &'a Sender,
+    /// Where it stands in the payload.
+    at: String,
+    wrong: Option<BadInput>,
 }
 
 /// One alert as a format read it, before it is bounded.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Sent<'a> {
-    /// Where it stands in the payload, for refusals.
-    pub at: &'a str,
     /// An object of strings.
     pub labels: Option<&'a Value>,
     /// An object of strings.
@@ -158,33 +116,72 @@ pub(super) struct Sent<'a> {
     pub state: AlertState,
     /// When its condition began.
     pub starts_at: Option<Time>,
+    /// What stands for the start when it cannot be read.
+    pub start_text: Option<String>,
     /// When its condition ended, if it is resolved.
     pub ends_at: Option<Time>,
 }
 
-impl Sent<'_> {
+impl<'a> Reading<'a> {
+    pub fn new(sender: &'a Sender, at: String) -> Reading<'a> {
+        Reading { sender, at, wrong: None }
+    }
+
+    /// The value, or `None` with the first fault kept.
+    pub fn lenient<T>(&mut self, read: impl FnOnce(&Sender, &str) -> Result<T, BadInput>) -> Option<T> {
+        read(self.sender, &self.at)
+            .map_err(|wrong| {
+                self.wrong.get_or_insert(wrong);
+            })
+            .ok()
+    }
+
+    fn texts(&mut self, value: Option<&Value>, key: &str, keep: Keep) -> Texts {
+        let fields = match value {
+            None | Some(Value::Null) => return Texts::default(),
+            Some(Value::Object(fields)) => fields,
+            Some(other) => {
+                self.lenient(|sender, at| {
+                    Err::<(), _>(sender.wrong(&format!("{at}.{key}"), other, "an object of strings"))
+                });
+                return Texts::default();
+            }
+        };
+        let texts = texts::bounded(fields, keep);
+        if let Some((entry, value)) = &texts.wrong {
+            self.lenient(|sender, at| {
+                let field = format!("{at}.{key}.{}", super::sender::excerpt(entry));
+                Err::<(), _>(sender.wrong(&field, value, "a string"))
+            });
+        }
+        texts
+    }
+
     /// The normal form: bounded, cleaned, with what is missing filled in.
-    pub fn normalise(self, sender: &Sender, request: Request<'_>) -> Result<Normalised, BadInput> {
-        let Sent { at, labels: sent, annotations, fingerprint, state, starts_at, ends_at } = self;
-        let mut altered = 0;
-        let labels = texts(sender, sent, &format!("{at}.labels"), Keep::Exact, &mut altered)?;
-        let annotations = texts(sender, annotations, &format!("{at}.annotations"), Keep::Readable, &mut altered)?;
+    pub fn normalise(mut self, sent: Sent<'_>, request: Request<'_>) -> Normalised {
+        let Sent { labels: sent, annotations, fingerprint, state, starts_at, start_text, ends_at } = sent;
+        let labels = self.texts(sent, "labels", Keep::Labels);
+        let annotations = self.texts(annotations, "annotations", Keep::Annotations);
         // Without a start, repeats inside one hour still find their first; `startsAt` itself stays what is known.
         let hour = || format!("hour {}", request.received_at.as_second() / 3600);
-        let start_key = starts_at.map_or_else(hour, |time| time.to_string());
+        let unreadable = start_text.map(|text| format!("as sent {text}"));
+        let start_key = starts_at.map(|time| time.to_string()).or(unreadable).unwrap_or_else(hour);
         let usable =
             |text: &String| (1..=128).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+        let note = self.wrong.map(|wrong| note(IntakeReason::Unreadable, &wrong.to_string()));
         let spec = AlertSpec {
-            source: sender.source,
+            source: self.sender.source,
             fingerprint: fingerprint.filter(usable).unwrap_or_else(|| fingerprint_of(sent)),
-            labels,
-            annotations,
+            labels: labels.kept,
+            annotations: annotations.kept,
             starts_at: starts_at.unwrap_or(request.received_at),
             ends_at: (state == AlertState::Resolved).then(|| ends_at.unwrap_or(request.received_at)),
             received_at: Some(request.received_at),
             request_id: request.request_id.to_owned(),
+            note,
+            ..AlertSpec::default()
         };
-        Ok(Normalised { spec, state, start_key, altered })
+        Normalised { spec, state, start_key, altered: labels.altered + annotations.altered }
     }
 }
 
@@ -193,59 +190,17 @@ fn fingerprint_of(labels: Option<&Value>) -> String {
     names::short_digest(&["labels", &labels.map(names::canonical).unwrap_or_default()])
 }
 
-/// How values are kept.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Keep {
-    /// As they are, or marked: programs read them.
-    Exact,
-    /// For people: line breaks and tabs stay, other control characters go.
-    Readable,
-}
-
-fn texts(
-    sender: &Sender,
-    value: Option<&Value>,
-    at: &str,
-    keep: Keep,
-    altered: &mut usize,
-) -> Result<BTreeMap<String, String>, BadInput> {
-    let fields = match value {
-        None | Some(Value::Null) => return Ok(BTreeMap::new()),
-        Some(Value::Object(fields)) => fields,
-        Some(other) => return Err(sender.wrong(at, other, "an object of strings")),
-    };
-    let wanted = |key: &str| WANTED.contains(&key);
-    let mut entries: Vec<_> = fields.iter().collect();
-    entries.sort_by_key(|(key, _)| (!wanted(key), *key));
-    let mut kept = BTreeMap::new();
-    for (key, value) in entries {
-        let Value::String(text) = value else {
-            return Err(sender.wrong(&format!("{at}.{}", excerpt(key)), value, "a string"));
-        };
-        let usable = !key.is_empty() && key.chars().count() <= MAX_KEY && !key.chars().any(is_unsafe);
-        if !usable || kept.len() == MAX_ENTRIES {
-            *altered += 1;
-            continue;
-        }
-        let clean = bounded(text, keep);
-        *altered += usize::from(clean != *text);
-        kept.insert(key.clone(), clean);
+/// One element of a payload's list of alerts, as an object.
+pub(super) fn object(sender: &Sender, at: &str, element: &[u8]) -> Result<Map<String, Value>, BadInput> {
+    let unreadable =
+        |found: String| BadInput { field: at.to_owned(), found, expected: "an object", next_step: sender.resend };
+    if element.len() > super::split::MAX_ALERT {
+        return Err(unreadable(format!("{} bytes long", element.len())));
     }
-    Ok(kept)
-}
-
-fn bounded(text: &str, keep: Keep) -> String {
-    let clean = text.chars().filter_map(|c| match (is_unsafe(c), keep) {
-        (false, _) => Some(c),
-        (true, Keep::Readable) if matches!(c, '\n' | '\t') => Some(c),
-        (true, Keep::Readable) => None,
-        (true, Keep::Exact) => Some('\u{FFFD}'),
-    });
-    let mut kept: String = clean.take(MAX_VALUE + 1).collect();
-    if let Some((cut, _)) = kept.char_indices().nth(MAX_VALUE) {
-        let keep = kept[..cut].char_indices().nth(MAX_VALUE - CUT.chars().count()).map_or(cut, |(at, _)| at);
-        kept.truncate(keep);
-        kept.push_str(CUT);
+    let read = serde_json::from_slice(element).or_else(|_| serde_json::from_slice(&super::split::mend(element)));
+    match read {
+        Ok(Value::Object(fields)) => Ok(fields),
+        Ok(other) => Err(sender.wrong(at, &other, "an object")),
+        Err(error) => Err(unreadable(format!("not JSON ({error})"))),
     }
-    kept
 }

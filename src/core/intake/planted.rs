@@ -1,12 +1,12 @@
 //! A format of unit tests: all that a new format needs is a file like this one, its variant of `AlertSource` and its
 //! line in the registry.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::format::Format;
-use super::normal::{Batch, Request, Sent};
-use super::sender::{BadInput, Sender};
-use crate::api::v1alpha1::{AlertSource, AlertState};
+use super::normal::{Batch, Reading, Sent};
+use super::sender::{BadInput, Request, Sender};
+use crate::api::v1alpha1::AlertSource;
 
 /// Who sends it.
 const SENDER: Sender = Sender {
@@ -26,20 +26,13 @@ pub static FORMAT: Format = Format {
     parse,
 };
 
-fn parse(payload: &[u8], request: Request<'_>) -> Result<Batch, BadInput> {
-    let value = SENDER.json(payload)?;
-    let mut batch = Batch::default();
-    for (index, name) in SENDER.alerts(SENDER.object(&value, "")?, "broken")?.iter().enumerate() {
-        let sent = Sent {
-            at: &format!("broken[{index}]"),
-            labels: Some(&json!({"alertname": "Broken", "namespace": "shop", "deployment": name})),
-            annotations: None,
-            fingerprint: None,
-            state: AlertState::Firing,
-            starts_at: None,
-            ends_at: None,
-        };
-        batch.push(sent.normalise(&SENDER, request)?, request);
-    }
-    Ok(batch)
+fn parse<'a>(payload: &'a [u8], request: Request<'a>) -> Result<Batch<'a>, BadInput> {
+    let names = SENDER.alerts(payload, "broken", request)?.elements.enumerate();
+    let alerts = names.map(move |(index, name)| {
+        let name: Value = serde_json::from_slice(name).unwrap_or_default();
+        let labels = json!({"alertname": "Broken", "namespace": "shop", "deployment": name});
+        let sent = Sent { labels: Some(&labels), ..Sent::default() };
+        Reading::new(&SENDER, format!("broken[{index}]")).normalise(sent, request)
+    });
+    Ok(Batch { alerts: Box::new(alerts), truncated: 0 })
 }

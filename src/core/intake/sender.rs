@@ -4,10 +4,29 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 
+use super::split::{MAX_ENVELOPE, Split, mend};
 use crate::api::v1alpha1::{AlertSource, Time};
 
-/// Alerts in one request.
-pub const MAX_ALERTS: usize = 2000;
+/// What the request adds to its payload.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// When it arrived.
+    pub received_at: Time,
+    /// Its id.
+    pub request_id: &'a str,
+    /// Name of this cluster; empty when it has none.
+    pub cluster_name: &'a str,
+    /// The payload is the beginning of a longer one.
+    pub cut_off: bool,
+}
+
+/// A payload's list of alerts.
+pub(super) struct List<'a> {
+    /// The payload with an empty list.
+    pub envelope: Map<String, Value>,
+    /// The whole elements of the list, unread.
+    pub elements: Box<dyn Iterator<Item = &'a [u8]> + Send + 'a>,
+}
 
 /// Who sends a format.
 #[derive(Debug)]
@@ -45,39 +64,51 @@ impl fmt::Display for BadInput {
 impl std::error::Error for BadInput {}
 
 impl Sender {
-    /// The payload as JSON.
-    pub fn json(&self, payload: &[u8]) -> Result<Value, BadInput> {
-        serde_json::from_slice(payload).map_err(|error| BadInput {
+    /// Finds the list of alerts in the field `key` of a payload.
+    pub(super) fn alerts<'a>(&self, payload: &'a [u8], key: &str, request: Request<'_>) -> Result<List<'a>, BadInput> {
+        let split = Split::of(payload, key).filter(|split| request.cut_off || !split.open);
+        let Some(split) = split else { return self.no_list(payload, key) };
+        let envelope = split.envelope(request.cut_off).ok_or_else(|| BadInput {
             field: String::new(),
-            found: format!("not JSON ({error})"),
-            expected: "a JSON object",
-            next_step: self.resend,
-        })
+            found: "longer than 1 MiB beside its alerts".into(),
+            expected: "less around them",
+            next_step: self.fewer,
+        })?;
+        let envelope = self.json(&envelope)?;
+        Ok(List { envelope, elements: Box::new(split.elements()) })
+    }
+
+    /// A payload without a list, or without its end.
+    fn no_list<'a>(&self, payload: &'a [u8], key: &str) -> Result<List<'a>, BadInput> {
+        if payload.len() > MAX_ENVELOPE {
+            return Err(BadInput {
+                field: key.into(),
+                found: "not to be found".into(),
+                expected: "a list of alerts in a JSON object",
+                next_step: self.resend,
+            });
+        }
+        let envelope = self.json(payload)?;
+        match envelope.get(key) {
+            // Go writes an empty list so.
+            Some(Value::Null) => Ok(List { envelope, elements: Box::new(std::iter::empty()) }),
+            Some(other) => Err(self.wrong(key, other, "a list of alerts")),
+            None => Err(self.missing(key, "a list of alerts")),
+        }
     }
 
     /// A JSON object.
-    pub fn object<'a>(&self, value: &'a Value, at: &str) -> Result<&'a Map<String, Value>, BadInput> {
-        value
-            .as_object()
-            .ok_or_else(|| self.wrong(at, value, if at.is_empty() { "a JSON object" } else { "an object" }))
-    }
-
-    /// The list of alerts in the field `key`, of a length that is accepted.
-    pub fn alerts<'a>(&self, fields: &'a Map<String, Value>, key: &str) -> Result<&'a [Value], BadInput> {
-        let alerts = match fields.get(key) {
-            Some(Value::Array(alerts)) => alerts,
-            Some(other) => return Err(self.wrong(key, other, "a list of alerts")),
-            None => return Err(self.missing(key, "a list of alerts")),
-        };
-        if alerts.len() > MAX_ALERTS {
-            return Err(BadInput {
-                field: key.into(),
-                found: format!("a list of {}", alerts.len()),
-                expected: "at most 2000 alerts",
-                next_step: self.fewer,
-            });
+    fn json(&self, text: &[u8]) -> Result<Map<String, Value>, BadInput> {
+        match serde_json::from_slice(text).or_else(|_| serde_json::from_slice(&mend(text))) {
+            Ok(Value::Object(fields)) => Ok(fields),
+            Ok(other) => Err(self.wrong("", &other, "a JSON object")),
+            Err(error) => Err(BadInput {
+                field: String::new(),
+                found: format!("not JSON ({error})"),
+                expected: "a JSON object",
+                next_step: self.resend,
+            }),
         }
-        Ok(alerts)
     }
 
     /// Optional text.

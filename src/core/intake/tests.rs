@@ -4,17 +4,34 @@ use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
 use super::*;
-use crate::api::v1alpha1::AlertState;
+use crate::api::v1alpha1::{AlertState, IntakeReason};
 use crate::core::kube_name;
 
-fn normalise(payload: &[u8], request: Request<'_>) -> Result<Batch, BadInput> {
-    (alertmanager::FORMAT.parse)(payload, request)
+/// What a request carries, read to its end.
+#[derive(Debug)]
+struct All {
+    alerts: Vec<Normalised>,
+    truncated: u64,
+}
+
+fn normalise(payload: &[u8], request: Request<'_>) -> Result<All, BadInput> {
+    let Batch { alerts, truncated } = (alertmanager::FORMAT.parse)(payload, request)?;
+    Ok(All { alerts: alerts.collect(), truncated })
+}
+
+fn place(alert: &Normalised, owner: &TokenOwner) -> Placement {
+    Placement::of(alert, owner, alert.valid_namespace().is_some(), "backstop-system")
+}
+
+/// Name of the Alert where it belongs.
+fn name(alert: &Normalised) -> String {
+    place(alert, &TokenOwner::Cluster).first.name
 }
 
 const AT: &str = "2026-11-21T10:00:00Z";
 
 fn request() -> Request<'static> {
-    Request { received_at: AT.parse().unwrap(), request_id: "r1", cluster_name: "" }
+    Request { received_at: AT.parse().unwrap(), request_id: "r1", cluster_name: "", cut_off: false }
 }
 
 fn payload(alerts: Value) -> Vec<u8> {
@@ -25,27 +42,41 @@ fn read_one(alert: Value) -> Normalised {
     normalise(&payload(json!([alert])), request()).unwrap().alerts.remove(0)
 }
 
+/// Recorded from Alertmanager 0.25 with the configuration of docs/examples, and by hand from the sources of 0.28.
 #[test]
-fn a_payload_of_a_real_alertmanager_is_read() {
-    let body = json!({
-        "receiver": "backstop", "status": "firing", "version": "4", "groupKey": "{}:{alertname=\"KubePodCrashLooping\"}",
-        "truncatedAlerts": 0, "groupLabels": {"alertname": "KubePodCrashLooping"}, "commonLabels": {},
-        "commonAnnotations": {}, "externalURL": "http://alertmanager:9093", "notification_reason": "first", "routeLabels": {},
-        "alerts": [{
-            "status": "firing",
-            "labels": {"alertname": "KubePodCrashLooping", "namespace": "shop", "pod": "cart-7d9-x", "severity": "warning"},
-            "annotations": {"summary": "Pod is crash looping."},
-            "startsAt": "2026-11-21T09:59:30.123456789Z", "endsAt": "0001-01-01T00:00:00Z",
-            "generatorURL": "http://prometheus/graph", "fingerprint": "9f86d081884c7d65"
-        }]
-    });
-    let batch = normalise(body.to_string().as_bytes(), request()).unwrap();
+fn payloads_of_real_alertmanagers_are_read() {
+    let batch = normalise(include_bytes!("testdata/alertmanager-0.25.json"), request()).unwrap();
+    let [firing, resolved] = batch.alerts.as_slice() else { panic!("{batch:?}") };
+    assert_eq!(firing.spec.fingerprint.len(), 16);
+    assert_eq!((firing.state, firing.spec.ends_at, firing.altered), (AlertState::Firing, None, 0));
+    assert_eq!((resolved.state, resolved.spec.ends_at.is_some()), (AlertState::Resolved, true));
+    assert!(batch.alerts.iter().all(|alert| alert.valid_namespace() == Some("shop") && alert.spec.note.is_none()));
+
+    let batch = normalise(include_bytes!("testdata/alertmanager-0.28.json"), request()).unwrap();
     let alert = &batch.alerts[0];
     assert_eq!(alert.spec.fingerprint, "9f86d081884c7d65");
     assert_eq!(alert.spec.starts_at.to_string(), "2026-11-21T09:59:30.123456789Z");
     assert_eq!((alert.state, alert.spec.ends_at), (AlertState::Firing, None));
     assert_eq!(alert.valid_namespace(), Some("shop"));
     assert_eq!((alert.spec.request_id.as_str(), alert.altered), ("r1", 0));
+}
+
+#[test]
+fn odd_but_legal_alerts_are_taken_as_they_are() {
+    let batch = normalise(include_bytes!("testdata/odd-but-legal.json"), request()).unwrap();
+    assert_eq!(batch.truncated, 7);
+    let notes: Vec<_> = batch.alerts.iter().filter_map(|alert| alert.spec.note.as_ref()).collect();
+    assert!(notes.is_empty(), "{notes:?}");
+    let [zero_times, bare, texts, surrogate] = batch.alerts.as_slice() else { panic!("{batch:?}") };
+    assert_eq!(zero_times.spec.starts_at.to_string(), AT, "the time of receipt");
+    assert_eq!((bare.alertname(), bare.state), ("Bare", AlertState::Firing));
+    assert_eq!(texts.alertname(), "Überlast 🐟 在线");
+    assert_eq!(texts.spec.labels["region"], "süd\u{FFFD}ost");
+    assert_eq!(texts.spec.annotations["summary"], "line one\nline two\tx");
+    assert_eq!(surrogate.spec.labels["pod"], "half \u{FFFD} of a character");
+    for empty in [r#"{"version":"4","alerts":[]}"#, r#"{"version":"4","status":"resolved","alerts":null}"#] {
+        assert!(normalise(empty.as_bytes(), request()).unwrap().alerts.is_empty(), "{empty}");
+    }
 }
 
 #[test]
@@ -72,10 +103,13 @@ fn the_planned_end_of_a_firing_alert_is_no_end() {
 #[test]
 fn the_same_alert_gets_the_same_name_and_another_start_another_one() {
     let alert = |start: &str| read_one(json!({"labels": {"a": "b"}, "fingerprint": "f", "startsAt": start}));
-    assert_eq!(alert(AT).name("shop"), alert("2026-11-21T12:00:00+02:00").name("shop"));
-    assert_ne!(alert(AT).name("shop"), alert("2026-11-21T10:00:01Z").name("shop"));
-    assert_ne!(alert(AT).name("shop"), alert(AT).name("prod"));
-    assert_eq!(alert(AT).name("shop").len(), 32);
+    let named = |namespace: &str| {
+        name(&read_one(json!({"labels": {"namespace": namespace}, "fingerprint": "f", "startsAt": AT})))
+    };
+    assert_eq!(name(&alert(AT)), name(&alert("2026-11-21T12:00:00+02:00")));
+    assert_ne!(name(&alert(AT)), name(&alert("2026-11-21T10:00:01Z")));
+    assert_ne!(named("shop"), named("prod"));
+    assert_eq!(name(&alert(AT)).len(), 32);
 }
 
 #[test]
@@ -96,7 +130,7 @@ fn an_alert_without_a_start_repeats_into_the_same_name() {
     };
     let first = at("2026-11-21T10:00:01Z");
     assert_eq!(first.spec.starts_at.to_string(), "2026-11-21T10:00:01Z");
-    assert_eq!(first.name("x"), at("2026-11-21T10:59:59Z").name("x"));
+    assert_eq!(name(&first), name(&at("2026-11-21T10:59:59Z")));
 }
 
 #[test]
@@ -153,45 +187,178 @@ fn annotations_stay_readable_and_lose_control_characters() {
 
 #[test]
 fn watchdog_info_inhibitor_and_foreign_clusters_are_left_out_one_by_one() {
-    let body = payload(json!([
-        {"labels": {"alertname": "Watchdog"}},
-        {"labels": {"alertname": "InfoInhibitor"}},
-        {"labels": {"alertname": "A", "cluster": "other"}},
-        {"labels": {"alertname": "B", "cluster": "mine"}},
-        {"labels": {"alertname": "C"}},
-    ]));
-    let batch = normalise(&body, Request { cluster_name: "mine", ..request() }).unwrap();
-    let kept: Vec<_> = batch.alerts.iter().map(Normalised::alertname).collect();
-    assert_eq!(kept, ["B", "C"]);
-    let skipped: Vec<_> = batch.skipped.iter().map(|skipped| skipped.why).collect();
-    assert_eq!(skipped, [Skip::Meta, Skip::Meta, Skip::ForeignCluster]);
-    assert_eq!(normalise(&body, request()).unwrap().alerts.len(), 3, "without a name of our own all clusters count");
+    let labels = [
+        json!({"alertname": "Watchdog"}),
+        json!({"alertname": "InfoInhibitor"}),
+        json!({"alertname": "A", "cluster": "other"}),
+        json!({"alertname": "B", "cluster": "mine"}),
+        json!({"alertname": "C"}),
+    ];
+    let skipped = |ours| labels.clone().map(|labels| read_one(json!({ "labels": labels })).skip(ours));
+    let meta = Some(Skip::Meta);
+    let foreign = Some(Skip::ForeignCluster("other".into()));
+    assert_eq!(skipped("mine"), [meta.clone(), meta.clone(), foreign, None, None]);
+    assert_eq!(skipped(""), [meta.clone(), meta, None, None, None], "without a name of our own all clusters count");
 }
 
 #[test]
-fn truncated_alerts_are_told() {
-    let body = json!({"version": "4", "truncatedAlerts": 7, "alerts": []}).to_string();
-    assert_eq!(normalise(body.as_bytes(), request()).unwrap().truncated, 7);
-}
-
-#[test]
-fn a_refusal_names_field_expectation_and_next_step() {
+fn what_is_no_payload_is_refused_with_field_expectation_and_next_step() {
     let refusal = |body: &str| normalise(body.as_bytes(), request()).unwrap_err().to_string();
     assert!(refusal("not json").contains("not JSON"));
     assert!(refusal("[]").contains("the payload is a list, expected a JSON object"));
-    assert!(refusal("{}").contains("version is missing"));
+    assert!(refusal("{}").contains("alerts is missing"));
+    assert!(refusal(r#"{"alerts":[]}"#).contains("version is missing"));
     assert!(
         refusal(r#"{"version":"1","alerts":[]}"#).contains("Grafana sends version \"1\", which is not supported yet")
     );
     assert!(refusal(r#"{"version":"4"}"#).contains("alerts is missing"));
-    assert!(refusal(r#"{"version":"4","alerts":[1]}"#).contains("alerts[0] is 1, expected an object"));
-    let number = refusal(r#"{"version":"4","alerts":[{},{"labels":{"pod":5}}]}"#);
-    assert!(number.contains("alerts[1].labels.pod is 5, expected a string"), "{number}");
-    let status = refusal(r#"{"version":"4","alerts":[{"status":"on fire"}]}"#);
-    assert!(status.contains("alerts[0].status is \"on fire\", expected \"firing\" or \"resolved\""), "{status}");
-    assert!(refusal(r#"{"version":"4","alerts":[{"startsAt":"yesterday"}]}"#).contains("alerts[0].startsAt"));
-    let many = format!(r#"{{"version":"4","alerts":[{}{{}}]}}"#, "{},".repeat(MAX_ALERTS));
-    assert!(refusal(&many).contains("max_alerts"));
+    assert!(refusal(r#"{"version":"4","alerts":5}"#).contains("alerts is 5, expected a list of alerts"));
+    assert!(refusal(r#"{"version":"4","alerts":[{},"#).contains("not JSON"));
+    assert!(refusal(r#"{"version":"4","alerts":[{}]"#).contains("not JSON"));
+}
+
+#[test]
+fn an_alert_that_cannot_be_read_says_why_and_costs_no_other() {
+    let deep = format!(r#"{{"labels":{{"pod":{}1{}}}}}"#, "[".repeat(300), "]".repeat(300));
+    let long = format!(r#"{{"labels":{{"alertname":"A","pod":"{}"}}}}"#, "x".repeat(split::MAX_ALERT));
+    let rows: &[(&str, &str)] = &[
+        ("1", "alerts[1] is 1, expected an object"),
+        ("null", "alerts[1] is null, expected an object"),
+        (r#"{"labels":{"alertname":"A","pod":5}}"#, "alerts[1].labels.pod is 5, expected a string"),
+        (r#"{"labels":{"alertname":"A","pod":null}}"#, "alerts[1].labels.pod is null, expected a string"),
+        (r#"{"labels":["pod"]}"#, "alerts[1].labels is a list, expected an object of strings"),
+        (r#"{"annotations":{"summary":null}}"#, "alerts[1].annotations.summary is null, expected a string"),
+        (r#"{"annotations":"none"}"#, "alerts[1].annotations is \"none\", expected an object of strings"),
+        (r#"{"status":"on fire"}"#, "alerts[1].status is \"on fire\", expected \"firing\" or \"resolved\""),
+        (r#"{"startsAt":"yesterday"}"#, "alerts[1].startsAt is \"yesterday\", expected a time"),
+        (r#"{"startsAt":1764230400}"#, "alerts[1].startsAt is 1764230400, expected a time"),
+        (r#"{"status":"resolved","endsAt":"soon"}"#, "alerts[1].endsAt is \"soon\", expected a time"),
+        (r#"{"fingerprint":17}"#, "alerts[1].fingerprint is 17, expected a string"),
+        (r#"{"labels":{"value":NaN}}"#, "alerts[1] is not JSON"),
+        (r#"{"labels":{"value":1e999}}"#, "alerts[1] is not JSON"),
+        (r#"{"labels" "alertname"}"#, "alerts[1] is not JSON"),
+        (&deep, "alerts[1] is not JSON"),
+        (&long, "bytes long, expected an object"),
+    ];
+    let good = r#"{"labels":{"alertname":"Good","namespace":"shop"}}"#;
+    for (bad, expected) in rows {
+        let body = format!(r#"{{"version":"4","status":"firing","alerts":[{good},{bad},{good}]}}"#);
+        let batch = normalise(body.as_bytes(), request()).unwrap();
+        let [first, wrong, last] = batch.alerts.as_slice() else { panic!("{bad:.80}: {batch:?}") };
+        assert_eq!((first.alertname(), last.alertname()), ("Good", "Good"), "{bad:.80}");
+        assert!(!first.is_unreadable() && !last.is_unreadable(), "{bad:.80}");
+        let note = wrong.spec.note.as_ref().unwrap_or_else(|| panic!("{bad:.80} was read"));
+        assert_eq!(note.reason, IntakeReason::Unreadable);
+        assert!(note.message.contains(expected), "{bad:.80}: {}", note.message);
+    }
+    let wrong = read_one(json!({"labels": {"alertname": "A", "namespace": "shop", "pod": 5}}));
+    assert_eq!(wrong.spec.labels["pod"], "\u{FFFD}5", "what is no string is kept as no name");
+    assert_eq!(wrong.valid_namespace(), Some("shop"), "it is kept where it belongs");
+    let odd_envelope = r#"{"version":"4","status":5,"truncatedAlerts":"many","alerts":[{"status":"resolved"}]}"#;
+    let batch = normalise(odd_envelope.as_bytes(), request()).unwrap();
+    assert_eq!((batch.truncated, batch.alerts[0].state), (0, AlertState::Resolved), "the envelope costs no alert");
+}
+
+#[test]
+fn a_payload_that_was_cut_off_yields_the_alerts_before() {
+    let alerts: Vec<Value> = (0..50).map(|i| json!({"labels": {"alertname": "A", "pod": format!("p{i}")}})).collect();
+    let whole = payload(json!(alerts));
+    for at in [whole.len() / 2, whole.len() - 5, whole.len()] {
+        let request = Request { cut_off: true, ..request() };
+        let kept = normalise(&whole[..at], request).unwrap().alerts;
+        assert_eq!(kept.len(), if at > whole.len() / 2 { 50 } else { kept.len() });
+        assert!(kept.len() > 20 && kept.iter().all(|alert| !alert.is_unreadable()), "{at}: {}", kept.len());
+    }
+}
+
+#[test]
+fn labels_and_annotations_in_any_alphabet_are_bounded_in_bytes_and_names_survive() {
+    let fat = "🐟".repeat(1000);
+    let mut labels: Map<String, Value> = (0..61).map(|i| (format!("text_{i:02}"), json!(fat))).collect();
+    for (key, value) in [("alertname", &*fat), ("namespace", "shop"), ("exported_deployment", "cart"), ("pod", &*fat)] {
+        labels.insert(key.into(), json!(value));
+    }
+    let alert = read_one(json!({"labels": labels, "annotations": labels}));
+    let bytes = |texts: &std::collections::BTreeMap<String, String>| -> usize {
+        texts.iter().map(|(key, value)| key.len() + value.len()).sum()
+    };
+    assert!(bytes(&alert.spec.labels) <= texts::LABEL_BYTES, "{}", bytes(&alert.spec.labels));
+    assert!(bytes(&alert.spec.annotations) <= texts::ANNOTATION_BYTES, "{}", bytes(&alert.spec.annotations));
+    assert_eq!((&*alert.spec.labels["namespace"], &*alert.spec.labels["exported_deployment"]), ("shop", "cart"));
+    assert!(
+        alert.spec.labels["pod"].contains('\u{FFFD}'),
+        "what was cut is no name, and not as if it had not been there"
+    );
+    // Every label that names something, as long as it can be.
+    let wanted = ["", "exported_"].into_iter().flat_map(|prefix| texts::WANTED.map(|key| format!("{prefix}{key}")));
+    let all: Map<String, Value> = wanted.map(|key| (key, json!(fat))).collect();
+    let alert = read_one(json!({"labels": all}));
+    assert_eq!(alert.spec.labels.len(), all.len());
+    assert!(bytes(&alert.spec.labels) <= texts::LABEL_BYTES, "{}", bytes(&alert.spec.labels));
+}
+
+#[test]
+fn an_alert_is_kept_where_it_belongs_or_with_a_note_in_the_system_namespace() {
+    let alert = |labels: Value| read_one(json!({"labels": labels, "fingerprint": "f", "startsAt": AT}));
+    let shop = TokenOwner::Tenant("shop".into());
+    let home = |labels: Value, owner: &TokenOwner| {
+        let placement = place(&alert(labels), owner);
+        let other = placement.other.as_ref().map(|other| (other.namespace.clone(), other.belongs_to.clone().unwrap()));
+        (placement.first.namespace.clone(), other, placement.record_only)
+    };
+    let elsewhere = |home: &str| Some(("backstop-system".to_owned(), home.to_owned()));
+    let named = json!({"namespace": "shop"});
+    assert_eq!(home(named.clone(), &TokenOwner::Cluster), ("shop".into(), elsewhere("shop"), false));
+    assert_eq!(home(json!({}), &TokenOwner::Cluster), ("backstop-system".into(), None, false));
+    assert_eq!(home(named, &shop), ("shop".into(), elsewhere("shop"), false));
+    assert_eq!(home(json!({}), &shop), ("shop".into(), elsewhere("shop"), false));
+    // `namespace` is what the Prometheus operator enforces; the exporter may speak of anything.
+    let enforced = json!({"namespace": "shop", "exported_namespace": "billing"});
+    assert_eq!(home(enforced, &shop), ("shop".into(), elsewhere("shop"), false));
+    let scraped = json!({"namespace": "monitoring", "exported_namespace": "shop"});
+    assert_eq!(home(scraped, &shop), ("shop".into(), elsewhere("shop"), false));
+    for foreign in
+        [json!({"namespace": "prod"}), json!({"namespace": "../shop"}), json!({"exported_namespace": "prod"})]
+    {
+        assert_eq!(home(foreign.clone(), &shop), ("shop".into(), elsewhere("shop"), true), "{foreign}");
+        let placement = place(&alert(foreign), &shop);
+        let spec = placement.spec_in(&placement.first, None);
+        assert_eq!(spec.note.unwrap().reason, IntakeReason::ForeignNamespace);
+        assert!(spec.ends_at.is_some(), "it is on record, and nothing follows from it");
+    }
+}
+
+#[test]
+fn an_alert_of_a_tenant_says_so_wherever_it_is_kept_and_shares_its_name_with_no_other_tenant() {
+    let alert = read_one(json!({"labels": {"alertname": "A"}, "fingerprint": "f", "startsAt": AT}));
+    let of = |tenant: &str| place(&alert, &TokenOwner::Tenant(tenant.into()));
+    let (one, two) = (of("shop").other.unwrap(), of("prod").other.unwrap());
+    let cluster = place(&alert, &TokenOwner::Cluster).first;
+    assert_eq!(std::collections::BTreeSet::from([&one.name, &two.name, &cluster.name]).len(), 3);
+    for place in [of("shop").first, one] {
+        let spec = of("shop").spec_in(&place, None);
+        assert_eq!((spec.tenant.as_deref(), spec.belongs_to), (Some("shop"), place.belongs_to));
+    }
+    assert_eq!(place(&alert, &TokenOwner::Cluster).spec_in(&cluster, None).tenant, None);
+}
+
+#[test]
+fn what_stands_for_alerts_that_were_not_taken_calls_nobody() {
+    let sender = &alertmanager::FORMAT.sender;
+    let ours = Request { cluster_name: "here", ..request() };
+    let records = [
+        foreign_cluster(sender, "there", &TokenOwner::Cluster, "backstop-system", ours),
+        left_out(sender, Some(7), &TokenOwner::Cluster, "backstop-system", ours),
+        left_out(sender, None, &TokenOwner::Cluster, "backstop-system", ours),
+    ];
+    for record in &records {
+        let spec = record.spec_in(&record.first, None);
+        assert!(record.record_only && spec.ends_at.is_some() && spec.note.is_some(), "{spec:?}");
+        assert_eq!(record.first.namespace, "backstop-system");
+    }
+    let again = foreign_cluster(sender, "there", &TokenOwner::Cluster, "backstop-system", ours);
+    assert_eq!(again.first, records[0].first, "one for each cluster");
+    assert!(records[0].spec_in(&again.first, None).annotations["summary"].contains("cluster=\"there\""));
 }
 
 #[test]
@@ -228,7 +395,7 @@ fn any_json() -> impl Strategy<Value = Value> {
 }
 
 /// Whatever comes out keeps the bounds of the custom resource.
-fn assert_bounded(batch: &Batch) {
+fn assert_bounded(batch: &All) {
     for Normalised { spec, .. } in &batch.alerts {
         assert!((1..=128).contains(&spec.fingerprint.chars().count()));
         for texts in [&spec.labels, &spec.annotations] {
@@ -238,6 +405,7 @@ fn assert_bounded(batch: &Batch) {
             }));
         }
         assert!(!spec.labels.values().any(|value| value.chars().any(char::is_control)));
+        assert!(spec.note.as_ref().is_none_or(|note| note.message.chars().count() <= 512));
     }
 }
 
@@ -302,7 +470,8 @@ fn a_refusal_says_what_the_sender_at_fault_can_do() {
 fn the_same_alert_of_two_senders_is_two_alerts() {
     let labels = json!({"alertname": "Broken", "namespace": "shop", "deployment": "cart"});
     let one = read_one(json!({"labels": labels}));
-    let batch = (of(AlertSource::Planted).unwrap().parse)(br#"{"broken": ["cart"]}"#, request()).unwrap();
-    assert_eq!(batch.alerts[0].spec.labels, one.spec.labels);
-    assert_ne!(batch.alerts[0].name("shop"), one.name("shop"));
+    let mut planted = (of(AlertSource::Planted).unwrap().parse)(br#"{"broken": ["cart"]}"#, request()).unwrap();
+    let planted = planted.alerts.next().unwrap();
+    assert_eq!(planted.spec.labels, one.spec.labels);
+    assert_ne!(name(&planted), name(&one));
 }

@@ -1,10 +1,15 @@
 //! Facts put in order for the rules, and what several rules ask of them.
 
 use crate::api::v1alpha1::{
-    Claim, ClaimKind, ConfigFact, EventFact, Fact, FactData, ObjectRef, PodFact, PodFailure, RevisionDiffFact,
-    RevisionFact, SourceName, Time, WorkloadFact,
+    Claim, ClaimKind, ConfigFact, EventFact, Fact, FactData, FieldChange, ObjectRef, PodFact, PodFailure, Reference,
+    ReferenceKind, RevisionDiffFact, RevisionFact, SourceName, Time, WorkloadFact,
 };
-use crate::core::workload::{Kind, STABLE_SECONDS, undo_choice};
+use crate::core::object::is_known;
+use crate::core::redact::quoted;
+use crate::core::workload::{
+    Kind, Proof, Trouble, Unexplained, configuration_can_cause, explain, needs, never_ready, proof, undo_choice,
+    waits_for_objects,
+};
 
 use super::{cite, claim};
 
@@ -14,9 +19,8 @@ pub const LONG_BEFORE_SECONDS: i64 = 3600;
 const ROLLOUT_SECONDS: i64 = 600;
 /// Clocks of senders and of the cluster differ, and times are whole seconds.
 pub const SKEW_SECONDS: i64 = 120;
-/// A condition that never changed since the pod was created may still be this much younger than the pod.
-const FIRST_SECONDS: i64 = 10;
-
+/// Characters of a sentence of the cluster that are quoted.
+const QUOTED_MESSAGE: usize = 240;
 /// One fact with its typed fields at hand.
 #[derive(Debug)]
 pub struct Seen<'a, T> {
@@ -56,7 +60,8 @@ impl<'a> Evidence<'a> {
     pub fn of(target: Option<&'a ObjectRef>, alert_started_at: Option<Time>, facts: &'a [Fact]) -> Evidence<'a> {
         let mut evidence = Evidence {
             target,
-            alert_started_at,
+            // A sender that does not know when it began says 0001 or 1970.
+            alert_started_at: alert_started_at.filter(|began| is_known(*began)),
             workload: None,
             pods: vec![],
             revisions: vec![],
@@ -105,6 +110,60 @@ impl<'a> Evidence<'a> {
         self.pods_of(current.data.number).filter(|pod| pod.data.failure.is_hard()).collect()
     }
 
+    /// Every way in which the current revision fails: that of each failing pod, and that its pods are refused.
+    pub fn troubles(&self) -> Vec<(&'a str, Trouble<'a>)> {
+        let pods = self.failing_current().into_iter().filter_map(|pod| Some((pod.id, Trouble::of_pod(pod.data)?)));
+        let refused = self.refused().into_iter().filter_map(|it| Some((it.id, Trouble::of_revision(it.data)?)));
+        pods.chain(refused).collect()
+    }
+
+    /// The current revision, when the API server refuses to create its pods.
+    pub fn refused(&self) -> Option<&Seen<'a, RevisionFact>> {
+        self.current().filter(|current| current.data.refused.is_some())
+    }
+
+    /// Whether anything fails in a way that a template can cause.
+    pub fn fails(&self) -> bool {
+        self.failing().next().is_some() || self.refused().is_some()
+    }
+
+    /// The changes that explain every way in which the current revision fails; the first way that they do not explain
+    /// is the error.
+    pub fn explained(
+        &self,
+        earlier: &Seen<'a, RevisionFact>,
+        diff: &Seen<'a, RevisionDiffFact>,
+    ) -> Result<Vec<&'a FieldChange>, (PodFailure, Unexplained)> {
+        let Some(current) = self.current() else { return Ok(vec![]) };
+        let mut found: Vec<&FieldChange> = Vec::new();
+        for (_, trouble) in self.troubles() {
+            let by = explain(&trouble, current.data, earlier.data, &diff.data.changes);
+            for change in by.map_err(|why| (trouble.failure, why))? {
+                if !found.contains(&change) {
+                    found.push(change);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// What the current template and the one to return to both need, and somebody says that it does not exist: with the
+    /// numbers of the facts that say so. The data of a ConfigMap is never read, that it is gone is.
+    pub fn shared_missing(&self) -> Option<(&'a Reference, Vec<&'a str>)> {
+        let (earlier, _) = self.candidate()?;
+        let of_pods = self.troubles().into_iter().filter_map(|(id, trouble)| Some((id, trouble.obstacle?)));
+        // What was missing for a moment, while a release was applied, is not what ends a container.
+        let waits = self.troubles().iter().any(|(_, trouble)| waits_for_objects(trouble.failure));
+        let made = self.current()?.data.created_at;
+        let now = |seen: Option<Time>| made.zip(seen).is_some_and(|(made, seen)| seen >= made);
+        let of_events = self.events.iter().filter(|event| waits && now(event.data.last_seen));
+        let of_events = of_events.filter_map(|event| Some((event.id, event.data.obstacle.as_ref()?)));
+        let missing = of_pods.chain(of_events).filter_map(|(id, obstacle)| Some((id, obstacle.missing.as_ref()?)));
+        let all: Vec<_> = missing.filter(|(_, missing)| needs(&earlier.data.references, missing)).collect();
+        let (_, first) = all.first()?;
+        Some((*first, all.iter().filter(|(_, missing)| missing == first).map(|(id, _)| *id).collect()))
+    }
+
     /// Pods that run the revision of this number.
     pub fn pods_of(&self, number: i64) -> impl Iterator<Item = &Seen<'a, PodFact>> {
         self.pods.iter().filter(move |pod| pod.data.revision == Some(number))
@@ -126,14 +185,15 @@ impl<'a> Evidence<'a> {
     }
 
     /// ConfigMaps that the failing template names and that changed after its revision was created, or are gone while
-    /// the template did not begin to name them.
+    /// the template did not begin to name them. None where no data could make pods fail so.
     pub fn changed_configs(&self) -> Vec<&Seen<'a, ConfigFact>> {
+        if !self.troubles().iter().any(|(_, trouble)| configuration_can_cause(trouble.failure)) {
+            return vec![];
+        }
         let made = self.current().and_then(|current| current.data.created_at);
         let introduced = |name: &str| {
-            let quoted = format!("\"{name}\"");
-            self.candidate().is_some_and(|(_, diff)| {
-                diff.data.changes.iter().any(|change| change.after == name || change.after.contains(&quoted))
-            })
+            let map = Reference { kind: ReferenceKind::ConfigMap, name: name.to_owned(), key: None };
+            self.candidate().is_some_and(|(earlier, _)| !needs(&earlier.data.references, &map))
         };
         self.configs
             .iter()
@@ -151,32 +211,24 @@ impl<'a> Evidence<'a> {
         let current = self.current()?;
         let because = |id: &str, because: String| Some(Worked { cites: cite([id, current.id]), because });
         for pod in self.pods_of(current.data.number) {
-            let PodFact { failure, ready, ready_since, created_at, restarts, ran_seconds, container, .. } = pod.data;
             let name = &pod.object.name;
-            let since = ready_since.map_or(0, |since| seconds(since, pod.at));
-            if *failure == PodFailure::None && *ready && since >= STABLE_SECONDS && settled(pod) {
-                return because(pod.id, format!("pod {name} of the same revision is ready since {since} s"));
-            }
-            if !failure.is_hard() || never_ready(pod) {
-                continue;
-            }
-            if let Some(ran) = ran_seconds.filter(|ran| *ran >= STABLE_SECONDS) {
-                return because(pod.id, format!("container {container} of pod {name} ran {ran} s before it ended"));
-            }
-            if let (PodFailure::ProbeFailing, 0, false, Some(since), Some(created)) =
-                (failure, restarts, ready, ready_since, created_at)
-                && seconds(*created, *since) >= STABLE_SECONDS
-            {
-                let after = seconds(*created, *since);
-                return because(pod.id, format!("pod {name} was ready until {after} s after it was created"));
-            }
+            let why = match proof(pod.data, pod.at) {
+                Some(Proof::Ready(since)) => format!("pod {name} of the same revision is ready since {since} s"),
+                Some(Proof::Ran(ran)) => {
+                    format!("container {} of pod {name} ran {ran} s before it ended", pod.data.container)
+                }
+                Some(Proof::WasReady(after)) => format!("pod {name} was ready until {after} s after it was created"),
+                None => continue,
+            };
+            return because(pod.id, why);
         }
         let created = current.data.created_at?;
         let age = seconds(created, self.alert_started_at?);
         let failing = self.failing_current();
         let of_its_rollout =
             |pod: &&Seen<PodFact>| pod.data.created_at.is_some_and(|at| seconds(created, at) <= ROLLOUT_SECONDS);
-        let rollout_never_ended = failing.iter().all(|pod| never_ready(pod)) && failing.iter().any(of_its_rollout);
+        let rollout_never_ended = failing.iter().all(|pod| never_ready(pod.data))
+            && (failing.iter().any(of_its_rollout) || self.refused().is_some());
         if age > LONG_BEFORE_SECONDS && !rollout_never_ended {
             let number = current.data.number;
             return because(
@@ -189,24 +241,27 @@ impl<'a> Evidence<'a> {
 
     /// One claim per way of failing, and one that ties the pods to the current revision.
     pub fn failure_claims(&self) -> Vec<Claim> {
-        let failing = self.failing_current();
-        let mut failures: Vec<PodFailure> = failing.iter().map(|pod| pod.data.failure).collect();
+        let failing = self.troubles();
+        let mut failures: Vec<PodFailure> = failing.iter().map(|(_, trouble)| trouble.failure).collect();
         failures.sort();
         failures.dedup();
         let mut claims: Vec<Claim> = failures
             .into_iter()
             .map(|failure| {
-                let pods: Vec<_> = failing.iter().filter(|pod| pod.data.failure == failure).collect();
-                let count =
-                    if pods.len() == 1 { "1 pod fails".to_owned() } else { format!("{} pods fail", pods.len()) };
+                let ids: Vec<&str> =
+                    failing.iter().filter(|(_, it)| it.failure == failure).map(|(id, _)| *id).collect();
+                let count = match (failure, ids.len()) {
+                    (PodFailure::Refused, _) => "pods are missing".to_owned(),
+                    (_, 1) => "1 pod fails".to_owned(),
+                    (_, count) => format!("{count} pods fail"),
+                };
                 let text = format!("{count}: {}", words(failure));
-                let cites = cite(pods.iter().map(|pod| pod.id));
-                Claim { failure: Some(failure), ..claim(ClaimKind::PodsFailing, 0, cites, &text) }
+                Claim { failure: Some(failure), ..claim(ClaimKind::PodsFailing, 0, cite(ids), &text) }
             })
             .collect();
         if let Some(current) = self.current().filter(|_| !failing.is_empty()) {
             let number = current.data.number;
-            let cites = cite([current.id].into_iter().chain(failing.iter().map(|pod| pod.id)));
+            let cites = cite([current.id].into_iter().chain(failing.iter().map(|(id, _)| *id)));
             let text = format!("the failing pods run revision {number}");
             claims.push(claim(ClaimKind::FailingPodsRunRevision, number, cites, &text));
         }
@@ -215,9 +270,22 @@ impl<'a> Evidence<'a> {
 
     /// How the pods fail, in words: that of most of them.
     pub fn failure(&self) -> PodFailure {
-        let failing = self.failing_current();
-        let count = |failure: PodFailure| failing.iter().filter(|pod| pod.data.failure == failure).count();
-        failing.iter().map(|pod| pod.data.failure).max_by_key(|failure| count(*failure)).unwrap_or_default()
+        let failing = self.troubles();
+        let count = |failure: PodFailure| failing.iter().filter(|(_, trouble)| trouble.failure == failure).count();
+        failing.iter().map(|(_, trouble)| trouble.failure).max_by_key(|failure| count(*failure)).unwrap_or_default()
+    }
+
+    /// What is said to be in the way of most of the pods, quoted; empty when nothing is said.
+    pub fn said(&self) -> String {
+        let failure = self.failure();
+        let by = match failure {
+            PodFailure::Unschedulable => "the scheduler says",
+            PodFailure::Refused => "the API server says",
+            _ => "the kubelet says",
+        };
+        let first = self.troubles().into_iter().filter(|(_, trouble)| trouble.failure == failure);
+        let said = first.filter_map(|(_, trouble)| trouble.obstacle).map(|it| it.message.as_str()).next();
+        said.map(|said| format!("; {by} {}", quoted(said, QUOTED_MESSAGE))).unwrap_or_default()
     }
 
     /// `Kind namespace/name` of the target.
@@ -237,19 +305,6 @@ impl<'a> Evidence<'a> {
     }
 }
 
-/// A pod that was never Ready: the condition did not change since the pod was created.
-pub fn never_ready(pod: &Seen<PodFact>) -> bool {
-    match (pod.data.ready, pod.data.ready_since, pod.data.created_at) {
-        (false, Some(since), Some(created)) => seconds(created, since) <= FIRST_SECONDS,
-        _ => false,
-    }
-}
-
-/// No restart of late.
-fn settled(pod: &Seen<PodFact>) -> bool {
-    pod.data.last_terminated_at.is_none_or(|ended| seconds(ended, pod.at) >= STABLE_SECONDS)
-}
-
 /// Seconds from one time to a later one; negative when it is earlier.
 pub fn seconds(from: Time, to: Time) -> i64 {
     to.as_second() - from.as_second()
@@ -263,8 +318,14 @@ pub fn words(failure: PodFailure) -> &'static str {
         PodFailure::OutOfMemory => "a container is killed for using more memory than its limit",
         PodFailure::ImagePull => "an image cannot be pulled",
         PodFailure::ConfigError => "a container cannot be created from its configuration",
+        PodFailure::StartError => "a container cannot be started",
         PodFailure::ProbeFailing => "a container runs and its readiness probe fails",
+        PodFailure::LivenessFailing => "a liveness or startup probe ends a container again and again",
+        PodFailure::InitNotEnding => "an init container does not end",
+        PodFailure::StuckCreating => "a node cannot prepare the pod",
+        PodFailure::NeverReady => "a pod is not ready within the progress deadline",
         PodFailure::Unschedulable => "no node takes the pod",
+        PodFailure::Refused => "its pods are refused when they are created",
         PodFailure::Starting => "a container is still starting",
     }
 }

@@ -58,6 +58,7 @@ fn apply(evidence: &Evidence) -> Diagnosis {
         configuration::diagnose,
         rollout::never_worked,
         rollout::diagnose,
+        rollout::refused_by_events,
     ];
     let found = rules.iter().find_map(|rule| rule(evidence)).unwrap_or_else(|| unknown::diagnose(evidence));
     Diagnosis {

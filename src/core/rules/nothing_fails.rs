@@ -10,7 +10,12 @@ pub fn diagnose(evidence: &Evidence) -> Option<Diagnosis> {
     let workload = evidence.workload.as_ref()?;
     let WorkloadFact { desired, ready, .. } = workload.data;
     let quiet = evidence.pods.iter().all(|pod| pod.data.failure == PodFailure::None);
-    if !complete(workload.data) || !quiet || evidence.pods.is_empty() || evidence.failed(SourceName::Pods).is_some() {
+    if !complete(workload.data)
+        || !quiet
+        || evidence.fails()
+        || evidence.pods.is_empty()
+        || evidence.failed(SourceName::Pods).is_some()
+    {
         return None;
     }
     let cites = cite([workload.id].into_iter().chain(evidence.pods.iter().map(|pod| pod.id)));

@@ -1,30 +1,41 @@
 //! A change of the pod template broke it.
 //!
-//! Proposed only when every one of these holds: the failing pods run the current revision; an earlier one differs in
-//! more than a restart; nothing shows that the current one ever worked ([`Evidence::worked`]); no ConfigMap changed
-//! since; no pod of the earlier revision fails; and the alert did not begin before the current one was created.
+//! Proposed only when every one of these holds: what fails is of the current revision; an earlier one differs in fields
+//! that explain each way in which it fails ([`crate::core::workload::explain`]); nothing shows that the current one ever
+//! worked ([`Evidence::worked`]); no ConfigMap changed since; no pod of the earlier revision fails; and the alert did not
+//! begin before the current one was created.
 //!
 //! Confidence: 60, + 20 when the earlier revision has ready replicas now, + 10 when no pod of the current one is
 //! ready, + 5 when the alert began within an hour of the change; - 20 when it is not known whether a ConfigMap
-//! changed.
+//! changed, or a hash of configuration changed with the template.
 
-use crate::api::v1alpha1::{Action, Cause, Claim, ClaimKind, Diagnosis, PodFailure, Proposal, RolloutUndo, SourceName};
-use crate::core::workload::Kind;
+use crate::api::v1alpha1::{
+    Action, Cause, Claim, ClaimKind, Diagnosis, EventFact, FieldChange, PodFailure, Proposal, RolloutUndo, SourceName,
+};
+use crate::core::redact::{self, quoted};
+use crate::core::workload::{Kind, Trouble, carries_hash, explain};
 
-use super::evidence::{Evidence, LONG_BEFORE_SECONDS, seconds, words};
+use super::evidence::{Evidence, LONG_BEFORE_SECONDS, Seen, seconds, words};
 use super::{cite, claim};
+
+/// Characters of a value of a template that are quoted.
+const QUOTED_VALUE: usize = 80;
+/// Characters of an Event that are quoted.
+const QUOTED_EVENT: usize = 240;
+/// Reason of the Events of a controller whose pods are refused.
+const FAILED_CREATE: &str = "FailedCreate";
 
 pub fn diagnose(evidence: &Evidence) -> Option<Diagnosis> {
     let current = evidence.current()?;
     let (earlier, diff) = evidence.candidate()?;
-    let failing = evidence.failing_current();
     let target = evidence.target?;
     let (to, number) = (earlier.data.number, current.data.number);
     let earlier_fails = evidence.pods_of(to).any(|pod| pod.data.failure.is_hard());
     let created = current.data.created_at?;
-    if failing.is_empty() || earlier_fails || evidence.alert_began_before(created) {
+    if evidence.troubles().is_empty() || earlier_fails || evidence.alert_began_before(created) {
         return None;
     }
+    let explaining = evidence.explained(earlier, diff).ok()?;
 
     let current_ready = evidence.pods_of(number).any(|pod| pod.data.ready);
     let soon_after = evidence.alert_started_at.is_some_and(|began| seconds(created, began) <= LONG_BEFORE_SECONDS);
@@ -32,14 +43,14 @@ pub fn diagnose(evidence: &Evidence) -> Option<Diagnosis> {
     confidence += if earlier.data.ready > 0 { 20 } else { 0 };
     confidence += if current_ready { 0 } else { 10 };
     confidence += if soon_after { 5 } else { 0 };
-    confidence -= if evidence.failed(SourceName::ConfigReferences).is_some() { 20 } else { 0 };
+    let configuration_too = diff.data.changes.iter().any(carries_hash);
+    let unknown = evidence.failed(SourceName::ConfigReferences).is_some();
+    confidence -= if unknown || configuration_too { 20 } else { 0 };
 
     let fields = match diff.data.changes.len() {
         1 => "1 field".to_owned(),
         count => format!("{count} fields"),
     };
-    let first = diff.data.changes.first();
-    let what = first.map(|change| format!(" ({}: {:?} → {:?})", change.path, change.before, change.after));
     let mut claims = evidence.failure_claims();
     claims.push(claim(
         ClaimKind::TemplateChanged,
@@ -52,10 +63,11 @@ pub fn diagnose(evidence: &Evidence) -> Option<Diagnosis> {
     Some(Diagnosis {
         cause: Cause::BadRollout,
         hypothesis: format!(
-            "Since revision {number} of {}, {}; revision {to} differs in {fields}{}",
+            "Since revision {number} of {}, {}{}; revision {to} differs in {fields}{}",
             evidence.name(),
             words(evidence.failure()),
-            what.unwrap_or_default(),
+            evidence.said(),
+            explaining.first().map(|change| format!(", among them {}", shown(change))).unwrap_or_default(),
         ),
         suspect: Some(target.clone()),
         suspected_revision: Some(number),
@@ -70,6 +82,58 @@ pub fn diagnose(evidence: &Evidence) -> Option<Diagnosis> {
              kubectl {ns} rollout history {name} --revision={number}.{}",
             afterwards(evidence),
             hint(evidence.failure())
+        ),
+        ..Diagnosis::default()
+    })
+}
+
+/// One change, with what the templates say marked as theirs: whoever wrote an argument or the name of a variable does not
+/// write our sentences.
+fn shown(change: &FieldChange) -> String {
+    let FieldChange { path, before, after } = change;
+    let path = redact::path(path);
+    let value = |text: &str| match text {
+        "" => "nothing".to_owned(),
+        text => quoted(text, QUOTED_VALUE),
+    };
+    format!("{path}: {} → {}", value(before), value(after))
+}
+
+/// Pods of a StatefulSet or DaemonSet are refused, and the change explains it. Only its Events say so, and whoever
+/// decides does not read them: the cause is named, and the rollback is a person's.
+pub fn refused_by_events(evidence: &Evidence) -> Option<Diagnosis> {
+    let (current, (earlier, diff)) = (evidence.current()?, evidence.candidate()?);
+    let workload = evidence.workload.as_ref()?.data;
+    if evidence.fails() || workload.ready >= workload.desired {
+        return None;
+    }
+    let (event, obstacle) = evidence.events.iter().find_map(|event: &Seen<EventFact>| {
+        let about_current = current.data.created_at.zip(event.data.last_seen).is_some_and(|(made, at)| at >= made);
+        let refused = event.data.reason == FAILED_CREATE && about_current;
+        Some((event, event.data.obstacle.as_ref().filter(|_| refused)?))
+    })?;
+    let trouble = Trouble { failure: PodFailure::Refused, container: "", obstacle: Some(obstacle) };
+    let explaining = explain(&trouble, current.data, earlier.data, &diff.data.changes).ok()?;
+    let (to, number) = (earlier.data.number, current.data.number);
+    let text = format!("revision {number} differs from revision {to}");
+    let (ns, name) = evidence.kubectl();
+    Some(Diagnosis {
+        cause: Cause::BadRollout,
+        hypothesis: format!(
+            "Since revision {number} of {}, {}; its events ({}) say {}; revision {to} differs{}",
+            evidence.name(),
+            words(PodFailure::Refused),
+            event.id,
+            quoted(&obstacle.message, QUOTED_EVENT),
+            explaining.first().map(|change| format!(" in {}", shown(change))).unwrap_or_default(),
+        ),
+        suspect: evidence.target.cloned(),
+        suspected_revision: Some(number),
+        confidence: 70,
+        claims: vec![claim(ClaimKind::TemplateChanged, to, cite([diff.id, current.id, earlier.id]), &text)],
+        advice: format!(
+            "Return to revision {to}: kubectl {ns} rollout undo {name} --to-revision={to}.{}",
+            afterwards(evidence)
         ),
         ..Diagnosis::default()
     })
@@ -97,7 +161,7 @@ fn earlier_ready(evidence: &Evidence, number: i64) -> Option<Claim> {
 /// It fails, and there never was another template to return to.
 pub fn never_worked(evidence: &Evidence) -> Option<Diagnosis> {
     let current = evidence.current()?;
-    if evidence.failing_current().is_empty()
+    if evidence.troubles().is_empty()
         || evidence.failed(SourceName::RolloutHistory).is_some()
         || evidence.revisions.iter().any(|revision| !revision.data.current)
     {
@@ -110,9 +174,10 @@ pub fn never_worked(evidence: &Evidence) -> Option<Diagnosis> {
     Some(Diagnosis {
         cause: Cause::NeverWorked,
         hypothesis: format!(
-            "{} never ran: {}, and there is no earlier revision to return to",
+            "{} never ran: {}{}, and there is no earlier revision to return to",
             evidence.name(),
-            words(evidence.failure())
+            words(evidence.failure()),
+            evidence.said()
         ),
         suspect: evidence.target.cloned(),
         suspected_revision: Some(current.data.number),
@@ -134,7 +199,13 @@ pub fn hint(failure: PodFailure) -> &'static str {
         PodFailure::OutOfMemory => " Compare the memory limit with what the container needs.",
         PodFailure::ImagePull => " Check the image's name and tag, and the pull secret.",
         PodFailure::ConfigError => " Check that every ConfigMap, Secret and key that the template names exists.",
+        PodFailure::StartError => " Check that the command is in the image, and may be run.",
         PodFailure::ProbeFailing => " Check the probe's path and port against what the container serves.",
-        PodFailure::Unschedulable | PodFailure::Starting | PodFailure::None => "",
+        PodFailure::LivenessFailing => " Check what the probe asks for, and the time that it grants.",
+        PodFailure::InitNotEnding => " The log of the init container says what it waits for.",
+        PodFailure::StuckCreating => " kubectl describe of the pod says what cannot be mounted.",
+        PodFailure::Unschedulable => " Compare what the pod asks for with kubectl describe nodes.",
+        PodFailure::Refused => " Compare the pod template with the namespace's quotas, ranges and pod security.",
+        PodFailure::NeverReady | PodFailure::Starting | PodFailure::None => "",
     }
 }

@@ -1,7 +1,8 @@
 //! The facts do not tell: what is missing, and where a person should look.
 
 use crate::api::v1alpha1::{Cause, Diagnosis, ObjectRef, PodFailure, SourceName};
-use crate::core::workload::Kind;
+use crate::core::redact::quoted;
+use crate::core::workload::{Kind, Unexplained};
 
 use super::evidence::{Evidence, words};
 use super::rollout::hint;
@@ -81,14 +82,13 @@ fn not_supported(target: &ObjectRef) -> Diagnosis {
 pub fn diagnose(evidence: &Evidence) -> Diagnosis {
     let (ns, name) = evidence.kubectl();
     let target = evidence.name();
-    let failing = evidence.failing().count();
-    if failing > 0 {
+    if evidence.fails() {
         let revisions = match evidence.kind() {
             Some(Kind::StatefulSet | Kind::DaemonSet) => "controllerrevisions",
             Some(Kind::Deployment) | None => "replicasets",
         };
         let mut diagnosis = unknown(
-            format!("{target} fails ({}), and {}", words(failing_how(evidence)), why_not(evidence)),
+            format!("{target} fails ({}{}), and {}", words(failing_how(evidence)), evidence.said(), why_not(evidence)),
             format!(
                 "Compare the pods of each revision: kubectl {ns} get {revisions},pods -o wide; kubectl {ns} rollout \
                  history {name}.{}",
@@ -102,15 +102,12 @@ pub fn diagnose(evidence: &Evidence) -> Diagnosis {
         let event = evidence.events.iter().find(|event| event.data.reason == *reason)?;
         Some(format!("{what} (event {reason}, {})", event.id))
     });
-    let unschedulable = evidence.pods.iter().filter(|pod| pod.data.failure == PodFailure::Unschedulable).count();
     let starting = evidence.pods.iter().filter(|pod| pod.data.failure == PodFailure::Starting).count();
     let workload = evidence.workload.as_ref().map(|workload| workload.data.clone()).unwrap_or_default();
     let state = if workload.desired == 0 {
         "it is scaled to 0 replicas".to_owned()
     } else if evidence.pods.is_empty() {
         "it has no pods".to_owned()
-    } else if unschedulable > 0 {
-        format!("{} without a node that takes {}", pods(unschedulable), if unschedulable == 1 { "it" } else { "them" })
     } else if starting > 0 {
         format!(
             "{} not ready, and nothing is known to be wrong with {} yet",
@@ -129,7 +126,10 @@ pub fn diagnose(evidence: &Evidence) -> Diagnosis {
 }
 
 fn failing_how(evidence: &Evidence) -> PodFailure {
-    evidence.failing().map(|pod| pod.data.failure).next().unwrap_or_default()
+    match evidence.failure() {
+        PodFailure::None => evidence.failing().map(|pod| pod.data.failure).next().unwrap_or_default(),
+        failure => failure,
+    }
 }
 
 /// Why no rule for failing pods applied.
@@ -138,7 +138,7 @@ fn why_not(evidence: &Evidence) -> String {
         return "the current revision is not known".to_owned();
     };
     let number = current.data.number;
-    if evidence.failing_current().is_empty() {
+    if evidence.troubles().is_empty() {
         return format!("only pods of other revisions than the current {number} do: a rollout may be under way");
     }
     match (evidence.candidate(), current.data.created_at) {
@@ -148,7 +148,29 @@ fn why_not(evidence: &Evidence) -> String {
         (Some(_), Some(created)) if evidence.alert_began_before(created) => {
             format!("the alert began before revision {number} was created: the change alone is not the cause")
         }
-        _ => "nothing shows which change broke it".to_owned(),
+        (Some((earlier, diff)), _) => match evidence.explained(earlier, diff) {
+            Err((failure, why)) => unexplained(&why, failure, number, earlier.data.number),
+            Ok(_) => "nothing shows which change broke it".to_owned(),
+        },
+        (None, _) => "nothing shows which change broke it".to_owned(),
+    }
+}
+
+/// Why the change is not the explanation.
+fn unexplained(why: &Unexplained, failure: PodFailure, current: i64, earlier: i64) -> String {
+    match why {
+        Unexplained::Injected(container) => format!(
+            "the failing container {} is not in its template: something adds it to its pods, and no rollback changes \
+             that",
+            quoted(container, 63)
+        ),
+        Unexplained::Shared(missing) => {
+            format!("revision {earlier} needs {} {} too, which does not exist", missing.kind.as_str(), missing.name)
+        }
+        Unexplained::Outside => "what is in the way is outside of its template".to_owned(),
+        Unexplained::OtherFields => {
+            format!("nothing that revision {current} changed since revision {earlier} explains that {}", words(failure))
+        }
     }
 }
 

@@ -115,11 +115,14 @@ impl Workload {
             let RevisionFact { number, current, replicas, ready, created_at, images, .. } = &revision.fact;
             let made = created_at.map(|made| format!(", created {}", made.strftime("%FT%TZ"))).unwrap_or_default();
             let current = if *current { " (current)" } else { "" };
-            let text = format!(
+            let mut text = format!(
                 "revision {number}{current}: {} replicas, {ready} ready{made}, images {}",
                 replicas,
                 images.join(", ")
             );
+            if let Some(refused) = &revision.fact.refused {
+                text.push_str(&format!("; its pods are refused: {}", refused.message));
+            }
             self.draft(SourceName::RolloutHistory, &revision.object, FactData::Revision(revision.fact.clone()), text)
         };
         let candidate = self.undo_candidate().map(|revision| revision.fact.number);
@@ -150,7 +153,9 @@ impl Workload {
 }
 
 fn describe_pod(pod: &PodFact) -> String {
-    let PodFact { revision, phase, ready, failure, container, reason, exit_code, restarts, ran_seconds, .. } = pod;
+    let PodFact {
+        revision, phase, ready, failure, container, reason, exit_code, restarts, ran_seconds, obstacle, ..
+    } = pod;
     let revision = revision.map_or("unknown".to_owned(), |number| number.to_string());
     let mut text = format!("revision {revision}, {phase}, {}", if *ready { "ready" } else { "not ready" });
     if *failure != PodFailure::None {
@@ -170,6 +175,9 @@ fn describe_pod(pod: &PodFact) -> String {
     }
     if let Some(ran) = ran_seconds {
         text.push_str(&format!(" after {ran} s"));
+    }
+    if let Some(obstacle) = obstacle {
+        text.push_str(&format!(": {}", obstacle.message));
     }
     text
 }

@@ -33,6 +33,8 @@ pub struct World {
     pub templates: Vec<(Value, i64)>,
     /// Pods as JSON.
     pub pods: Vec<Value>,
+    /// What the API server says when it refuses to create pods of the newest revision.
+    pub refused: Option<String>,
 }
 
 /// A template with this image; `change` may alter it.
@@ -68,6 +70,7 @@ impl World {
             spec: json!({}),
             templates: vec![(template("shop:1", |_| {}), 86_400)],
             pods: vec![],
+            refused: None,
         }
     }
 
@@ -179,7 +182,15 @@ impl World {
         let object = json!({"apiVersion": "apps/v1", "kind": self.kind.as_str(), "metadata": metadata, "spec": spec,
             "status": self.status()});
         let revisions = (1..=last).map(|number| self.revision(number)).collect();
-        RawWorkload { object, owners: vec![], revisions, pods: self.pods.clone(), read_at: now() }
+        RawWorkload {
+            object,
+            owners: vec![],
+            primary: None,
+            rivals: vec![],
+            revisions,
+            pods: self.pods.clone(),
+            read_at: now(),
+        }
     }
 
     fn spec_of_kind(&self) -> Value {
@@ -228,6 +239,11 @@ impl World {
                 revision["metadata"]["annotations"] = annotations;
                 revision["spec"] = json!({"replicas": self.replicas, "template": template});
                 revision["status"] = json!({"replicas": self.replicas, "readyReplicas": ready});
+                if let Some(message) = self.refused.as_ref().filter(|_| number == self.templates.len()) {
+                    revision["status"] = json!({"replicas": 0, "conditions": [{"type": "ReplicaFailure",
+                        "status": "True", "reason": "FailedCreate", "message": message,
+                        "lastTransitionTime": ago(100)}]});
+                }
             }
             Kind::StatefulSet | Kind::DaemonSet => {
                 let hash = if self.kind == Kind::DaemonSet {
@@ -309,6 +325,67 @@ pub fn waiting(reason: &str) -> Value {
     )
 }
 
+/// Waiting for this reason, with these words of the kubelet.
+pub fn waiting_because(reason: &str, message: &str) -> Value {
+    let mut status = waiting(reason);
+    status["containerStatuses"][0]["state"]["waiting"]["message"] = json!(message);
+    status
+}
+
+/// A container whose command is not in its image, as the kubelet shows it: it "started" in 1970.
+pub fn never_started() -> Value {
+    status(
+        "Running",
+        false,
+        100,
+        &json!({"ready": false, "started": false, "restartCount": 3,
+        "state": {"waiting": {"reason": "RunContainerError", "message": NOT_IN_THE_IMAGE}},
+        "lastState": {"terminated": {"exitCode": 127, "reason": "StartError", "message": NOT_IN_THE_IMAGE,
+            "startedAt": "1970-01-01T00:00:00Z", "finishedAt": ago(10)}}}),
+    )
+}
+
+/// What containerd 2 says of a command that is not in the image.
+pub const NOT_IN_THE_IMAGE: &str = "failed to create containerd task: failed to create shim task: OCI runtime create \
+    failed: runc create failed: unable to start container process: error during container init: exec: \
+    \"/usr/local/bin/catalog-server\": stat /usr/local/bin/catalog-server: no such file or directory";
+
+/// A pod that no node takes since so many seconds, with the words of the scheduler.
+pub fn unschedulable(message: &str, since: i64) -> Value {
+    json!({"phase": "Pending", "conditions": [
+        {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message,
+            "lastTransitionTime": ago(since)}]})
+}
+
+/// A pod whose node cannot prepare it since so many seconds.
+pub fn stuck_creating(since: i64) -> Value {
+    let mut status = waiting("ContainerCreating");
+    status["conditions"] = json!([
+        {"type": "PodReadyToStartContainers", "status": "False", "lastTransitionTime": ago(since)},
+        {"type": "PodScheduled", "status": "True", "lastTransitionTime": ago(since)},
+        {"type": "Ready", "status": "False", "reason": "ContainersNotReady", "lastTransitionTime": ago(since)}]);
+    status
+}
+
+/// A pod whose init container `init` runs for so many seconds.
+pub fn in_init(up: i64) -> Value {
+    let mut status = waiting("PodInitializing");
+    status["initContainerStatuses"] = json!([{"name": "init", "ready": false, "started": true, "restartCount": 0,
+        "state": {"running": {"startedAt": ago(up)}}}]);
+    status
+}
+
+/// A container that its liveness probe ended after so many seconds, and that is up again and ready since three.
+pub fn ended_by_liveness(ran: i64) -> Value {
+    status(
+        "Running",
+        true,
+        3,
+        &json!({"ready": true, "started": true, "restartCount": 1, "state": {"running": {"startedAt": ago(3)}},
+        "lastState": {"terminated": {"exitCode": 137, "reason": "Error", "startedAt": ago(5 + ran), "finishedAt": ago(5)}}}),
+    )
+}
+
 /// Running for this long and not ready.
 pub fn not_ready(up: i64) -> Value {
     status(
@@ -326,7 +403,15 @@ pub fn recorded(json: &str) -> RawWorkload {
     let mut list = |name: &str| serde_json::from_value::<Vec<Value>>(recorded[name].take()).unwrap();
     let (revisions, pods) = (list("revisions"), list("pods"));
     let read_at = recorded["readAt"].as_str().unwrap().parse().unwrap();
-    RawWorkload { object: recorded["object"].take(), owners: vec![], revisions, pods, read_at }
+    RawWorkload {
+        object: recorded["object"].take(),
+        owners: vec![],
+        primary: None,
+        rivals: vec![],
+        revisions,
+        pods,
+        read_at,
+    }
 }
 
 /// A StatefulSet whose third revision cannot pull its image, before a rollback.

@@ -2,13 +2,17 @@
 //! are leads, and for controller and executor, who compute everything again from quorum reads of their own.
 
 mod diff;
+mod explains;
 mod facts;
+mod health;
 mod kind;
+mod obstacle;
 mod pods;
+mod proof;
+mod references;
 mod revisions;
 mod state;
 mod strategy;
-mod tools;
 
 #[cfg(test)]
 pub mod fixtures;
@@ -18,9 +22,15 @@ mod kinds_tests;
 mod tests;
 
 pub use diff::{diff_templates, same_template};
+pub use explains::{
+    Trouble, Unexplained, carries_hash, configuration_can_cause, explain, only_configuration, waits_for_objects,
+};
 pub use facts::{Draft, MAX_TEXT, number};
 pub use kind::Kind;
-pub use pods::STABLE_SECONDS;
+pub use obstacle::obstacle;
+pub use pods::{STABLE_SECONDS, read as read_pod};
+pub use proof::{Proof, never_ready, proof};
+pub use references::{Presence, is_looked_up, named, needs};
 pub use revisions::{recorded_number, recorded_template};
 pub use state::{complete, pods as pod_count, state};
 pub use strategy::Strategy;
@@ -29,8 +39,11 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::api::v1alpha1::{ObjectRef, PodFact, RevisionDiffFact, RevisionFact, Time, WorkloadFact};
-use crate::core::object::{array, int, object_ref, string_map, text};
+use crate::api::v1alpha1::{
+    FieldChange, ObjectRef, Obstacle, PodFact, PodFailure, RevisionDiffFact, RevisionFact, Time, WorkloadFact,
+};
+use crate::core::managers::{self, Seen};
+use crate::core::object::{array, int, is_ending, object_ref, seconds, string_map, text};
 
 use revisions::Recorded;
 
@@ -38,6 +51,8 @@ use revisions::Recorded;
 const MAX_OWNERS: usize = 8;
 /// The field of a workload that holds its pod template.
 const TEMPLATE: &str = "/spec/template";
+/// Reason of the condition `Progressing` of a rollout that did not make progress in time.
+const DEADLINE_EXCEEDED: &str = "ProgressDeadlineExceeded";
 
 /// Raw JSON of a workload and of what belongs to it, as the API server gave it. Templates must stay untyped:
 /// typed structs drop fields that they do not know and rewrite quantities.
@@ -48,6 +63,11 @@ pub struct RawWorkload {
     /// Its controllers, nearest first; empty for a topmost workload. Owners that the workload itself names need not be
     /// here.
     pub owners: Vec<ObjectRef>,
+    /// Metadata of the workload of the same kind whose name is this one's with `-primary` at its end: what a canary
+    /// controller makes of its target. `None` when there is none.
+    pub primary: Option<Value>,
+    /// Revisions that its selector chooses and that an object of another API group controls.
+    pub rivals: Vec<Value>,
     /// Its ReplicaSets or ControllerRevisions, those that it controls only.
     pub revisions: Vec<Value>,
     /// Its pods.
@@ -75,6 +95,8 @@ pub struct Workload {
     pub template: Value,
     /// The rest of its spec as raw JSON.
     pub spec: Value,
+    /// It is being deleted, or has finalizers.
+    pub ending: bool,
     /// Its revisions, newest first.
     pub revisions: Vec<Revision>,
     /// Its pods that are not ending, by name.
@@ -130,7 +152,7 @@ impl Workload {
     /// Reads a snapshot. Whatever is absent or of another type than Kubernetes writes counts as absent; a child
     /// that lacks its identity is left out.
     pub fn of(snapshot: &RawWorkload) -> Result<Workload, WorkloadError> {
-        let RawWorkload { object: raw, owners, revisions, pods, read_at } = snapshot;
+        let RawWorkload { object: raw, owners, primary, rivals, revisions, pods: raw_pods, read_at } = snapshot;
         let object = object_ref(raw, Kind::API_VERSION, Kind::Deployment.as_str());
         let Some(kind) = Kind::of(&object) else {
             return Err(WorkloadError::Kind { kind: object.kind, name: object.name });
@@ -148,7 +170,7 @@ impl Workload {
         let annotations = string_map(raw, "/metadata/annotations");
 
         let recorded = Recorded::of(kind, &object.uid, revisions, &template);
-        let mut pods: Vec<Pod> = pods
+        let mut pods: Vec<Pod> = raw_pods
             .iter()
             .filter(|pod| recorded.owns(pod))
             .filter_map(|pod| pods::read(pod, recorded.revision_of(pod), *read_at))
@@ -159,11 +181,29 @@ impl Workload {
         let mut state = state(kind, raw);
         let current = || revisions.iter().find(|revision| revision.fact.current).map(|current| current.fact.number);
         state.revision = state.revision.or_else(current);
+        if state.progressing_reason == DEADLINE_EXCEEDED && state.observed_generation >= state.generation {
+            let number = current();
+            let of_it = |pod: &&mut Pod| number.is_some() && pod.fact.revision == number;
+            pods.iter_mut().filter(of_it).for_each(|pod| never_ready_in_time(pod, *read_at));
+        }
         state.owners = owner_names(raw, owners);
-        state.managed_by = tools::managing(raw, &labels, &annotations);
+        state.managed_by = managers::managing(Seen { object: raw, primary: primary.as_ref(), rivals, pods: raw_pods });
         let strategy = Strategy::of(kind, raw);
-        let read_at = *read_at;
-        Ok(Workload { object, kind, state, strategy, labels, annotations, template, spec, revisions, pods, read_at })
+        let (read_at, ending) = (*read_at, is_ending(raw));
+        Ok(Workload {
+            object,
+            kind,
+            state,
+            strategy,
+            labels,
+            annotations,
+            template,
+            spec,
+            ending,
+            revisions,
+            pods,
+            read_at,
+        })
     }
 
     /// The value of a field of `spec`, by the JSON pointer of the object.
@@ -202,6 +242,40 @@ impl Workload {
         self.pods.iter().filter(|pod| pod.fact.failure.is_hard())
     }
 
+    /// The current revision, with what the API server says when it refuses to create pods of it.
+    pub fn refused(&self) -> Option<(&Revision, &Obstacle)> {
+        let current = self.current()?;
+        Some((current, current.fact.refused.as_ref()?))
+    }
+
+    /// Whether something fails in a way that a pod template can cause.
+    pub fn fails(&self) -> bool {
+        self.failing_pods().next().is_some() || self.refused().is_some()
+    }
+
+    /// Every way in which the current revision fails.
+    pub fn troubles(&self) -> Vec<Trouble<'_>> {
+        let Some(current) = self.current() else { return vec![] };
+        let pods = self.pods_of_revision(current.fact.number).filter_map(|pod| Trouble::of_pod(&pod.fact));
+        pods.chain(Trouble::of_revision(&current.fact)).collect()
+    }
+
+    /// Whether the changes from this earlier revision explain every way in which the current one fails; the first that
+    /// they do not explain is the error. Where nothing fails, nothing is explained.
+    pub fn explained<'a>(
+        &self,
+        earlier: &Revision,
+        changes: &'a [FieldChange],
+    ) -> Result<Vec<&'a FieldChange>, (PodFailure, Unexplained)> {
+        let Some(current) = self.current() else { return Ok(vec![]) };
+        let mut found = Vec::new();
+        for trouble in self.troubles() {
+            let by = explain(&trouble, &current.fact, &earlier.fact, changes);
+            found.extend(by.map_err(|why| (trouble.failure, why))?);
+        }
+        Ok(found)
+    }
+
     /// Pods that run the revision of this number.
     pub fn pods_of_revision(&self, number: i64) -> impl Iterator<Item = &Pod> {
         self.pods.iter().filter(move |pod| pod.fact.revision == Some(number))
@@ -221,7 +295,7 @@ impl Workload {
             && ready().count() >= count(desired)
             && ready().filter(updated).filter(|pod| self.is_replaced(pod)).count()
                 >= count(desired.saturating_sub(held_back))
-            && self.failing_pods().next().is_none()
+            && !self.fails()
     }
 
     /// Whether a rollout replaces this pod: not below a StatefulSet's partition, and with `OnDelete` none.
@@ -248,6 +322,14 @@ impl Workload {
     /// What changed from one revision to another, for people and for rules.
     pub fn diff(&self, from: &Revision, to: &Revision) -> RevisionDiffFact {
         diff_templates(&from.template, from.fact.number, &to.template, to.fact.number)
+    }
+}
+
+/// A pod that only starts, and is old enough to have been part of the rollout that did not make progress in time.
+fn never_ready_in_time(pod: &mut Pod, now: Time) {
+    let old = pod.fact.created_at.is_some_and(|created| seconds(created, now) >= STABLE_SECONDS);
+    if old && pod.fact.failure == PodFailure::Starting {
+        pod.fact.failure = PodFailure::NeverReady;
     }
 }
 

@@ -7,15 +7,23 @@ use serde_json::Value;
 
 use crate::api::v1alpha1::{PodFact, PodFailure, Time};
 
-use super::Pod;
+use super::{Pod, obstacle::words};
 use crate::core::object::{array, condition, controller, int, int32, object_ref, seconds, string, text, time};
 
 /// A container that ran for this long without ending is not in a crash loop of fast ends.
 pub const STABLE_SECONDS: i64 = 60;
 /// An end after a run longer than this is an accident, not a loop, until the kubelet backs off.
-const LONG_RUN_SECONDS: i64 = 600;
+pub const LONG_RUN_SECONDS: i64 = 600;
 /// Probes that answer within moments still need a moment: no verdict on a probe before this.
 const PROBE_FLOOR_SECONDS: i64 = 10;
+/// A pod that no node takes, or that a node cannot prepare, for this long will not start by itself: the scheduler has
+/// tried again, and so has the kubelet.
+const STUCK_SECONDS: i64 = 45;
+/// An init container that runs for longer than this does not end. Whether the template is to blame is another question:
+/// one that waits for something else was there before.
+const INIT_SECONDS: i64 = 60;
+/// What the kubelet may take on top of what a probe and the grace period grant.
+const KILL_SLACK_SECONDS: i64 = 10;
 
 /// Reasons of a waiting container whose image cannot be had.
 const IMAGE: &[&str] = &[
@@ -27,9 +35,10 @@ const IMAGE: &[&str] = &[
     "RegistryUnavailable",
     "SignatureValidationFailed",
 ];
-/// Reasons of a waiting or ended container that cannot be made or started from its configuration.
-const CONFIG: &[&str] = &[
-    "CreateContainerConfigError",
+/// Reason of a waiting container whose configuration cannot be put together.
+const CONFIG: &str = "CreateContainerConfigError";
+/// Reasons of a waiting or ended container that the runtime cannot create or start.
+const START: &[&str] = &[
     "CreateContainerError",
     "RunContainerError",
     "PreCreateHookError",
@@ -50,6 +59,8 @@ struct Seen {
     restarts: i32,
     last_terminated_at: Option<Time>,
     ran_seconds: Option<i64>,
+    /// What kubelet or runtime say about it; not what the container itself left as its last words.
+    message: String,
 }
 
 /// Reads a pod that runs the revision of this number; `None` when it is ending, has ended or has no identity.
@@ -79,15 +90,27 @@ pub fn read(pod: &Value, revision: Option<i64>, now: Time) -> Option<Pod> {
         ready: is_ready,
         ready_since: ready.and_then(|condition| time(condition, "/lastTransitionTime")),
         created_at: time(pod, "/metadata/creationTimestamp"),
+        proven_after_seconds: proven_after(pod),
         ..PodFact::default()
     };
     let (failure, shown) = match (hard, unschedulable) {
         (Some(hard), _) => (hard.failure, Some(hard)),
-        (None, Some(_)) => (PodFailure::Unschedulable, None),
-        (None, None) if is_ready => (PodFailure::None, None),
-        (None, None) => (PodFailure::Starting, starting()),
+        // The scheduler makes room for a pod that it has nominated a node for.
+        (None, Some(condition)) if string(pod, "/status/nominatedNodeName").is_empty() => {
+            let since = time(condition, "/lastTransitionTime").or(fact.created_at);
+            let stuck = since.is_some_and(|since| seconds(since, now) >= STUCK_SECONDS);
+            (if stuck { PodFailure::Unschedulable } else { PodFailure::Starting }, None)
+        }
+        (None, _) if is_ready => (PodFailure::None, None),
+        (None, None) if stuck_creating(pod, now) => (PodFailure::StuckCreating, None),
+        (None, _) => (PodFailure::Starting, starting()),
     };
     fact.failure = failure;
+    fact.obstacle = match (shown, unschedulable) {
+        (Some(seen), _) => words(&seen.message),
+        (None, Some(condition)) => words(string(condition, "/message")),
+        (None, None) => None,
+    };
     match shown {
         Some(seen) => {
             fact.container.clone_from(&seen.container);
@@ -117,12 +140,49 @@ fn containers(pod: &Value, now: Time) -> Vec<Seen> {
             let spec = array(pod, list).iter().find(|container| string(container, "/name") == name);
             let is_init = list == "/spec/initContainers"
                 && spec.is_none_or(|container| string(container, "/restartPolicy") != "Always");
-            container(status, spec.unwrap_or(&Value::Null), is_init, now)
+            container(status, spec.unwrap_or(&Value::Null), is_init, grace(pod), now)
         })
         .collect()
 }
 
-fn container(status: &Value, spec: &Value, is_init: bool, now: Time) -> Seen {
+/// Seconds that a container is given to end by itself.
+fn grace(pod: &Value) -> i64 {
+    int(pod, "/spec/terminationGracePeriodSeconds").filter(|seconds| *seconds >= 0).unwrap_or(30)
+}
+
+/// A pod that has its node, and for which the kubelet has not been able to prepare volumes, network and sandbox for a
+/// while. Images are pulled after that, so a large one does not count; where the kubelet does not say, nothing is known.
+fn stuck_creating(pod: &Value, now: Time) -> bool {
+    let since = |kind: &str, status: &str| {
+        let condition = condition(pod, kind).filter(|condition| string(condition, "/status") == status)?;
+        time(condition, "/lastTransitionTime")
+    };
+    let (Some(scheduled), Some(unprepared)) =
+        (since("PodScheduled", "True"), since("PodReadyToStartContainers", "False"))
+    else {
+        return false;
+    };
+    let waits = |status: &Value| {
+        ["ContainerCreating", "PodInitializing"].contains(&string(status, "/state/waiting/reason"))
+            && status.pointer("/lastState/terminated").is_none_or(Value::is_null)
+    };
+    let all = || {
+        let init = array(pod, "/status/initContainerStatuses").iter();
+        init.chain(array(pod, "/status/containerStatuses"))
+    };
+    all().next().is_some() && all().all(waits) && seconds(scheduled.max(unprepared), now) >= STUCK_SECONDS
+}
+
+/// For how long a container has to run before it is believed to work: until its liveness probe would have ended it.
+fn proven_after(pod: &Value) -> Option<i64> {
+    let sidecars = array(pod, "/spec/initContainers").iter();
+    let sidecars = sidecars.filter(|container| string(container, "/restartPolicy") == "Always");
+    let probes = sidecars.chain(array(pod, "/spec/containers")).filter_map(|container| container.get("livenessProbe"));
+    let ends = probes.filter(|probe| probe.is_object()).map(budget).max()?;
+    Some(ends.saturating_add(grace(pod)).saturating_add(KILL_SLACK_SECONDS))
+}
+
+fn container(status: &Value, spec: &Value, is_init: bool, grace: i64, now: Time) -> Seen {
     let waiting = string(status, "/state/waiting/reason");
     let ended_now = status.pointer("/state/terminated").filter(|ended| ended.is_object());
     let ended = ended_now.or_else(|| status.pointer("/lastState/terminated").filter(|ended| ended.is_object()));
@@ -134,31 +194,35 @@ fn container(status: &Value, spec: &Value, is_init: bool, now: Time) -> Seen {
     let last_terminated_at = ended.and_then(|ended| time(ended, "/finishedAt"));
     let ran_seconds = ended.and_then(|ended| Some(seconds(time(ended, "/startedAt")?, time(ended, "/finishedAt")?)));
 
+    let by_probe = ran_seconds.is_some_and(|ran| ended_by_probe(spec, exit_code, ran, grace));
     let by_end = || match ended_reason {
         OOM_KILLED => PodFailure::OutOfMemory,
-        reason if CONFIG.contains(&reason) => PodFailure::ConfigError,
+        reason if START.contains(&reason) => PodFailure::StartError,
+        _ if by_probe => PodFailure::LivenessFailing,
         _ => PodFailure::CrashLoop,
     };
     let (failure, reason) = if waiting == BACK_OFF {
         (by_end(), if ended_reason == OOM_KILLED { ended_reason } else { waiting })
     } else if IMAGE.contains(&waiting) {
         (PodFailure::ImagePull, waiting)
-    } else if CONFIG.contains(&waiting) {
+    } else if waiting == CONFIG {
         (PodFailure::ConfigError, waiting)
+    } else if START.contains(&waiting) {
+        (PodFailure::StartError, waiting)
     } else if let Some(ended) = ended_now {
         let done = is_init && exit_code == Some(0);
         match ended_reason {
             _ if done => (PodFailure::None, ""),
             OOM_KILLED => (PodFailure::OutOfMemory, OOM_KILLED),
-            reason if CONFIG.contains(&reason) => (PodFailure::ConfigError, reason),
+            reason if START.contains(&reason) => (PodFailure::StartError, reason),
             // The first end may be an accident; the second is a loop.
             _ if restarts == 0 => (PodFailure::Starting, string(ended, "/reason")),
-            reason => (PodFailure::CrashLoop, reason),
+            reason => (by_end(), reason),
         }
     } else if let Some(started) = started {
         let up = seconds(started, now);
         let loops = restarts > 0 && ended.is_some() && !stable(up, ran_seconds.unwrap_or(0));
-        if loops && (ended_reason == OOM_KILLED || exit_code != Some(0)) {
+        if loops && (ended_reason == OOM_KILLED || exit_code != Some(0) || by_probe) {
             (by_end(), ended_reason)
         } else {
             running(status, spec, is_init, up)
@@ -166,8 +230,18 @@ fn container(status: &Value, spec: &Value, is_init: bool, now: Time) -> Seen {
     } else {
         (PodFailure::Starting, waiting)
     };
+    let message = match failure {
+        PodFailure::StartError if waiting == BACK_OFF || waiting.is_empty() => {
+            ended.map(|ended| string(ended, "/message")).unwrap_or_default()
+        }
+        PodFailure::StartError | PodFailure::ConfigError | PodFailure::ImagePull => {
+            string(status, "/state/waiting/message")
+        }
+        _ => "",
+    };
     Seen {
         failure,
+        message: message.to_owned(),
         container: text(status, "/name", 253),
         reason: reason[..reason.floor_char_boundary(128)].to_owned(),
         exit_code,
@@ -187,6 +261,9 @@ fn running<'a>(status: &Value, spec: &Value, is_init: bool, up: i64) -> (PodFail
     if status.get("ready").and_then(Value::as_bool) == Some(true) {
         return (PodFailure::None, "");
     }
+    if is_init && up > INIT_SECONDS {
+        return (PodFailure::InitNotEnding, "");
+    }
     if is_init || status.get("started").and_then(Value::as_bool) == Some(false) {
         // A startup probe that fails for good ends the container, and that is seen as such.
         return (PodFailure::Starting, "");
@@ -197,6 +274,26 @@ fn running<'a>(status: &Value, spec: &Value, is_init: bool, up: i64) -> (PodFail
     // A startup probe comes first and may have taken all of its own time.
     let grace = spec.get("startupProbe").map_or(0, budget).saturating_add(budget(probe)).max(PROBE_FLOOR_SECONDS);
     if up > grace { (PodFailure::ProbeFailing, "ReadinessProbeFailing") } else { (PodFailure::Starting, "") }
+}
+
+/// Whether a container that ran for so long was ended by its liveness or startup probe: by a signal, or in good order
+/// upon one, after no less than the probe takes to fail and no more than it grants. What ran for longer worked first.
+fn ended_by_probe(spec: &Value, exit_code: Option<i32>, ran: i64, grace: i64) -> bool {
+    const BY_SIGNAL: [i32; 3] = [0, 137, 143];
+    let probe = |name: &str| spec.get(name).filter(|probe| probe.is_object());
+    let (startup, liveness) = (probe("startupProbe"), probe("livenessProbe"));
+    let Some(least) = startup.into_iter().chain(liveness).map(fastest).min() else { return false };
+    let most = [startup, liveness].into_iter().flatten().map(budget).fold(grace, i64::saturating_add);
+    exit_code.is_some_and(|code| BY_SIGNAL.contains(&code))
+        && (least..=most.saturating_add(KILL_SLACK_SECONDS)).contains(&ran)
+}
+
+/// Seconds after which a probe that never succeeds ends its container at the earliest.
+fn fastest(probe: &Value) -> i64 {
+    let field = |name: &str, default: i64| int(probe, name).filter(|number| *number > 0).unwrap_or(default);
+    // The kubelet begins at a random moment within the first period.
+    let periods = field("/periodSeconds", 10).saturating_mul(field("/failureThreshold", 3) - 1);
+    periods.saturating_add(field("/initialDelaySeconds", 0)).max(PROBE_FLOOR_SECONDS)
 }
 
 /// Seconds that a probe grants before its failure counts.

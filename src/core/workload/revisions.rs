@@ -16,10 +16,14 @@ use sha2::{Digest as _, Sha256};
 use super::{
     Kind, Pod, Revision,
     diff::{plain, same_template},
+    obstacle::words,
+    references::references,
 };
-use crate::api::v1alpha1::RevisionFact;
+use crate::api::v1alpha1::{Obstacle, RevisionFact};
 use crate::core::names;
-use crate::core::object::{array, controller_uid, int, int32, label, object_ref, owned_by, string, text, time};
+use crate::core::object::{
+    array, condition, controller_uid, int, int32, label, object_ref, owned_by, string, text, time,
+};
 
 /// The key of a ControllerRevision's template that makes it a strategic merge patch.
 const PATCH: &str = "$patch";
@@ -150,7 +154,10 @@ fn revision(kind: Kind, recorded: &Value, current: &Value) -> Option<Revision> {
     }
     // The same for every version of the API server, so that a mark as known good outlives an upgrade.
     let template_hash = hex::encode(Sha256::digest(names::canonical(&plain(&template, false)).as_bytes()));
-    let images = array(&template, "/spec/initContainers").iter().chain(array(&template, "/spec/containers"));
+    let containers = || array(&template, "/spec/initContainers").iter().chain(array(&template, "/spec/containers"));
+    let names = |field: &str, limit: usize| {
+        containers().map(|container| text(container, field, limit)).filter(|text| !text.is_empty()).collect::<Vec<_>>()
+    };
     let fact = RevisionFact {
         number,
         current: same_template(&template, current),
@@ -158,9 +165,21 @@ fn revision(kind: Kind, recorded: &Value, current: &Value) -> Option<Revision> {
         ready: int32(recorded, "/status/readyReplicas"),
         created_at: time(recorded, "/metadata/creationTimestamp"),
         template_hash: template_hash[..16].to_owned(),
-        images: images.map(|container| text(container, "/image", 512)).filter(|i| !i.is_empty()).take(32).collect(),
+        images: names("/image", 512).into_iter().take(32).collect(),
+        containers: names("/name", 253).into_iter().take(64).collect(),
+        references: references(&template),
+        refused: if kind == Kind::Deployment { refused(recorded) } else { None },
     };
     Some(Revision { object, fact, template, template_hash })
+}
+
+/// Why the API server refuses to create pods of this ReplicaSet, while it lacks some. Its controller takes the condition
+/// back when a pod is created.
+fn refused(set: &Value) -> Option<Obstacle> {
+    let failure = condition(set, "ReplicaFailure")?;
+    let created = string(failure, "/status") == "True" && string(failure, "/reason") == "FailedCreate";
+    let lacks = int32(set, "/status/replicas") < int32(set, "/spec/replicas");
+    if created && lacks { words(string(failure, "/message")) } else { None }
 }
 
 /// The API server keeps a ControllerRevision's data as it was sent, and prints a workload's template as its own version

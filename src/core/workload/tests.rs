@@ -66,8 +66,8 @@ fn a_waiting_container_fails_as_its_reason_says() {
         ("InvalidImageName", PodFailure::ImagePull),
         ("ErrImageNeverPull", PodFailure::ImagePull),
         ("CreateContainerConfigError", PodFailure::ConfigError),
-        ("CreateContainerError", PodFailure::ConfigError),
-        ("RunContainerError", PodFailure::ConfigError),
+        ("CreateContainerError", PodFailure::StartError),
+        ("RunContainerError", PodFailure::StartError),
         ("ContainerCreating", PodFailure::Starting),
         ("PodInitializing", PodFailure::Starting),
         ("SomethingNew", PodFailure::Starting),
@@ -116,12 +116,86 @@ fn the_first_end_of_a_container_is_not_yet_a_loop() {
 }
 
 #[test]
-fn a_container_that_cannot_be_started_is_a_config_error_during_back_off_too() {
+fn a_container_that_cannot_be_started_is_a_start_error_during_back_off_too() {
     let mut pod = crash_loop();
     pod["containerStatuses"][0]["lastState"]["terminated"]["reason"] = json!("StartError");
-    assert_eq!(failure_of(&pod), PodFailure::ConfigError);
+    assert_eq!(failure_of(&pod), PodFailure::StartError);
 }
 
+/// Zero and 1970, in whatever time zone, are what the kubelet writes where it does not know.
+#[test]
+fn a_container_that_never_started_ran_for_no_time_at_all() {
+    for zero in ["1970-01-01T00:00:00Z", "1970-01-01T01:00:00+01:00", "0001-01-01T00:00:00Z"] {
+        let mut pod = never_started();
+        pod["containerStatuses"][0]["lastState"]["terminated"]["startedAt"] = json!(zero);
+        let workload = read(&World::two_revisions().pods(2, 1, &pod));
+        let fact = &workload.pods[0].fact;
+        assert_eq!((fact.failure, fact.ran_seconds), (PodFailure::StartError, None), "{zero}");
+        assert_eq!(proof(fact, now()), None, "{zero}");
+        assert!(fact.obstacle.as_ref().unwrap().message.contains("no such file or directory"));
+    }
+    let mut unknown = not_ready(100);
+    unknown["containerStatuses"][0]["state"]["running"]["startedAt"] = json!("0001-01-01T00:00:00Z");
+    assert_eq!(failure_of(&unknown), PodFailure::Starting, "since when it runs is not known");
+    let mut pod = World::one_revision().pods(1, 1, &crash_loop()).pods.remove(0);
+    pod["metadata"]["creationTimestamp"] = json!("1970-01-01T00:00:00Z");
+    assert_eq!(pods::read(&pod, Some(1), now()).unwrap().fact.created_at, None);
+}
+
+#[test]
+fn what_does_not_start_by_itself_is_told_from_what_takes_its_time() {
+    for (status, failure) in [
+        (unschedulable("0/1 nodes are available: 1 Insufficient cpu.", 44), PodFailure::Starting),
+        (unschedulable("0/1 nodes are available: 1 Insufficient cpu.", 45), PodFailure::Unschedulable),
+        (stuck_creating(44), PodFailure::Starting),
+        (stuck_creating(45), PodFailure::StuckCreating),
+        (in_init(60), PodFailure::Starting),
+        (in_init(61), PodFailure::InitNotEnding),
+    ] {
+        assert_eq!(failure_of(&status), failure, "{status}");
+    }
+    // The sandbox is there and the image is large.
+    let mut pulling = stuck_creating(300);
+    pulling["conditions"][0]["status"] = json!("True");
+    assert_eq!(failure_of(&pulling), PodFailure::Starting);
+    // A kubelet that does not say whether it prepared the pod.
+    let mut old = stuck_creating(300);
+    old["conditions"].as_array_mut().unwrap().remove(0);
+    assert_eq!(failure_of(&old), PodFailure::Starting);
+}
+
+#[test]
+fn a_container_is_ended_by_its_probe_when_it_ran_for_as_long_as_the_probe_takes() {
+    let with_probe = |ran: i64, code: i32| {
+        let mut world = World::one_revision();
+        world.templates[0].0["spec"]["containers"][0]["livenessProbe"] =
+            json!({"initialDelaySeconds": 60, "periodSeconds": 10, "failureThreshold": 3});
+        let mut status = ended_by_liveness(ran);
+        status["containerStatuses"][0]["lastState"]["terminated"]["exitCode"] = json!(code);
+        let fact = read(&world.pods(1, 1, &status)).pods.remove(0).fact;
+        (fact.failure, fact.proven_after_seconds)
+    };
+    for code in [137, 143, 0] {
+        assert_eq!(with_probe(92, code), (PodFailure::LivenessFailing, Some(131)), "{code}");
+    }
+    assert_eq!(with_probe(92, 1).0, PodFailure::CrashLoop, "it ended by itself");
+    assert_eq!(with_probe(79, 137).0, PodFailure::CrashLoop, "the probe cannot have failed yet");
+    assert_eq!(with_probe(300, 137).0, PodFailure::CrashLoop, "the probe succeeded at first");
+    assert_eq!(failure_of(&ended_by_liveness(92)), PodFailure::CrashLoop, "nothing probes it");
+}
+
+#[test]
+fn a_revision_whose_pods_are_refused_says_so_as_long_as_it_lacks_some() {
+    let message =
+        r#"pods "checkout-2-" is forbidden: exceeded quota: q, requested: pods=1, used: pods=2, limited: pods=2"#;
+    let world = World { refused: Some(message.into()), ..World::two_revisions().pods(1, 2, &ready(3600)) };
+    let workload = read(&world);
+    assert_eq!(workload.refused().unwrap().1.message, message);
+    assert!(workload.fails() && !workload.is_healthy());
+    let mut snapshot = world.snapshot();
+    snapshot.revisions[1]["status"]["replicas"] = json!(2);
+    assert!(Workload::of(&snapshot).unwrap().refused().is_none());
+}
 #[test]
 fn a_probe_fails_only_after_the_time_it_grants() {
     // Period 5 s, threshold 3, timeout 1 s.
@@ -163,25 +237,6 @@ fn old_pods_that_serve_do_not_make_a_new_revision_healthy() {
     let starting = waiting("ContainerCreating");
     let world = World { replicas: 1, ..World::two_revisions() }.pods(1, 1, &ready(60)).pods(2, 1, &starting);
     assert!(!read(&world).is_healthy(), "nothing of revision 2 was ever ready");
-}
-
-#[test]
-fn managing_tools_are_recognised_by_their_marks() {
-    let tools = |metadata: Value| {
-        let mut world = World::one_revision();
-        world.metadata = metadata;
-        read(&world).state.managed_by
-    };
-    assert_eq!(tools(json!({"annotations": {"argocd.argoproj.io/tracking-id": "shop:apps/Deployment"}})), ["argocd"]);
-    assert_eq!(tools(json!({"managedFields": [{"manager": "argocd-controller"}]})), ["argocd"]);
-    assert_eq!(tools(json!({"labels": {"kustomize.toolkit.fluxcd.io/name": "shop"}})), ["flux"]);
-    assert_eq!(
-        tools(json!({"labels": {"app.kubernetes.io/managed-by": "Helm"},
-            "annotations": {"meta.helm.sh/release-name": "shop"}})),
-        ["helm"]
-    );
-    assert_eq!(tools(json!({"labels": {"app.kubernetes.io/managed-by": "Acme-Deployer"}})), ["acme-deployer"]);
-    assert_eq!(tools(json!({"labels": {"app.kubernetes.io/instance": "shop"}})), Vec::<String>::new());
 }
 
 #[test]
@@ -338,7 +393,7 @@ pub(crate) fn any_json() -> impl Strategy<Value = Value> {
 proptest! {
     #[test]
     fn any_json_is_read_without_a_panic(object in any_json(), set in any_json(), pod in any_json()) {
-        let mut snapshot = RawWorkload { object, owners: vec![], revisions: vec![set], pods: vec![pod], read_at: now() };
+        let mut snapshot = RawWorkload { object, owners: vec![], primary: None, rivals: vec![], revisions: vec![set], pods: vec![pod], read_at: now() };
         let _ = Workload::of(&snapshot);
         // Once more with enough identity to reach the depths.
         let good = World::one_revision().pods(1, 1, &crash_loop()).snapshot();
@@ -350,7 +405,7 @@ proptest! {
         let mut object = good.object.clone();
         object["status"] = snapshot.object;
         object["metadata"]["managedFields"] = snapshot.pods[0].clone();
-        snapshot = RawWorkload { object, owners: vec![], revisions: vec![good.revisions[0].clone(), set], pods: vec![pod],
+        snapshot = RawWorkload { object, owners: vec![], primary: None, rivals: vec![], revisions: vec![good.revisions[0].clone(), set], pods: vec![pod],
             read_at: now() };
         let workload = Workload::of(&snapshot).unwrap();
         for revision in &workload.revisions {

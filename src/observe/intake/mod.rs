@@ -1,14 +1,18 @@
 //! The alert intake: one route per payload format of [`crate::core::intake`], such as `/v1/intake/alertmanager`.
 //!
-//! Authenticate, bound, read, make every alert durable as an `Alert` object, and only then answer 202. Whatever may
-//! pass with time is answered with 503, never 429: Alertmanager gives up on a 4xx at once, and retries a 5xx.
+//! Authenticate, bound, read, make every alert durable as an `Alert` object, and only then answer 202. Each alert is
+//! judged by itself; what its namespace does not take is kept in the system namespace. Whatever may pass with time is
+//! answered with 503, never 429: Alertmanager gives up on a 4xx at once, and retries a 5xx.
 
+mod keep;
 mod metrics;
+mod room;
 mod store;
 mod tokens;
 
 use std::{
-    sync::Arc,
+    collections::BTreeSet,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -22,36 +26,38 @@ use axum::{
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream};
 use prometheus_client::registry::Registry;
 use serde::Serialize;
-use tokio::sync::Semaphore;
 use tracing::Instrument as _;
 
-pub use store::{AlertStore, Created, KubeAlerts, StoreError};
-pub use tokens::{Sender, Tokens};
+pub use store::{AlertStore, Change, Created, KubeAlerts, StoreError};
+pub use tokens::Tokens;
 
 use self::{
-    metrics::{Metrics, Outcome},
+    keep::Kept,
+    metrics::{Metrics, Outcome, Why},
     store::Recent,
 };
 use crate::{
-    api::v1alpha1::AlertState,
+    api::v1alpha1::IntakeReason,
     clock,
-    core::intake::{self as formats, BadInput, Batch, Format, Normalised, Skip},
+    core::intake::{
+        self as formats, BadInput, Batch, Budget, Format, MAX_ALERTS, MAX_BODY, Normalised, Skip, TokenOwner,
+    },
     settings::Settings,
     telemetry,
 };
 
-/// Longest body, in bytes.
-const BODY: usize = 1 << 20;
-/// Requests that are worked on at one time.
-const REQUESTS: usize = 64;
 /// Writes to the API server at one time, of one request.
 const WRITES: usize = 32;
-/// A request is answered in this time.
-const DEADLINE: Duration = Duration::from_secs(5);
+/// Alerts that are read, made durable and dropped together.
+const WINDOW: usize = 256;
+/// A request is answered in this time: a little less than Alertmanager gives a notification at least.
+const DEADLINE: Duration = Duration::from_secs(8);
 /// What `Retry-After` says, in seconds.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
 /// Longest `traceparent` that is written into a log line.
 const TRACEPARENT: usize = 128;
+/// Other clusters of which one request makes a record.
+const FOREIGN_CLUSTERS: usize = 16;
 
 /// The intake.
 pub struct Intake {
@@ -61,7 +67,7 @@ pub struct Intake {
     cluster_name: String,
     metrics: Metrics,
     recent: Recent,
-    slots: Semaphore,
+    budget: Mutex<Budget>,
     deadline: Duration,
 }
 
@@ -78,8 +84,10 @@ struct Receipt {
     resolved: u64,
     /// Left out on purpose: `Watchdog`, `InfoInhibitor`, and the end of alerts that are not known.
     ignored: u64,
-    /// Not ours, or nothing that an Alert can hold: sending them again would not help.
+    /// Not readable, or not the sender's to send. They are on record, and nothing is done with them but to tell people.
     refused: u64,
+    /// Of all these, those that their namespace did not take: they are kept in the system namespace.
+    displaced: u64,
 }
 
 /// What a request that was not accepted gets to read.
@@ -131,7 +139,7 @@ impl Intake {
             cluster_name: settings.cluster_name.clone(),
             metrics: Metrics::new(registry),
             recent: Recent::default(),
-            slots: Semaphore::new(REQUESTS),
+            budget: Mutex::default(),
             deadline: DEADLINE,
         }
     }
@@ -152,19 +160,25 @@ impl Intake {
         request_id: &str,
         request: Request<Body>,
     ) -> Result<Receipt, Problem> {
-        let sender = self.authenticate(format, request.headers()).await?;
-        let _slot = self
-            .slots
-            .try_acquire()
-            .map_err(|_| Problem::unavailable("too many requests at a time", "send it again in a few seconds"))?;
-        let body = read_body(format, request).await?;
+        let owner = self.authenticate(format, request.headers()).await?;
+        let _held = self.hold(&owner, request.headers()).ok_or_else(|| {
+            Problem::unavailable("too many and too long requests at a time", "send it again in a few seconds")
+        })?;
+        let (body, cut_off) = read_body(request).await?;
         let received_at = clock::now();
-        let context = formats::Request { received_at, request_id, cluster_name: &self.cluster_name };
-        let batch = (format.parse)(&body, context)?;
-        self.accept(format, &sender, batch, request_id).await
+        let request = formats::Request { received_at, request_id, cluster_name: &self.cluster_name, cut_off };
+        let batch = (format.parse)(&body, request)?;
+        self.accept(format, &owner, batch, request).await
     }
 
-    async fn authenticate(&self, format: &Format, headers: &HeaderMap) -> Result<Sender, Problem> {
+    /// Takes room for a request of this length; `None` when there is none.
+    fn hold<'a>(&'a self, owner: &'a TokenOwner, headers: &HeaderMap) -> Option<Held<'a>> {
+        let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        let bytes = lock(&self.budget).take(owner, length)?;
+        Some(Held { budget: &self.budget, owner, bytes })
+    }
+
+    async fn authenticate(&self, format: &Format, headers: &HeaderMap) -> Result<TokenOwner, Problem> {
         let tokens = self.tokens.current().await;
         if tokens.is_empty() {
             return Err(Problem::unavailable(
@@ -185,50 +199,65 @@ impl Intake {
     async fn accept(
         &self,
         format: &Format,
-        sender: &Sender,
-        batch: Batch,
-        request_id: &str,
+        owner: &TokenOwner,
+        batch: Batch<'_>,
+        request: formats::Request<'_>,
     ) -> Result<Receipt, Problem> {
-        let Batch { alerts, skipped, truncated } = batch;
-        if let Sender::Tenant(own) = sender
-            && let Some(foreign) = alerts.iter().find(|alert| alert.named_namespace().is_some_and(|name| name != own))
-        {
-            tracing::warn!(tenant = %own, alertname = foreign.alertname(), named = ?foreign.named_namespace(),
-                "a tenant's token named another namespace; its request was refused");
-            return Err(Problem::new(
-                StatusCode::FORBIDDEN,
-                format!("this token may only name the namespace {own}, and one alert names another"),
-                "send alerts of other namespaces with their own token",
-            ));
-        }
-        let mut receipt = Receipt { request_id: request_id.into(), ..Receipt::default() };
-        for skipped in skipped {
-            match skipped.why {
-                Skip::Meta => self.count(format, &mut receipt, Outcome::Ignored),
-                Skip::ForeignCluster => {
-                    tracing::warn!(alertname = %skipped.alertname, "an alert of another cluster was refused");
-                    self.count(format, &mut receipt, Outcome::Refused);
+        let Batch { mut alerts, truncated } = batch;
+        let mut tally = Tally::new(format, &self.metrics, request.request_id);
+        let (mut read, mut left_out) = (0, request.cut_off);
+        loop {
+            let window: Vec<Normalised> = alerts.by_ref().take(WINDOW.min(MAX_ALERTS - read)).collect();
+            if window.is_empty() {
+                left_out |= read == MAX_ALERTS && alerts.next().is_some();
+                break;
+            }
+            read += window.len();
+            let mut work: Vec<BoxFuture<'_, _>> = Vec::new();
+            for alert in &window {
+                match alert.skip(&self.cluster_name) {
+                    Some(Skip::Meta) => {
+                        // A dead man's switch: as long as it comes, the way from the alerting rules to here works.
+                        if alert.alertname() == "Watchdog" && *owner == TokenOwner::Cluster {
+                            self.metrics.watchdog.set(clock::now().as_second());
+                        }
+                        tally.count(Outcome::Ignored);
+                    }
+                    Some(Skip::ForeignCluster(named)) => tally.foreign_cluster(named, alert.alertname()),
+                    None => work.push(self.make_durable(owner, alert, request).boxed()),
                 }
             }
+            let tried = work.len();
+            let mut outcomes = stream::iter(work).buffer_unordered(WRITES);
+            let mut unavailable = 0;
+            while let Some(outcome) = outcomes.next().await {
+                unavailable += usize::from(matches!(outcome, Err(StoreError::Unavailable(_))));
+                tally.kept(outcome);
+            }
+            if tried > 0 && unavailable == tried {
+                break;
+            }
         }
+        let system = &self.system_namespace;
+        let foreign = tally.foreign.iter();
+        let mut records: Vec<_> =
+            foreign.map(|named| formats::foreign_cluster(&format.sender, named, owner, system, request)).collect();
         if truncated > 0 {
             tracing::warn!(truncated, sender = format.sender.name, "the sender left alerts out of this request");
             self.metrics.truncated.inc_by(truncated);
+            records.push(formats::left_out(&format.sender, Some(truncated), owner, system, request));
         }
-        let mut failure = None;
-        let work: Vec<BoxFuture<'_, _>> = alerts.iter().map(|alert| self.make_durable(sender, alert).boxed()).collect();
-        let mut outcomes = stream::iter(work).buffer_unordered(WRITES);
-        while let Some(outcome) = outcomes.next().await {
-            match outcome {
-                Ok(outcome) => self.count(format, &mut receipt, outcome),
-                Err(error) => {
-                    self.metrics.alert(format.label, Outcome::Failed);
-                    failure.get_or_insert(error);
-                }
+        if left_out {
+            tracing::error!(sender = format.sender.name, "a request was too long and was read in part");
+            self.metrics.cut_off.inc();
+            records.push(formats::left_out(&format.sender, None, owner, system, request));
+        }
+        for record in &records {
+            if let Err(error) = self.keep(record).await {
+                tally.failed(error);
             }
         }
-        match failure {
-            None => Ok(receipt),
+        match tally.failure {
             Some(error) => {
                 tracing::error!(%error, "alerts could not be made durable; the sender is asked to send them again");
                 Err(Problem::unavailable(
@@ -236,80 +265,86 @@ impl Intake {
                     "send it again: what is durable already will be recognised",
                 ))
             }
+            // What was read is durable, and the sender has to know that the rest is not.
+            None if left_out => Err(Problem::unavailable(
+                "more than 8 MiB, or 20,000 alerts; those in the beginning were taken, the others were not read",
+                format.sender.fewer,
+            )),
+            None => Ok(tally.receipt),
         }
     }
+}
 
-    fn count(&self, format: &Format, receipt: &mut Receipt, outcome: Outcome) {
-        self.metrics.alert(format.label, outcome);
+/// Room for a request, given back when it is dropped.
+struct Held<'a> {
+    budget: &'a Mutex<Budget>,
+    owner: &'a TokenOwner,
+    bytes: usize,
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        lock(self.budget).give(self.owner, self.bytes);
+    }
+}
+
+/// What becomes of the alerts of one request.
+struct Tally<'a> {
+    format: &'a Format,
+    metrics: &'a Metrics,
+    receipt: Receipt,
+    /// Names of other clusters.
+    foreign: BTreeSet<String>,
+    /// The first error.
+    failure: Option<StoreError>,
+}
+
+impl<'a> Tally<'a> {
+    fn new(format: &'a Format, metrics: &'a Metrics, request_id: &str) -> Tally<'a> {
+        let receipt = Receipt { request_id: request_id.into(), ..Receipt::default() };
+        Tally { format, metrics, receipt, foreign: BTreeSet::new(), failure: None }
+    }
+
+    fn kept(&mut self, outcome: Result<Kept, StoreError>) {
         match outcome {
-            Outcome::Accepted => receipt.accepted += 1,
-            Outcome::Deduplicated => receipt.deduplicated += 1,
-            Outcome::Resolved => receipt.resolved += 1,
-            Outcome::Ignored => receipt.ignored += 1,
-            Outcome::Refused | Outcome::Failed => receipt.refused += 1,
+            Ok(Kept { outcome, note }) => {
+                if let Some(reason) = note {
+                    self.metrics.irregular(self.format.label, Why::Note(reason));
+                    self.receipt.displaced += u64::from(reason.is_displaced());
+                }
+                self.count(outcome);
+            }
+            Err(error) => self.failed(error),
         }
     }
 
-    /// Makes one alert durable.
-    async fn make_durable(&self, sender: &Sender, alert: &Normalised) -> Result<Outcome, StoreError> {
-        let named = match sender {
-            // Never the system namespace: an Alert there may name any target.
-            Sender::Tenant(own) => Some(own.as_str()),
-            Sender::Cluster => match alert.valid_namespace() {
-                Some(name) if self.store.namespace_exists(name).await? => Some(name),
-                _ => None,
-            },
-        };
-        let namespace = named.unwrap_or(&self.system_namespace);
-        match self.make_durable_in(namespace, alert).await {
-            // It vanished, or is on its way out, since it was looked up.
-            Err(StoreError::NamespaceGone) if *sender == Sender::Cluster && named.is_some() => {
-                self.make_durable_in(&self.system_namespace, alert).await
-            }
-            Err(StoreError::NamespaceGone) if *sender != Sender::Cluster => {
-                tracing::warn!(namespace, "a tenant's alert was refused: its namespace does not exist or is ending");
-                Ok(Outcome::Refused)
-            }
-            outcome => outcome,
+    fn failed(&mut self, error: StoreError) {
+        self.metrics.alert(self.format.label, Outcome::Failed);
+        if let StoreError::Full(namespace) = &error {
+            tracing::warn!(namespace, "a namespace has too many Alerts; its alerts are refused");
+            self.metrics.irregular(self.format.label, Why::NamespaceFull);
+        }
+        self.failure.get_or_insert(error);
+    }
+
+    fn foreign_cluster(&mut self, named: String, alertname: &str) {
+        tracing::warn!(alertname, "an alert of another cluster was refused");
+        self.metrics.irregular(self.format.label, Why::Note(IntakeReason::ForeignCluster));
+        self.count(Outcome::Refused);
+        if self.foreign.len() < FOREIGN_CLUSTERS {
+            self.foreign.insert(named);
         }
     }
 
-    async fn make_durable_in(&self, namespace: &str, alert: &Normalised) -> Result<Outcome, StoreError> {
-        let name = alert.name(namespace);
-        let alertname = alert.alertname();
-        if self.recent.knows(&name, alert.state) {
-            return Ok(Outcome::Deduplicated);
+    fn count(&mut self, outcome: Outcome) {
+        self.metrics.alert(self.format.label, outcome);
+        match outcome {
+            Outcome::Accepted => self.receipt.accepted += 1,
+            Outcome::Deduplicated => self.receipt.deduplicated += 1,
+            Outcome::Resolved => self.receipt.resolved += 1,
+            Outcome::Ignored => self.receipt.ignored += 1,
+            Outcome::Refused | Outcome::Failed => self.receipt.refused += 1,
         }
-        let outcome = match alert.state {
-            AlertState::Firing => match self.store.create(namespace, &name, &alert.spec).await {
-                Ok(Created::New) => {
-                    tracing::info!(namespace, name, alertname, altered = alert.altered, "alert accepted");
-                    Outcome::Accepted
-                }
-                Ok(Created::Known) => Outcome::Deduplicated,
-                Ok(Created::Ended) => {
-                    // Its sender was silent for a while and the alert counted as resolved, but it never ended.
-                    self.store.set_end(namespace, &name, None).await?;
-                    tracing::info!(namespace, name, alertname, "alert fires again");
-                    Outcome::Accepted
-                }
-                Err(StoreError::Rejected(why)) => {
-                    tracing::error!(namespace, alertname, %why, "the API server refused an alert for good");
-                    return Ok(Outcome::Refused);
-                }
-                Err(error) => return Err(error),
-            },
-            AlertState::Resolved => {
-                let known = self.store.set_end(namespace, &name, alert.spec.ends_at).await?;
-                tracing::info!(namespace, name, alertname, known, "alert resolved");
-                if !known {
-                    return Ok(Outcome::Ignored);
-                }
-                Outcome::Resolved
-            }
-        };
-        self.recent.remember(name, alert.state);
-        Ok(outcome)
     }
 }
 
@@ -361,13 +396,8 @@ fn hint(format: &Format) -> Response {
     (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, "POST")], text).into_response()
 }
 
-async fn read_body(format: &Format, request: Request<Body>) -> Result<axum::body::Bytes, Problem> {
-    let too_large =
-        || Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "the body is longer than 1 MiB", format.sender.fewer);
-    let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
-    if announced.and_then(|text| text.parse::<u64>().ok()).is_some_and(|length| length > BODY as u64) {
-        return Err(too_large());
-    }
+/// The body, or its first [`MAX_BODY`] bytes; and whether there is more.
+async fn read_body(request: Request<Body>) -> Result<(Vec<u8>, bool), Problem> {
     // Every chunk is counted, so a body without a length ends here too. The deadline bounds how long it may take.
     let mut chunks = request.into_body().into_data_stream();
     let mut body = Vec::new();
@@ -375,12 +405,19 @@ async fn read_body(format: &Format, request: Request<Body>) -> Result<axum::body
         let chunk = chunk.map_err(|_| {
             Problem::new(StatusCode::BAD_REQUEST, "the body ended before it was complete", "send it again")
         })?;
-        if body.len() + chunk.len() > BODY {
-            return Err(too_large());
+        let room = MAX_BODY - body.len();
+        if chunk.len() > room {
+            body.extend_from_slice(&chunk[..room]);
+            return Ok((body, true));
         }
         body.extend_from_slice(&chunk);
     }
-    Ok(body.into())
+    Ok((body, false))
+}
+
+/// A panic elsewhere leaves these maps whole, so its mark is ignored.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Where alerts are made durable: `Alert` objects in the API server.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     sync::Mutex,
     time::Duration,
 };
@@ -10,14 +10,19 @@ use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api, Client,
-    api::{Patch, PatchParams, PostParams},
+    api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use super::{lock, room::Room};
 use crate::{
     api::v1alpha1::{Alert, AlertSpec, AlertState, Time},
-    core::names,
+    clock,
+    core::{
+        intake::{BELONGS_TO, Place},
+        names, retention,
+    },
 };
 
 /// What creating an Alert came to.
@@ -25,10 +30,25 @@ use crate::{
 pub enum Created {
     /// It is new.
     New,
-    /// It was there, and fires.
-    Known,
-    /// It was there, and counts as resolved.
-    Ended,
+    /// One of its name was there.
+    Exists,
+}
+
+/// What an Alert that is there is changed to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It has ended.
+    End {
+        /// When, by the sender.
+        ends_at: Time,
+        /// When the intake was told.
+        received_at: Time,
+    },
+    /// It fires again.
+    FireAgain {
+        /// When the intake was told.
+        received_at: Time,
+    },
 }
 
 /// Why an alert is not durable.
@@ -37,9 +57,12 @@ pub enum StoreError {
     /// The namespace does not exist or is being deleted.
     #[error("the namespace does not exist or is ending")]
     NamespaceGone,
-    /// The API server will never accept it.
-    #[error("the API server refuses it: {0}")]
-    Rejected(String),
+    /// The namespace does not take it: a policy, a webhook, a quota, a right, or what it says.
+    #[error("the namespace does not take it: {0}")]
+    Refused(String),
+    /// The namespace has as many Alerts as the controller can keep.
+    #[error("{0} has too many Alerts")]
+    Full(String),
     /// It may work later.
     #[error("the API server did not accept it: {0}")]
     Unavailable(String),
@@ -50,21 +73,14 @@ pub trait AlertStore: Send + Sync + 'static {
     /// Whether the namespace exists. An answer may be some seconds old.
     fn namespace_exists<'a>(&'a self, namespace: &'a str) -> BoxFuture<'a, Result<bool, StoreError>>;
 
-    /// Creates an Alert, or finds it.
-    fn create<'a>(
-        &'a self,
-        namespace: &'a str,
-        name: &'a str,
-        spec: &'a AlertSpec,
-    ) -> BoxFuture<'a, Result<Created, StoreError>>;
+    /// Creates an Alert, unless there is one of its name.
+    fn create<'a>(&'a self, place: &'a Place, spec: &'a AlertSpec) -> BoxFuture<'a, Result<Created, StoreError>>;
 
-    /// Sets or removes the end of an Alert. `false` when there is no such Alert.
-    fn set_end<'a>(
-        &'a self,
-        namespace: &'a str,
-        name: &'a str,
-        end: Option<Time>,
-    ) -> BoxFuture<'a, Result<bool, StoreError>>;
+    /// Whether an Alert fires, or `None` when there is none.
+    fn find<'a>(&'a self, place: &'a Place) -> BoxFuture<'a, Result<Option<AlertState>, StoreError>>;
+
+    /// Changes an Alert. `false` when there is none.
+    fn change<'a>(&'a self, place: &'a Place, change: Change) -> BoxFuture<'a, Result<bool, StoreError>>;
 }
 
 /// How long the existence of a namespace is believed.
@@ -76,12 +92,13 @@ const NAMESPACES: usize = 4096;
 pub struct KubeAlerts {
     client: Client,
     namespaces: Mutex<HashMap<String, (bool, Instant)>>,
+    room: Room,
 }
 
 impl KubeAlerts {
     /// Writes with `client`.
     pub fn new(client: Client) -> KubeAlerts {
-        KubeAlerts { client, namespaces: Mutex::default() }
+        KubeAlerts { client, namespaces: Mutex::default(), room: Room::default() }
     }
 
     fn api(&self, namespace: &str) -> Api<Alert> {
@@ -102,6 +119,20 @@ impl KubeAlerts {
         known.insert(namespace.into(), (exists, Instant::now()));
     }
 
+    /// Marks an Alert as repeated, at most once an hour: one that is not repeated for long counts as ended. Nothing
+    /// depends on a single mark.
+    async fn mark_seen(&self, place: &Place, alert: &Alert) {
+        let now = clock::now();
+        if !retention::wants_mark(alert, now) {
+            return;
+        }
+        let params = PatchParams { field_manager: Some(names::CONTROLLER.into()), ..PatchParams::default() };
+        let patch = Patch::Merge(json!({"metadata": {"annotations": {names::LAST_SEEN: now}}}));
+        if let Err(error) = self.api(&place.namespace).patch_metadata(&place.name, &params, &patch).await {
+            tracing::debug!(%error, name = place.name, "not marked as repeated");
+        }
+    }
+
     /// Sorts an answer, and forgets a namespace that turned out to be gone.
     fn failed(&self, error: kube::Error, namespace: &str) -> StoreError {
         let error = classify(&error);
@@ -120,7 +151,10 @@ fn classify(error: &kube::Error) -> StoreError {
     });
     match status.code {
         404 | 403 if about_namespace => StoreError::NamespaceGone,
-        400 | 413 | 422 => StoreError::Rejected(status.message.clone()),
+        // What it says, a quota or a right, or a webhook or policy that refuses it or does not answer: all of these may
+        // be of this one namespace.
+        400 | 403 | 413 | 422 => StoreError::Refused(status.message.clone()),
+        500 if status.reason == "InternalError" => StoreError::Refused(status.message.clone()),
         _ => StoreError::Unavailable(format!("{} {}", status.code, status.message)),
     }
 }
@@ -136,7 +170,8 @@ impl AlertStore for KubeAlerts {
                 return Ok(exists);
             }
             let api: Api<Namespace> = Api::all(self.client.clone());
-            let found = api.get_metadata_opt(namespace).await.map_err(|error| classify(&error))?;
+            let found = api.get_metadata_opt(namespace).await;
+            let found = found.map_err(|error| StoreError::Unavailable(error.to_string()))?;
             // Nothing can be created in one that is on its way out.
             let exists = found.is_some_and(|namespace| namespace.metadata.deletion_timestamp.is_none());
             self.remember(namespace, exists);
@@ -144,55 +179,70 @@ impl AlertStore for KubeAlerts {
         })
     }
 
-    fn create<'a>(
-        &'a self,
-        namespace: &'a str,
-        name: &'a str,
-        spec: &'a AlertSpec,
-    ) -> BoxFuture<'a, Result<Created, StoreError>> {
+    fn create<'a>(&'a self, place: &'a Place, spec: &'a AlertSpec) -> BoxFuture<'a, Result<Created, StoreError>> {
         Box::pin(async move {
+            let room = self.room.take(&self.client, place).await;
+            if !room.map_err(|error| StoreError::Unavailable(error.to_string()))? {
+                // What is there already is no new one.
+                return match self.find(place).await? {
+                    Some(_) => Ok(Created::Exists),
+                    None => Err(StoreError::Full(place.namespace.clone())),
+                };
+            }
             let params = PostParams { field_manager: Some(names::CONTROLLER.into()), ..PostParams::default() };
-            let api = self.api(namespace);
-            match api.create(&params, &Alert::new(name, spec.clone())).await {
+            let mut alert = Alert::new(&place.name, spec.clone());
+            let label = |home: &String| BTreeMap::from([(BELONGS_TO.to_owned(), home.clone())]);
+            alert.metadata.labels = place.belongs_to.as_ref().map(label);
+            match self.api(&place.namespace).create(&params, &alert).await {
                 Ok(_) => Ok(Created::New),
-                Err(error) if is_code(&error, 409) => {
-                    let known = api.get_opt(name).await.map_err(|error| self.failed(error, namespace))?;
-                    match known {
-                        Some(alert) if alert.spec.ends_at.is_some() => Ok(Created::Ended),
-                        Some(_) => Ok(Created::Known),
-                        None => Err(StoreError::Unavailable("it was deleted meanwhile".into())),
-                    }
-                }
-                Err(error) => Err(self.failed(error, namespace)),
+                Err(error) if is_code(&error, 409) => Ok(Created::Exists),
+                Err(error) => Err(self.failed(error, &place.namespace)),
             }
         })
     }
 
-    fn set_end<'a>(
-        &'a self,
-        namespace: &'a str,
-        name: &'a str,
-        end: Option<Time>,
-    ) -> BoxFuture<'a, Result<bool, StoreError>> {
+    fn find<'a>(&'a self, place: &'a Place) -> BoxFuture<'a, Result<Option<AlertState>, StoreError>> {
+        Box::pin(async move {
+            // Only whether it has ended is asked, and what people wrote into the rest of it must not hide that.
+            let api: Api<DynamicObject> =
+                Api::namespaced_with(self.client.clone(), &place.namespace, &ApiResource::erase::<Alert>(&()));
+            let found = api.get_opt(&place.name).await.map_err(|error| self.failed(error, &place.namespace))?;
+            let Some(alert) = found else { return Ok(None) };
+            if !matches!(alert.data.pointer("/spec/endsAt"), None | Some(Value::Null)) {
+                return Ok(Some(AlertState::Resolved));
+            }
+            if let Ok(alert) = alert.try_parse() {
+                self.mark_seen(place, &alert).await;
+            }
+            Ok(Some(AlertState::Firing))
+        })
+    }
+
+    fn change<'a>(&'a self, place: &'a Place, change: Change) -> BoxFuture<'a, Result<bool, StoreError>> {
         Box::pin(async move {
             let params = PatchParams { field_manager: Some(names::CONTROLLER.into()), ..PatchParams::default() };
-            let patch = Patch::Merge(json!({"spec": {"endsAt": end}}));
-            match self.api(namespace).patch(name, &params, &patch).await {
+            let spec = match change {
+                Change::End { ends_at, received_at } => json!({"endsAt": ends_at, "endReceivedAt": received_at}),
+                Change::FireAgain { received_at } => json!({"endsAt": null, "firesAgainAt": received_at}),
+            };
+            let api: Api<DynamicObject> =
+                Api::namespaced_with(self.client.clone(), &place.namespace, &ApiResource::erase::<Alert>(&()));
+            match api.patch(&place.name, &params, &Patch::Merge(json!({ "spec": spec }))).await {
                 Ok(_) => Ok(true),
                 Err(error) if is_code(&error, 404) => Ok(false),
-                Err(error) => Err(self.failed(error, namespace)),
+                Err(error) => Err(self.failed(error, &place.namespace)),
             }
         })
     }
 }
 
-/// How long an alert counts as durable without another look. Long enough that a large group which missed its
-/// deadline goes on where it stopped when it is sent again, and short because people may delete Alerts by hand.
-const RECENT: Duration = Duration::from_secs(30);
+/// How long the state of an alert is believed without a look at it. Another replica of the controller may have written
+/// its end in between, so this is less than any sender takes from one notification to the next.
+const VERIFIED: Duration = Duration::from_secs(1);
 /// Alerts that are remembered.
 const REMEMBERED: usize = 10_000;
 
-/// Alerts that were made durable just now, so that the same alert sent many times costs few calls.
+/// Alerts that this process wrote or looked at, so that the same alert sent many times costs few calls.
 #[derive(Default)]
 pub(super) struct Recent {
     known: Mutex<Memory>,
@@ -205,40 +255,42 @@ struct Memory {
 }
 
 impl Recent {
-    /// Whether the alert is known to be durable in this state.
-    pub fn knows(&self, name: &str, state: AlertState) -> bool {
+    /// Whether the alert was in this state a moment ago.
+    pub fn is(&self, name: &str, state: AlertState) -> bool {
         let known = lock(&self.known);
-        known.states.get(name).is_some_and(|(known, at)| *known == state && at.elapsed() < RECENT)
+        known.states.get(name).is_some_and(|(known, at)| *known == state && at.elapsed() < VERIFIED)
     }
 
-    /// Remembers that the alert is durable in this state.
-    pub fn remember(&self, name: String, state: AlertState) {
+    /// Whether the alert was there once: a look at it is cheaper than to try to create it.
+    pub fn knows(&self, name: &str) -> bool {
+        lock(&self.known).states.contains_key(name)
+    }
+
+    /// Remembers that the alert is in this state.
+    pub fn remember(&self, name: &str, state: AlertState) {
         let mut known = lock(&self.known);
         let now = Instant::now();
-        known.states.insert(name.clone(), (state, now));
-        known.order.push_back((name, now));
-        while let Some((oldest, at)) = known.order.front() {
-            if known.order.len() <= REMEMBERED && at.elapsed() < RECENT {
-                break;
-            }
+        known.states.insert(name.to_owned(), (state, now));
+        known.order.push_back((name.to_owned(), now));
+        while known.order.len() > REMEMBERED {
             // Unless it was remembered again since.
-            if known.states.get(oldest).is_some_and(|(_, latest)| latest == at) {
-                let oldest = oldest.clone();
+            if let Some((oldest, at)) = known.order.pop_front()
+                && known.states.get(&oldest).is_some_and(|(_, latest)| *latest == at)
+            {
                 known.states.remove(&oldest);
             }
-            known.order.pop_front();
         }
+    }
+
+    /// Forgets an alert that is not there.
+    pub fn forget(&self, name: &str) {
+        lock(&self.known).states.remove(name);
     }
 
     #[cfg(test)]
     pub fn len(&self) -> usize {
         lock(&self.known).states.len()
     }
-}
-
-/// A panic elsewhere leaves these maps whole, so its mark is ignored.
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -249,19 +301,23 @@ mod tests {
 
     /// An error as the API server words it.
     fn answer(code: u16, details: Value) -> StoreError {
-        let status = json!({"kind": "Status", "status": "Failure", "code": code, "details": details});
+        let reason = if code == 500 { "InternalError" } else { "" };
+        let status = json!({"kind": "Status", "status": "Failure", "code": code, "reason": reason, "details": details});
         classify(&kube::Error::Api(serde_json::from_value(status).unwrap()))
     }
 
     #[test]
-    fn answers_of_the_api_server_are_sorted_by_whether_trying_again_can_help() {
+    fn answers_of_the_api_server_are_sorted_by_whether_another_namespace_or_time_can_help() {
         assert_eq!(answer(404, json!({"name": "x", "kind": "namespaces"})), StoreError::NamespaceGone);
         let cause = json!({"reason": "NamespaceTerminating", "message": "x is being terminated"});
         let ending = json!({"name": "x", "kind": "alerts", "causes": [cause]});
         assert_eq!(answer(403, ending), StoreError::NamespaceGone);
-        assert!(matches!(answer(422, Value::Null), StoreError::Rejected(_)));
-        // A quota, a missing right, a missing CRD, an overload: somebody may mend these.
-        for code in [401, 403, 404, 429, 500, 503, 504] {
+        // A webhook's denial without a code, a quota or a right, a size, a policy's denial, a webhook that is down.
+        for code in [400, 403, 413, 422, 500] {
+            assert!(matches!(answer(code, Value::Null), StoreError::Refused(_)), "{code}");
+        }
+        // A token that is not accepted, a missing CRD, an overload: the same everywhere.
+        for code in [401, 404, 429, 503, 504] {
             assert!(matches!(answer(code, Value::Null), StoreError::Unavailable(_)), "{code}");
         }
     }
@@ -269,18 +325,18 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_is_remembered_is_bounded_in_time_and_number() {
         let recent = Recent::default();
-        recent.remember("a".into(), AlertState::Firing);
-        assert!(recent.knows("a", AlertState::Firing) && !recent.knows("a", AlertState::Resolved));
-        recent.remember("a".into(), AlertState::Resolved);
-        assert!(!recent.knows("a", AlertState::Firing) && recent.knows("a", AlertState::Resolved));
+        recent.remember("a", AlertState::Firing);
+        assert!(recent.is("a", AlertState::Firing) && !recent.is("a", AlertState::Resolved));
+        recent.remember("a", AlertState::Resolved);
+        assert!(!recent.is("a", AlertState::Firing) && recent.is("a", AlertState::Resolved));
+        tokio::time::advance(VERIFIED).await;
+        assert!(!recent.is("a", AlertState::Resolved) && recent.knows("a"));
+        recent.forget("a");
+        assert!(!recent.knows("a"));
         for number in 0..REMEMBERED + 50 {
-            recent.remember(format!("n{number}"), AlertState::Firing);
+            recent.remember(&format!("n{number}"), AlertState::Firing);
         }
         assert!(recent.len() <= REMEMBERED);
-        assert!(!recent.knows("a", AlertState::Resolved));
-        tokio::time::advance(RECENT).await;
-        assert!(!recent.knows("n10000", AlertState::Firing));
-        recent.remember("b".into(), AlertState::Firing);
-        assert_eq!(recent.len(), 1);
+        assert!(!recent.knows("n49") && recent.knows("n50"));
     }
 }

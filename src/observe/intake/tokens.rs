@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use subtle::{Choice, ConstantTimeEq as _};
 use tokio::{sync::Mutex, time::Instant};
 
-use crate::core::kube_name;
+use crate::core::{intake::TokenOwner, kube_name};
 
 /// The files are read again when what is known is older than this: Secrets rotate.
 const FRESH: Duration = Duration::from_secs(2);
@@ -19,15 +19,6 @@ const FRESH: Duration = Duration::from_secs(2);
 const FILE: u64 = 4096;
 /// Token files that are read.
 const FILES: usize = 1024;
-
-/// Whose token a request carries.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Sender {
-    /// It may name every namespace.
-    Cluster,
-    /// It may name this namespace only.
-    Tenant(String),
-}
 
 /// The tokens in a folder: `token`, `token-previous` (both of the cluster) and `tenant-<namespace>`.
 pub struct Tokens {
@@ -37,7 +28,7 @@ pub struct Tokens {
 
 /// The tokens as last read: SHA-256 of each, so that a comparison says nothing about lengths.
 #[derive(Default)]
-pub(super) struct Known(Vec<([u8; 32], Sender)>);
+pub(super) struct Known(Vec<([u8; 32], TokenOwner)>);
 
 impl Tokens {
     /// Tokens in `dir`. Nothing is read yet.
@@ -100,20 +91,20 @@ impl Known {
     }
 
     /// Who sends `Authorization: <value>`. Every token is compared, whatever the outcome.
-    pub fn sender(&self, value: &str) -> Option<Sender> {
+    pub fn sender(&self, value: &str) -> Option<TokenOwner> {
         let (scheme, token) = value.split_once(' ')?;
         if !scheme.eq_ignore_ascii_case("bearer") {
             return None;
         }
         let given: [u8; 32] = Sha256::digest(token.trim().as_bytes()).into();
-        let mut found: Option<&Sender> = None;
+        let mut found: Option<&TokenOwner> = None;
         for (known, sender) in &self.0 {
             let equal: Choice = known.ct_eq(&given);
             if bool::from(equal) {
                 // One token for several senders gets the narrowest of their rights.
                 found = match (found, sender) {
-                    (Some(Sender::Tenant(one)), Sender::Tenant(other)) if one != other => return None,
-                    (Some(tenant @ Sender::Tenant(_)), _) => Some(tenant),
+                    (Some(TokenOwner::Tenant(one)), TokenOwner::Tenant(other)) if one != other => return None,
+                    (Some(tenant @ TokenOwner::Tenant(_)), _) => Some(tenant),
                     _ => Some(sender),
                 };
             }
@@ -122,12 +113,12 @@ impl Known {
     }
 }
 
-fn owner(file: &str) -> Option<Sender> {
+fn owner(file: &str) -> Option<TokenOwner> {
     match file {
-        "token" | "token-previous" => Some(Sender::Cluster),
+        "token" | "token-previous" => Some(TokenOwner::Cluster),
         _ => {
             let namespace = file.strip_prefix("tenant-")?;
-            kube_name::is_label(namespace).then(|| Sender::Tenant(namespace.into()))
+            kube_name::is_label(namespace).then(|| TokenOwner::Tenant(namespace.into()))
         }
     }
 }
@@ -157,9 +148,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         write(dir.path(), &[("token", "new\n"), ("token-previous", "old"), ("tenant-shop", "t"), ("README", "no")]);
         let known = Known::read(dir.path()).unwrap();
-        assert_eq!(known.sender("Bearer new"), Some(Sender::Cluster));
-        assert_eq!(known.sender("bearer old"), Some(Sender::Cluster));
-        assert_eq!(known.sender("Bearer t"), Some(Sender::Tenant("shop".into())));
+        assert_eq!(known.sender("Bearer new"), Some(TokenOwner::Cluster));
+        assert_eq!(known.sender("bearer old"), Some(TokenOwner::Cluster));
+        assert_eq!(known.sender("Bearer t"), Some(TokenOwner::Tenant("shop".into())));
         for wrong in ["Bearer no", "Bearer ", "Bearer", "Basic new", "new", "", "Bearer new2"] {
             assert_eq!(known.sender(wrong), None, "{wrong:?}");
         }
@@ -178,7 +169,7 @@ mod tests {
     fn one_token_for_several_senders_gets_the_narrowest_rights() {
         let dir = tempfile::tempdir().unwrap();
         write(dir.path(), &[("token", "same"), ("tenant-shop", "same")]);
-        assert_eq!(Known::read(dir.path()).unwrap().sender("Bearer same"), Some(Sender::Tenant("shop".into())));
+        assert_eq!(Known::read(dir.path()).unwrap().sender("Bearer same"), Some(TokenOwner::Tenant("shop".into())));
         write(dir.path(), &[("tenant-other", "same")]);
         assert_eq!(Known::read(dir.path()).unwrap().sender("Bearer same"), None);
     }

@@ -1,7 +1,7 @@
 //! When the ConfigMaps that the template names last changed: metadata only, their data is never read. Secrets are not
 //! read at all.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use kube::Client;
@@ -9,12 +9,12 @@ use serde_json::Value;
 
 use super::source::{Answer, Failure, Question, Source};
 use crate::{
-    api::v1alpha1::{ConfigFact, FactData, ObjectRef, SourceName, Time},
+    api::v1alpha1::{ConfigFact, FactData, ObjectRef, ReferenceKind, SourceName, Time},
     clock,
     cluster::api::{CONFIG_MAPS, ReadError},
     core::{
-        redact,
-        workload::{Draft, Workload},
+        object, redact,
+        workload::{Draft, Workload, named},
     },
 };
 
@@ -40,7 +40,8 @@ impl Source for ConfigReferences {
 /// Reads the metadata of all ConfigMaps that the current template names.
 async fn read(client: &Client, reading: &Workload, budget: Duration) -> Answer {
     let namespace = &reading.object.namespace;
-    let names: Vec<(String, bool)> = references(&reading.template).into_iter().take(MAX_CONFIG_MAPS).collect();
+    let names: Vec<(String, bool)> =
+        named(&reading.template, ReferenceKind::ConfigMap).into_iter().take(MAX_CONFIG_MAPS).collect();
     let reads = names.iter().map(|(name, _)| CONFIG_MAPS.get_metadata(client, namespace, name, budget));
     let answers = futures::future::join_all(reads).await;
     let mut drafts = Vec::new();
@@ -87,7 +88,7 @@ fn changed(metadata: &Value) -> ConfigFact {
             ["f:data", "f:binaryData"].iter().any(|name| fields.is_some_and(|fields| fields.get(name).is_some()))
         })
         .filter_map(|entry| {
-            let time: Time = entry.get("time")?.as_str()?.parse().ok()?;
+            let time: Time = object::known_time(entry.get("time")?.as_str()?)?;
             Some((time, entry.get("manager").and_then(Value::as_str).unwrap_or_default()))
         })
         .max();
@@ -98,56 +99,11 @@ fn changed(metadata: &Value) -> ConfigFact {
     }
 }
 
-/// Names of the ConfigMaps of a template; `true` when each reference says that it may be missing.
-fn references(template: &Value) -> BTreeMap<String, bool> {
-    let mut found: BTreeMap<String, bool> = BTreeMap::new();
-    let mut note = |reference: Option<&Value>| {
-        let Some(reference) = reference else { return };
-        let name = reference.get("name").and_then(Value::as_str).filter(|name| !name.is_empty());
-        let optional = reference.get("optional").and_then(Value::as_bool).unwrap_or_default();
-        if let Some(name) = name {
-            let all = found.entry(name.to_owned()).or_insert(true);
-            *all &= optional;
-        }
-    };
-    let list =
-        |value: &Value, pointer: &str| value.pointer(pointer).and_then(Value::as_array).cloned().unwrap_or_default();
-    for volume in list(template, "/spec/volumes") {
-        note(volume.get("configMap"));
-        for source in list(&volume, "/projected/sources") {
-            note(source.get("configMap"));
-        }
-    }
-    for containers in ["/spec/initContainers", "/spec/containers"] {
-        for container in list(template, containers) {
-            for source in list(&container, "/envFrom") {
-                note(source.get("configMapRef"));
-            }
-            for variable in list(&container, "/env") {
-                note(variable.pointer("/valueFrom/configMapKeyRef"));
-            }
-        }
-    }
-    found
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
-
-    #[test]
-    fn configmaps_are_found_wherever_a_template_names_them() {
-        let template = json!({"spec": {
-            "volumes": [{"configMap": {"name": "a"}}, {"secret": {"secretName": "s"}},
-                {"projected": {"sources": [{"configMap": {"name": "b", "optional": true}}, {"secret": {"name": "t"}}]}}],
-            "initContainers": [{"envFrom": [{"configMapRef": {"name": "c"}}]}],
-            "containers": [{"env": [{"name": "X", "valueFrom": {"configMapKeyRef": {"name": "d", "key": "k"}}}]}]
-        }});
-        assert_eq!(references(&template).into_keys().collect::<Vec<_>>(), ["a", "b", "c", "d"]);
-        assert!(references(&template)["b"]);
-    }
 
     #[test]
     fn the_last_manager_of_data_counts_and_others_do_not() {

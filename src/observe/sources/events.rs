@@ -12,8 +12,8 @@ use crate::{
     clock,
     cluster::api::EVENTS,
     core::{
-        names, redact,
-        workload::{Draft, Workload},
+        names, object, redact,
+        workload::{Draft, Workload, obstacle},
     },
 };
 
@@ -76,7 +76,7 @@ fn draft(event: &Value, uids: &BTreeSet<&str>, seen_at: Time) -> Option<Draft> {
     if !uids.contains(uid.as_str()) {
         return None;
     }
-    let time = |pointer: &str| event.pointer(pointer).and_then(Value::as_str).and_then(|time| time.parse().ok());
+    let time = |pointer: &str| event.pointer(pointer).and_then(Value::as_str).and_then(object::known_time);
     let count = |pointer: &str| event.pointer(pointer).and_then(Value::as_i64);
     let last_seen: Option<Time> = time("/series/lastObservedTime")
         .or_else(|| time("/deprecatedLastTimestamp"))
@@ -88,6 +88,7 @@ fn draft(event: &Value, uids: &BTreeSet<&str>, seen_at: Time) -> Option<Draft> {
         reason: text("/reason", 128),
         count: count.try_into().unwrap_or(i32::MAX),
         last_seen,
+        obstacle: obstacle(object::string(event, "/note")).filter(|_| text("/type", 32) == "Warning"),
     };
     let object = ObjectRef {
         api_version: text("/regarding/apiVersion", 128),

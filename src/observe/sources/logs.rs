@@ -66,7 +66,7 @@ async fn read(client: &Client, reading: &Workload, budget: Duration) -> Answer {
 
 /// A container without an image or a configuration never wrote a line.
 fn has_run(pod: &Pod) -> bool {
-    let never = matches!(pod.fact.failure, PodFailure::ImagePull | PodFailure::ConfigError);
+    let never = matches!(pod.fact.failure, PodFailure::ImagePull | PodFailure::ConfigError | PodFailure::StartError);
     !pod.fact.container.is_empty() && kube_name::is_subdomain(&pod.object.name) && (!never || pod.fact.restarts > 0)
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use futures::TryFutureExt as _;
+use jiff::SignedDuration;
 use kube::{
     Api, ResourceExt as _,
     api::{ObjectMeta, Patch, PatchParams},
@@ -11,27 +12,34 @@ use kube::{
 use serde_json::json;
 use tracing::Instrument as _;
 
-use crate::api::v1alpha1::{Alert, AlertStatus, Incident, IncidentSpec, ObjectRef};
+use crate::api::v1alpha1::{Alert, AlertStatus, Incident, IncidentSpec, IntakeReason, ObjectRef, Time};
 use crate::clock;
 use crate::cluster::{ReadError, resolve_top};
 use crate::core::{
     conditions,
-    grouping::{self, Grouping, Handling, Opening},
+    fit::{self, fitted},
+    grouping::{self, Grouping, Handling, Incoming, Opening},
     names,
     reason::Reason,
-    target::{self, Unresolved},
+    retention,
+    target::{self, Candidate, Unresolved},
 };
 use crate::telemetry::request_span;
 
 use super::context::{CALL, Context, Created, Error, Shared, call, created, ignore_exists, wait_until_ready};
+use super::{gather, progress};
 
 /// Label on an Incident: UID of its target.
 pub const TARGET_LABEL: &str = "backstop.dev/target";
+
+/// How long the lookup of a target may fail before its alert goes to a person without one.
+const LOOKUP: SignedDuration = SignedDuration::from_mins(2);
 
 /// Brings one alert to its incident.
 pub async fn reconcile(alert: std::sync::Arc<Alert>, ctx: Shared) -> Result<Action, Error> {
     let span = request_span(&alert.spec.request_id);
     handle(&alert, &ctx).inspect_err(|error| error.log("Alert", alert.as_ref())).instrument(span).await?;
+    ctx.progress.ended_well(progress::key("Alert", alert.as_ref()), false, clock::now());
     Ok(Action::await_change())
 }
 
@@ -44,8 +52,23 @@ async fn handle(alert: &Alert, ctx: &Shared) -> Result<(), Error> {
         }
         Handling::Place { fires_again } => fires_again,
     };
-    let target = resolve(ctx, alert).await?;
-    let (namespace, incident) = place(ctx, alert, &target, fires_again).await?;
+    let now = clock::now();
+    if let Some(end) = retention::silent_since(alert, ctx.alert_silence(), now) {
+        return end_silent(ctx, alert, end).await;
+    }
+    let key = progress::key("Alert", alert);
+    let refused = ctx.progress.refused_for_good(&key, now);
+    let failing = ctx.progress.failing_since(&key).filter(|(since, _)| now.duration_since(*since) >= LOOKUP);
+    let target = match (&refused, failing) {
+        (Some(error), _) => {
+            Err(Unresolved::new(Reason::RequestRefused, format!("no incident could be opened: {error}")))
+        }
+        (None, Some((_, error))) => Err(Unresolved::new(Reason::ClusterUnreadable, error)),
+        (None, None) => resolve(ctx, alert).await?,
+    };
+    // Where a namespace takes no incidents, the one of the operator does.
+    let home = if refused.is_some() { &ctx.system } else { grouping::namespace(alert, &target, &ctx.system) };
+    let (namespace, incident) = place(ctx, alert, &target, home, fires_again).await?;
     let mut next = AlertStatus {
         state: grouping::state_of(alert),
         target: target.as_ref().ok().cloned(),
@@ -62,18 +85,49 @@ async fn handle(alert: &Alert, ctx: &Shared) -> Result<(), Error> {
     ctx.merge_status(alert, &next).await
 }
 
+/// Writes down that an alert counts as ended. Everything else follows from that.
+pub async fn end_silent(ctx: &Context, alert: &Alert, end: Time) -> Result<(), Error> {
+    let api: Api<Alert> = ctx.api(&alert.namespace().unwrap_or_default());
+    // The resourceVersion: it may be repeated at this very moment.
+    let patch = json!({
+        "metadata": { "resourceVersion": alert.metadata.resource_version },
+        "spec": { "endsAt": end },
+    });
+    let params = PatchParams { field_manager: Some(names::CONTROLLER.into()), ..PatchParams::default() };
+    tracing::info!(alert = %alert.name_any(), namespace = ?alert.namespace(), %end, "not repeated for long: it counts as ended");
+    call("end an Alert", api.patch(&alert.name_any(), &params, &Patch::Merge(&patch))).await.map(drop)
+}
+
 /// The one workload that the labels name, as the cluster has it.
 async fn resolve(ctx: &Shared, alert: &Alert) -> Result<Result<ObjectRef, Unresolved>, Error> {
+    if let Some(note) = alert.spec.note.as_ref().filter(|note| note.reason == IntakeReason::Unreadable) {
+        return Ok(Err(Unresolved::new(Reason::TargetUnresolved, note.message.clone())));
+    }
     let home = alert.namespace().unwrap_or_default();
-    let named = match target::candidates(&alert.spec.labels) {
+    let confined = target::confinement(&home, &ctx.system, alert.spec.tenant.as_deref());
+    let named = match target::candidates(&alert.spec.labels, confined) {
         Ok(named) => named,
         Err(unresolved) => return Ok(Err(unresolved)),
     };
-    if let Err(unresolved) = target::may_name(&home, &ctx.system, &named) {
-        return Ok(Err(unresolved));
+    let mut found = match look_up(ctx, &named).await? {
+        Ok(found) => found,
+        Err(unresolved) => return Ok(Err(unresolved)),
+    };
+    if found.is_empty() {
+        // A pod may be gone since, and what made it still there and still broken.
+        let made_by: Vec<Candidate> = named.iter().flat_map(target::controllers_of).collect();
+        found = match look_up(ctx, &made_by).await? {
+            Ok(found) => found,
+            Err(unresolved) => return Ok(Err(unresolved)),
+        };
     }
+    Ok(target::unique(&named, found))
+}
+
+/// The topmost workloads of those of the candidates that exist.
+async fn look_up(ctx: &Shared, named: &[Candidate]) -> Result<Result<Vec<ObjectRef>, Unresolved>, Error> {
     let mut found: Vec<ObjectRef> = Vec::new();
-    for candidate in &named {
+    for candidate in named {
         match resolve_top(&ctx.client, candidate.kind, &candidate.namespace, &candidate.name, CALL).await {
             Ok(top) => found.extend(top),
             Err(error @ ReadError::Forbidden { .. }) => {
@@ -85,7 +139,7 @@ async fn resolve(ctx: &Shared, alert: &Alert) -> Result<Result<ObjectRef, Unreso
             }
         }
     }
-    Ok(target::unique(&named, found))
+    Ok(Ok(found))
 }
 
 /// Opens an incident or joins one; returns its namespace and name.
@@ -93,9 +147,10 @@ async fn place(
     ctx: &Shared,
     alert: &Alert,
     target: &Result<ObjectRef, Unresolved>,
+    namespace: &str,
     fires_again: Option<i64>,
 ) -> Result<(String, String), Error> {
-    let namespace = grouping::namespace(alert, target, &ctx.system).to_owned();
+    let namespace = namespace.to_owned();
     let api: Api<Incident> = ctx.api(&namespace);
     let reference = grouping::reference(alert);
     let label = match target {
@@ -103,7 +158,18 @@ async fn place(
         Err(_) => names::short_digest(&["unresolved", &reference.namespace, &reference.name]),
     };
     let mut opened = ctx.grouping.lock(&namespace, &label).await;
-    let decide = |view: &[Incident]| grouping::group(&reference, target.as_ref().ok(), view, fires_again, clock::now());
+    let template = match target {
+        Ok(target) => template(ctx, &opened, target, &namespace, &label).await?,
+        Err(_) => None,
+    };
+    let incoming = Incoming {
+        reference: &reference,
+        severity: grouping::severity(alert),
+        target: target.as_ref().ok(),
+        template: template.as_deref(),
+        fires_again,
+    };
+    let decide = |view: &[Incident]| grouping::group(&incoming, view, clock::now());
     let name = match find(ctx, &mut opened, &namespace, &label, decide).await? {
         Found::Known(name) => name,
         Found::Join(incident) => {
@@ -123,6 +189,37 @@ async fn place(
     Ok((namespace, name))
 }
 
+/// SHA-256 of the target's template, where that decides whether an alert says something new: an incident about the
+/// target has ended, and still holds it. One that cannot be read now is an error, so that the alert is placed later; one
+/// that has no template to be read has none.
+async fn template(
+    ctx: &Context,
+    opened: &[Incident],
+    target: &ObjectRef,
+    namespace: &str,
+    label: &str,
+) -> Result<Option<String>, Error> {
+    wait_until_ready(&ctx.incidents).await?;
+    let now = clock::now();
+    let ended =
+        |incident: &Incident| is_about(incident, namespace, label) && grouping::holds(incident, now) == Some(true);
+    if !ctx.incidents.state().iter().map(AsRef::as_ref).chain(opened).any(ended) {
+        return Ok(None);
+    }
+    match gather::read_workload(ctx, target, now).await {
+        Ok(workload) => Ok(Some(workload.template_hash())),
+        Err(error) if error.reason == Reason::ClusterUnreadable => {
+            Err(Error::Timeout { what: format!("read {target}") })
+        }
+        Err(_) => Ok(None),
+    }
+}
+
+fn is_about(incident: &Incident, namespace: &str, label: &str) -> bool {
+    incident.metadata.namespace.as_deref() == Some(namespace)
+        && incident.labels().get(TARGET_LABEL).is_some_and(|value| value == label)
+}
+
 /// Makes the incident. One of its short name that is about something else is left alone, and the long name is taken.
 async fn open(
     ctx: &Context,
@@ -132,7 +229,7 @@ async fn open(
     opening: &Opening,
     spec: IncidentSpec,
 ) -> Result<Incident, Error> {
-    let mut incident = Incident::new(&opening.name, spec);
+    let mut incident = Incident::new(&opening.name, fitted(spec));
     incident.metadata = ObjectMeta {
         name: Some(opening.name.clone()),
         namespace: Some(namespace.to_owned()),
@@ -171,10 +268,7 @@ async fn find(
 ) -> Result<Found, Error> {
     wait_until_ready(&ctx.incidents).await?;
     opened.retain(|incident| ctx.incidents.get(&Cached::from_obj(incident)).is_none());
-    let about = |incident: &&Incident| {
-        incident.metadata.namespace.as_deref() == Some(namespace)
-            && incident.labels().get(TARGET_LABEL).is_some_and(|value| value == label)
-    };
+    let about = |incident: &&Incident| is_about(incident, namespace, label);
     let cached = ctx.incidents.state();
     let mut view: Vec<Incident> =
         cached.iter().map(std::sync::Arc::as_ref).chain(opened.iter()).filter(about).cloned().collect();
@@ -203,10 +297,9 @@ async fn find(
 async fn join(api: &Api<Incident>, incident: &Incident, alert: &Alert) -> Result<(), Error> {
     let (alerts, severity) = grouping::joined(incident, alert);
     // The resourceVersion makes it a compare-and-swap: a lost race is grouped again.
-    let patch = json!({
-        "metadata": { "resourceVersion": incident.metadata.resource_version },
-        "spec": { "alerts": alerts, "severity": severity },
-    });
+    let mut spec = json!({ "alerts": alerts, "severity": severity });
+    fit::fit_patch("Incident", "spec", &mut spec);
+    let patch = json!({ "metadata": { "resourceVersion": incident.metadata.resource_version }, "spec": spec });
     let params = PatchParams { field_manager: Some(names::CONTROLLER.into()), ..PatchParams::default() };
     call("add an alert to an Incident", api.patch(&incident.name_any(), &params, &Patch::Merge(&patch))).await.map(drop)
 }

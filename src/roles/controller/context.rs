@@ -1,9 +1,11 @@
 //! What every reconciler of the controller shares.
 
+use std::collections::BTreeSet;
 use std::hash::{Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::{Patch, PatchParams, PostParams},
@@ -11,16 +13,24 @@ use kube::{
     runtime::reflector::Store,
 };
 use serde::{Serialize, de::DeserializeOwned};
+use tokio::sync::watch;
 
-use crate::api::v1alpha1::{Incident, IncidentStatus, Policy, Runbook};
+use crate::api::v1alpha1::{Alert, Incident, IncidentStatus, Policy, Runbook};
 use crate::audit::Audit;
 use crate::cluster::Leading;
-use crate::core::{incident::Terms, names::CONTROLLER};
+use crate::core::{
+    attempts::Failure,
+    fit::{self, fitted},
+    incident::Terms,
+    names::CONTROLLER,
+};
 use crate::notify::Notifier;
 use crate::settings::Settings;
 use crate::tap;
 
+use super::compiled::Compiled;
 use super::metrics::Metrics;
+use super::progress::Progress;
 
 /// One request to the API server takes at most this long.
 pub const CALL: Duration = Duration::from_secs(5);
@@ -45,12 +55,22 @@ pub struct Context {
     pub leading: Leading,
     /// Cached Incidents: for counts, and to find the one that is then read from the API server before a decision.
     pub incidents: Store<Incident>,
-    /// Cached Policies, for what is only shown; a decision reads them by quorum.
+    /// Cached Alerts that fire, or whose incident does not know yet that they ended.
+    pub alerts: Store<Alert>,
+    /// Cached Policies without their rules, for what is only shown; a decision reads them by quorum.
     pub policies: Store<Policy>,
+    /// Policies that were compiled.
+    pub compiled: Compiled,
     /// Cached Runbooks, for what is only shown or queried; a decision reads them by quorum.
     pub runbooks: Store<Runbook>,
+    /// What is known of the steps of each object.
+    pub progress: Progress,
     /// Held while an alert is grouped, so that two alerts about one target cannot open two incidents.
     pub grouping: Grouping,
+    /// The enrolled namespaces, as they are now.
+    pub enrolled: watch::Receiver<BTreeSet<String>>,
+    /// Turns of those who read all pods of a namespace.
+    pub neighbours: tokio::sync::Semaphore,
 }
 
 /// Why a step failed. Every error is retried.
@@ -84,6 +104,7 @@ impl Error {
         match self {
             Error::Api { source: kube::Error::Api(status), .. } if status.code == 409 => "Conflict",
             Error::Api { source: kube::Error::Api(status), .. } if status.code == 403 => "Forbidden",
+            Error::Api { source: kube::Error::SerdeError(_), .. } => "Undecodable",
             Error::Api { .. } => "Api",
             Error::Timeout { .. } => "Timeout",
             Error::Audit(_) => "Audit",
@@ -93,6 +114,21 @@ impl Error {
 }
 
 impl Error {
+    /// What it says about the next attempt.
+    pub fn failure(&self) -> Failure {
+        match self {
+            Error::Api { source: kube::Error::Api(status), .. } => Failure::of_status(status.code),
+            // What is stored stays as it is until somebody changes it.
+            Error::Api { source: kube::Error::SerdeError(_), .. } => Failure::Refused,
+            Error::Api { .. } | Error::Timeout { .. } | Error::Audit(_) | Error::NotLeading => Failure::Passing,
+        }
+    }
+
+    /// The object that was asked for does not exist.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Error::Api { source: kube::Error::Api(status), .. } if status.code == 404)
+    }
+
     /// Logs it inside the span of the request that it belongs to. A conflict is expected, and not logged.
     pub fn log<K: ResourceExt>(&self, kind: &str, object: &K) {
         if self.category() != "Conflict" {
@@ -160,6 +196,11 @@ impl Context {
         Api::namespaced(self.client.clone(), namespace)
     }
 
+    /// An Alert that was not repeated for so long counts as ended.
+    pub fn alert_silence(&self) -> SignedDuration {
+        SignedDuration::from_hours(self.settings.retention.alert_silence_hours.into())
+    }
+
     /// The audit log can be written, and is kept as the installation asks for.
     pub fn audit_is_durable(&self) -> bool {
         self.settings.audit_durable && self.audit.is_durable().is_ok()
@@ -173,7 +214,8 @@ impl Context {
     /// Writes the whole status of an incident by compare-and-swap, and returns the object as stored.
     pub async fn write_status(&self, incident: &Incident, status: IncidentStatus) -> Result<Incident, Error> {
         let mut next = incident.clone();
-        next.status = Some(IncidentStatus { observed_generation: incident.metadata.generation.unwrap_or(0), ..status });
+        let observed_generation = incident.metadata.generation.unwrap_or(0);
+        next.status = Some(fitted(IncidentStatus { observed_generation, ..status }));
         if next.status == incident.status {
             return Ok(next);
         }
@@ -195,6 +237,8 @@ impl Context {
         S: Serialize + std::fmt::Debug,
     {
         let api: Api<K> = self.api(&object.namespace().unwrap_or_default());
+        let mut status = serde_json::json!(status);
+        fit::fit_patch(&K::kind(&()), "status", &mut status);
         let patch = serde_json::json!({ "status": status });
         let what = format!("write status of {} {}", K::kind(&()), object.name_any());
         let params = PatchParams { field_manager: Some(CONTROLLER.into()), ..PatchParams::default() };

@@ -6,6 +6,7 @@ use crate::api::v1alpha1::{Anomaly, ApprovalStatus, Incident, Investigation, Led
 use crate::audit::Record;
 use crate::core::{
     budget,
+    fit::fitted,
     incident::{Effect, Entry, Measure},
     names,
     reason::Reason,
@@ -15,7 +16,7 @@ use crate::core::{
 use crate::tap;
 
 use super::context::{Context, Created, Error, call, created};
-use super::{gather, grants, ledgers, metrics, notices};
+use super::{gather, grants, ledgers, metrics};
 
 /// Why an effect was not done.
 #[derive(Debug)]
@@ -47,7 +48,7 @@ async fn one(ctx: &Context, incident: &Incident, effect: &Effect, now: Time) -> 
     let namespace = incident.namespace().unwrap_or_default();
     match effect {
         Effect::CreateInvestigation { name, spec } => {
-            let mut object = Investigation::new(name, spec.as_ref().clone());
+            let mut object = Investigation::new(name, fitted(spec.as_ref().clone()));
             object.metadata = owned(incident, name);
             let api: Api<Investigation> = ctx.api(&namespace);
             let made = call("create Investigation", api.create(&ctx.create_params(), &object)).await;
@@ -57,7 +58,7 @@ async fn one(ctx: &Context, incident: &Incident, effect: &Effect, now: Time) -> 
             }
         }
         Effect::CreateRemediation { name, spec } => {
-            let mut object = Remediation::new(name, spec.as_ref().clone());
+            let mut object = Remediation::new(name, fitted(spec.as_ref().clone()));
             object.metadata = owned(incident, name);
             let kind = spec.action.kind().as_str().to_owned();
             object.metadata.labels.get_or_insert_default().insert(names::ACTION_KIND.into(), kind);
@@ -81,6 +82,10 @@ async fn one(ctx: &Context, incident: &Incident, effect: &Effect, now: Time) -> 
             let change = |old: &LedgerStatus| budget::reserve(old, request, budgets, now);
             ledgers::change(ctx, ledgers::ACTIONS, change).await?.map_err(Failure::Refused)?;
         }
+        Effect::ClaimStorm(claim) => {
+            let change = |old: &LedgerStatus| budget::storm::claim(old, claim, now);
+            ledgers::change(ctx, ledgers::ACTIONS, change).await?.map_err(Failure::Refused)?;
+        }
         Effect::Settle { action_id, state } => {
             let change = |old: &LedgerStatus| Ok::<_, ()>(budget::settle(old, action_id, *state));
             let _ = ledgers::change(ctx, ledgers::ACTIONS, change).await?;
@@ -89,31 +94,26 @@ async fn one(ctx: &Context, incident: &Incident, effect: &Effect, now: Time) -> 
             let change = |old: &LedgerStatus| Ok::<_, ()>(budget::trial_succeeded(old, action_id));
             let _ = ledgers::change(ctx, ledgers::ACTIONS, change).await?;
         }
-        Effect::Audit(entry) => audit(ctx, incident, entry, now).await?,
-        Effect::AuditAfter(entry) => {
-            if let Err(error) = audit(ctx, incident, entry, now).await {
-                tracing::error!(%error, record = entry.kind, "a record is missing in the audit log");
-            }
-        }
+        Effect::Audit(entry) => ctx.audit.append(record(incident, entry, now)).await.map_err(Error::Audit)?,
+        // Kept in memory while the log cannot be written, and counted if there is no room.
+        Effect::AuditAfter(entry) => drop(ctx.audit.keep(record(incident, entry, now)).await),
         Effect::OpenGrant { version, open } => grants::open(ctx, &namespace, version, open).await?,
         Effect::CloseGrant { remediation } => grants::close(ctx, &namespace, remediation).await?,
         Effect::UseApproval { digest, remediation } => use_approval(ctx, incident, digest, remediation).await?,
-        Effect::Tell(notice) => notices::tell(ctx, incident, *notice).await,
         Effect::Measure(measure) => count(ctx, *measure),
     }
     Ok(())
 }
 
-async fn audit(ctx: &Context, incident: &Incident, entry: &Entry, now: Time) -> Result<(), Error> {
-    let record = Record {
+fn record(incident: &Incident, entry: &Entry, now: Time) -> Record {
+    Record {
         at: now,
         request_id: incident.spec.request_id.clone(),
         kind: entry.kind.into(),
         incident: format!("{}/{}", incident.namespace().unwrap_or_default(), incident.name_any()),
         action_id: entry.action_id.clone().unwrap_or_default(),
         details: entry.details.clone(),
-    };
-    ctx.audit.append(record).await.map_err(Error::Audit)
+    }
 }
 
 /// Marks the Approvals that a Remediation used.

@@ -1,23 +1,28 @@
 //! Reads what a step needs: quorum reads, each with a deadline. Nothing is decided here.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::{Namespace, ResourceQuota};
 use kube::{Api, Resource, ResourceExt as _, api::ListParams, core::DeserializeGuard, runtime::reflector::Store};
+use serde::de::DeserializeOwned;
 
 use crate::api::v1alpha1::{
-    Alert, Approval, Grant, Incident, Investigation, ObjectRef, Policy, Remediation, Runbook, Time,
+    Alert, Approval, Grant, Incident, Investigation, ObjectRef, Policy, ReferenceKind, Remediation, Runbook, Time,
 };
-use crate::cluster::{ReadError, snapshot};
+use crate::cluster::{self, PODS, ReadError, Undecodable, api, snapshot};
 use crate::core::{
+    budget::storm,
     gate::{Unreadable, ValidApproval},
-    incident::{Books, Case, Flight, Need, Rules, Seen, Target, WriteAndCase},
+    grouping::{self, MAX_ALERTS},
+    incident::{Books, Case, Flight, Need, Rules, Seen, Target, Watched, WriteAndCase},
     names::{GRANT, MODE},
-    policy::{CompiledPolicy, runbook_matches},
+    neighbours::Neighbours,
+    policy::{self, CompiledPolicy, MAX_RUNBOOKS, runbook_matches},
     reason::Reason,
     surroundings,
-    workload::{Workload, WorkloadError},
+    workload::{Presence, Workload, WorkloadError, is_looked_up},
 };
 
 use super::context::{Context, Error, call, wait_until_ready};
@@ -25,6 +30,15 @@ use super::ledgers;
 
 /// Bound on one reading of a target.
 const READING: Duration = Duration::from_secs(4);
+/// Pods of a namespace that are read at a time.
+const PODS_A_PAGE: u32 = 100;
+/// Alerts of an incident that are read at a time.
+const ALERTS_A_PAGE: u32 = 100;
+
+/// Objects of one page of a list that others write, each of which may be some hundred kilobytes large, and pages that are
+/// read of it.
+const PAGE: u32 = 25;
+const PAGES: usize = 40;
 
 /// Reads what `need` says about `incident`.
 pub async fn gather(ctx: &Context, incident: &Incident, need: Need, now: Time) -> Result<Seen, Error> {
@@ -33,7 +47,7 @@ pub async fn gather(ctx: &Context, incident: &Incident, need: Need, now: Time) -
         Need::Notice => Seen::Notice,
         Need::Rules => Seen::Rules(Box::new(rules(ctx, incident, Freshness::AtHand).await?)),
         Need::Round => Seen::Round(investigation(ctx, incident).await?.map(Box::new)),
-        Need::Case => Seen::Case(Box::new(case(ctx, incident, now).await?)),
+        Need::Case => Seen::Case(Box::new(Box::pin(case(ctx, incident, now)).await?)),
         Need::Approvals => {
             let (firing, approvals) = tokio::try_join!(firing(ctx, incident), approvals(ctx, incident, now))?;
             Seen::Approvals { firing, approvals }
@@ -59,19 +73,100 @@ pub async fn gather(ctx: &Context, incident: &Incident, need: Need, now: Time) -
                 tokio::try_join!(remediation(ctx, incident, Flight::Repair), workload(ctx, incident, now))?;
             Seen::Target(Box::new(Target { repair, workload }))
         }
+        Need::Watch => {
+            let (repair, workload, firing) = tokio::try_join!(
+                remediation(ctx, incident, Flight::Repair),
+                workload(ctx, incident, now),
+                firing(ctx, incident)
+            )?;
+            let known = ctx.incidents.state();
+            let successor = surroundings::successor(incident, known.iter().map(AsRef::as_ref)).map(str::to_owned);
+            Seen::Watch(Box::new(Watched { repair, workload, firing, successor }))
+        }
     })
 }
 
 /// Everything that a decision depends on.
 async fn case(ctx: &Context, incident: &Incident, now: Time) -> Result<Case, Error> {
-    let (firing, rules, books, investigation, workload) = tokio::try_join!(
-        firing(ctx, incident),
-        rules(ctx, incident, Freshness::Quorum),
-        books(ctx, incident, now),
-        investigation(ctx, incident),
-        workload(ctx, incident, now),
+    let target = async {
+        let workload = workload(ctx, incident, now).await?;
+        let presence = match &workload {
+            Ok(workload) => presence(ctx, workload).await,
+            Err(_) => vec![],
+        };
+        Ok((workload, presence))
+    };
+    let (firing, rules, books, investigation, (workload, presence)) = tokio::try_join!(
+        Box::pin(firing(ctx, incident)),
+        Box::pin(rules(ctx, incident, Freshness::Quorum)),
+        Box::pin(books(ctx, incident, now)),
+        Box::pin(investigation(ctx, incident)),
+        Box::pin(target),
     )?;
+    let books = with_neighbours(ctx, incident, Books { presence, ..books }, workload.as_ref().ok(), now).await;
     Ok(Case { firing, rules, investigation, workload, books })
+}
+
+/// Looks which objects exist that the template to return to needs: metadata only, all at once. What cannot be read is
+/// not known; that has to end in a decision too.
+async fn presence(ctx: &Context, workload: &Workload) -> Vec<Presence> {
+    let Some(to) = workload.undo_candidate().filter(|_| workload.fails()) else { return vec![] };
+    let mut named: Vec<(ReferenceKind, &str)> = to
+        .fact
+        .references
+        .iter()
+        .filter(|reference| is_looked_up(reference.kind))
+        .map(|reference| (reference.kind, reference.name.as_str()))
+        .collect();
+    named.dedup();
+    let looks = named.into_iter().map(|(kind, name)| async move {
+        let exists = match api::referenced(kind) {
+            None => None,
+            Some(resource) => {
+                match resource.get_metadata(&ctx.client, &workload.object.namespace, name, READING).await {
+                    Ok(_) => Some(true),
+                    // A name that no object can have is an object that does not exist.
+                    Err(ReadError::NotFound { .. } | ReadError::InvalidName { .. }) => Some(false),
+                    Err(error) => {
+                        tracing::debug!(%error, "what the earlier template needs cannot be looked up");
+                        None
+                    }
+                }
+            }
+        };
+        Presence { kind, name: name.to_owned(), exists }
+    });
+    futures::future::join_all(looks).await
+}
+
+/// Looks at the other workloads of the namespace, when the target fails. That they could not be read is noted, and no
+/// error: it has to end in a decision.
+async fn with_neighbours(
+    ctx: &Context,
+    incident: &Incident,
+    mut books: Books,
+    target: Option<&Workload>,
+    now: Time,
+) -> Books {
+    let Some(target) = target.filter(|target| target.is_broken()) else { return books };
+    let namespace = incident.namespace().unwrap_or_default();
+    let mut neighbours = Neighbours::default();
+    // The pods of a namespace are many: few are held in memory at a time.
+    let _turn = ctx.neighbours.acquire().await;
+    let read = PODS.each_page(&ctx.client, &namespace, PODS_A_PAGE, READING, |pods| neighbours.add(pods, now)).await;
+    // Of a namespace with more pods than that, what was seen is enough to count.
+    if let Err(error) =
+        read.or_else(|error| if matches!(error, ReadError::TooMany { .. }) { Ok(()) } else { Err(error) })
+    {
+        let (reason, message) = (Reason::ClusterUnreadable, error.to_string());
+        books.neighbours_unread = Some(Unreadable { reason, message });
+        return books;
+    }
+    let budgets = &ctx.settings.budgets;
+    let window = SignedDuration::from_secs(budgets.storm_window_seconds.into());
+    let written = storm::written(&books.ledger, &namespace, budgets, now);
+    books.storm = neighbours.storm(target, &written, window);
+    books
 }
 
 /// How fresh a reading of rules has to be.
@@ -89,44 +184,129 @@ pub async fn rules(ctx: &Context, incident: &Incident, freshness: Freshness) -> 
     let namespace = incident.namespace().unwrap_or_default();
     let namespaces: Api<Namespace> = Api::all(ctx.client.clone());
     // What holds is declared in the namespace itself or in the system namespace.
-    let (object, (policies, runbooks)) =
+    let (object, (policies, Declared { policies: _, runbooks, denying })) =
         tokio::try_join!(call("read Namespace", namespaces.get_opt(&namespace)), async {
             match freshness {
-                Freshness::Quorum => declared(ctx, &namespace).await,
-                Freshness::AtHand => at_hand(ctx, &namespace).await,
+                Freshness::Quorum => {
+                    let mut declared = declared(ctx, &namespace).await?;
+                    let policies = std::mem::take(&mut declared.policies);
+                    Ok((ctx.compiled.bounded(policies).await, declared))
+                }
+                Freshness::AtHand => {
+                    let declared = at_hand(ctx, &namespace).await?;
+                    Ok((policy::bounded(&declared.policies, CompiledPolicy::of), declared))
+                }
             }
         })?;
     let names: Vec<&str> = incident.spec.alerts.iter().map(|alert| alert.alertname.as_str()).collect();
     let kind = incident.spec.target.as_ref().map(|target| target.kind.as_str());
     Ok(Rules {
+        enrolled: object
+            .as_ref()
+            .is_some_and(|object| ctx.settings.enrolment().holds(&namespace, object.labels(), &ctx.system)),
         mode: object.and_then(|object| object.labels().get(MODE).cloned()),
-        policies: policies.iter().map(CompiledPolicy::of).collect::<Vec<_>>().into(),
-        runbooks: runbooks.into_iter().filter(|runbook| runbook_matches(&runbook.spec, &names, kind)).collect(),
+        policies: policies.into_iter().chain(denying).collect::<Vec<_>>().into(),
+        runbooks: policy::bounded_runbooks(runbooks)
+            .into_iter()
+            .filter(|runbook| runbook_matches(&runbook.spec, &names, kind))
+            .collect(),
     })
 }
 
-/// Policies and Runbooks by quorum.
-async fn declared(ctx: &Context, namespace: &str) -> Result<(Vec<Policy>, Vec<Runbook>), Error> {
-    let (own, system): (Api<Policy>, Api<Policy>) = (ctx.api(namespace), ctx.api(&ctx.system));
-    let (own_books, system_books): (Api<Runbook>, Api<Runbook>) = (ctx.api(namespace), ctx.api(&ctx.system));
-    let list = ListParams::default();
-    let (mut policies, shared_policies, mut runbooks, shared_runbooks) = tokio::try_join!(
-        call("list Policies", own.list(&list)),
-        call("list system Policies", system.list(&list)),
-        call("list Runbooks", own_books.list(&list)),
-        call("list system Runbooks", system_books.list(&list)),
-    )?;
-    if namespace != ctx.system {
-        policies.items.extend(shared_policies.items);
-        runbooks.items.extend(shared_runbooks.items);
-    }
-    Ok((policies.items, runbooks.items))
+/// What people declared about a namespace.
+#[derive(Default)]
+struct Declared {
+    policies: Vec<Policy>,
+    runbooks: Vec<Runbook>,
+    /// What cannot be read may say anything, and so denies.
+    denying: Vec<CompiledPolicy>,
 }
 
-/// Policies and Runbooks by the watches of this process, in the order of the quorum read.
-async fn at_hand(ctx: &Context, namespace: &str) -> Result<(Vec<Policy>, Vec<Runbook>), Error> {
+/// Policies and Runbooks by quorum.
+async fn declared(ctx: &Context, namespace: &str) -> Result<Declared, Error> {
+    let of = async |namespace: &str| {
+        tokio::try_join!(
+            listed("list Policies", ctx.api(namespace), policy::is_crowded),
+            listed("list Runbooks", ctx.api(namespace), |books: &[Runbook]| books.len() > MAX_RUNBOOKS),
+        )
+    };
+    let mut declared = Declared::default();
+    let all = if namespace == ctx.system {
+        vec![(namespace, of(namespace).await?)]
+    } else {
+        let (own, shared) = tokio::try_join!(of(namespace), of(&ctx.system))?;
+        vec![(namespace, own), (ctx.system.as_str(), shared)]
+    };
+    for (namespace, (policies, runbooks)) in all {
+        declared.denying.extend(policies.denying(namespace, "Policies", ""));
+        declared.denying.extend(runbooks.denying(namespace, "Runbooks", " (a Runbook)"));
+        declared.policies.extend(policies.decoded);
+        declared.runbooks.extend(runbooks.decoded);
+    }
+    Ok(declared)
+}
+
+/// A list that people write.
+struct Listed<K> {
+    decoded: Vec<K>,
+    undecodable: Vec<Undecodable>,
+    /// There are more than are read.
+    too_many: bool,
+}
+
+impl<K> Listed<K> {
+    /// A denial for each object that cannot be read, by its name.
+    fn denying(&self, namespace: &str, plural: &str, what: &str) -> Vec<CompiledPolicy> {
+        let unreadable = self.undecodable.iter().map(|object| {
+            let why = format!("this version cannot decode it: {}", object.error);
+            CompiledPolicy::unreadable(format!("{}/{}{what}", object.namespace, object.name), &why)
+        });
+        let rest = self.too_many.then(|| {
+            let why = format!("there are more than {} {plural}, and the rest is not read", PAGES * PAGE as usize);
+            CompiledPolicy::unreadable(format!("{namespace}/*{what}"), &why)
+        });
+        unreadable.chain(rest).collect()
+    }
+}
+
+/// Reads a list that people write, by quorum, page by page, each object by itself, until `enough` says that the rest does
+/// not matter. What people add to the metadata is dropped at once.
+async fn listed<K>(what: &str, api: Api<DeserializeGuard<K>>, enough: impl Fn(&[K]) -> bool) -> Result<Listed<K>, Error>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
+{
+    let mut all = Listed { decoded: vec![], undecodable: vec![], too_many: false };
+    let mut after = None;
+    for _ in 0..PAGES {
+        let page = call(what, cluster::page(&api, PAGE, after.as_deref())).await?;
+        for item in page.items {
+            match item {
+                Ok(mut object) => {
+                    object.meta_mut().annotations = None;
+                    object.meta_mut().managed_fields = None;
+                    all.decoded.push(object);
+                }
+                Err(object) => all.undecodable.push(object),
+            }
+        }
+        after = page.next;
+        if after.is_none() || enough(&all.decoded) {
+            return Ok(all);
+        }
+    }
+    all.too_many = true;
+    Ok(all)
+}
+
+/// Policies and Runbooks by the watches of this process, in the order of the quorum read. The Policies are without
+/// validations and windows, which only a decision asks.
+async fn at_hand(ctx: &Context, namespace: &str) -> Result<Declared, Error> {
     tokio::try_join!(wait_until_ready(&ctx.policies), wait_until_ready(&ctx.runbooks))?;
-    Ok((chosen(&ctx.policies, namespace, &ctx.system), chosen(&ctx.runbooks, namespace, &ctx.system)))
+    Ok(Declared {
+        policies: chosen(&ctx.policies, namespace, &ctx.system),
+        runbooks: chosen(&ctx.runbooks, namespace, &ctx.system),
+        denying: vec![],
+    })
 }
 
 fn chosen<K>(store: &Store<K>, namespace: &str, system: &str) -> Vec<K>
@@ -172,27 +352,71 @@ pub async fn read_workload(ctx: &Context, target: &ObjectRef, now: Time) -> Resu
     })
 }
 
-/// Whether any of the incident's alerts is firing. An Alert that was deleted has ended.
-async fn firing(ctx: &Context, incident: &Incident) -> Result<bool, Error> {
+/// Whether any of the incident's alerts is firing, also of those that it has no room to list. An Alert that was deleted
+/// has ended; one that cannot be decoded fires, because nobody can say that it ended.
+pub async fn firing(ctx: &Context, incident: &Incident) -> Result<bool, Error> {
     for reference in incident.spec.alerts.iter().rev() {
-        let api: Api<Alert> = ctx.api(&reference.namespace);
-        if call("read Alert", api.get_opt(&reference.name)).await?.is_some_and(|alert| alert.spec.ends_at.is_none()) {
+        if alert_fires(ctx, &reference.namespace, &reference.name).await? {
+            return Ok(true);
+        }
+    }
+    if incident.spec.alerts.len() < MAX_ALERTS {
+        return Ok(false);
+    }
+    let mut namespaces: BTreeSet<String> = incident.spec.alerts.iter().map(|alert| alert.namespace.clone()).collect();
+    let known = ctx.alerts.state();
+    let unlisted = known.iter().filter(|alert| grouping::belongs_to(alert, incident));
+    namespaces.extend(unlisted.filter_map(|alert| alert.namespace()));
+    for namespace in namespaces {
+        if unlisted_fires(ctx, incident, &namespace).await? {
             return Ok(true);
         }
     }
     Ok(false)
 }
 
+async fn alert_fires(ctx: &Context, namespace: &str, name: &str) -> Result<bool, Error> {
+    let api: Api<DeserializeGuard<Alert>> = ctx.api(namespace);
+    Ok(match call("read Alert", api.get_opt(name)).await? {
+        None => false,
+        Some(DeserializeGuard(Ok(alert))) => alert.spec.ends_at.is_none(),
+        Some(DeserializeGuard(Err(error))) => {
+            tracing::warn!(namespace, name, error = error.error, "an Alert cannot be decoded, and counts as firing");
+            true
+        }
+    })
+}
+
+/// Whether an Alert of this namespace fires that names the incident. One that cannot be decoded counts as firing.
+async fn unlisted_fires(ctx: &Context, incident: &Incident, namespace: &str) -> Result<bool, Error> {
+    let api: Api<DeserializeGuard<Alert>> = ctx.api(namespace);
+    let fields = format!("status.incident={}", incident.name_any());
+    let mut params = ListParams::default().fields(&fields).limit(ALERTS_A_PAGE);
+    loop {
+        let page = call("list Alerts of an Incident", api.list(&params)).await?;
+        let home = incident.namespace().unwrap_or_default();
+        let fires = |alert: &Alert| {
+            let of_it = alert.status.as_ref().is_some_and(|status| status.incident_namespace == home);
+            of_it && alert.spec.ends_at.is_none()
+        };
+        if page.items.iter().any(|alert| alert.0.as_ref().map_or(true, fires)) {
+            return Ok(true);
+        }
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => params = params.continue_token(&token),
+            None => return Ok(false),
+        }
+    }
+}
+
 /// Reads budgets, known-good revisions, quotas and Approvals.
 async fn books(ctx: &Context, incident: &Incident, now: Time) -> Result<Books, Error> {
     let namespace = incident.namespace().unwrap_or_default();
-    let quotas: Api<ResourceQuota> = ctx.api(&namespace);
     let marks = ledgers::known_good(&namespace);
-    let list = ListParams::default();
     let (ledger, known_good, quotas, approvals) = tokio::try_join!(
         ledgers::read(ctx, ledgers::ACTIONS),
         ledgers::read(ctx, &marks),
-        call("list ResourceQuotas", quotas.list(&list)),
+        listed("list ResourceQuotas", ctx.api(&namespace), |_: &[ResourceQuota]| false),
         approvals(ctx, incident, now),
     )?;
     let window = SignedDuration::from_secs(ctx.settings.budgets.storm_window_seconds.into());
@@ -200,9 +424,19 @@ async fn books(ctx: &Context, incident: &Incident, now: Time) -> Result<Books, E
     Ok(Books {
         ledger: ledger.status.unwrap_or_default(),
         known_good: known_good.status.unwrap_or_default().known_good,
-        full_quota: surroundings::full_quota(&quotas.items),
+        presence: vec![],
+        // One that cannot be read may be full.
+        full_quota: surroundings::full_quota(&quotas.decoded)
+            .or_else(|| quotas.undecodable.first().map(|quota| format!("{} (cannot be decoded)", quota.name))),
         approvals,
-        storm_targets: surroundings::storm_targets(incidents.iter().map(AsRef::as_ref), window, now),
+        storm: None,
+        neighbours_unread: None,
+        failing_targets: surroundings::failing_targets(
+            incidents.iter().map(AsRef::as_ref),
+            &ctx.enrolled.borrow(),
+            window,
+            now,
+        ),
         audit_durable: ctx.audit_is_durable(),
     })
 }
@@ -214,9 +448,7 @@ async fn approvals(ctx: &Context, incident: &Incident, now: Time) -> Result<Vec<
 
 /// The Approvals of a namespace. One that cannot be read approves nothing, and does not hide the others.
 pub async fn readable_approvals(ctx: &Context, namespace: &str) -> Result<Vec<Approval>, Error> {
-    let api: Api<DeserializeGuard<Approval>> = ctx.api(namespace);
-    let list = call("list Approvals", api.list(&ListParams::default())).await?;
-    Ok(list.items.into_iter().filter_map(|approval| approval.0.ok()).collect())
+    Ok(listed("list Approvals", ctx.api(namespace), |_: &[Approval]| false).await?.decoded)
 }
 
 /// The Investigation that the status names.

@@ -9,24 +9,57 @@ use tracing::Instrument as _;
 
 use crate::api::v1alpha1::Incident;
 use crate::clock;
-use crate::core::incident::{self, Next, Step};
+use crate::core::{
+    incident::{self, Next, Notice, Step},
+    reason::Reason,
+    retention,
+};
 use crate::telemetry::request_span;
 
 use super::context::{Error, Shared, call};
 use super::effects::{self, Failure};
-use super::{gather, notices};
+use super::{gather, notices, progress};
 
 /// Steps of one reconcile at most; the rest follows in the next one.
 const STEPS: usize = 12;
 
-/// Takes steps until there is something to wait for.
+/// Until an incident whose namespace has all the room that it may have is looked at again.
+const NO_ROOM: Duration = Duration::from_millis(300);
+
+/// Takes steps until there is something to wait for. One whose steps are refused again and again is handed over.
 pub async fn reconcile(cached: Arc<Incident>, ctx: Shared) -> Result<Action, Error> {
+    let now = clock::now();
+    if retention::rests(&cached, now) {
+        return Ok(Action::await_change());
+    }
+    let key = progress::key("Incident", cached.as_ref());
+    let Some(_place) = ctx.progress.enter(&key) else {
+        return Ok(Action::requeue(NO_ROOM + Duration::from_millis(rand::random::<u8>().into())));
+    };
     let span = request_span(&cached.spec.request_id);
-    steps(&cached, &ctx)
-        .inspect_err(|error: &Error| error.log("Incident", cached.as_ref()))
-        .instrument(span)
-        .await
-        .map(Action::requeue)
+    let work = async {
+        match ctx.progress.refused_for_good(&key, now) {
+            // On the heap: these are large, and the threads of the runtime have small stacks.
+            Some(error) => Box::pin(give_up(&cached, &ctx, &error)).await,
+            None => Box::pin(steps(&cached, &ctx)).await,
+        }
+    };
+    let pause = work.inspect_err(|error: &Error| error.log("Incident", cached.as_ref())).instrument(span).await?;
+    let has_to_end = cached.status.as_ref().is_none_or(|status| !status.phase.is_final());
+    ctx.progress.ended_well(key, has_to_end, clock::now());
+    Ok(Action::requeue(pause))
+}
+
+/// Hands the incident over because of what is refused. When that fails too, the watchdog is left.
+pub async fn give_up(cached: &Incident, ctx: &Shared, error: &str) -> Result<Duration, Error> {
+    let api: Api<Incident> = ctx.api(&cached.namespace().unwrap_or_default());
+    let Some(incident) = call("read Incident", api.get_opt(&cached.name_any())).await? else {
+        return Ok(Duration::from_secs(3600));
+    };
+    let message = format!("the API server refuses again and again what Backstop cannot do without: {error}");
+    let step = incident::blocked(&incident, Reason::RequestRefused, &message, &ctx.terms, clock::now());
+    take(ctx, incident, step).await?;
+    Ok(Duration::from_millis(10))
 }
 
 async fn steps(cached: &Incident, ctx: &Shared) -> Result<Duration, Error> {
@@ -35,15 +68,18 @@ async fn steps(cached: &Incident, ctx: &Shared) -> Result<Duration, Error> {
     };
     let mut need = incident::need(&incident, clock::now());
     for _ in 0..STEPS {
-        let seen = gather::gather(ctx, &incident, need, clock::now()).await?;
+        let seen = Box::pin(gather::gather(ctx, &incident, need, clock::now())).await?;
         let step = incident::step(&incident, &seen, &ctx.terms, clock::now());
         let next = step.next;
-        incident = take(ctx, incident, step).await?;
+        incident = Box::pin(take(ctx, incident, step)).await?;
         need = match next {
             Next::Look(more) => more,
             Next::After(pause) => return Ok(pause),
             Next::Again => incident::need(&incident, clock::now()),
-            Next::Deliver => return deliver(ctx, incident).await,
+            Next::Deliver(notice) => {
+                incident = Box::pin(deliver(ctx, incident, notice)).await?;
+                incident::need(&incident, clock::now())
+            }
         };
     }
     Ok(Duration::from_millis(10))
@@ -85,14 +121,14 @@ async fn take(ctx: &Shared, incident: Incident, step: Step) -> Result<Incident, 
     }
 }
 
-/// Notifies people, and stores the deliveries.
-async fn deliver(ctx: &Shared, incident: Incident) -> Result<Duration, Error> {
-    let told = notices::escalate(ctx, &incident).await?;
-    let step = incident::delivered(&incident, told.deliveries, told.waiting);
-    let pause = match step.next {
-        Next::After(pause) => pause,
-        Next::Again | Next::Look(_) | Next::Deliver => Duration::from_secs(1),
-    };
-    take(ctx, incident, step).await?;
-    Ok(pause)
+/// Notifies people, and stores how that went. Until it is stored it is remembered, so that a status that cannot be
+/// written does not call people again and again.
+async fn deliver(ctx: &Shared, incident: Incident, notice: Notice) -> Result<Incident, Error> {
+    let key = progress::key(notice.as_str(), &incident);
+    let told = notices::deliver(ctx, &incident, notice, ctx.progress.told(&key)).await;
+    ctx.progress.remember_told(key.clone(), told.deliveries.clone());
+    let step = incident::told(&incident, notice, told.deliveries, told.waiting, clock::now());
+    let stored = take(ctx, incident, step).await?;
+    ctx.progress.forget_told(&key);
+    Ok(stored)
 }

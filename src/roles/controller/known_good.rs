@@ -1,6 +1,6 @@
 //! Known-good revisions of enrolled workloads. A mark only selects among existing revisions.
 
-use std::{fmt::Debug, hash::Hash, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, fmt::Debug, hash::Hash, sync::Arc, time::Duration};
 
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture};
 use jiff::SignedDuration;
@@ -14,6 +14,7 @@ use kube::{
     runtime::{Controller, WatchStreamExt as _, controller::Action, reflector, watcher},
 };
 use serde::{Serialize, de::DeserializeOwned};
+use tokio::sync::watch;
 
 use crate::api::v1alpha1::{KnownGood, LedgerStatus, ObjectRef, Time};
 use crate::clock;
@@ -26,23 +27,35 @@ use crate::core::{
 use super::context::{Error, Shared};
 use super::{gather, ledgers};
 
-/// Resync interval of a workload that did not change.
+/// Resync interval of a workload that is not healthy and does not change.
 const LOOK_AGAIN: Duration = Duration::from_secs(300);
+/// The same of one whose revision is marked: what would change that changes the object, so this only keeps the mark from
+/// being the oldest one. Thousands of workloads share what it costs.
+const REMEMBER_AGAIN: Duration = Duration::from_secs(12 * 3600);
+/// Namespaces that are enrolled within this time are taken over together.
+const TOGETHER: Duration = Duration::from_secs(2);
 
-/// Watches the workloads of every enrolled namespace, and marks what is healthy.
-pub async fn run(ctx: Shared) {
-    let watches = ctx.settings.namespaces.iter().flat_map(|namespace| {
-        Kind::ALL.into_iter().map(|kind| match kind {
-            Kind::Deployment => watch::<Deployment>(ctx.clone(), namespace, kind),
-            Kind::StatefulSet => watch::<StatefulSet>(ctx.clone(), namespace, kind),
-            Kind::DaemonSet => watch::<DaemonSet>(ctx.clone(), namespace, kind),
-        })
-    });
-    futures::future::join_all(watches).await;
+/// Watches the workloads of every enrolled namespace, and marks what is healthy: one watch for each kind, however many
+/// namespaces there are. When another one is enrolled the watches begin anew, and list what is in it.
+pub async fn run(ctx: Shared, mut enrolled: watch::Receiver<BTreeSet<String>>) {
+    loop {
+        let namespaces = Arc::new(enrolled.borrow_and_update().clone());
+        let watches = Kind::ALL.into_iter().filter(|_| !namespaces.is_empty()).map(|kind| match kind {
+            Kind::Deployment => watch_kind::<Deployment>(ctx.clone(), namespaces.clone(), kind),
+            Kind::StatefulSet => watch_kind::<StatefulSet>(ctx.clone(), namespaces.clone(), kind),
+            Kind::DaemonSet => watch_kind::<DaemonSet>(ctx.clone(), namespaces.clone(), kind),
+        });
+        let watches: Vec<_> = watches.collect();
+        tokio::select! {
+            Ok(()) = enrolled.changed() => tokio::time::sleep(TOGETHER).await,
+            Some(_) = async { if watches.is_empty() { None } else { Some(futures::future::join_all(watches).await) } } => {}
+            else => return std::future::pending().await,
+        }
+    }
 }
 
-/// Watches the workloads of one kind in one namespace.
-fn watch<K>(ctx: Shared, namespace: &str, kind: Kind) -> BoxFuture<'static, ()>
+/// Watches the workloads of one kind in the enrolled namespaces.
+fn watch_kind<K>(ctx: Shared, enrolled: Arc<BTreeSet<String>>, kind: Kind) -> BoxFuture<'static, ()>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
         + Clone
@@ -54,11 +67,20 @@ where
         + 'static,
     K::DynamicType: Eq + Hash,
 {
-    let api: Api<DeserializeGuard<K>> = Api::namespaced(ctx.client.clone(), namespace);
+    let api: Api<DeserializeGuard<K>> = Api::all(ctx.client.clone());
     let (reader, writer) = reflector::store();
-    let stream = cluster::watch(api, watcher::Config::default()).map(Ok::<_, watcher::Error>);
-    let stream = stream.reflect(writer).applied_objects().boxed();
-    let config = kube::runtime::controller::Config::default().concurrency(2).debounce(Duration::from_millis(500));
+    let stream = cluster::watch(api, watcher::Config::default()).filter(move |event| {
+        // What is elsewhere is dropped before it is kept.
+        let keep = match event {
+            watcher::Event::Apply(object) | watcher::Event::InitApply(object) | watcher::Event::Delete(object) => {
+                object.meta().namespace.as_ref().is_some_and(|namespace| enrolled.contains(namespace))
+            }
+            watcher::Event::Init | watcher::Event::InitDone => true,
+        };
+        std::future::ready(keep)
+    });
+    let stream = stream.map(Ok::<_, watcher::Error>).reflect(writer).applied_objects().boxed();
+    let config = kube::runtime::controller::Config::default().concurrency(4).debounce(Duration::from_millis(500));
     let reconcile = move |object: Arc<K>, ctx: Shared| async move {
         // Most of what changes in a large cluster, and in every broken rollout, ends here without a request.
         let seen = serde_json::to_value(&*object).unwrap_or_default();
@@ -98,7 +120,7 @@ async fn look(target: &ObjectRef, ctx: &Shared) -> Result<Action, Error> {
         }
         Health::Good(mark) => {
             store(ctx, &workload, mark, now).await?;
-            Ok(Action::requeue(LOOK_AGAIN))
+            Ok(Action::requeue(REMEMBER_AGAIN))
         }
     }
 }

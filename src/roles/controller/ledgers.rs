@@ -3,7 +3,7 @@
 use kube::{Api, api::ObjectMeta};
 
 use crate::api::v1alpha1::{Ledger, LedgerPurpose, LedgerSpec, LedgerStatus};
-use crate::core::names;
+use crate::core::{fit::fitted, names};
 
 use super::context::{Context, Error, call};
 
@@ -42,7 +42,7 @@ pub async fn change<E>(
         let mut ledger = read(ctx, name).await?;
         let old = ledger.status.clone().unwrap_or_default();
         let new = match change(&old) {
-            Ok(new) => new,
+            Ok(new) => fitted(new),
             Err(refusal) => return Ok(Err(refusal)),
         };
         if ledger.status.as_ref() == Some(&new) {

@@ -5,6 +5,7 @@ use prometheus_client::{
     metrics::{
         counter::Counter,
         family::Family,
+        gauge::Gauge,
         histogram::{Histogram, exponential_buckets},
     },
     registry::{Registry, Unit},
@@ -26,6 +27,20 @@ pub struct Labels {
     pub reason: &'static str,
 }
 
+/// What became of a hand-over by the watchdog.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct Outcome {
+    /// `stored`, `moved-on`, `told` or `unheard`.
+    pub outcome: &'static str,
+}
+
+/// One kind of object.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct OfKind {
+    /// The kind.
+    pub kind: String,
+}
+
 /// Metrics of the controller.
 #[derive(Clone)]
 pub struct Metrics {
@@ -41,6 +56,18 @@ pub struct Metrics {
     pub anomalies: Family<Labels, Counter>,
     /// Steps that failed and are tried again.
     pub errors: Family<Labels, Counter>,
+    /// Incidents and Alerts that the watchdog handed over, by what became of it.
+    pub watchdog: Family<Outcome, Counter>,
+    /// Looks of the watchdog; one that stands still is dead.
+    pub watchdog_looks: Counter,
+    /// Incidents and Alerts that did not get on at the last look.
+    pub stuck: Gauge,
+    /// Objects seen that this version cannot decode, by kind.
+    pub undecodable: Family<OfKind, Counter>,
+    /// Alerts that are stored.
+    pub alerts: Gauge,
+    /// Namespaces that have as many Alerts as they may.
+    pub full: Gauge,
     /// From receipt of the alert to the plan, in seconds.
     pub to_plan: Histogram,
     /// From receipt of the alert to the accepted write, in seconds.
@@ -59,17 +86,37 @@ impl Metrics {
             grants: Counter::default(),
             anomalies: Family::default(),
             errors: Family::default(),
+            watchdog: Family::default(),
+            watchdog_looks: Counter::default(),
+            stuck: Gauge::default(),
+            undecodable: Family::default(),
+            alerts: Gauge::default(),
+            full: Gauge::default(),
             to_plan: Histogram::new(exponential_buckets(0.01, 2.0, 12)),
             to_fire: Histogram::new(exponential_buckets(0.05, 2.0, 12)),
             to_recovery: Histogram::new(exponential_buckets(0.5, 2.0, 12)),
         };
-        let Metrics { opened, ended, decisions, grants, anomalies, errors, to_plan, to_fire, to_recovery } = &metrics;
+        let Metrics { opened, ended, decisions, grants, anomalies, errors, .. } = &metrics;
+        let Metrics { watchdog, watchdog_looks, stuck, undecodable, alerts, full, .. } = &metrics;
+        let Metrics { to_plan, to_fire, to_recovery, .. } = &metrics;
         registry.register("backstop_incidents_opened", "Incidents opened", opened.clone());
         registry.register("backstop_incidents_ended", "Incidents that reached a final phase", ended.clone());
         registry.register("backstop_gate_decisions", "Decisions of the gate", decisions.clone());
         registry.register("backstop_grants_opened", "Grants opened", grants.clone());
         registry.register("backstop_anomalies", "Anomalies counted by the cascade breaker", anomalies.clone());
         registry.register("backstop_reconcile_errors", "Steps that failed and are tried again", errors.clone());
+        let handed = "Incidents and Alerts that the watchdog handed over, by what became of it";
+        registry.register("backstop_watchdog_handovers", handed, watchdog.clone());
+        registry.register("backstop_watchdog_looks", "Looks of the watchdog", watchdog_looks.clone());
+        registry.register("backstop_watchdog_stuck", "Incidents and Alerts without progress", stuck.clone());
+        let cannot = "Objects seen that this version cannot decode";
+        registry.register("backstop_undecodable_objects", cannot, undecodable.clone());
+        registry.register("backstop_alerts_stored", "Alerts that are stored", alerts.clone());
+        registry.register(
+            "backstop_alert_namespaces_full",
+            "Namespaces with all the Alerts they may have",
+            full.clone(),
+        );
         let mut seconds = |name: &str, help: &str, histogram: &Histogram| {
             registry.register_with_unit(name, help, Unit::Seconds, histogram.clone());
         };

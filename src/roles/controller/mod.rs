@@ -1,6 +1,8 @@
 //! The controller: receives alerts, plans, decides, opens and closes Grants, verifies and escalates.
 
 mod alerts;
+mod caches;
+mod compiled;
 mod context;
 mod effects;
 mod gather;
@@ -12,36 +14,46 @@ mod metrics;
 mod notices;
 mod policy_status;
 mod process;
+mod progress;
 mod retention;
+#[cfg(test)]
+mod tests;
+mod undecodable;
+mod watchdog;
 
-use std::fmt::Debug;
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
-use futures::{Stream, StreamExt as _};
+use futures::StreamExt as _;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{
-    Api, Client, Resource, ResourceExt as _,
-    core::DeserializeGuard,
+    Client, Resource, ResourceExt as _,
     runtime::{
         Controller, PredicateConfig, WatchStreamExt as _,
         controller::{Action, Config},
         predicates,
-        reflector::{self, ObjectRef, Store},
-        watcher,
     },
 };
-use serde::de::DeserializeOwned;
+use tokio::{
+    sync::{Notify, watch},
+    task::JoinSet,
+};
 
-use crate::api::v1alpha1::{Alert, Approval, Incident, IncidentStatus, Investigation, Policy, Remediation, Runbook};
+use crate::api::v1alpha1::{Alert, Approval, Grant, Incident, Policy, Runbook};
 use crate::audit::Audit;
+use crate::clock;
 use crate::cluster::{self, Leading};
 use crate::core::incident::Terms;
 use crate::notify::Notifier;
 use crate::settings::Settings;
 
+use caches::{EndedInvestigation, OfIncident, events, touched, trim};
 use context::{Context, Error, Shared};
 
 pub use process::main;
+
+/// Namespaces whose pods are read at one time.
+const NEIGHBOURS: usize = 2;
 
 /// What the process passes to the reconcilers.
 struct Parts {
@@ -62,10 +74,14 @@ struct Parts {
 /// Reconciles until the process ends. Called only while the Lease is held.
 async fn run(parts: Parts, leading: Leading) {
     let Parts { client, settings, system, audit, notifier, metrics } = parts;
-    let (incident_events, incidents) = events(&client, trim);
-    let (alert_events, alerts) = events(&client, |alert: &mut Alert| alert.spec.annotations.clear());
-    let (policy_events, policies) = events(&client, |_: &mut Policy| {});
-    let (runbook_events, runbooks) = events(&client, |_: &mut Runbook| {});
+    let crowded = Arc::new(Notify::new());
+    let (reports, undecodable) = undecodable::Reports::new(metrics.clone());
+    let (incident_events, incidents) = events(&client, &reports, caches::INCIDENTS, trim);
+    let (alert_events, alerts, of_alerts) =
+        caches::alerts(&client, &reports, &metrics, &settings.retention, crowded.clone());
+    let (policy_events, policies) = events(&client, &reports, caches::DECLARED, trim_policy);
+    let (runbook_events, runbooks) = events(&client, &reports, caches::DECLARED, trim_runbook);
+    let (tell, enrolled) = watch::channel(BTreeSet::new());
     let ctx: Shared = Arc::new(Context {
         client: client.clone(),
         terms: terms(&settings, &system),
@@ -76,25 +92,24 @@ async fn run(parts: Parts, leading: Leading) {
         metrics,
         leading,
         incidents: incidents.clone(),
+        alerts: alerts.clone(),
         policies: policies.clone(),
+        compiled: compiled::Compiled::default(),
         runbooks: runbooks.clone(),
+        progress: progress::Progress::default(),
         grouping: context::Grouping::default(),
+        enrolled: enrolled.clone(),
+        neighbours: tokio::sync::Semaphore::new(NEIGHBOURS),
     });
 
     // Only this process writes their status, so only a changed spec needs a reconcile.
     let incident_events = incident_events.predicate_filter(predicates::generation, PredicateConfig::default());
     let incidents = Controller::for_stream(incident_events, incidents)
-        .watches_stream(touched::<Investigation>(&client), |i: Investigation| {
-            let ended = i.status.is_some_and(|status| status.phase.is_final());
-            ended.then(|| owner(i.metadata.namespace, &i.spec.incident)).flatten()
-        })
-        .watches_stream(touched::<Remediation>(&client), |r| owner(r.namespace(), &r.spec.incident))
-        .watches_stream(touched::<Approval>(&client), |a| owner(a.namespace(), &a.spec.incident))
-        .watches_stream(touched::<Alert>(&client), |alert: Alert| {
-            let status = alert.status.unwrap_or_default();
-            owner(Some(status.incident_namespace), &status.incident)
-        })
-        .with_config(Config::default().concurrency(16))
+        .watches_stream(touched::<EndedInvestigation>(&client), |i| i.ended().then(|| i.owner()).flatten())
+        .watches_stream(touched::<OfIncident>(&client), |remediation| remediation.owner())
+        .watches_stream(touched::<Approval>(&client), |a| caches::owner(a.namespace(), &a.spec.incident))
+        .reconcile_on(of_alerts)
+        .with_config(Config::default().concurrency(progress::CONCURRENCY))
         .run(incidents::reconcile, error_policy::<Incident>, ctx.clone())
         .for_each(|_| async {});
     let alerts = Controller::for_stream(alert_events, alerts)
@@ -109,15 +124,34 @@ async fn run(parts: Parts, leading: Leading) {
         .with_config(Config::default().concurrency(1))
         .run(policy_status::runbook, error_policy::<Runbook>, ctx.clone())
         .for_each(|_| async {});
+    let following = cluster::namespaces::follow(client.clone(), ctx.settings.enrolment(), ctx.system.clone(), tell);
+    let (grant_events, grants) = events(&client, &reports, caches::DECLARED, |_: &mut Grant| {});
     tokio::join!(
+        following,
         incidents,
         alerts,
         policies,
         runbooks,
-        grants::run(ctx.clone()),
-        known_good::run(ctx.clone()),
-        retention::run(ctx.clone()),
+        grant_events.for_each(|_| async {}),
+        grants::run(ctx.clone(), grants, enrolled.clone()),
+        known_good::run(ctx.clone(), enrolled),
+        retention::run(ctx.clone(), &crowded),
+        undecodable::run(ctx.clone(), undecodable),
+        watched(ctx.clone()),
     );
+}
+
+/// Runs the watchdog in a task of its own, so that nothing that blocks the work above blocks it; one that ended is
+/// started again. It ends with the work: whoever does not lead hands nothing over.
+async fn watched(ctx: Shared) {
+    let mut task = JoinSet::new();
+    loop {
+        task.spawn(watchdog::run(ctx.clone()));
+        if let Some(Err(error)) = task.join_next().await {
+            tracing::error!(%error, "the watchdog ended, and is started again");
+        }
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    }
 }
 
 /// The settings that concern incidents.
@@ -125,7 +159,6 @@ fn terms(settings: &Settings, system: &str) -> Terms {
     Terms {
         timings: settings.timings.clone(),
         budgets: settings.budgets.clone(),
-        enrolled: settings.namespaces.clone(),
         system: system.to_owned(),
         metrics: !settings.prometheus_url.is_empty(),
         evict_pods: settings.evict_pods,
@@ -133,49 +166,32 @@ fn terms(settings: &Settings, system: &str) -> Terms {
     }
 }
 
-/// Drops from a cached Incident what the cache is not needed for: thousands are kept for a week, and a step reads its
-/// own from the API server.
-fn trim(incident: &mut Incident) {
-    if let Some(status) = &mut incident.status {
-        let (phase, times) = (status.phase, status.times.clone());
-        *status = IncidentStatus { phase, times, ..IncidentStatus::default() };
-    }
+/// Drops the rules, which a decision reads by quorum: a namespace may have a hundred Policies of a hundred kilobytes.
+fn trim_policy(policy: &mut Policy) {
+    policy.spec.validations.clear();
+    policy.spec.windows.clear();
+    trim_metadata(&mut policy.metadata);
 }
 
-/// A guarded watch with the store that it fills. `trim` drops from each object what the store is not needed for.
-fn events<K>(
-    client: &Client,
-    trim: fn(&mut K),
-) -> (impl Stream<Item = Result<K, watcher::Error>> + Send + use<K>, Store<K>)
-where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
-{
-    let (reader, writer) = reflector::store();
-    let api: Api<DeserializeGuard<K>> = Api::all(client.clone());
-    let events = cluster::watch(api, watcher::Config::default()).map(move |event| Ok(event.modify(trim)));
-    let events = events.reflect(writer).applied_objects();
-    (events, reader)
+fn trim_runbook(runbook: &mut Runbook) {
+    trim_metadata(&mut runbook.metadata);
 }
 
-/// A guarded watch without a store.
-fn touched<K>(client: &Client) -> impl Stream<Item = Result<K, watcher::Error>> + Send + use<K>
-where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
-{
-    let api: Api<DeserializeGuard<K>> = Api::all(client.clone());
-    cluster::watch(api, watcher::Config::default()).map(Ok).touched_objects()
+/// Drops copies of the spec that others keep in the metadata.
+fn trim_metadata(metadata: &mut ObjectMeta) {
+    metadata.managed_fields = None;
+    metadata.annotations = None;
 }
 
-fn owner(namespace: Option<String>, name: &str) -> Option<ObjectRef<Incident>> {
-    (!name.is_empty()).then(|| ObjectRef::new(name).within(&namespace.unwrap_or_default()))
-}
-
-/// Every error is retried: a conflict at once, anything else after a pause with jitter.
-fn error_policy<K>(_object: Arc<K>, error: &Error, ctx: Shared) -> Action {
+/// Every error is retried: after a pause that grows with each failure of the same object, and has some chance in it.
+fn error_policy<K: Resource<DynamicType = ()>>(object: Arc<K>, error: &Error, ctx: Shared) -> Action {
     ctx.metrics.errors.get_or_create(&metrics::Labels { reason: error.category() }).inc();
-    if error.category() == "Conflict" {
-        return Action::requeue(Duration::from_millis(20));
-    }
-    let jitter = u64::from(rand::random::<u8>());
-    Action::requeue(Duration::from_millis(800 + jitter))
+    let kind = match K::kind(&()).as_ref() {
+        "Incident" => "Incident",
+        "Alert" => "Alert",
+        "Policy" => "Policy",
+        _ => "Runbook",
+    };
+    let key = progress::key(kind, object.as_ref());
+    Action::requeue(ctx.progress.failed(key, error.failure(), &error.to_string(), clock::now()))
 }

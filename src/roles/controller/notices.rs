@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use kube::ResourceExt as _;
 
-use crate::api::v1alpha1::{Incident, IncidentPhase, InvestigationStatus, Runbook};
+use crate::api::v1alpha1::{Alert, Delivery, Incident, IncidentPhase, InvestigationStatus, ObjectRef, Runbook};
 use crate::core::{
-    incident::{Notice, severity_word},
+    grouping,
+    incident::{Notice, deliveries, severity_word},
     reason::Reason,
 };
 use crate::notify::{Message, Notification, Told};
@@ -14,29 +15,17 @@ use crate::notify::{Message, Notification, Told};
 use super::context::{Context, Error};
 use super::gather::{self, Freshness};
 
-/// Notifies people of an escalation, through every channel that has not accepted it yet.
-pub async fn escalate(ctx: &Context, incident: &Incident) -> Result<Told, Error> {
-    let notification = Notification::Escalated(message(ctx, incident).await?);
-    let escalation = incident.status.as_ref().and_then(|status| status.escalation.as_ref());
-    let earlier = escalation.map(|escalation| escalation.deliveries.as_slice()).unwrap_or_default();
-    Ok(ctx.notifier.deliver(&notification, earlier).await)
-}
-
-/// Sends a notification that nothing depends on: a failure is logged and counted.
-pub async fn tell(ctx: &Context, incident: &Incident, notice: Notice) {
-    let message = match message(ctx, incident).await {
-        Ok(message) => message,
-        Err(error) => {
-            tracing::warn!(%error, incident = %incident.name_any(), "notification could not be composed, nobody was notified");
-            return;
-        }
-    };
+/// Notifies people, through every channel that has not accepted it yet. `remembered` are deliveries that could not be
+/// stored yet.
+pub async fn deliver(ctx: &Context, incident: &Incident, notice: Notice, remembered: Vec<Delivery>) -> Told {
+    let message = message(ctx, incident).await;
     let notification = match notice {
         Notice::ApprovalAsked => Notification::ApprovalAsked(approval_message(message)),
         Notice::Resolved => Notification::Resolved(message),
         Notice::Escalated => Notification::Escalated(message),
     };
-    ctx.notifier.deliver(&notification, &[]).await;
+    let earlier = if remembered.is_empty() { deliveries(incident, notice) } else { remembered };
+    ctx.notifier.deliver(&notification, &earlier).await
 }
 
 fn approval_message(message: Message) -> Message {
@@ -51,16 +40,75 @@ fn approval_message(message: Message) -> Message {
     }
 }
 
-async fn message(ctx: &Context, incident: &Incident) -> Result<Message, Error> {
-    let found = gather::investigation(ctx, incident).await?.and_then(|investigation| investigation.status);
-    let rules = gather::rules(ctx, incident, Freshness::AtHand).await?;
-    Ok(build(incident, found, &rules.runbooks, &ctx.settings.cluster_name))
+/// The message. What cannot be read is left out of it: people are called all the same.
+async fn message(ctx: &Context, incident: &Incident) -> Message {
+    let (found, rules) =
+        futures::future::join(gather::investigation(ctx, incident), gather::rules(ctx, incident, Freshness::AtHand))
+            .await;
+    let unread = |what: &str, error: &Error| {
+        tracing::warn!(%error, incident = %incident.name_any(), what, "a notification goes out without this");
+    };
+    let found = found.unwrap_or_else(|error| {
+        unread("facts", &error);
+        None
+    });
+    let runbooks = rules.map_or_else(
+        |error| {
+            unread("texts of Runbooks", &error);
+            vec![]
+        },
+        |rules| rules.runbooks,
+    );
+    build(incident, found.and_then(|found| found.status), &runbooks, &ctx.settings.cluster_name)
+}
+
+/// What people are told of an incident with nothing but what is in memory.
+pub fn from_memory(ctx: &Context, incident: &Incident) -> Message {
+    build(incident, None, &[], &ctx.settings.cluster_name)
+}
+
+/// What people are told of an alert that finds no incident.
+pub fn of_alert(ctx: &Context, alert: &Alert, why: &str) -> Message {
+    let (namespace, name) = (alert.namespace().unwrap_or_default(), alert.name_any());
+    let inspect = format!("kubectl -n {namespace} get alerts.backstop.dev {name} -o yaml");
+    let alertname = grouping::reference(alert).alertname;
+    Message {
+        cluster: ctx.settings.cluster_name.clone(),
+        incident: name.clone(),
+        incident_uid: alert.uid().unwrap_or_default(),
+        namespace: namespace.clone(),
+        target: Some(ObjectRef {
+            api_version: "backstop.dev/v1alpha1".into(),
+            kind: "Alert".into(),
+            namespace,
+            name,
+            uid: alert.uid().unwrap_or_default(),
+        }),
+        severity: severity_word(grouping::severity(alert)).into(),
+        phase: IncidentPhase::Open.as_str().into(),
+        reason: Reason::NoProgress.as_str().into(),
+        message: format!("alert {alertname} has no incident: {why}"),
+        next_step: format!("treat it yourself. Details: `{inspect}`"),
+        alerts: vec![alertname],
+        request_id: alert.spec.request_id.clone(),
+        inspect,
+        ..Message::default()
+    }
 }
 
 /// Everything that is known, for the person who takes over.
 fn build(incident: &Incident, found: Option<InvestigationStatus>, runbooks: &[Runbook], cluster: &str) -> Message {
     let status = incident.status.clone().unwrap_or_default();
     let namespace = incident.namespace().unwrap_or_default();
+    let mut believed = status.diagnosis.clone().unwrap_or_default();
+    if let Some(decision) = status.decision.as_ref().filter(|_| believed.hypothesis.is_empty()) {
+        believed.hypothesis.clone_from(&decision.hypothesis);
+    }
+    // Those that the diagnosis cites are on the Incident, so they are known whatever could be read now.
+    let known = |id: &str| believed.facts.iter().any(|fact| fact.id == id);
+    let others = found.into_iter().flat_map(|found| found.facts).filter(|fact| !known(&fact.id));
+    let others: Vec<String> = others.map(|fact| format!("{}: {}", fact.id, fact.text)).collect();
+    let cited: Vec<String> = believed.facts.iter().map(|fact| format!("{}: {}", fact.id, fact.text)).collect();
     Message {
         cluster: cluster.to_owned(),
         incident: incident.name_any(),
@@ -77,15 +125,18 @@ fn build(incident: &Incident, found: Option<InvestigationStatus>, runbooks: &[Ru
             _ => status.message.clone(),
         },
         next_step: status.escalation.as_ref().map(|e| e.next_step.clone()).unwrap_or_default(),
-        hypothesis: status.decision.as_ref().map(|d| d.hypothesis.clone()).unwrap_or_default(),
-        facts: found
-            .map(|f| f.facts.into_iter().map(|fact| format!("{}: {}", fact.id, fact.text)).collect())
-            .unwrap_or_default(),
+        hypothesis: believed.hypothesis,
+        cause: status.diagnosis.as_ref().map(|diagnosis| diagnosis.cause.as_str().into()).unwrap_or_default(),
+        advice: believed.advice,
+        changes: believed.difference.map(|difference| difference.changes).unwrap_or_default(),
+        cited: cited.len(),
+        facts: cited.into_iter().chain(others).collect(),
         checks: status.decision.as_ref().map(|d| d.checks.clone()).unwrap_or_default(),
         alerts: incident.spec.alerts.iter().map(|alert| alert.alertname.clone()).collect(),
         request_id: incident.spec.request_id.clone(),
         runbook_docs: docs(runbooks),
         inspect: format!("kubectl -n {namespace} get incident {} -o yaml", incident.name_any()),
+        omitted: vec![],
     }
 }
 
@@ -106,4 +157,52 @@ fn docs(runbooks: &[Runbook]) -> BTreeMap<String, String> {
         }
     }
     docs
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn incident() -> Incident {
+        serde_json::from_value(json!({
+            "apiVersion": "backstop.dev/v1alpha1", "kind": "Incident",
+            "metadata": {"name": "api-1", "namespace": "shop", "uid": "u"},
+            "spec": {"alerts": [], "requestId": "r", "openedAt": "2026-11-21T10:00:00Z"},
+            "status": {
+                "phase": "Escalated", "reason": "OnlyOneRevision", "message": "there is no earlier revision",
+                "diagnosis": {
+                    "diagnoser": "rules", "cause": "BadRollout", "confidence": 90,
+                    "hypothesis": "the image cannot be pulled", "advice": "check the name of the image",
+                    "facts": [{"id": "f3", "text": "ErrImagePull"}],
+                    "difference": {"from": 1, "to": 2, "changes": [{"path": "/image", "before": "a", "after": "b"}]},
+                },
+            },
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_page_holds_the_diagnosis_although_nothing_could_be_read() {
+        let message = build(&incident(), None, &[], "");
+        assert_eq!((message.cause.as_str(), message.hypothesis.as_str()), ("BadRollout", "the image cannot be pulled"));
+        assert_eq!(message.advice, "check the name of the image");
+        assert_eq!((message.facts, message.cited), (vec!["f3: ErrImagePull".to_owned()], 1));
+        assert_eq!(message.changes[0].path, "/image");
+    }
+
+    #[test]
+    fn what_the_diagnosis_cites_comes_before_everything_else_that_was_seen() {
+        let fact = |id: &str| {
+            json!({
+                "id": id, "source": "Pods", "object": {"kind": "Pod", "name": "p"}, "seenAt": "2026-11-21T10:00:00Z",
+                "data": {"sourceFailed": {"reason": "Timeout"}}, "text": format!("text of {id}"),
+            })
+        };
+        let found: InvestigationStatus =
+            serde_json::from_value(json!({ "facts": [fact("f1"), fact("f3"), fact("f4")] })).unwrap();
+        let message = build(&incident(), Some(found), &[], "");
+        assert_eq!(message.facts, ["f3: ErrImagePull", "f1: text of f1", "f4: text of f4"]);
+    }
 }

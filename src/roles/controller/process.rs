@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use anyhow::Context as _;
 use kube::{Api, api::ListParams};
 use tokio::sync::watch;
 
@@ -22,13 +21,7 @@ const LEASE: &str = "backstop-controller";
 pub async fn main(process: Process) -> anyhow::Result<()> {
     let shutdown = process.shutdown()?;
     let mut registry = serve::registry("controller");
-    let audit = audit::open(&process.settings.audit_dir).with_context(|| {
-        format!(
-            "cannot open the audit log in {}; is the volume mounted and writable?",
-            process.settings.audit_dir.display()
-        )
-    })?;
-    audit.register(&mut registry);
+    let audit_metrics = audit::Metrics::register(&mut registry);
     let notifier = Notifier::new(&process.client, &process.pod, &process.settings, &mut registry)?;
     let metrics = Metrics::register(&mut registry);
     let (ready, readiness) = watch::channel(Err("the custom resources are not served yet".to_string()));
@@ -39,15 +32,12 @@ pub async fn main(process: Process) -> anyhow::Result<()> {
     let server = process.serve(intake.merge(serve::router(health, Arc::new(registry))), &shutdown);
 
     wait_for_kinds(&process, &ready, &shutdown).await;
-    let parts = Parts {
-        client: process.client.clone(),
-        settings: process.settings.clone(),
-        system: process.system.clone(),
-        audit,
-        notifier,
-        metrics,
-    };
-    let work = process.while_leading(LEASE, &shutdown, async move |leading| super::run(parts, leading).await);
+    let (client, settings, system) = (process.client.clone(), process.settings.clone(), process.system.clone());
+    let work = process.while_leading(LEASE, &shutdown, async move |leading| {
+        // Only the process that leads writes, so only that one takes the log.
+        let audit = audit::open(&settings.audit_dir, audit_metrics);
+        super::run(Parts { client, settings, system, audit, notifier, metrics }, leading).await;
+    });
     Process::supervise(work, server, &shutdown).await
 }
 

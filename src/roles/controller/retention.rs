@@ -1,74 +1,135 @@
-//! Retention: finished objects are kept for some days and up to a number. Open ones are never deleted.
+//! Retention: finished objects are kept for some days and up to a number. Open ones are never deleted; an Alert that
+//! nobody repeats any more is ended. Incidents are known from the cache; Alerts are read page by page.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::SignedDuration;
 use kube::{
     Api, ResourceExt as _,
-    api::{DeleteParams, ListParams, Preconditions},
+    api::{DeleteParams, Preconditions},
+    core::DeserializeGuard,
+    runtime::reflector::ObjectRef as Cached,
 };
+use tokio::sync::Notify;
 
-use crate::api::v1alpha1::{Alert, AlertState, Incident};
+use crate::api::v1alpha1::{Alert, Incident, Time};
 use crate::clock;
-use crate::core::retention::{Finished, expired};
+use crate::cluster;
+use crate::core::retention::{Finished, expired, silent_since};
 
-use super::context::{Error, Shared, call};
+use super::alerts;
+use super::caches;
+use super::context::{Context, Error, Shared, call, wait_until_ready};
 
-/// Looks once an hour.
-pub async fn run(ctx: Shared) {
-    let mut every = tokio::time::interval(Duration::from_secs(3600));
+/// Interval between two looks.
+const EVERY: Duration = Duration::from_secs(3600);
+/// Until it is tried again after it could not finish.
+const RETRY: Duration = Duration::from_secs(10);
+/// Shortest pause while a namespace has as many Alerts as it may.
+const CROWDED: Duration = Duration::from_secs(300);
+
+/// Looks once an hour, and more often while a namespace is `crowded`.
+pub async fn run(ctx: Shared, crowded: &Notify) {
     loop {
-        every.tick().await;
-        if let Err(error) = delete_expired(&ctx).await {
-            tracing::warn!(%error, "retention could not finish, will look again in an hour");
+        let pause = match delete_expired(&ctx).await {
+            Ok(()) => EVERY,
+            Err(error) => {
+                tracing::warn!(%error, "retention could not finish, will be tried again");
+                RETRY
+            }
+        };
+        tokio::time::sleep(pause.min(CROWDED)).await;
+        if pause > CROWDED {
+            let _ = tokio::time::timeout(pause - CROWDED, crowded.notified()).await;
         }
     }
 }
 
 /// Investigations and Remediations belong to their Incident and go with it.
-async fn delete_expired(ctx: &Shared) -> Result<(), Error> {
+pub async fn delete_expired(ctx: &Shared) -> Result<(), Error> {
     let days = SignedDuration::from_hours(24 * i64::from(ctx.settings.retention.days));
     let bound = ctx.settings.retention.per_namespace as usize;
-    let now = clock::now();
-
-    let incidents: Api<Incident> = Api::all(ctx.client.clone());
-    let listed = call("list Incidents", incidents.list(&ListParams::default())).await?;
-    let finished = listed.items.iter().filter_map(|incident| {
-        let status = incident.status.as_ref().filter(|status| status.phase.is_final())?;
-        Some(Finished {
-            namespace: incident.namespace()?,
-            name: incident.name_any(),
-            uid: incident.uid()?,
-            ended: status.times.ended?,
-        })
-    });
-    let mut gone = Vec::new();
-    for old in expired(finished.collect(), days, bound, now) {
+    wait_until_ready(&ctx.incidents).await?;
+    for old in expired(ended_incidents(ctx), days, bound, clock::now()) {
         let api: Api<Incident> = ctx.api(&old.namespace);
         remove("Incident", call("delete Incident", api.delete(&old.name, &only(&old))).await);
-        gone.push((old.namespace, old.name));
     }
-    let kept: BTreeMap<(String, String), ()> = listed
-        .items
-        .iter()
-        .map(|incident| ((incident.namespace().unwrap_or_default(), incident.name_any()), ()))
-        .filter(|(key, ())| !gone.contains(key))
-        .collect();
-
-    let alerts: Api<Alert> = Api::all(ctx.client.clone());
-    let listed = call("list Alerts", alerts.list(&ListParams::default())).await?;
-    let finished = listed.items.iter().filter_map(|alert| {
-        let status = alert.status.as_ref().filter(|status| status.state == AlertState::Resolved)?;
-        let incident = (status.incident_namespace.clone(), status.incident.clone());
-        let ended = alert.spec.ends_at.filter(|_| !kept.contains_key(&incident))?;
-        Some(Finished { namespace: alert.namespace()?, name: alert.name_any(), uid: alert.uid()?, ended })
-    });
-    for old in expired(finished.collect(), days, bound, now) {
-        let api: Api<Alert> = ctx.api(&old.namespace);
+    let Ended { alone, all } = ended_alerts(ctx, days).await?;
+    let mut gone = expired(alone, days, bound, clock::now());
+    gone.extend(expired(all, SignedDuration::MAX, bound, clock::now()));
+    for old in gone {
+        let api: Api<DeserializeGuard<Alert>> = ctx.api(&old.namespace);
         remove("Alert", call("delete Alert", api.delete(&old.name, &only(&old))).await);
     }
     Ok(())
+}
+
+fn ended_incidents(ctx: &Context) -> Vec<Finished> {
+    let ended = ctx.incidents.state().into_iter().filter_map(|incident| {
+        let status = incident.status.as_ref().filter(|status| status.phase.is_final() && !status.is_watched())?;
+        finished(incident.as_ref(), status.times.ended?)
+    });
+    ended.collect()
+}
+
+/// Alerts that ended.
+#[derive(Default)]
+struct Ended {
+    /// Those whose incident is gone, or that have none.
+    alone: Vec<Finished>,
+    /// All whose incident is not open: beyond the bound the oldest go, whatever is kept of their incidents.
+    all: Vec<Finished>,
+}
+
+/// Reads all Alerts, and holds no more of those that ended than is needed to delete them. Those that nobody repeats
+/// are ended on the way.
+async fn ended_alerts(ctx: &Context, days: SignedDuration) -> Result<Ended, Error> {
+    let api: Api<DeserializeGuard<Alert>> = Api::all(ctx.client.clone());
+    let mut ended = Ended::default();
+    let mut after = None;
+    loop {
+        let page = call("list Alerts", cluster::page(&api, caches::ALERTS, after.as_deref())).await?;
+        for alert in page.items {
+            // Nobody handles one that cannot be decoded; its author is told on it.
+            let Ok(alert) = alert else { continue };
+            sort_in(ctx, alert, days, &mut ended).await;
+        }
+        after = page.next;
+        if after.is_none() {
+            return Ok(ended);
+        }
+    }
+}
+
+async fn sort_in(ctx: &Context, alert: Alert, days: SignedDuration, ended: &mut Ended) {
+    let now = clock::now();
+    let incident = alert
+        .status
+        .as_ref()
+        .and_then(|status| ctx.incidents.get(&Cached::new(&status.incident).within(&status.incident_namespace)));
+    if incident
+        .as_ref()
+        .is_some_and(|one| one.status.as_ref().is_none_or(|status| !status.phase.is_final() || status.is_watched()))
+    {
+        return;
+    }
+    let silent = silent_since(&alert, ctx.alert_silence(), now);
+    if let Some(end) = silent.filter(|end| now.duration_since(*end) <= days) {
+        if let Err(error) = alerts::end_silent(ctx, &alert, end).await {
+            tracing::debug!(%error, alert = %alert.name_any(), "not ended");
+        }
+        return;
+    }
+    let Some(one) = silent.or(alert.spec.ends_at).and_then(|end| finished(&alert, end)) else { return };
+    // The incident of a silent one may be young, and is then kept for long; the alert is not.
+    if incident.is_none() || silent.is_some() {
+        ended.alone.push(one.clone());
+    }
+    ended.all.push(one);
+}
+
+fn finished<K: kube::Resource<DynamicType = ()>>(object: &K, ended: Time) -> Option<Finished> {
+    Some(Finished { namespace: object.namespace()?, name: object.name_any(), uid: object.uid()?, ended })
 }
 
 fn only(old: &Finished) -> DeleteParams {

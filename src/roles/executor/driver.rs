@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use futures::{FutureExt as _, StreamExt as _};
+use futures::{FutureExt as _, StreamExt as _, stream::BoxStream};
 use kube::{Api, Client, ResourceExt as _, core::DeserializeGuard, runtime::watcher};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -13,13 +13,14 @@ use crate::{
     act::{self, Reader},
     api::v1alpha1::{Grant, Remediation},
     clock, cluster,
+    core::enrolment::SWEEP,
     core::execution::{Memory, Next, Observation, Outcome, RECHECK, Request, Verb, Wait, on_response, orphans, step},
     core::reason::Reason,
     tap,
 };
 
-/// Between two looks for leftovers while nothing happens.
-const SWEEP_EVERY: Duration = Duration::from_secs(60);
+/// The first look is as late as this for each namespace that there is, at most.
+const FIRST_SWEEP: Duration = Duration::from_millis(20);
 /// Requests of one sweep at most; what is left waits for the next.
 const SWEEP_LIMIT: usize = 32;
 /// A reading older than this is not gone on from.
@@ -61,7 +62,9 @@ enum Turn {
 impl Driver {
     /// A driver for one namespace.
     pub fn new(reader: Reader, namespace: String, readiness: Arc<Readiness>, metrics: Metrics) -> Driver {
-        let sweep_at = Instant::now();
+        // What the process before left is looked for at once, but not in hundreds of namespaces in the same moment.
+        let many = u32::try_from(readiness.namespaces()).unwrap_or(u32::MAX);
+        let sweep_at = Instant::now() + FIRST_SWEEP.saturating_mul(many).mul_f64(rand::random());
         Driver { reader, namespace, readiness, metrics, open: BTreeMap::new(), synced: false, sweep_at }
     }
 
@@ -72,19 +75,25 @@ impl Driver {
             Api::namespaced(self.reader.client.clone(), &self.namespace);
         let grants: Api<DeserializeGuard<Grant>> = Api::namespaced(self.reader.client.clone(), &self.namespace);
         let mut remediations = std::pin::pin!(cluster::watch(remediations, watcher::Config::default()));
-        let mut grants = std::pin::pin!(cluster::watch(grants, watcher::Config::default()));
+        // Only while there is something to do: a watch that waits costs little, one in each of 500 namespaces does.
+        let mut granted: Option<BoxStream<'static, watcher::Event<Grant>>> = None;
         let mut gate = self.readiness.subscribe();
         let mut pause = RECHECK;
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 Some(event) = remediations.next() => self.take(event),
-                Some(_) = grants.next() => {}
+                Some(_) = next(&mut granted) => {}
                 Ok(()) = gate.changed() => {}
                 () = tokio::time::sleep(pause) => {}
             }
             while let Some(Some(event)) = remediations.next().now_or_never() {
                 self.take(event);
+            }
+            if self.open.is_empty() {
+                granted = None;
+            } else if granted.is_none() {
+                granted = Some(cluster::watch(grants.clone(), watcher::Config::default()).boxed());
             }
             pause = self.pass(&shutdown).await;
         }
@@ -160,7 +169,8 @@ impl Driver {
         }
         if self.synced && Instant::now() >= self.sweep_at {
             let clean = self.sweep().await;
-            self.sweep_at = Instant::now() + if clean { SWEEP_EVERY } else { RECHECK };
+            let pace = || SWEEP.next(self.readiness.namespaces(), rand::random());
+            self.sweep_at = Instant::now() + if clean { pace() } else { RECHECK };
         }
         pause
     }
@@ -182,6 +192,9 @@ impl Driver {
                     }
                     Err(error) => {
                         tracing::warn!(%error, "cannot read, will try again");
+                        if error.forbidden {
+                            self.readiness.doubt(&self.namespace);
+                        }
                         return slot.back_off();
                     }
                 }
@@ -239,6 +252,9 @@ impl Driver {
                 Ok(seen) => seen,
                 Err(error) => {
                     tracing::warn!(%error, "cannot look for leftovers, will try again");
+                    if error.forbidden {
+                        self.readiness.doubt(&self.namespace);
+                    }
                     return false;
                 }
             };
@@ -255,6 +271,14 @@ impl Driver {
             }
         }
         false
+    }
+}
+
+/// The next item of a stream; never, while there is none.
+async fn next<T>(stream: &mut Option<BoxStream<'static, T>>) -> Option<T> {
+    match stream {
+        Some(stream) => stream.next().await,
+        None => std::future::pending().await,
     }
 }
 

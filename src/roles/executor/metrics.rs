@@ -15,12 +15,18 @@ pub struct Metrics {
     refusals: Family<Refusal, Counter>,
     fires: Counter,
     ready: Gauge,
+    gone: Family<Namespace, Gauge>,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Write {
     step: &'static str,
     outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Namespace {
+    namespace: String,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -47,6 +53,11 @@ impl Metrics {
             "1 while the forbidden dry-runs are refused by the expected policies",
             self.ready.clone(),
         );
+        registry.register(
+            "backstop_executor_namespace_gone",
+            "1 for each namespace that is enrolled by name and does not exist",
+            self.gone.clone(),
+        );
     }
 
     /// Counts one request and its answer.
@@ -62,6 +73,14 @@ impl Metrics {
         }
         if request.verb == Verb::Fire && matches!(outcome, Outcome::Done(_)) {
             self.fires.inc();
+        }
+    }
+
+    /// Shows which namespaces are enrolled and do not exist: no more than are enrolled.
+    pub fn set_gone(&self, namespaces: &[String]) {
+        self.gone.clear();
+        for namespace in namespaces {
+            self.gone.get_or_create(&Namespace { namespace: namespace.clone() }).set(1);
         }
     }
 

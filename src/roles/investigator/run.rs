@@ -41,6 +41,8 @@ const CATCH_UP: Duration = Duration::from_millis(200);
 const SETTLE: Duration = Duration::from_secs(60);
 /// How long running investigations may take to finish after the signal to stop.
 const DRAIN: Duration = Duration::from_secs(10);
+/// Investigations in one page of a list: one with its facts may have most of a megabyte.
+const PAGE: u32 = 20;
 /// Model tokens that one investigation may take.
 const TOKENS: i64 = 100_000;
 
@@ -71,7 +73,10 @@ pub async fn run(
     shutdown: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
     let permits = Arc::new(Semaphore::new(CONCURRENCY));
-    let events = cluster::watch::<Investigation>(Api::all(investigator.client.clone()), watcher::Config::default());
+    let events = cluster::watch::<Investigation>(
+        Api::all(investigator.client.clone()),
+        watcher::Config::default().page_size(PAGE),
+    );
     let mut events = std::pin::pin!(events);
     let mut shutdown = std::pin::pin!(shutdown);
     let mut tick = tokio::time::interval(TICK);

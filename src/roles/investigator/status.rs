@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::{
     api::v1alpha1::{Condition, Fact, Investigation, InvestigationPhase, InvestigationStatus, Time},
-    core::names,
+    core::{fit, names},
     model::chain::Outcome,
 };
 
@@ -65,7 +65,8 @@ impl Writer {
 
     /// Writes facts and diagnosis, if it is still the run that began at `started_at`.
     pub async fn complete(&self, version: String, status: &InvestigationStatus) -> anyhow::Result<Written<()>> {
-        let value = serde_json::to_value(status).context("cannot print the status")?;
+        let mut value = serde_json::to_value(status).context("cannot print the status")?;
+        fit::fit_patch("Investigation", "status", &mut value);
         let mut version = version;
         for _ in 0..TRIES {
             match self.patch(&version, &value).await {

@@ -41,6 +41,20 @@ pub enum Release {
     FailingProbe,
     /// A ConfigMap that nobody created.
     MissingConfig,
+    /// A label that no node has.
+    Unschedulable,
+    /// More memory than the namespace's LimitRange allows.
+    TooLarge,
+    /// The network of the node, which the namespace's pod security does not allow.
+    HostNetwork,
+    /// A volume of a ConfigMap that nobody created.
+    MissingVolume,
+    /// A command that is not in the image.
+    MissingCommand,
+    /// An init container that serves instead of ending.
+    EndlessInit,
+    /// A liveness probe that ends a container after half a minute in which all was well.
+    LateLiveness,
 }
 
 impl Release {
@@ -52,10 +66,29 @@ impl Release {
             Release::ImagePull => json!({"image": "backstop.local/shop:absent"}),
             Release::FailingProbe => json!({"readinessProbe": {"httpGet": {"path": "/health", "port": "http"}}}),
             Release::MissingConfig => json!({"envFrom": [{"configMapRef": {"name": "absent"}}]}),
+            Release::TooLarge => json!({"resources": {"limits": {"memory": "256Mi"}}}),
+            Release::MissingVolume => json!({"volumeMounts": [{"name": "absent", "mountPath": "/etc/absent"}]}),
+            Release::MissingCommand => json!({"command": ["/usr/local/bin/absent"]}),
+            Release::LateLiveness => json!({"livenessProbe": {
+                "httpGet": {"path": "/health", "port": "http"}, "initialDelaySeconds": 30, "periodSeconds": 5,
+                "failureThreshold": 2,
+            }}),
+            Release::Unschedulable | Release::HostNetwork | Release::EndlessInit => json!({}),
         };
         let mut container = container;
         container["name"] = json!(name);
-        json!({"spec": {"template": {"spec": {"containers": [container]}}}})
+        let mut pod = match self {
+            Release::Unschedulable => json!({"nodeSelector": {"suite.backstop.dev/absent": "yes"}}),
+            Release::HostNetwork => json!({"hostNetwork": true}),
+            Release::MissingVolume => json!({"volumes": [{"name": "absent", "configMap": {"name": "absent"}}]}),
+            Release::EndlessInit => json!({"initContainers": [{
+                "name": "wait", "image": "backstop.local/shop:dev", "imagePullPolicy": "IfNotPresent",
+                "args": ["prices"],
+            }]}),
+            _ => json!({}),
+        };
+        pod["containers"] = json!([container]);
+        json!({"spec": {"template": {"spec": pod}}})
     }
 }
 
@@ -219,6 +252,31 @@ impl Bench {
                         || waiting.is_some_and(|reason| reason != "ContainerCreating" && reason != "PodInitializing")
                 });
             Ok(fails.then_some(()))
+        })
+        .await
+    }
+
+    /// Waits until a pod of `name` does not start although no container of it fails: no node takes it, its node cannot
+    /// prepare it, an init container runs, or it is refused.
+    pub async fn not_starting(&self, name: &str) -> Result<()> {
+        until(&format!("a pod of {name} does not start"), || async {
+            let list = ListParams::default().labels(&format!("app.kubernetes.io/name={name}"));
+            let pods = self.api::<Pod>().list(&list).await?.items;
+            let waits = pods.iter().flat_map(|pod| pod.status.iter()).any(|status| {
+                let has = |kind: &str| {
+                    let mut conditions = status.conditions.iter().flatten();
+                    conditions.any(|c| c.type_ == kind && c.status == "False")
+                };
+                let mut init = status.init_container_statuses.iter().flatten();
+                let runs = init.any(|c| c.state.as_ref().is_some_and(|state| state.running.is_some()));
+                has("PodScheduled") || has("PodReadyToStartContainers") || runs
+            });
+            let sets = self.api::<ReplicaSet>().list(&list).await?.items;
+            let refused = sets.iter().flat_map(|set| set.status.iter()).any(|status| {
+                let mut conditions = status.conditions.iter().flatten();
+                conditions.any(|c| c.type_ == "ReplicaFailure" && c.status == "True")
+            });
+            Ok((waits || refused).then_some(()))
         })
         .await
     }

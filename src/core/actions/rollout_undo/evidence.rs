@@ -2,16 +2,14 @@
 
 use jiff::SignedDuration;
 
+use crate::api::v1alpha1::{PodFailure, Reference};
 use crate::core::gate::check::{Check, EvidenceCheck};
 use crate::core::gate::observed::Observed;
 use crate::core::gate::outcome::{Outcome, not_asked, pass, refuse, unknown};
 use crate::core::reason::Reason;
-use crate::core::workload::{Revision, Workload};
+use crate::core::redact;
+use crate::core::workload::{Proof, Revision, Unexplained, Workload, is_looked_up, only_configuration, proof};
 
-/// A pod that was Ready for this long shows that its template works.
-const STABLE: SignedDuration = SignedDuration::from_secs(60);
-/// A container that ran for this long before it ended shows that its template works.
-const LONG_RUN: SignedDuration = SignedDuration::from_mins(10);
 /// A rollout is not blamed for an alert that began later than this after it.
 const ROLLOUT_BLAMED_FOR: SignedDuration = SignedDuration::from_hours(1);
 
@@ -50,8 +48,14 @@ pub const CHECKS: &[EvidenceCheck] = &[
     },
     Check {
         name: "TemplateDiffers",
-        says: "The two templates differ in more than a restart, or returning would change nothing.",
+        says: "The two templates differ in more than a restart or a hash of configuration, or returning would change nothing.",
         run: template_differs,
+    },
+    Check {
+        name: "ChangeExplainsFailure",
+        says: "Fields that differ between the two templates explain how the pods fail; what no change explains is not \
+               cured by taking it back.",
+        run: change_explains_failure,
     },
     Check {
         name: "CurrentTemplateNeverWorked",
@@ -67,6 +71,11 @@ pub const CHECKS: &[EvidenceCheck] = &[
         name: "EarlierRevisionHealthy",
         says: "The earlier revision has ready replicas now or was seen healthy, and no pod of it fails.",
         run: earlier_revision_healthy,
+    },
+    Check {
+        name: "EarlierTemplateCanStart",
+        says: "Everything that the earlier template needs exists; what cannot be known counts if a pod that needs it runs now.",
+        run: earlier_template_can_start,
     },
 ];
 
@@ -99,6 +108,7 @@ fn rollout_automatic(observed: &Observed<'_>) -> Outcome {
 fn rollout_not_paused(observed: &Observed<'_>) -> Outcome {
     if observed.workload.state.paused {
         refuse(Reason::RolloutPaused, "somebody paused the rollout; a changed template would not be rolled out")
+            .ends_wait()
     } else {
         pass("the rollout is not paused")
     }
@@ -119,7 +129,13 @@ fn failing_pods_run_current_revision(observed: &Observed<'_>) -> Outcome {
             Reason::FailingPodsNotCurrent,
             format!("pod {} fails and does not run revision {number}, the current one", pod.object.name),
         ),
-        None => pass(format!("all failing pods run revision {number}, the current one")),
+        None => match observed.workload.earlier().find(|revision| revision.fact.refused.is_some()) {
+            Some(other) => refuse(
+                Reason::FailingPodsNotCurrent,
+                format!("pods of revision {} are refused, and {number} is the current one", other.fact.number),
+            ),
+            None => pass(format!("all that fails is of revision {number}, the current one")),
+        },
     }
 }
 
@@ -157,7 +173,63 @@ fn template_differs(observed: &Observed<'_>) -> Outcome {
             format!("revisions {} and {} hold the same template: a rollback would help nothing", diff.from, diff.to),
         );
     }
+    if only_configuration(&diff.changes) {
+        return refuse(
+            Reason::TemplateUnchanged,
+            format!(
+                "revisions {} and {} differ in a hash of their configuration only: a rollback would bring none of it back",
+                diff.from, diff.to
+            ),
+        );
+    }
     pass(format!("{} fields differ between revisions {} and {}", diff.changes.len(), diff.from, diff.to))
+}
+
+fn change_explains_failure(observed: &Observed<'_>) -> Outcome {
+    let (Some(current), Some(to)) = (observed.workload.current(), destination(observed)) else {
+        return not_asked("there are no two revisions to compare");
+    };
+    if !observed.workload.fails() {
+        return not_asked("nothing fails");
+    }
+    let changes = observed.workload.diff(to, current).changes;
+    if changes.is_empty() || only_configuration(&changes) {
+        return not_asked("the templates do not differ");
+    }
+    let (from, number) = (current.fact.number, to.fact.number);
+    match observed.workload.explained(to, &changes) {
+        Ok(found) => {
+            let paths: Vec<String> = found.iter().map(|change| redact::path(&change.path)).take(3).collect();
+            pass(format!("what revision {from} changed explains it: {}", paths.join(", ")))
+        }
+        Err((failure, why)) => unexplained(failure, &why, number),
+    }
+}
+
+fn unexplained(failure: PodFailure, why: &Unexplained, to: i64) -> Outcome {
+    match why {
+        Unexplained::Injected(container) => refuse(
+            Reason::FailureUnexplained,
+            format!("container {container} fails and is not in the template: something adds it to the pods"),
+        ),
+        Unexplained::Shared(missing) => refuse(
+            Reason::ReferenceMissing,
+            format!("{} does not exist, and revision {to} needs it too", named(missing)),
+        ),
+        Unexplained::Outside => {
+            refuse(Reason::FailureUnexplained, format!("{failure:?}: what is in the way is outside of the template"))
+        }
+        Unexplained::OtherFields => refuse(
+            Reason::FailureUnexplained,
+            format!("{failure:?}: no field that it depends on differs from revision {to}"),
+        ),
+    }
+}
+
+fn named(reference: &Reference) -> String {
+    let Reference { kind, name, key } = reference;
+    let key = key.as_ref().map(|key| format!("key {key} of ")).unwrap_or_default();
+    format!("{key}{} {name}", kind.as_str())
 }
 
 fn current_template_never_worked(observed: &Observed<'_>) -> Outcome {
@@ -170,22 +242,17 @@ fn current_template_never_worked(observed: &Observed<'_>) -> Outcome {
         );
     }
     let read_at = observed.workload.read_at;
-    let pods = || observed.workload.pods_of_revision(number);
-    let ready_for_long = pods().find(|pod| {
-        pod.fact.ready && pod.fact.ready_since.is_some_and(|since| read_at.duration_since(since) >= STABLE)
-    });
-    if let Some(pod) = ready_for_long {
-        let name = &pod.object.name;
+    let pods = observed.workload.pods_of_revision(number);
+    let proven = pods.filter_map(|pod| Some((&pod.object.name, proof(&pod.fact, read_at)?))).next();
+    if let Some((name, proof)) = proven {
+        let what = match proof {
+            Proof::Ready(since) => format!("has been ready for {since} s"),
+            Proof::Ran(ran) => format!("had a container that ran for {ran} s before it failed"),
+            Proof::WasReady(after) => format!("was ready until {after} s after it was created"),
+        };
         return refuse(
             Reason::TemplateUnchanged,
-            format!("pod {name} runs revision {number} and has been ready for a minute: the template can work"),
-        );
-    }
-    if let Some(pod) = pods().find(|pod| pod.fact.ran_seconds.is_some_and(|ran| ran >= LONG_RUN.as_secs())) {
-        let name = &pod.object.name;
-        return refuse(
-            Reason::TemplateUnchanged,
-            format!("pod {name} ran revision {number} for ten minutes before it failed: the template can work"),
+            format!("pod {name} runs revision {number} and {what}: the template can work"),
         );
     }
     pass(format!("revision {number} was never seen healthy"))
@@ -234,4 +301,72 @@ fn earlier_revision_healthy(observed: &Observed<'_>) -> Outcome {
             format!("nothing shows that revision {number} was ever healthy: no ready replica, no mark"),
         ),
     }
+}
+
+fn earlier_template_can_start(observed: &Observed<'_>) -> Outcome {
+    let Some(to) = destination(observed) else { return not_asked("there is no revision to return to") };
+    let (number, needed) = (to.fact.number, &to.fact.references);
+    let runs = observed.workload.pods_of_revision(number).any(|pod| pod.fact.ready);
+    for reference in needed {
+        let looked = |kind| observed.presence.filter(|_| is_looked_up(kind));
+        let exists = match looked(reference.kind) {
+            // Whoever cannot look leaves it to the controller, which does.
+            None if is_looked_up(reference.kind) => continue,
+            None => None,
+            Some(found) => found
+                .iter()
+                .find(|found| found.kind == reference.kind && found.name == reference.name)
+                .and_then(|found| found.exists),
+        };
+        match exists {
+            Some(true) => {}
+            Some(false) => {
+                return refuse(
+                    Reason::ReferenceMissing,
+                    format!("revision {number} needs {}, which does not exist", named(reference)),
+                );
+            }
+            None if runs || is_in_use(observed.workload, reference) => {}
+            None => {
+                return unknown(
+                    Reason::ReferenceMissing,
+                    format!(
+                        "revision {number} needs {}, and neither a pod of it that runs nor a reading shows that it exists",
+                        named(reference)
+                    ),
+                );
+            }
+        }
+    }
+    match needed.len() {
+        0 => pass(format!("revision {number} needs no other object")),
+        count => pass(format!("revision {number} needs {count} other objects, and each exists or is in use now")),
+    }
+}
+
+/// Whether a pod of the current revision has containers that were made with it: image, volumes and variables are there
+/// before a container starts.
+fn is_in_use(workload: &Workload, reference: &Reference) -> bool {
+    let Some(current) = workload.current().filter(|current| current.fact.references.contains(reference)) else {
+        return false;
+    };
+    workload.pods_of_revision(current.fact.number).any(|pod| {
+        let started = match pod.fact.failure {
+            PodFailure::None
+            | PodFailure::CrashLoop
+            | PodFailure::OutOfMemory
+            | PodFailure::ProbeFailing
+            | PodFailure::LivenessFailing => true,
+            PodFailure::ImagePull
+            | PodFailure::ConfigError
+            | PodFailure::StartError
+            | PodFailure::InitNotEnding
+            | PodFailure::StuckCreating
+            | PodFailure::NeverReady
+            | PodFailure::Unschedulable
+            | PodFailure::Refused
+            | PodFailure::Starting => false,
+        };
+        started && pod.fact.phase == "Running"
+    })
 }

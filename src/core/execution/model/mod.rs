@@ -340,6 +340,7 @@ impl Model {
             kind: self.kind,
             strategy: Strategy::of(self.kind, target),
             spec: target["spec"].clone(),
+            ending: object::is_ending(target),
             state: WorkloadFact {
                 generation: object::generation(target),
                 observed_generation: object::generation(target),

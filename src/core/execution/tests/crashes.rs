@@ -138,7 +138,10 @@ proptest! {
         );
         prop_assert!(run.ended, "{:?}", run.verbs);
         prop_assert!(wrote_once(&model) || wrote_nothing(&model));
-        prop_assert_eq!(model.phase() == RemediationPhase::Fired, wrote_once(&model));
+        // What somebody changed after a write that a process before this one made may be unproven too.
+        let unproven = model.phase() == RemediationPhase::Unproven;
+        prop_assert!(unproven || (model.phase() == RemediationPhase::Fired) == wrote_once(&model));
+        prop_assert!(!unproven || kinds.contains(&1) || wrote_once(&model));
         // Marking is a write: with the kill switch on, the sweep cannot replace a revision that vanished.
         let stuck = kinds.contains(&0) && kinds.contains(&2);
         prop_assert!(stuck || model.armed().is_empty());

@@ -178,13 +178,20 @@ fn wrote_once(model: &Model) -> bool {
     }
 }
 
+/// It is reported as written, or as perhaps written: of an eviction that a process before this one sent, nobody knows for
+/// sure.
+fn says_written(model: &Model) -> bool {
+    let evicts = model.remediation.spec.write.field().is_none();
+    model.phase() == RemediationPhase::Fired || (evicts && model.phase() == RemediationPhase::Unproven)
+}
+
 fn wrote_nothing(model: &Model) -> bool {
     model.spec_changes.is_empty() && model.evictions.is_empty()
 }
 
 fn assert_fired_once(model: &Model) {
     let (reason, message) = (model.reason(), model.message());
-    assert_eq!(model.phase(), RemediationPhase::Fired, "{}: {reason} {message}", about(model));
+    assert!(says_written(model), "{}: {:?} {reason} {message}", about(model), model.phase());
     assert!(wrote_once(model), "{}", about(model));
     assert!(model.is_clean());
 }

@@ -41,8 +41,8 @@ fn a_healthy_workload_is_not_touched() {
 #[test]
 fn what_the_checks_of_the_gate_refuse_is_not_repaired() {
     let changes: [(Bend, &str); 9] = [
-        (|it| it.workload.pods.clear(), "NothingFails"),
-        (|it| it.workload.pods[0].fact.failure = PodFailure::Starting, "NothingFails"),
+        (|it| it.workload.pods.clear(), "ReplicasNotReady"),
+        (|it| it.workload.pods[0].fact.failure = PodFailure::Starting, "ReplicasNotReady"),
         (|it| it.workload.pods[0].fact.revision = Some(1), "FailingPodsNotCurrent"),
         (|it| it.workload.state.owners = vec!["Postgresql/cart".into()], "OwnedByController"),
         (|it| it.workload.state.managed_by = vec!["argocd".into()], "ManagedByGitOps"),

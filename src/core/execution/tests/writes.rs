@@ -237,3 +237,47 @@ fn an_action_without_provenance_marks_nothing_and_asks_no_policy_about_revisions
     run(&mut model);
     assert_fired_once(&model);
 }
+
+/// As anybody with the right to edit the target can.
+fn forge(model: &mut Model) {
+    let id = model.remediation.spec.action_id.clone();
+    model.target.as_mut().unwrap()["metadata"]["annotations"][names::LAST_ACTION] = json!(id);
+    model.touch();
+}
+
+#[test]
+fn an_annotation_that_somebody_else_set_stops_the_write_and_is_not_reported_as_one() {
+    for model in every_change() {
+        let mut before = model.clone();
+        forge(&mut before);
+        assert_eq!(run(&mut before), [Verb::Abort], "nothing is claimed");
+        assert_aborted(&before, "ChangedByOthers");
+        for verb in [Verb::Claim, Verb::Arm, Verb::DryRunRight] {
+            let mut model = model.clone();
+            run_with(&mut model, verb, forge);
+            assert_aborted(&model, "ChangedByOthers");
+            let receipts = &model.remediation.status.as_ref().unwrap().receipts;
+            assert!(receipts.iter().all(|receipt| receipt.step != ReceiptStep::Fired), "{}", about(&model));
+        }
+    }
+}
+
+#[test]
+fn what_a_process_before_this_one_may_have_done_is_unproven_unless_the_value_is_there() {
+    for model in every_change() {
+        let crashed = |model: &mut Model, event: fn(&mut Model)| {
+            let happened = std::cell::Cell::new(false);
+            let crash = |_, verb| if verb == Verb::Claim { Fault::CrashAfter } else { Fault::None };
+            let run = drive(model, step, crash, |model, verbs| {
+                if verbs.contains(&Verb::Claim) && !happened.replace(true) {
+                    event(model);
+                }
+            });
+            assert!(run.ended, "{:?}", run.verbs);
+        };
+        let mut forged = model.clone();
+        crashed(&mut forged, forge);
+        assert_eq!((forged.phase(), forged.reason().as_str()), (RemediationPhase::Unproven, "WriteUnproven"));
+        assert!(forged.remediation.status.as_ref().unwrap().receipts.is_empty() && wrote_nothing(&forged));
+    }
+}

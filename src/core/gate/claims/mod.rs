@@ -52,3 +52,8 @@ fn revisions<'a>(cited: &'a [&'a Fact]) -> impl Iterator<Item = &'a RevisionFact
         _ => None,
     })
 }
+
+/// The cited revisions whose pods are refused.
+fn refused<'a>(cited: &'a [&'a Fact]) -> impl Iterator<Item = &'a RevisionFact> {
+    revisions(cited).filter(|revision| revision.refused.is_some())
+}

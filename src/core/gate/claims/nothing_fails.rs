@@ -19,5 +19,5 @@ fn complete(workload: &WorkloadFact) -> bool {
 
 /// There are pods, and none fails in a way that a template can cause.
 fn holds(_: &Claim, workload: &Workload) -> bool {
-    !workload.pods.is_empty() && workload.failing_pods().next().is_none()
+    !workload.pods.is_empty() && !workload.fails()
 }

@@ -3,7 +3,7 @@
 use crate::api::v1alpha1::{Claim, Fact, PodFailure};
 use crate::core::workload::Workload;
 
-use super::{ClaimRule, pods};
+use super::{ClaimRule, pods, refused};
 
 pub static RULE: ClaimRule = ClaimRule { supported, holds };
 
@@ -11,12 +11,16 @@ fn as_claimed(claim: &Claim, failure: PodFailure) -> bool {
     failure.is_hard() && claim.failure.is_none_or(|claimed| claimed == failure)
 }
 
-/// A pod is cited, and every cited pod fails as claimed.
+/// A pod is cited, and every cited pod fails as claimed; pods that are refused are those of a cited revision.
 fn supported(claim: &Claim, cited: &[&Fact]) -> bool {
+    if claim.failure == Some(PodFailure::Refused) {
+        return refused(cited).next().is_some();
+    }
     pods(cited).next().is_some() && pods(cited).all(|pod| as_claimed(claim, pod.failure))
 }
 
-/// A pod fails as claimed.
+/// A pod fails as claimed, or is refused as claimed.
 fn holds(claim: &Claim, workload: &Workload) -> bool {
-    workload.pods.iter().any(|pod| as_claimed(claim, pod.fact.failure))
+    let refused = workload.refused().is_some() && as_claimed(claim, PodFailure::Refused);
+    refused || workload.pods.iter().any(|pod| as_claimed(claim, pod.fact.failure))
 }

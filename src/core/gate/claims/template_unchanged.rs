@@ -1,10 +1,10 @@
 //! `TemplateUnchanged`: the current template is that of the revision that the claim names, and something cited shows
-//! that this template worked, or that configuration beside it changed.
+//! that this template worked, that configuration beside it changed, or that what is missing an earlier one needs too.
 
 use jiff::SignedDuration;
 
-use crate::api::v1alpha1::{Claim, ConfigFact, Fact, FactData, PodFact, PodFailure, RevisionFact, Time};
-use crate::core::workload::{STABLE_SECONDS, Workload};
+use crate::api::v1alpha1::{Claim, ConfigFact, Fact, FactData, Obstacle, RevisionFact};
+use crate::core::workload::{Workload, needs, only_configuration, proof};
 
 use super::{ClaimRule, revisions};
 
@@ -17,30 +17,26 @@ const LONG: SignedDuration = SignedDuration::from_hours(1);
 fn supported(claim: &Claim, cited: &[&Fact]) -> bool {
     let Some(number) = claim.revision else { return false };
     let current = || revisions(cited).find(|revision| revision.current && revision.number == number);
+    let shared = |obstacle: &Option<Obstacle>| {
+        let missing = obstacle.as_ref().and_then(|obstacle| obstacle.missing.as_ref());
+        let earlier = || revisions(cited).filter(|revision| !revision.current);
+        missing.is_some_and(|missing| earlier().any(|revision| needs(&revision.references, missing)))
+    };
     cited.iter().any(|fact| match &fact.data {
-        FactData::Pod(pod) => pod.revision == Some(number) && worked(pod, fact.seen_at),
-        FactData::RevisionDiff(diff) => diff.to == number && diff.changes.is_empty(),
+        FactData::Pod(pod) => {
+            pod.revision == Some(number) && (proof(pod, fact.seen_at).is_some() || shared(&pod.obstacle))
+        }
+        FactData::Event(event) => shared(&event.obstacle),
+        FactData::RevisionDiff(diff) => {
+            diff.to == number && (diff.changes.is_empty() || only_configuration(&diff.changes))
+        }
         FactData::Config(config) => current().is_some_and(|revision| changed_since(config, revision)),
         FactData::Revision(revision) => {
-            revision.current
-                && revision.number == number
-                && revision.created_at.is_some_and(|created| fact.seen_at.duration_since(created) > LONG)
+            let long_ago = revision.created_at.is_some_and(|created| fact.seen_at.duration_since(created) > LONG);
+            revision.current && revision.number == number && (long_ago || shared(&revision.refused))
         }
-        FactData::Workload(_)
-        | FactData::Event(_)
-        | FactData::Log(_)
-        | FactData::Metric(_)
-        | FactData::SourceFailed(_) => false,
+        FactData::Workload(_) | FactData::Log(_) | FactData::Metric(_) | FactData::SourceFailed(_) => false,
     })
-}
-
-/// A pod that is ready for a while, was ready until a while after it was created, or had a long run.
-fn worked(pod: &PodFact, seen_at: Time) -> bool {
-    let lasted = |from: Time, to: Time| to.duration_since(from).as_secs() >= STABLE_SECONDS;
-    let ready_long =
-        pod.failure == PodFailure::None && pod.ready && pod.ready_since.is_some_and(|s| lasted(s, seen_at));
-    let was_ready = !pod.ready && pod.created_at.zip(pod.ready_since).is_some_and(|(made, until)| lasted(made, until));
-    ready_long || was_ready || pod.ran_seconds.is_some_and(|ran| ran >= STABLE_SECONDS)
 }
 
 /// Configuration that changed after the revision was created, or that is gone.

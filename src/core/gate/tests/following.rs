@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::super::testing::{World, at, bad_rollout, object, pod, policy, reading};
 use super::super::*;
-use crate::api::v1alpha1::{BreakerState, PodFailure, Undo, Verify};
+use crate::api::v1alpha1::{BreakerState, PodFailure, TargetReading, Undo, Verify};
 use crate::core::workload::Kind;
 
 /// The Remediation of a bad rollout.
@@ -40,6 +40,8 @@ fn written(world: &mut World, repair: &RemediationSpec) {
 pub fn taking_back() -> (World, RemediationSpec) {
     let mut world = bad_rollout();
     let repair = repair_of(&world);
+    // More pods of the value before were ready right before it was taken back than of any are now.
+    world.before_write = Some(TargetReading { desired: 3, ready: 3, serving: 3, ..TargetReading::default() });
     written(&mut world, &repair);
     (world, repair)
 }
@@ -107,7 +109,7 @@ fn budgets_the_breaker_a_storm_and_a_closed_allow_window_do_not_keep_a_bad_write
     let (mut world, repair) = taking_back();
     world.mode = Some("approve".into());
     world.budgets.actions_per_hour = 0;
-    world.storm = 100;
+    world.failing_targets = 100;
     world.ledger.breaker.state = BreakerState::Open;
     world.ledger.breaker.opened_at = Some(at(0));
     let never = json!([{"kind": "allow", "schedule": "0 0 1 1 *", "durationSeconds": 60}]);

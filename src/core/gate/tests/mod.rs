@@ -4,6 +4,7 @@
 mod adversary;
 mod following;
 mod registry;
+mod rollouts;
 
 use jiff::SignedDuration;
 use serde_json::json;
@@ -11,6 +12,8 @@ use serde_json::json;
 use super::testing::{World, at, bad_rollout, claim, policy, reading, revision, too_few_replicas, undo_to};
 use super::*;
 use crate::api::v1alpha1::{Anomaly, Cause, ClaimKind, PodFailure, Verdict};
+use crate::core::neighbours::Storm;
+use crate::core::policy::CompiledPolicy;
 
 fn refused(world: &World) -> (DecisionOutcome, Reason) {
     let decision = world.judge().decision;
@@ -206,7 +209,12 @@ fn what_somebody_else_owns_is_left_alone() {
         ("argocd", Reason::ManagedByGitOps),
         ("flux", Reason::ManagedByGitOps),
         ("helm", Reason::ManagedByHelm),
+        ("fleet", Reason::ManagedByGitOps),
         ("pulumi", Reason::ManagedByTool),
+        ("olm", Reason::ManagedByTool),
+        ("flagger", Reason::ManagedByTool),
+        ("keel", Reason::ManagedByTool),
+        ("somebody-else", Reason::ManagedByTool),
     ] {
         let mut world = bad_rollout();
         world.reading.state.managed_by = vec![tool.into()];
@@ -224,6 +232,19 @@ fn helm_may_be_allowed_by_a_policy_and_gitops_may_not() {
         world.policies = vec![policy(json!({"mode": "auto", "allowHelm": true}))];
         world.reading.state.managed_by = vec![tool.into()];
         assert_eq!(refused(&world).0, outcome, "{tool}");
+    }
+}
+
+#[test]
+fn what_writes_other_fields_does_not_stop_a_rollback_and_what_writes_the_template_does_beside_helm() {
+    let mut world = bad_rollout();
+    world.reading.state.managed_by = ["hpa", "keda", "vpa", "reloader", "rancher"].map(String::from).into();
+    assert_eq!(refused(&world).0, DecisionOutcome::Act);
+    for other in ["keel", "flux", "acme"] {
+        let mut world = bad_rollout();
+        world.policies = vec![policy(json!({"mode": "auto", "allowHelm": true}))];
+        world.reading.state.managed_by = vec!["helm".into(), other.into()];
+        assert_eq!(refused(&world).0, DecisionOutcome::Escalate, "{other}");
     }
 }
 
@@ -252,9 +273,11 @@ fn approve_mode_waits_for_a_person_who_names_exactly_this_action() {
     world.mode = Some("approve".into());
     let decision = world.judge().decision;
     assert_eq!(decision.outcome, DecisionOutcome::AwaitApproval);
-    world.approvals = vec![ValidApproval { digest: "0".repeat(64), approver: "eve".into() }];
+    world.approvals =
+        vec![ValidApproval { digest: "0".repeat(64), approver: "eve".into(), ..ValidApproval::default() }];
     assert_eq!(refused(&world).0, DecisionOutcome::AwaitApproval);
-    world.approvals = vec![ValidApproval { digest: decision.digest.unwrap(), approver: "ann".into() }];
+    world.approvals =
+        vec![ValidApproval { digest: decision.digest.unwrap(), approver: "ann".into(), ..ValidApproval::default() }];
     assert_eq!(refused(&world).0, DecisionOutcome::Act);
 }
 
@@ -269,12 +292,31 @@ fn policies_runbooks_quotas_and_the_blast_radius_bound_it() {
         json!({"mode": "auto", "validations": [{"expression": "action.fields.all(f, f == '/nothing')", "reason": "TooWide"}]}),
     )];
     assert_eq!(only_refusal(&world), Reason::PolicyValidationFailed);
+    let bomb = format!("size(['aaaaaaaa']{}[0]) > 0", ".map(a,a+a+a+a+a+a+a+a)".repeat(9));
+    world.policies = vec![policy(json!({"mode": "auto", "validations": [{"expression": bomb}]}))];
+    assert_eq!(only_refusal(&world), Reason::PolicyTooExpensive);
+    world.policies = vec![policy(json!({"mode": "auto", "validations": [
+        {"expression": "target.annotations.all(a, target.annotations.all(b, a != b || true))"},
+    ]}))];
+    world.reading.annotations = (0..2000).map(|n| (format!("key-{n}"), String::new())).collect();
+    assert_eq!(only_refusal(&world), Reason::PolicyTooExpensive);
     let mut world = bad_rollout();
     world.runbooks = vec![RunbookRule { name: "shop/look-only".into(), allowed_actions: vec![] }];
     assert_eq!(only_refusal(&world), Reason::RunbookForbids);
     let mut world = bad_rollout();
     world.full_quota = Some("pods: 10/10".into());
     assert_eq!(only_refusal(&world), Reason::QuotaExhausted);
+    // Every replica is ready on the earlier revision: no pod has to be created.
+    world.reading.state.ready = 2;
+    assert_eq!(refused(&world).0, DecisionOutcome::Act);
+}
+
+#[test]
+fn a_namespace_with_too_many_policies_is_handed_over_with_their_bound() {
+    let mut world = bad_rollout();
+    world.policies = vec![CompiledPolicy::too_many("shop")];
+    assert_eq!(refused(&world), (DecisionOutcome::Escalate, Reason::TooManyPolicies));
+    assert!(world.judge().decision.message.contains("namespace shop has more than 100 Policies"));
 }
 
 #[test]
@@ -293,11 +335,14 @@ fn budgets_the_breaker_and_a_storm_stop_it() {
     world.budgets.actions_per_hour = 0;
     assert_eq!(only_refusal(&world), Reason::HourlyBudget);
     let mut world = bad_rollout();
-    world.storm = 10;
+    world.failing_targets = 10;
     assert_eq!(only_refusal(&world), Reason::Storm);
     let mut world = bad_rollout();
+    world.neighbours_unread = Some(Unreadable { reason: Reason::ClusterUnreadable, message: "timeout".into() });
+    assert_eq!(only_refusal(&world), Reason::ClusterUnreadable);
+    let mut world = bad_rollout();
     for incident in ["a", "b", "c", "d", "e"] {
-        let anomaly = Anomaly { at: at(0), kind: "VerifyFailed".into(), incident: incident.into() };
+        let anomaly = Anomaly { at: at(0), kind: "VerifyFailed".into(), incident: format!("shop/{incident}") };
         world.ledger = crate::core::budget::anomaly(&world.ledger, anomaly, &world.budgets);
     }
     assert_eq!(only_refusal(&world), Reason::BreakerOpen);
@@ -316,7 +361,7 @@ fn without_a_durable_audit_log_nothing_is_written() {
 #[test]
 fn a_namespace_that_is_not_enrolled_is_never_written_to() {
     let mut world = bad_rollout();
-    world.enrolled.clear();
+    world.enrolled = false;
     assert_eq!(only_refusal(&world), Reason::NotEnrolled);
 }
 
@@ -362,8 +407,25 @@ fn pods_that_have_not_failed_yet_are_waited_for() {
 fn an_alert_that_ended_is_not_acted_upon() {
     let mut world = bad_rollout();
     world.firing = false;
-    assert_eq!(only_refusal(&world), Reason::AlertResolved);
-    assert_eq!(refused(&world).0, DecisionOutcome::Resolve);
+    assert_eq!(only_refusal(&world), Reason::StillFailing);
+    assert_eq!(refused(&world).0, DecisionOutcome::Wait, "whoever ended or deleted the alert does not end this");
+    world.reading = reading().healthy();
+    world.diagnosis().claims.clear();
+    assert_eq!(refused(&world), (DecisionOutcome::Resolve, Reason::AlertResolved));
+}
+
+/// Whatever else would refuse, and whatever would be waited for: one of many is told as that.
+#[test]
+fn one_of_many_that_fail_at_once_is_told_as_that_and_not_written_to() {
+    let storm = Storm { workloads: vec!["Deployment/api".into(), "Deployment/web".into()], of: 2, image: None };
+    for bend in [|_: &mut World| {}, |world: &mut World| world.mode = None, |world: &mut World| world.now = at(62)] {
+        let mut world = bad_rollout();
+        bend(&mut world);
+        world.storm = Some(storm.clone());
+        assert_eq!(refused(&world), (DecisionOutcome::Escalate, Reason::Storm));
+        assert!(world.judge().decision.message.contains("Deployment/web"));
+        assert!(world.judge().anomalies.is_empty(), "it is nobody else's");
+    }
 }
 
 #[test]

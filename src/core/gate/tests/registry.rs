@@ -8,7 +8,9 @@ use super::super::check::planted;
 use super::super::testing::{World, at, bad_rollout, pod, policy, revision, too_few_replicas, undo_to};
 use super::super::*;
 use super::following::{replacement, taking_back};
-use crate::api::v1alpha1::{BreakerState, FactData, LedgerEntry, LedgerState, PodFailure, Verdict, WorkloadFact};
+use crate::api::v1alpha1::{
+    BreakerState, FactData, LedgerEntry, LedgerState, PodFailure, Reference, ReferenceKind, Verdict, WorkloadFact,
+};
 use crate::core::workload::{Kind, Strategy};
 
 /// A case of one chain.
@@ -118,6 +120,7 @@ fn case(action: Option<ActionKind>, check: &str) -> Option<Bend> {
         (_, "NotProtected" | "StillNotProtected") => |b| {
             b.world.reading.annotations.insert("backstop.dev/protected".into(), String::new());
         },
+        (_, "NotBeingDeleted") => |b| b.world.reading.ending = true,
         (_, "RolloutAutomatic") => |b| b.world.reading.strategy = Strategy::OnDelete,
         (_, "RolloutNotPaused") => |b| b.world.reading.state.paused = true,
         (_, "CurrentRevisionRecorded") => |b| {
@@ -137,6 +140,12 @@ fn case(action: Option<ActionKind>, check: &str) -> Option<Bend> {
         (_, "TemplateDiffers") => |b| {
             b.world.reading.revisions[1].template = b.world.reading.revisions[0].template.clone();
             b.world.diagnosis().claims.pop();
+        },
+        (_, "ChangeExplainsFailure") => |b| b.world.reading.pods[1].fact.container = "injected".into(),
+        (_, "EarlierTemplateCanStart") => |b| {
+            let secret = Reference { kind: ReferenceKind::Secret, name: "db".into(), key: None };
+            b.world.reading.revisions[1].fact.references = vec![secret];
+            b.world.reading.pods.remove(0);
         },
         (_, "CurrentTemplateNeverWorked") => |b| b.world.known_good = vec![b.world.mark(0)],
         (_, "RolloutRecent") => |b| b.world.reading.revisions[0].fact.created_at = None,
@@ -172,7 +181,7 @@ fn case(action: Option<ActionKind>, check: &str) -> Option<Bend> {
             b.world.policies = vec![policy(json!({"mode": "auto", "confidenceFloor": 95}))];
         },
         (_, "FactsFresh") => |b| b.world.now = at(62),
-        (_, "NamespaceEnrolled") => |b| b.world.enrolled.clear(),
+        (_, "NamespaceEnrolled") => |b| b.world.enrolled = false,
         (_, "PolicyAllows" | "PolicyAllowsFollowing") => |b| {
             b.world.policies = vec![policy(json!({"mode": "auto", "allowedActions": []}))];
         },
@@ -189,7 +198,8 @@ fn case(action: Option<ActionKind>, check: &str) -> Option<Bend> {
         (_, "LedgerHasRoom") => |b| {
             b.world.ledger.entries = (0..2000).map(|number| entry(number, "another")).collect();
         },
-        (_, "NoStorm") => |b| b.world.storm = b.world.budgets.storm_incidents,
+        (_, "NoStorm") => |b| b.world.failing_targets = b.world.budgets.storm_incidents,
+        (_, "MadeWorse") => |b| b.world.before_write = None,
         (_, "CascadeBreakerClosed") => |b| {
             b.world.ledger.breaker.state = BreakerState::Open;
             b.world.ledger.breaker.opened_at = Some(at(0));
@@ -223,6 +233,8 @@ fn entry(number: usize, target_uid: &str) -> LedgerEntry {
         action_id: format!("{number:032}"),
         namespace: "elsewhere".into(),
         target_uid: target_uid.into(),
+        target: String::new(),
+        change: None,
         incident: "another".into(),
         at: at(0),
         state: LedgerState::Spent,

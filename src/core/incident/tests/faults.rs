@@ -3,16 +3,28 @@
 use proptest::prelude::*;
 
 use super::{Aftermath, Executor, Fault, Investigator, StepFn, World, drive};
-use crate::api::v1alpha1::{Incident, IncidentPhase, IncidentStatus, LedgerState, Purpose, Time};
+use crate::api::v1alpha1::{Incident, IncidentPhase, IncidentStatus, LedgerState, Purpose, Remediation, Time};
 use crate::core::incident::{Effect, Next, Notice, Seen, Step, Terms, step};
 use crate::core::reason::Reason;
+use crate::core::workload::Workload;
 
 /// A way for an incident to go: its name, and what makes it go so.
 type Scenario = (&'static str, fn(&mut World));
 
 const SCENARIOS: &[Scenario] = &[
     ("recovers", |_| {}),
-    ("is taken back", |world| world.aftermath = Aftermath::StaysBroken),
+    ("is taken back", |world| {
+        *world = World::half_serving();
+        world.aftermath = Aftermath::MakesItWorse;
+    }),
+    ("does not help", |world| world.aftermath = Aftermath::StaysBroken),
+    ("recovers slowly", |world| world.aftermath = Aftermath::RecoversSlowly),
+    ("relapses", |world| world.aftermath = Aftermath::Relapses),
+    ("is reverted", |world| world.aftermath = Aftermath::IsReverted),
+    ("is scaled to 0", |world| world.aftermath = Aftermath::IsScaledDown),
+    ("recovers while the alert goes on", |world| world.alert_lasts = None),
+    ("has nothing wrong", |world| *world = World::healthy()),
+    ("is one of many", |world| world.storm = Some(super::life::storm())),
     ("is changed by others", |world| world.aftermath = Aftermath::ChangedByOthers),
     ("is refused", |world| world.mode = None),
     ("is approved", |world| {
@@ -22,9 +34,14 @@ const SCENARIOS: &[Scenario] = &[
     ("is claimed twice", |world| world.executor = Executor::Reclaims),
     ("is given up", |world| world.executor = Executor::Aborts(Reason::PolicyMissing)),
     ("meets a silent executor", |world| world.executor = Executor::Dies),
+    ("hears late of a write", |world| world.executor = Executor::ReportsLate),
+    ("hears late that nothing was written", |world| world.executor = Executor::AbortsLate(Reason::NoGrant)),
+    ("finds a foreign annotation", |world| world.executor = Executor::FindsAnnotation),
+    ("has a write that nobody can prove", |world| world.executor = Executor::WritesUnproven),
     ("meets a silent investigator", |world| world.investigator = Investigator::Silent),
     ("cannot be taken back", |world| {
-        world.aftermath = Aftermath::StaysBroken;
+        *world = World::half_serving();
+        world.aftermath = Aftermath::MakesItWorse;
         world.executor = Executor::FiresAndAbortsUndo(Reason::TargetChanged);
     }),
     ("is repaired by another action", |world| *world = World::planted()),
@@ -45,16 +62,30 @@ fn verdict(world: &World, ended: bool) -> Result<(), String> {
     let writes = |purpose| world.writes.iter().filter(|(of, _)| *of == purpose).count();
     let open = world.grant.spec.open.is_some();
     let told = match world.phase() {
+        // Another incident tells of it.
+        IncidentPhase::Escalated if world.status().escalation.is_none() => !world.ledger.storms.is_empty(),
         IncidentPhase::Escalated => world.told.contains(&Notice::Escalated),
         _ => true,
     };
+    let ended_well = world.phase() == IncidentPhase::Resolved;
+    let relapsed = ended_well && world.fired.is_some() && world.workload.is_broken();
+    let goes_on = ended_well && world.firing;
     let written = world
         .remediations
         .values()
         .filter(|it| it.status.as_ref().is_some_and(|s| s.phase == crate::api::v1alpha1::RemediationPhase::Fired));
     let booked = written.clone().all(|remediation| {
         let id = &remediation.spec.action_id;
-        world.ledger.entries.iter().any(|entry| entry.action_id == *id && entry.state != LedgerState::Refunded)
+        world.ledger.entries.iter().any(|entry| entry.action_id == *id && entry.state == LedgerState::Spent)
+    });
+    // Whatever had a Grant and ended has its record, however late.
+    let granted = |name: Option<&String>| world.opened.iter().any(|open| Some(&open.remediation) == name);
+    let over = |it: &&Remediation| {
+        granted(it.metadata.name.as_ref()) && it.status.as_ref().is_some_and(|status| status.phase.is_final())
+    };
+    let recorded = world.remediations.values().filter(over).all(|remediation| {
+        let id = Some(remediation.spec.action_id.clone());
+        world.audit.iter().any(|(kind, of)| kind == "RemediationEnded" && *of == id)
     });
     for (holds, sentence) in [
         (ended, "it did not end"),
@@ -64,7 +95,10 @@ fn verdict(world: &World, ended: bool) -> Result<(), String> {
         (writes(Purpose::ReplacePod) <= 1, "a pod was evicted more than once"),
         (!open || world.phase() == IncidentPhase::Open, "a Grant was left open"),
         (told, "nobody was told"),
+        (!relapsed || world.phase() == IncidentPhase::Escalated, "it failed again and nobody was told"),
+        (!goes_on || world.phase() == IncidentPhase::Escalated, "the alert went on and nobody was told"),
         (booked, "a write is not in the Ledger"),
+        (recorded, "the end of a Remediation is not in the audit log"),
     ] {
         if !holds {
             return Err(format!("{sentence}: {:?} {} {:?}", world.phase(), world.reason(), world.violations));
@@ -226,7 +260,7 @@ fn planted_defects_are_noticed() {
     /// Tells nobody.
     fn mute(i: &Incident, s: &Seen, t: &Terms, n: Time) -> Step {
         let mut taken = step(i, s, t, n);
-        if taken.next == Next::Deliver {
+        if matches!(taken.next, Next::Deliver(_)) {
             taken.next = Next::After(std::time::Duration::from_secs(7200));
         }
         if let Some(status) = &mut taken.status {
@@ -243,6 +277,58 @@ fn planted_defects_are_noticed() {
         {
             let status = IncidentStatus { phase: IncidentPhase::Resolved, ..status.clone() };
             taken = Step { effects: vec![], status: Some(Box::new(status)), after: vec![], next: Next::Again };
+        }
+        taken
+    }
+
+    /// Looks away once it has resolved.
+    fn looks_away(i: &Incident, s: &Seen, t: &Terms, n: Time) -> Step {
+        let mut taken = step(i, s, t, n);
+        if let Some(status) = &mut taken.status {
+            status.watch = None;
+        }
+        taken
+    }
+    /// Takes back whatever is not healthy in time, as if it had been worse.
+    fn takes_everything_back(i: &Incident, s: &Seen, t: &Terms, n: Time) -> Step {
+        let mut i = i.clone();
+        if let Some(before) = i.status.as_mut().and_then(|status| status.before_write.as_mut()) {
+            before.serving = 99;
+        }
+        step(&i, s, t, n)
+    }
+    /// Believes that nothing is wrong while something fails.
+    fn sees_nothing(i: &Incident, s: &Seen, t: &Terms, n: Time) -> Step {
+        let mut taken = step(i, s, t, n);
+        if let Seen::Watch(watched) = s
+            && watched.workload.as_ref().is_ok_and(Workload::is_broken)
+        {
+            let mut watched = watched.clone();
+            watched.workload = Err(crate::core::gate::Unreadable { reason: Reason::TargetGone, message: "?".into() });
+            taken = step(i, &Seen::Watch(watched), t, n);
+        }
+        taken
+    }
+    /// Asks nobody about the neighbours.
+    fn alone(i: &Incident, s: &Seen, t: &Terms, n: Time) -> Step {
+        let calm = |case: &mut crate::core::incident::Case| case.books.storm = None;
+        match s.clone() {
+            Seen::Case(mut case) => {
+                calm(&mut case);
+                step(i, &Seen::Case(case), t, n)
+            }
+            Seen::WriteAndCase(mut found) => {
+                calm(&mut found.case);
+                step(i, &Seen::WriteAndCase(found), t, n)
+            }
+            _ => step(i, s, t, n),
+        }
+    }
+    /// Forgets the write whose outcome was unknown.
+    fn forgets_the_late_one(i: &Incident, s: &Seen, t: &Terms, n: Time) -> Step {
+        let mut taken = step(i, s, t, n);
+        if let Some(status) = &mut taken.status {
+            status.unsettled = None;
         }
         taken
     }
@@ -285,6 +371,11 @@ fn planted_defects_are_noticed() {
         ("waits for the executor without a timeout", patient),
         ("tells nobody", mute),
         ("believes that no data is healthy", blind),
+        ("looks away once it has resolved", looks_away),
+        ("takes back what is no worse", takes_everything_back),
+        ("sees nothing fail while it watches", sees_nothing),
+        ("asks nobody about the neighbours", alone),
+        ("forgets the write that comes late", forgets_the_late_one),
     ] {
         assert!(!content(defect), "planted defect not noticed: {name}");
     }

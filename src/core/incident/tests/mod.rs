@@ -1,7 +1,14 @@
 //! The state machine against a world in which every request can go wrong.
 
+mod driver;
 mod faults;
+mod late;
+mod life;
+mod others;
 mod phases;
+mod records;
+mod telling;
 mod world;
 
-use world::{Aftermath, Executor, Fault, Investigator, Run, StepFn, World, drive};
+use driver::{Run, drive};
+use world::{Aftermath, Executor, Fault, Investigator, StepFn, World};

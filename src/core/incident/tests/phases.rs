@@ -1,20 +1,18 @@
 //! One sentence for each way in which an incident goes.
 
-use jiff::SignedDuration;
-
 use super::{Aftermath, Executor, Fault, Investigator, Run, World, drive};
-use crate::api::v1alpha1::{IncidentPhase, LedgerState, Purpose, Write};
-use crate::core::incident::{Notice, step};
+use crate::api::v1alpha1::{IncidentPhase, LedgerState, PodFailure, Purpose, Write};
+use crate::core::incident::{Effect, Notice, blocked, step};
 use crate::core::reason::Reason;
 
-fn run(world: &mut World) -> Run {
+pub fn run(world: &mut World) -> Run {
     let run = drive(world, step, |_| Fault::None);
     assert!(run.ended, "it did not end: {:?} {}", world.phase(), world.reason());
     assert!(world.violations.is_empty(), "{:?}", world.violations);
     run
 }
 
-fn ends(world: &mut World, phase: IncidentPhase, reason: Reason) {
+pub fn ends(world: &mut World, phase: IncidentPhase, reason: Reason) {
     run(world);
     let message = world.incident.status.as_ref().map(|status| status.message.clone()).unwrap_or_default();
     assert_eq!((world.phase(), world.reason()), (phase, reason.as_str()), "{message}");
@@ -22,7 +20,7 @@ fn ends(world: &mut World, phase: IncidentPhase, reason: Reason) {
     assert!(world.told.contains(&told), "nobody was told: {:?}", world.told);
 }
 
-fn purposes(world: &World) -> Vec<Purpose> {
+pub fn purposes(world: &World) -> Vec<Purpose> {
     world.writes.iter().map(|(purpose, _)| *purpose).collect()
 }
 
@@ -44,6 +42,7 @@ fn a_bad_rollout_is_rolled_back_verified_and_resolved() {
         "Fired",
         "Healthy",
         "Resolved",
+        "WatchEnded",
     ];
     assert_eq!(events, expected);
 }
@@ -53,6 +52,7 @@ fn nothing_runs_before_the_plan_is_stored() {
     let world = World::new();
     let seen = crate::core::incident::Seen::Rules(Box::new(crate::core::incident::Rules {
         mode: Some("auto".into()),
+        enrolled: true,
         policies: vec![].into(),
         runbooks: vec![],
     }));
@@ -62,9 +62,9 @@ fn nothing_runs_before_the_plan_is_stored() {
 }
 
 #[test]
-fn a_rollback_that_does_not_help_is_taken_back_and_handed_over() {
-    let mut world = World::new();
-    world.aftermath = Aftermath::StaysBroken;
+fn a_rollback_that_makes_it_worse_is_taken_back_and_handed_over() {
+    let mut world = World::half_serving();
+    world.aftermath = Aftermath::MakesItWorse;
     ends(&mut world, IncidentPhase::Escalated, Reason::VerifyFailed);
     assert_eq!(purposes(&world), [Purpose::Repair, Purpose::Undo]);
     assert_eq!(world.workload.template, world.broken.template);
@@ -74,8 +74,8 @@ fn a_rollback_that_does_not_help_is_taken_back_and_handed_over() {
 
 #[test]
 fn a_rollback_that_cannot_be_taken_back_is_handed_over_as_it_is() {
-    let mut world = World::new();
-    world.aftermath = Aftermath::StaysBroken;
+    let mut world = World::half_serving();
+    world.aftermath = Aftermath::MakesItWorse;
     world.executor = Executor::FiresAndAbortsUndo(Reason::TargetChanged);
     ends(&mut world, IncidentPhase::Escalated, Reason::VerifyFailed);
     assert_eq!(purposes(&world), [Purpose::Repair]);
@@ -114,9 +114,24 @@ fn in_mode_approve_nothing_is_written_before_a_person_said_yes_to_exactly_this()
 
 #[test]
 fn an_alert_that_ends_before_the_judgement_closes_the_incident() {
-    let mut world = World::new();
+    let mut world = World::healthy();
     world.firing = false;
     ends(&mut world, IncidentPhase::Resolved, Reason::AlertResolved);
+    assert!(world.writes.is_empty());
+}
+
+/// An Alert can be ended or deleted by whoever may write it.
+#[test]
+fn an_alert_that_ends_while_its_target_fails_leads_to_a_person_and_to_no_write() {
+    let mut world = World::new();
+    world.firing = false;
+    ends(&mut world, IncidentPhase::Escalated, Reason::StillFailing);
+    assert!(world.writes.is_empty());
+
+    let mut world = World::new();
+    world.mode = Some("approve".into());
+    world.alert_ends_when_asked = true;
+    ends(&mut world, IncidentPhase::Escalated, Reason::StillFailing);
     assert!(world.writes.is_empty());
 }
 
@@ -135,6 +150,7 @@ fn a_silent_executor_leads_to_a_person_and_its_reservation_stays() {
         ends(&mut world, IncidentPhase::Escalated, Reason::ExecutorSilent);
         assert_eq!(world.ledger.entries[0].state, LedgerState::Reserved, "an unknown outcome counts as happened");
         assert!(world.grant.spec.open.is_none());
+        assert!(world.incident.status.unwrap().unsettled.is_some(), "it is still waited for");
     }
 }
 
@@ -172,20 +188,6 @@ fn an_unreadable_target_is_neither_healthy_nor_written_to() {
 }
 
 #[test]
-fn people_are_told_again_until_it_arrives_or_an_hour_has_passed() {
-    let mut world = World::new();
-    world.mode = None;
-    world.receiver_works = false;
-    let started = world.now;
-    run(&mut world);
-    assert!(world.told.len() > 30, "{}", world.told.len());
-    assert!(world.now.duration_since(started) > SignedDuration::from_mins(59));
-    let status = world.incident.status.unwrap();
-    let attempts = status.escalation.unwrap().deliveries[0].attempts;
-    assert_eq!(usize::try_from(attempts).unwrap(), world.told.len());
-}
-
-#[test]
 fn a_stuck_pod_is_evicted_by_a_write_of_its_own_and_then_it_recovers() {
     let mut world = World::stateful();
     world.aftermath = Aftermath::Stuck;
@@ -217,7 +219,9 @@ fn an_action_that_is_one_file_and_its_registry_lines_repairs_is_verified_and_tak
     assert_eq!(world.opened[0].action, "planted");
 
     let mut world = World::planted();
-    world.aftermath = Aftermath::StaysBroken;
+    world.broken.pods.push(crate::core::gate::testing::pod("api-2-b", 2, PodFailure::None));
+    world.workload = world.broken.clone();
+    world.aftermath = Aftermath::MakesItWorse;
     ends(&mut world, IncidentPhase::Escalated, Reason::VerifyFailed);
     assert_eq!(purposes(&world), [Purpose::Repair, Purpose::Undo]);
     assert_eq!(world.workload.spec, world.broken.spec);
@@ -235,4 +239,77 @@ fn an_action_that_is_held_back_is_handed_over_with_its_own_command() {
         let next_step = world.incident.status.unwrap().escalation.unwrap().next_step;
         assert!(next_step.contains(command), "{next_step}");
     }
+}
+
+#[test]
+fn a_template_that_cannot_be_stored_twice_goes_to_a_person_before_it_is_paid_for() {
+    let mut world = World::new();
+    let padding = serde_json::json!("x".repeat(1_100_000));
+    for workload in [&mut world.broken, &mut world.workload] {
+        workload.template["padding"] = padding.clone();
+        workload.revisions[0].template["padding"] = padding.clone();
+    }
+    ends(&mut world, IncidentPhase::Escalated, Reason::WriteTooLarge);
+    assert!(world.remediations.is_empty() && world.ledger.entries.is_empty());
+}
+
+#[test]
+fn what_is_refused_again_and_again_ends_in_every_phase_and_closes_what_may_be_open() {
+    for phase in [
+        IncidentPhase::Open,
+        IncidentPhase::Investigating,
+        IncidentPhase::Judging,
+        IncidentPhase::AwaitingApproval,
+        IncidentPhase::Remediating,
+        IncidentPhase::Verifying,
+        IncidentPhase::Undoing,
+    ] {
+        let mut world = World::new();
+        let status = world.incident.status.get_or_insert_default();
+        status.phase = phase;
+        status.remediation = Some("rem".into());
+        let step = blocked(&world.incident, Reason::RequestRefused, "quotas is forbidden", &world.terms, world.now);
+        let status = step.status.expect("it ends");
+        assert_eq!((status.phase, status.reason.as_str()), (IncidentPhase::Escalated, "RequestRefused"), "{phase:?}");
+        assert!(status.message.contains("quotas is forbidden") && status.escalation.is_some());
+        assert!(step.effects.contains(&Effect::CloseGrant { remediation: "rem".into() }));
+    }
+    for phase in [IncidentPhase::Resolved, IncidentPhase::Escalated] {
+        let mut world = World::new();
+        world.incident.status.get_or_insert_default().phase = phase;
+        let step = blocked(&world.incident, Reason::RequestRefused, "no", &world.terms, world.now);
+        assert!(step.status.is_none() && step.effects.is_empty(), "one that is over stays as it is");
+    }
+}
+
+/// As [`step`], but the target looks well for some seconds after the decision.
+fn step_while_it_looks_well(
+    incident: &crate::api::v1alpha1::Incident,
+    seen: &crate::core::incident::Seen,
+    terms: &crate::core::incident::Terms,
+    now: crate::api::v1alpha1::Time,
+) -> crate::core::incident::Step {
+    use crate::core::incident::Seen;
+    let decided = incident.status.as_ref().and_then(|status| status.times.decided);
+    let mut seen = seen.clone();
+    if let Seen::WriteAndCase(found) = &mut seen
+        && decided.is_some_and(|decided| now.duration_since(decided) < jiff::SignedDuration::from_secs(6))
+        && let Ok(workload) = &mut found.case.workload
+    {
+        for pod in &mut workload.pods {
+            (pod.fact.failure, pod.fact.ready) = (crate::api::v1alpha1::PodFailure::None, true);
+        }
+        let desired = workload.state.desired;
+        (workload.state.ready, workload.state.available, workload.state.updated) = (desired, desired, desired);
+    }
+    step(incident, &seen, terms, now)
+}
+
+#[test]
+fn what_looks_well_for_a_moment_right_before_the_write_is_looked_at_again() {
+    let mut world = World::new();
+    let run = drive(&mut world, step_while_it_looks_well, |_| Fault::None);
+    assert!(run.ended && world.violations.is_empty(), "{:?}", world.violations);
+    assert_eq!((world.phase(), world.reason()), (IncidentPhase::Resolved, Reason::Recovered.as_str()));
+    assert_eq!(purposes(&world), [Purpose::Repair]);
 }

@@ -1,5 +1,5 @@
-//! A world for tests of the state machine: what the API server stores, an investigator, an executor, and the thin
-//! driver that the controller has. Any request of the driver can go wrong.
+//! A world for tests of the state machine: what the API server stores, what is read of it, and what a step's effects do
+//! to it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,18 +7,20 @@ use jiff::SignedDuration;
 use serde_json::json;
 
 use crate::api::v1alpha1::{
-    Approval, Delivery, Diagnosis, Fact, Grant, GrantSpec, Incident, IncidentPhase, IncidentSpec, Investigation,
-    InvestigationPhase, InvestigationStatus, KnownGood, LedgerState, LedgerStatus, OpenGrant, PodFailure, Purpose,
-    Receipt, ReceiptStep, Remediation, RemediationPhase, RemediationSpec, RemediationStatus, Severity, Time, Write,
+    Approval, Diagnosis, Fact, Grant, GrantSpec, Incident, IncidentPhase, IncidentSpec, Investigation, KnownGood,
+    LedgerState, LedgerStatus, OpenGrant, PodFailure, Purpose, Remediation, RemediationStatus, Severity, Time, Write,
 };
 use crate::core::{
     budget,
     gate::{Unreadable, testing},
-    incident::{self, Books, Case, Effect, Flight, Need, Next, Notice, Rules, Seen, Step, Target, Terms, WriteAndCase},
+    incident::{
+        self, Books, Case, Effect, Flight, Need, Notice, Rules, Seen, Step, Target, Terms, Watched, WriteAndCase,
+    },
     names,
+    neighbours::Storm,
     reason::Reason,
     surroundings,
-    workload::{Kind, Pod, Strategy, Workload},
+    workload::{Kind, Strategy, Workload},
 };
 
 pub type StepFn = fn(&Incident, &Seen, &Terms, Time) -> Step;
@@ -66,6 +68,14 @@ pub enum Executor {
     Reclaims,
     /// Writes repairs, and gives up undoing for this reason.
     FiresAndAbortsUndo(Reason),
+    /// Writes what is granted, and reports it once the incident is over.
+    ReportsLate,
+    /// Gives up once the incident is over.
+    AbortsLate(Reason),
+    /// Finds the annotation of the write on the target, and another value.
+    FindsAnnotation,
+    /// Writes what is granted, and cannot say that it did.
+    WritesUnproven,
 }
 
 /// What the target does after a repair was written.
@@ -73,6 +83,16 @@ pub enum Executor {
 pub enum Aftermath {
     Recovers,
     StaysBroken,
+    /// Its rollout advances, and ends after more than the timeout.
+    RecoversSlowly,
+    /// Nothing of it works any more.
+    MakesItWorse,
+    /// It is healthy, and fails again while it is watched.
+    Relapses,
+    /// It is healthy, and somebody writes the former value back.
+    IsReverted,
+    /// Somebody scales it to 0.
+    IsScaledDown,
     /// One pod waits to be evicted; then it recovers.
     Stuck,
     /// Somebody else changes the template.
@@ -90,11 +110,27 @@ pub struct World {
     pub ledger: LedgerStatus,
     pub approvals: Vec<Approval>,
     pub firing: bool,
+    /// How long after the write the alert ends; `None` when it never does.
+    pub alert_lasts: Option<SignedDuration>,
+    /// How long after the beginning the alert ends.
+    pub alert_ends_after: Option<SignedDuration>,
+    /// How long after the beginning the target fails, and what the investigator says of it then.
+    pub fails_after: Option<(SignedDuration, Diagnosis)>,
+    /// The alert ends as soon as an Approval is asked for.
+    pub alert_ends_when_asked: bool,
+    /// When something was last written to the target.
+    pub fired: Option<Time>,
+    /// Many workloads fail at once.
+    pub storm: Option<Storm>,
+    /// Another incident is about the same target.
+    pub successor: Option<String>,
     pub broken: Workload,
     pub workload: Workload,
     pub readable: bool,
     /// It cannot be read any more once something was written to it.
     pub unreadable_after_write: bool,
+    /// It cannot be read any more once it has recovered.
+    pub unreadable_after_recovery: bool,
     pub known_good: Vec<KnownGood>,
     pub facts: Vec<Fact>,
     pub diagnosis: Diagnosis,
@@ -113,12 +149,14 @@ pub struct World {
     pub approves: bool,
     // What the oracle looks at.
     pub audit: Vec<(String, Option<String>)>,
+    pub records: Vec<incident::Entry>,
     pub opened: Vec<OpenGrant>,
     pub writes: Vec<(Purpose, Write)>,
     pub told: Vec<Notice>,
     pub violations: BTreeSet<String>,
     pub version: u64,
     pub reclaimed: BTreeSet<String>,
+    pub unreported: BTreeMap<String, RemediationStatus>,
 }
 
 impl World {
@@ -158,22 +196,31 @@ impl World {
             ledger: LedgerStatus::default(),
             approvals: vec![],
             firing: true,
+            alert_lasts: Some(SignedDuration::from_secs(8)),
+            alert_ends_after: None,
+            fails_after: None,
+            alert_ends_when_asked: false,
+            fired: None,
+            storm: None,
+            successor: None,
             broken: base.reading.clone(),
             workload: base.reading.clone(),
             readable: true,
             unreadable_after_write: false,
+            unreadable_after_recovery: false,
             known_good: base.known_good.clone(),
             facts: base.facts.clone(),
             diagnosis: base.diagnosis.clone().expect("a diagnosis"),
             mode: Some("auto".into()),
             terms: Terms {
-                enrolled: vec!["shop".into()],
                 system: "backstop-system".into(),
                 evict_pods: true,
                 // Short, because each look in between is a step.
                 timings: incident::Timings {
                     verify_settle_seconds: 2,
                     verify_timeout_seconds: 10,
+                    watch_seconds: 90,
+                    alert_goes_on_seconds: 60,
                     ..incident::Timings::default()
                 },
                 chain: vec!["rules".into()],
@@ -188,12 +235,14 @@ impl World {
             kill_switch: false,
             approves: false,
             audit: vec![],
+            records: vec![],
             opened: vec![],
             writes: vec![],
             told: vec![],
             violations: BTreeSet::new(),
             version: 1,
             reclaimed: BTreeSet::new(),
+            unreported: BTreeMap::new(),
         }
     }
 
@@ -225,6 +274,25 @@ impl World {
         world
     }
 
+    /// The same, but nothing is wrong with the target any more.
+    pub fn healthy() -> World {
+        let mut world = World::new();
+        world.workload = testing::reading().healthy();
+        world.diagnosis.cause = crate::api::v1alpha1::Cause::Recovered;
+        world.diagnosis.proposal = None;
+        world.diagnosis.claims.clear();
+        world
+    }
+
+    /// The same, where a pod of the new release serves for the time being.
+    pub fn half_serving() -> World {
+        let mut world = World::new();
+        world.broken.pods.push(testing::pod("api-2-b", 2, PodFailure::None));
+        world.broken.state.ready = 2;
+        world.workload = world.broken.clone();
+        world
+    }
+
     pub fn phase(&self) -> IncidentPhase {
         self.incident.status.as_ref().map(|status| status.phase).unwrap_or_default()
     }
@@ -233,13 +301,17 @@ impl World {
         self.incident.status.as_ref().map(|status| status.reason.as_str()).unwrap_or_default()
     }
 
-    fn bump(&mut self) -> String {
+    pub fn status(&self) -> crate::api::v1alpha1::IncidentStatus {
+        self.incident.status.clone().unwrap_or_default()
+    }
+
+    pub fn bump(&mut self) -> String {
         self.version += 1;
         self.version.to_string()
     }
 
     /// What was asked for is read.
-    fn gather(&self, need: Need) -> Seen {
+    pub fn gather(&self, need: Need) -> Seen {
         let status = self.incident.status.clone().unwrap_or_default();
         let flight = |flight| {
             let name = match flight {
@@ -266,11 +338,17 @@ impl World {
             Need::Target => {
                 Seen::Target(Box::new(Target { repair: flight(Flight::Repair), workload: self.read_workload() }))
             }
+            Need::Watch => Seen::Watch(Box::new(Watched {
+                repair: flight(Flight::Repair),
+                workload: self.read_workload(),
+                firing: self.firing,
+                successor: self.successor.clone(),
+            })),
         }
     }
 
     fn rules(&self) -> Rules {
-        Rules { mode: self.mode.clone(), policies: vec![].into(), runbooks: vec![] }
+        Rules { mode: self.mode.clone(), enrolled: true, policies: vec![].into(), runbooks: vec![] }
     }
 
     fn investigation(&self) -> Option<Investigation> {
@@ -279,7 +357,9 @@ impl World {
     }
 
     fn read_workload(&self) -> Result<Workload, Unreadable> {
-        if !self.readable || (self.unreadable_after_write && !self.writes.is_empty()) {
+        let unreadable = (self.unreadable_after_write && !self.writes.is_empty())
+            || (self.unreadable_after_recovery && self.phase() == IncidentPhase::Resolved);
+        if !self.readable || unreadable {
             return Err(Unreadable { reason: Reason::ClusterUnreadable, message: "the API server is down".into() });
         }
         Ok(Workload { read_at: self.now, ..self.workload.clone() })
@@ -294,16 +374,19 @@ impl World {
             books: Books {
                 ledger: self.ledger.clone(),
                 known_good: self.known_good.clone(),
+                presence: vec![],
                 full_quota: None,
                 approvals: surroundings::valid_approvals(&self.approvals, "api-0123456789", self.now),
-                storm_targets: 1,
+                storm: self.storm.clone(),
+                neighbours_unread: None,
+                failing_targets: 1,
                 audit_durable: self.audit_works,
             },
         }
     }
 
     /// Does one effect. `Err`: it was not done.
-    fn apply(&mut self, effect: &Effect) -> Result<(), Refused> {
+    pub fn apply(&mut self, effect: &Effect) -> Result<(), Refused> {
         match effect {
             Effect::CreateInvestigation { name, spec } => {
                 self.investigations
@@ -329,6 +412,9 @@ impl World {
                 self.ledger =
                     budget::reserve(&self.ledger, charge, &self.terms.budgets, self.now).map_err(Refused::Budget)?;
             }
+            Effect::ClaimStorm(claim) => {
+                self.ledger = budget::storm::claim(&self.ledger, claim, self.now).map_err(Refused::Budget)?;
+            }
             Effect::Settle { action_id, state } => self.ledger = budget::settle(&self.ledger, action_id, *state),
             Effect::TrialSucceeded { action_id } => {
                 self.ledger = budget::trial_succeeded(&self.ledger, action_id);
@@ -336,6 +422,7 @@ impl World {
             Effect::Audit(entry) | Effect::AuditAfter(entry) => {
                 if self.audit_works {
                     self.audit.push((entry.kind.to_owned(), entry.action_id.clone()));
+                    self.records.push(entry.clone());
                 } else if matches!(effect, Effect::Audit(_)) {
                     return Err(Refused::Error);
                 }
@@ -361,7 +448,6 @@ impl World {
                     }
                 }
             }
-            Effect::Tell(notice) => self.told.push(*notice),
             Effect::Measure(_) => {}
         }
         Ok(())
@@ -391,6 +477,13 @@ impl World {
         if self.incident.status.as_ref().is_some_and(|status| status.phase.is_final()) {
             wrong("a Grant was opened for an incident that is over");
         }
+        let purpose = self.remediations.get(&open.remediation).map(|it| it.spec.purpose);
+        if purpose == Some(Purpose::Undo) && self.workload.state.ready > 0 {
+            wrong("a Grant was opened to take back what had not made it worse");
+        }
+        if purpose == Some(Purpose::Repair) && self.storm.is_some() {
+            wrong("a Grant was opened in a storm");
+        }
         if !matches!(self.mode.as_deref(), Some("auto" | "approve")) {
             wrong("a Grant was opened against the mode");
         }
@@ -406,304 +499,10 @@ impl World {
         }
         self.opened.push(open.clone());
     }
-
-    /// The others do what they do meanwhile.
-    pub fn others(&mut self) {
-        if self.kill_switch && !self.remediations.is_empty() {
-            self.mode = Some("observe".into());
-        }
-        if self.investigator == Investigator::Answers {
-            let (facts, diagnosis, now) = (self.facts.clone(), self.diagnosis.clone(), self.now);
-            for investigation in self.investigations.values_mut() {
-                if investigation.status.is_none() {
-                    let facts = facts.iter().cloned().map(|fact| Fact { seen_at: now, ..fact }).collect();
-                    investigation.status = Some(InvestigationStatus {
-                        phase: InvestigationPhase::Complete,
-                        facts,
-                        diagnosis: Some(diagnosis.clone()),
-                        // A clock that is wrong decides nothing.
-                        completed_at: Some(Time::UNIX_EPOCH),
-                        ..InvestigationStatus::default()
-                    });
-                }
-            }
-        }
-        if self.approves
-            && self.phase() == IncidentPhase::AwaitingApproval
-            && let Some(digest) = self.incident.status.as_ref().and_then(|s| s.decision.as_ref()?.digest.clone())
-            && !self.approvals.iter().any(|approval| approval.spec.digest == digest)
-        {
-            let spec = json!({
-                "approver": "ann", "incident": "api-0123456789", "digest": digest,
-                "expiresAt": (self.now + SignedDuration::from_mins(5)).to_string(),
-            });
-            self.approvals.push(Approval::new("a", serde_json::from_value(spec).unwrap()));
-        }
-        let names: Vec<String> = self.remediations.keys().cloned().collect();
-        for name in names {
-            self.execute(&name);
-        }
-    }
-
-    fn execute(&mut self, name: &str) {
-        let Some(mut remediation) = self.remediations.get(name).cloned() else { return };
-        let mut status = remediation.status.clone().unwrap_or_default();
-        let spec = remediation.spec.clone();
-        let abort = |status: &mut RemediationStatus, reason: Reason| {
-            status.phase = RemediationPhase::Aborted;
-            status.reason = reason.as_str().into();
-        };
-        match (self.executor, status.phase) {
-            (_, phase) if phase.is_final() => return,
-            (Executor::Silent, _) => return,
-            (_, RemediationPhase::Pending) => {
-                status.phase = RemediationPhase::Claimed;
-                status.epoch = 1;
-            }
-            (Executor::Dies, _) => return,
-            (Executor::Aborts(reason), _) => abort(&mut status, reason),
-            (Executor::FiresAndAbortsUndo(reason), _) if spec.purpose == Purpose::Undo => abort(&mut status, reason),
-            (_, _) => {
-                let granted =
-                    self.grant.spec.open.clone().filter(|open| {
-                        open.remediation == name && open.epoch == status.epoch && open.not_after > self.now
-                    });
-                let Some(open) = granted else { return };
-                if self.executor == Executor::Reclaims && self.reclaimed.insert(name.to_owned()) {
-                    status.epoch += 1;
-                } else {
-                    self.fire(&spec, &open);
-                    status.phase = RemediationPhase::Fired;
-                    // The executor's clock is far ahead.
-                    let at = self.now + SignedDuration::from_hours(5);
-                    let step = ReceiptStep::Fired;
-                    status.receipts.push(Receipt { step, at, resource_version: String::new(), epoch: status.epoch });
-                }
-            }
-        }
-        remediation.status = Some(status);
-        self.remediations.insert(name.to_owned(), remediation);
-    }
-
-    fn fire(&mut self, spec: &RemediationSpec, open: &OpenGrant) {
-        assert_eq!(spec.write, open.write, "the Grant names another write");
-        self.writes.push((spec.purpose, spec.write.clone()));
-        match (spec.purpose, self.aftermath) {
-            (Purpose::Undo, _) => self.workload = self.broken.clone(),
-            (Purpose::Repair, Aftermath::Stuck) => self.rolled_back(spec, Pods::Stuck),
-            (Purpose::Repair, Aftermath::StaysBroken) => self.rolled_back(spec, Pods::Failing),
-            (Purpose::Repair, Aftermath::Recovers) | (Purpose::ReplacePod, _) => {
-                let repair = self.remediations.values().find(|it| it.spec.purpose == Purpose::Repair).cloned();
-                self.rolled_back(&repair.map_or_else(|| spec.clone(), |it| it.spec), Pods::Ready);
-            }
-            (Purpose::Repair, Aftermath::ChangedByOthers) => {
-                self.workload.template = json!({"spec": {"containers": [{"name": "app", "image": "api:9"}]}});
-            }
-        }
-        if spec.purpose != Purpose::ReplacePod {
-            self.workload.annotations.insert(names::LAST_ACTION.into(), spec.action_id.clone());
-        }
-    }
-
-    /// The workload has the value that was written.
-    fn rolled_back(&mut self, spec: &RemediationSpec, pods: Pods) {
-        let Some(field) = spec.write.field() else { return };
-        let mut workload = self.broken.clone();
-        if field.path == "/spec/template" {
-            workload.template = field.after.clone();
-            for revision in &mut workload.revisions {
-                revision.fact.current = revision.template == field.after;
-            }
-        } else {
-            workload.spec = json!({ "replicas": field.after });
-            workload.state.desired = field.after.as_i64().and_then(|replicas| replicas.try_into().ok()).unwrap();
-        }
-        workload.annotations.insert(names::LAST_ACTION.into(), spec.action_id.clone());
-        let good = workload.current().map(|revision| revision.fact.number);
-        let desired = workload.state.desired;
-        match pods {
-            Pods::Ready => {
-                workload.pods = (0..desired)
-                    .map(|index| {
-                        let mut pod: Pod = self.broken.pods[0].clone();
-                        pod.object.name = format!("ready-{index}");
-                        pod.object.uid = format!("uid-ready-{index}");
-                        pod.fact = crate::api::v1alpha1::PodFact {
-                            revision: good,
-                            ready: true,
-                            phase: "Running".into(),
-                            ready_since: Some(self.now),
-                            ..crate::api::v1alpha1::PodFact::default()
-                        };
-                        pod
-                    })
-                    .collect();
-                workload.state.updated = desired;
-                workload.state.ready = desired;
-                workload.state.available = desired;
-            }
-            // The pods of the bad revision are still there.
-            Pods::Stuck => {}
-            Pods::Failing => {
-                for pod in workload.pods.iter_mut().filter(|pod| pod.fact.failure.is_hard()) {
-                    pod.fact.revision = good;
-                }
-            }
-        }
-        self.workload = workload;
-    }
 }
 
-enum Pods {
-    Ready,
-    Stuck,
-    Failing,
-}
-
-enum Refused {
+/// Why an effect was not done.
+pub enum Refused {
     Budget(budget::Refusal),
     Error,
-}
-
-/// How a run went.
-pub struct Run {
-    /// Requests of the driver: reads, effects and status writes.
-    pub requests: usize,
-    /// It came to a final phase, and people know if they have to.
-    pub ended: bool,
-}
-
-/// Drives the incident until it is over, with `fault(n)` at its n-th request.
-pub fn drive(world: &mut World, step: StepFn, mut fault: impl FnMut(usize) -> Fault) -> Run {
-    let mut requests = 0;
-    let mut past: Vec<World> = Vec::new();
-    let mut at = |world: &World, past: &mut Vec<World>| {
-        let fault = fault(requests);
-        requests += 1;
-        // Kept only where it may be asked for: a World is large.
-        if world.remembers {
-            past.push(World { violations: BTreeSet::new(), ..world.clone() });
-            if past.len() > 4 {
-                past.remove(0);
-            }
-        }
-        fault
-    };
-    'reconcile: for _ in 0..900 {
-        world.others();
-        let mut incident = world.incident.clone();
-        let mut need = incident::need(&incident, world.now);
-        for _ in 0..12 {
-            let seen = match at(world, &mut past) {
-                Fault::Error | Fault::Timeout | Fault::LostAnswer => {
-                    world.now += SignedDuration::from_millis(900);
-                    continue 'reconcile;
-                }
-                Fault::Stale => past.first().map_or_else(|| world.gather(need), |old| old.gather(need)),
-                Fault::None | Fault::Conflict => world.gather(need),
-            };
-            let mut taken = step(&incident, &seen, &world.terms, world.now);
-            match perform(world, &taken.effects.clone(), &mut past, &mut at) {
-                Ok(()) => {}
-                Err(Refused::Error) => {
-                    world.now += SignedDuration::from_millis(900);
-                    continue 'reconcile;
-                }
-                Err(Refused::Budget(refusal)) => {
-                    taken = incident::refused(&incident, &taken, &refusal, &world.terms, world.now);
-                    if perform(world, &taken.effects.clone(), &mut past, &mut at).is_err() {
-                        world.now += SignedDuration::from_millis(900);
-                        continue 'reconcile;
-                    }
-                }
-            }
-            if let Some(status) = taken.status {
-                match at(world, &mut past) {
-                    Fault::Error | Fault::Timeout => {
-                        world.now += SignedDuration::from_millis(900);
-                        continue 'reconcile;
-                    }
-                    Fault::Conflict => {
-                        world.incident.metadata.resource_version = Some(world.bump());
-                        continue 'reconcile;
-                    }
-                    Fault::LostAnswer => {
-                        store(world, &incident, *status);
-                        continue 'reconcile;
-                    }
-                    Fault::None | Fault::Stale => {
-                        if !store(world, &incident, *status) {
-                            continue 'reconcile;
-                        }
-                    }
-                }
-                incident = world.incident.clone();
-            }
-            if perform(world, &taken.after, &mut past, &mut at).is_err() {
-                continue 'reconcile;
-            }
-            need = match taken.next {
-                Next::Look(more) => more,
-                Next::Again => incident::need(&incident, world.now),
-                Next::After(pause) => {
-                    world.now += SignedDuration::try_from(pause).unwrap();
-                    if world.phase().is_final() && incident::need(&world.incident, world.now) == Need::Nothing {
-                        return Run { requests, ended: true };
-                    }
-                    continue 'reconcile;
-                }
-                Next::Deliver => {
-                    let delivered = world.receiver_works;
-                    let earlier = incident.status.as_ref().and_then(|s| s.escalation.as_ref()?.deliveries.first());
-                    let attempts = 1 + earlier.map_or(0, |delivery| delivery.attempts);
-                    let delivery = Delivery { channel: "event".into(), delivered, attempts, ..Delivery::default() };
-                    let done = incident::delivered(&incident, vec![delivery], false);
-                    world.told.push(Notice::Escalated);
-                    if let Some(status) = done.status {
-                        store(world, &incident, *status);
-                    }
-                    if let Next::After(pause) = done.next {
-                        world.now += SignedDuration::try_from(pause).unwrap();
-                    }
-                    continue 'reconcile;
-                }
-            };
-            world.others();
-        }
-    }
-    Run { requests, ended: false }
-}
-
-/// Compare-and-swap of the status.
-fn store(world: &mut World, seen: &Incident, status: crate::api::v1alpha1::IncidentStatus) -> bool {
-    if world.incident.metadata.resource_version != seen.metadata.resource_version {
-        return false;
-    }
-    world.incident.status = Some(status);
-    world.incident.metadata.resource_version = Some(world.bump());
-    true
-}
-
-fn perform(
-    world: &mut World,
-    effects: &[Effect],
-    past: &mut Vec<World>,
-    at: &mut impl FnMut(&World, &mut Vec<World>) -> Fault,
-) -> Result<(), Refused> {
-    for effect in effects {
-        match at(world, past) {
-            Fault::None | Fault::Stale => world.apply(effect)?,
-            // Whoever appends to a log meets no conflict; whoever opens a Grant does.
-            Fault::Conflict => {
-                world.grant.metadata.resource_version = Some(world.bump());
-                world.apply(effect)?;
-            }
-            Fault::Error | Fault::Timeout => return Err(Refused::Error),
-            Fault::LostAnswer => {
-                world.apply(effect)?;
-                return Err(Refused::Error);
-            }
-        }
-    }
-    Ok(())
 }

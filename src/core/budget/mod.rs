@@ -1,0 +1,214 @@
+//! Budgets across incidents: charges here, the cascade breakers in [`breaker`], many workloads at once in [`storm`].
+//! Everything is a pure function of the Ledger's status; the caller stores the result by compare-and-swap *before* it
+//! acts.
+
+pub mod breaker;
+pub mod storm;
+#[cfg(test)]
+mod tests;
+
+use jiff::SignedDuration;
+use serde::Deserialize;
+
+use crate::api::v1alpha1::{LedgerEntry, LedgerState, LedgerStatus, ObjectRef, Time};
+
+use super::{policy::CompiledPolicy, reason::Reason};
+
+pub use breaker::{anomaly, trial_succeeded};
+
+/// Entries older than this are dropped.
+const KEEP: SignedDuration = SignedDuration::from_hours(24);
+const HOUR: SignedDuration = SignedDuration::from_hours(1);
+/// Maximum number of entries; when it is reached no further action is charged.
+const MAX_ENTRIES: usize = 2_000;
+
+/// Budgets across incidents, part of the settings file.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Budgets {
+    /// Maximum number of actions in the cluster within any hour.
+    pub actions_per_hour: u32,
+    /// Maximum number of actions in one namespace within any hour.
+    pub actions_per_namespace_per_hour: u32,
+    /// Minimum time between two actions on one target, in seconds.
+    pub target_cooldown_seconds: u32,
+    /// Number of anomalies within the window that opens the cascade breaker: those of one namespace that of the
+    /// namespace, those of writes in several namespaces that of the cluster.
+    pub cascade_anomalies: u32,
+    /// Window of the cascade breaker, in seconds.
+    pub cascade_window_seconds: u32,
+    /// Time after which an open breaker allows one trial, in seconds.
+    pub cascade_cooldown_seconds: u32,
+    /// Number of enrolled targets that were read as failing, with incidents that were opened within the storm window,
+    /// which is a storm of the whole cluster and opens its breaker.
+    pub storm_incidents: u32,
+    /// Storm window, in seconds: how far apart workloads that fail at once began to fail.
+    pub storm_window_seconds: u32,
+}
+
+impl Default for Budgets {
+    fn default() -> Self {
+        Budgets {
+            actions_per_hour: 20,
+            actions_per_namespace_per_hour: 10,
+            target_cooldown_seconds: 1800,
+            cascade_anomalies: 5,
+            cascade_window_seconds: 600,
+            cascade_cooldown_seconds: 900,
+            storm_incidents: 10,
+            storm_window_seconds: 300,
+        }
+    }
+}
+
+/// One action to be charged to the budgets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Charge {
+    /// Identity of the action.
+    pub action_id: String,
+    /// Namespace of the target.
+    pub namespace: String,
+    /// UID of the target.
+    pub target_uid: String,
+    /// The target as `Kind/name`.
+    pub target: String,
+    /// The change that is taken back: see [`Workload::change`](super::workload::Workload::change).
+    pub change: Option<String>,
+    /// Name of the Incident.
+    pub incident: String,
+    /// Whether it undoes or completes an earlier write. Budgets never refuse that, but always count it.
+    pub undo: bool,
+    /// Policy limit on actions in this namespace within any hour.
+    pub policy_per_hour: Option<u32>,
+    /// Policy cooldown of the target, in seconds.
+    pub policy_cooldown: Option<u32>,
+}
+
+/// Why an action is not charged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The constant.
+    pub reason: Reason,
+    /// One sentence.
+    pub message: String,
+}
+
+impl Charge {
+    /// The charge for one action on `target`, limited by the Policies that match it.
+    pub fn of(action_id: &str, incident: &str, target: &ObjectRef, policies: &[&CompiledPolicy]) -> Charge {
+        let limits = || policies.iter().map(|policy| &policy.spec.limits);
+        let unsigned = |value: i32| u32::try_from(value).unwrap_or(0);
+        Charge {
+            action_id: action_id.to_string(),
+            namespace: target.namespace.clone(),
+            target_uid: target.uid.clone(),
+            target: format!("{}/{}", target.kind, target.name),
+            change: None,
+            incident: incident.to_string(),
+            undo: false,
+            policy_per_hour: limits().filter_map(|l| l.actions_per_hour).map(unsigned).min(),
+            policy_cooldown: limits().filter_map(|l| l.cooldown_seconds).map(unsigned).max(),
+        }
+    }
+
+    /// The charge for a write that undoes or completes an earlier one.
+    pub fn following(action_id: &str, incident: &str, target: &ObjectRef) -> Charge {
+        Charge { undo: true, ..Charge::of(action_id, incident, target, &[]) }
+    }
+}
+
+/// Charges an action. An action ID is charged once: repeating it changes nothing.
+pub fn reserve(ledger: &LedgerStatus, charge: &Charge, budgets: &Budgets, now: Time) -> Result<LedgerStatus, Refusal> {
+    if ledger.entries.iter().any(|entry| entry.action_id == charge.action_id) {
+        return Ok(ledger.clone());
+    }
+    if !charge.undo {
+        cooldown(ledger, charge, budgets, now)?;
+        hourly(ledger, charge, budgets, now)?;
+        storm::same_change(ledger, charge, budgets, now)?;
+        storm::under_way(ledger, charge, budgets, now)?;
+        breaker::closed(ledger, charge, budgets, now)?;
+    }
+    let mut next = pruned(ledger, budgets, now);
+    if next.entries.len() >= MAX_ENTRIES {
+        return Err(Refusal {
+            reason: Reason::HourlyBudget,
+            message: format!("the Ledger holds {MAX_ENTRIES} actions of the last day, which is its bound"),
+        });
+    }
+    if !charge.undo {
+        breaker::begin_trial(&mut next, charge);
+    }
+    next.entries.push(LedgerEntry {
+        action_id: charge.action_id.clone(),
+        namespace: charge.namespace.clone(),
+        target_uid: charge.target_uid.clone(),
+        target: charge.target.clone(),
+        change: charge.change.clone(),
+        incident: charge.incident.clone(),
+        at: now,
+        state: LedgerState::Reserved,
+        undo: charge.undo,
+    });
+    Ok(next)
+}
+
+/// Refuses a second action on one target inside its cooldown.
+pub fn cooldown(ledger: &LedgerStatus, charge: &Charge, budgets: &Budgets, now: Time) -> Result<(), Refusal> {
+    let seconds = budgets.target_cooldown_seconds.max(charge.policy_cooldown.unwrap_or(0));
+    let length = SignedDuration::from_secs(seconds.into());
+    let latest = counted(ledger)
+        .filter(|entry| entry.target_uid == charge.target_uid && entry.action_id != charge.action_id)
+        .map(|entry| entry.at)
+        .max();
+    match latest {
+        Some(at) if now.duration_since(at) < length => Err(Refusal {
+            reason: Reason::Cooldown,
+            message: format!("the target was written to at {at}; the cooldown of {seconds} s has not passed"),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses when the actions of the last hour are used up, in the cluster or in the namespace.
+pub fn hourly(ledger: &LedgerStatus, charge: &Charge, budgets: &Budgets, now: Time) -> Result<(), Refusal> {
+    let recent = || counted(ledger).filter(|e| now.duration_since(e.at) < HOUR && e.action_id != charge.action_id);
+    let here = u32::try_from(recent().filter(|entry| entry.namespace == charge.namespace).count()).unwrap_or(u32::MAX);
+    let all = u32::try_from(recent().count()).unwrap_or(u32::MAX);
+    let namespace_limit = charge
+        .policy_per_hour
+        .map_or(budgets.actions_per_namespace_per_hour, |p| p.min(budgets.actions_per_namespace_per_hour));
+    let refuse = |what: &str, spent: u32, limit: u32| Refusal {
+        reason: Reason::HourlyBudget,
+        message: format!("{spent} of {limit} actions {what} were spent in the last hour"),
+    };
+    if here >= namespace_limit {
+        return Err(refuse(&format!("in namespace {}", charge.namespace), here, namespace_limit));
+    }
+    if all >= budgets.actions_per_hour {
+        return Err(refuse("in the cluster", all, budgets.actions_per_hour));
+    }
+    Ok(())
+}
+
+/// Records what became of an action. The breaker does not change by it: see [`trial_succeeded`] and [`anomaly`].
+pub fn settle(ledger: &LedgerStatus, action_id: &str, state: LedgerState) -> LedgerStatus {
+    let mut next = ledger.clone();
+    for entry in next.entries.iter_mut().filter(|entry| entry.action_id == action_id) {
+        entry.state = state;
+    }
+    next
+}
+
+fn counted(ledger: &LedgerStatus) -> impl Iterator<Item = &LedgerEntry> {
+    ledger.entries.iter().filter(|entry| entry.state != LedgerState::Refunded && !entry.undo)
+}
+
+fn pruned(ledger: &LedgerStatus, budgets: &Budgets, now: Time) -> LedgerStatus {
+    let mut next = ledger.clone();
+    next.entries.retain(|entry| now.duration_since(entry.at) < KEEP);
+    let window = SignedDuration::from_secs(budgets.cascade_window_seconds.into());
+    next.anomalies.retain(|anomaly| now.duration_since(anomaly.at) < window);
+    storm::prune(&mut next, now);
+    next
+}

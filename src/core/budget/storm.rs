@@ -1,0 +1,122 @@
+//! Many workloads at once: in the Ledger, so that it is decided by compare-and-swap who tells people, and that nothing
+//! more is written.
+
+use jiff::SignedDuration;
+
+use super::{Budgets, Charge, Refusal, counted};
+use crate::api::v1alpha1::{LedgerStatus, StormRecord, Time};
+use crate::core::reason::Reason;
+
+const MAX_STORMS: usize = 200;
+/// Workloads that a record names.
+const MAX_WORKLOADS: usize = 50;
+/// So long a person has it: what joins a storm is not told again, and nothing is written in its namespace.
+const HOLDS: SignedDuration = SignedDuration::from_mins(30);
+
+/// Many workloads of one namespace fail at once, as one incident sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The namespace.
+    pub namespace: String,
+    /// Name of the Incident.
+    pub incident: String,
+    /// Its own target, as `Kind/name`.
+    pub target: String,
+    /// All workloads that fail, as `Kind/name`.
+    pub workloads: Vec<String>,
+}
+
+/// Notes the storm, with this incident as the one that tells people of it. Refused when another one has told people of
+/// this very target already. Safe to repeat.
+pub fn claim(ledger: &LedgerStatus, claim: &Claim, now: Time) -> Result<LedgerStatus, Refusal> {
+    let mut next = ledger.clone();
+    prune(&mut next, now);
+    let record = next.storms.iter_mut().find(|record| record.namespace == claim.namespace);
+    if let Some(record) = record {
+        if record.incident != claim.incident && record.workloads.contains(&claim.target) {
+            return Err(Refusal {
+                reason: Reason::Storm,
+                message: format!(
+                    "{} is one of many workloads of namespace {} that fail at once; Incident {} tells of all of them",
+                    claim.target, claim.namespace, record.incident
+                ),
+            });
+        }
+        let told = record.workloads.drain(..).filter(|told| !claim.workloads.contains(told));
+        let all: Vec<String> = claim.workloads.iter().cloned().chain(told).take(MAX_WORKLOADS).collect();
+        *record = StormRecord { workloads: all, ..record_of(claim, now) };
+        return Ok(next);
+    }
+    if next.storms.len() >= MAX_STORMS {
+        next.storms.remove(0);
+    }
+    next.storms.push(record_of(claim, now));
+    Ok(next)
+}
+
+fn record_of(claim: &Claim, now: Time) -> StormRecord {
+    StormRecord {
+        namespace: claim.namespace.clone(),
+        incident: claim.incident.clone(),
+        at: now,
+        workloads: claim.workloads.iter().take(MAX_WORKLOADS).cloned().collect(),
+    }
+}
+
+/// Refuses while a storm of the namespace is under way: a person has it, and no rollback of one workload is the answer.
+pub fn under_way(ledger: &LedgerStatus, charge: &Charge, _: &Budgets, now: Time) -> Result<(), Refusal> {
+    let under_way = |record: &&StormRecord| record.namespace == charge.namespace && holds(record, now);
+    match ledger.storms.iter().find(under_way) {
+        None => Ok(()),
+        Some(record) => Err(Refusal {
+            reason: Reason::Storm,
+            message: format!(
+                "many workloads of namespace {} failed at once at {}; Incident {} has told people of it, and nothing is \
+                 written there for {} min",
+                record.namespace,
+                record.at,
+                record.incident,
+                HOLDS.as_mins()
+            ),
+        }),
+    }
+}
+
+/// Refuses to take back the same change from a second workload of the namespace within the storm window: whatever was
+/// shipped to several is one decision, and a person's.
+pub fn same_change(ledger: &LedgerStatus, charge: &Charge, budgets: &Budgets, now: Time) -> Result<(), Refusal> {
+    let Some(change) = &charge.change else { return Ok(()) };
+    let window = SignedDuration::from_secs(budgets.storm_window_seconds.into());
+    let same = counted(ledger).find(|entry| {
+        entry.change.as_ref() == Some(change)
+            && entry.namespace == charge.namespace
+            && entry.target_uid != charge.target_uid
+            && now.duration_since(entry.at) < window
+    });
+    match same {
+        None => Ok(()),
+        Some(entry) => Err(Refusal {
+            reason: Reason::Storm,
+            message: format!(
+                "the same change was taken back from {} at {}; it fails in several workloads, and the rest is a \
+                 person's decision",
+                entry.target, entry.at
+            ),
+        }),
+    }
+}
+
+/// Targets of the namespace that were written to within the storm window, as `Kind/name`.
+pub fn written<'a>(ledger: &'a LedgerStatus, namespace: &str, budgets: &Budgets, now: Time) -> Vec<&'a str> {
+    let window = SignedDuration::from_secs(budgets.storm_window_seconds.into());
+    let recent = counted(ledger).filter(|it| it.namespace == namespace && now.duration_since(it.at) < window);
+    recent.filter(|entry| !entry.target.is_empty()).map(|entry| entry.target.as_str()).collect()
+}
+
+pub(super) fn prune(ledger: &mut LedgerStatus, now: Time) {
+    ledger.storms.retain(|record| holds(record, now));
+}
+
+fn holds(record: &StormRecord, now: Time) -> bool {
+    now.duration_since(record.at) < HOLDS
+}

@@ -1,0 +1,235 @@
+//! The evaluator. It walks the expression itself, so that every step is charged before it is taken; what an operator
+//! or a function does is the library's, on operands whose size was charged.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, LazyLock};
+
+use kube_cel::{
+    KubeCelExt as _,
+    cel::{
+        Context, Value,
+        common::ast::operators,
+        objects::{Key, Map},
+    },
+};
+
+use super::functions::{self, Cost};
+use super::lower::{Call, Loop, Node, OPERANDS};
+use super::meter::{Meter, Stop};
+use super::patterns::Patterns;
+
+/// The functions of the library, without variables.
+static LIBRARY: LazyLock<Context<'static>> = LazyLock::new(|| Context::default().with_all());
+
+/// Whether what need not be evaluated is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Branches {
+    /// As CEL says: only what the result depends on.
+    Needed,
+    /// All of them: what it would cost at most.
+    All,
+}
+
+/// One evaluation.
+pub(super) struct Evaluation<'a> {
+    pub variables: &'a BTreeMap<String, Value>,
+    pub meter: &'a mut Meter,
+    pub branches: Branches,
+    pub patterns: Patterns,
+}
+
+/// The variables of a macro, inside those of the macros around it.
+pub(super) struct Scope<'a> {
+    around: Option<&'a Scope<'a>>,
+    item: (&'a str, Value),
+    accumulator: (&'a str, Value),
+}
+
+impl Scope<'_> {
+    fn find(&self, name: &str) -> Option<&Value> {
+        let mut scope = Some(self);
+        while let Some(Scope { around, item, accumulator }) = scope {
+            for (known, value) in [item, accumulator] {
+                if *known == name {
+                    return Some(value);
+                }
+            }
+            scope = *around;
+        }
+        None
+    }
+}
+
+impl Evaluation<'_> {
+    /// The value of `node`.
+    pub(super) fn value(&mut self, node: &Node, scope: Option<&Scope<'_>>) -> Result<Value, Stop> {
+        self.meter.charge(1)?;
+        match node {
+            Node::Literal(value) => Ok(value.clone()),
+            Node::Variable(name) => {
+                let found = scope.and_then(|scope| scope.find(name)).or_else(|| self.variables.get(name));
+                found.cloned().ok_or_else(|| Stop::failed(format_args!("there is no variable `{name}`")))
+            }
+            Node::Select { operand, field, test } => self.select(operand, field, *test, scope),
+            Node::And(sides) => self.logical(sides, false, scope),
+            Node::Or(sides) => self.logical(sides, true, scope),
+            Node::If(parts) => {
+                let [condition, yes, no] = parts.as_ref();
+                let (taken, other) = if self.boolean(condition, scope)? { (yes, no) } else { (no, yes) };
+                self.besides(other, scope)?;
+                self.value(taken, scope)
+            }
+            Node::NotStrictlyFalse(operand) => match self.boolean(operand, scope) {
+                Ok(value) => Ok(value.into()),
+                Err(Stop::Failed(_)) => Ok(true.into()),
+                Err(Stop::Spent) => Err(Stop::Spent),
+            },
+            Node::List(items) => {
+                let items: Result<Vec<Value>, Stop> = items.iter().map(|item| self.value(item, scope)).collect();
+                Ok(items?.into())
+            }
+            Node::Map(entries) => {
+                let mut map = HashMap::with_capacity(entries.len());
+                for (key, value) in entries {
+                    let key: Key = self
+                        .value(key, scope)?
+                        .try_into()
+                        .map_err(|key: Value| Stop::failed(format_args!("{} is no key of a map", key.type_of())))?;
+                    map.insert(key, self.value(value, scope)?);
+                }
+                Ok(Value::Map(Map { map: Arc::new(map) }))
+            }
+            Node::Call(call) => self.call(call, scope),
+            Node::Loop(each) => self.each(each, scope),
+        }
+    }
+
+    fn boolean(&mut self, node: &Node, scope: Option<&Scope<'_>>) -> Result<bool, Stop> {
+        match self.value(node, scope)? {
+            Value::Bool(value) => Ok(value),
+            other => Err(Stop::failed(format_args!("expected a boolean, got {}", other.type_of()))),
+        }
+    }
+
+    /// What the result does not depend on: only its cost counts.
+    fn besides(&mut self, node: &Node, scope: Option<&Scope<'_>>) -> Result<(), Stop> {
+        if self.branches == Branches::All && self.value(node, scope) == Err(Stop::Spent) {
+            return Err(Stop::Spent);
+        }
+        Ok(())
+    }
+
+    /// `&&` and `||`: the side that decides alone hides what is wrong with the other.
+    fn logical(&mut self, sides: &[Node; 2], decides: bool, scope: Option<&Scope<'_>>) -> Result<Value, Stop> {
+        let [left, right] = sides;
+        let left = match self.boolean(left, scope) {
+            Ok(left) if left == decides => {
+                self.besides(right, scope)?;
+                return Ok(decides.into());
+            }
+            Err(Stop::Spent) => return Err(Stop::Spent),
+            left => left,
+        };
+        match (left, self.boolean(right, scope)?) {
+            (_, right) if right == decides => Ok(decides.into()),
+            (left, _) => left.map(Value::from),
+        }
+    }
+
+    fn select(&mut self, operand: &Node, field: &str, test: bool, scope: Option<&Scope<'_>>) -> Result<Value, Stop> {
+        let operand = self.value(operand, scope)?;
+        let Value::Map(map) = &operand else {
+            return Err(Stop::failed(format_args!("{} has no field `{field}`", operand.type_of())));
+        };
+        let found = member(map, field);
+        if test {
+            return Ok(found.is_some().into());
+        }
+        found.cloned().ok_or_else(|| Stop::failed(format_args!("there is no key `{field}`")))
+    }
+
+    fn call(&mut self, call: &Call, scope: Option<&Scope<'_>>) -> Result<Value, Stop> {
+        let Call { function, operands, leaf } = call;
+        let mut values = Vec::with_capacity(operands.len());
+        for operand in operands {
+            values.push(self.value(operand, scope)?);
+        }
+        if let Some(value) = self.shared(function.name, &values)? {
+            return Ok(value);
+        }
+        functions::charge(function.cost, &values, self.meter)?;
+        if let Cost::Pattern(search) = function.cost {
+            let [Value::String(text), Value::String(pattern), rest @ ..] = values.as_slice() else {
+                return Err(Stop::failed(format_args!("{} searches a string for a pattern", function.name)));
+            };
+            return self.patterns.search(search, text, pattern, rest.first(), self.meter);
+        }
+        let mut variables = LIBRARY.new_inner_scope();
+        for (name, value) in OPERANDS.iter().zip(values) {
+            variables.add_variable_from_value(*name, value);
+        }
+        variables.resolve(leaf).map_err(Stop::failed)
+    }
+
+    /// What needs no copy of its operands. The library would make one, and of all the labels to look one up.
+    fn shared(&mut self, name: &str, operands: &[Value]) -> Result<Option<Value>, Stop> {
+        Ok(match (name, operands) {
+            (operators::INDEX, [Value::Map(map), Value::String(key)]) => {
+                self.meter.charge_bytes(key.len())?;
+                let found = member(map, key).cloned();
+                Some(found.ok_or_else(|| Stop::failed(format_args!("there is no key `{key}`")))?)
+            }
+            (operators::INDEX, [Value::List(items), Value::Int(index)]) => {
+                let found = usize::try_from(*index).ok().and_then(|index| items.get(index)).cloned();
+                Some(found.ok_or_else(|| Stop::failed(format_args!("there is no item {index}")))?)
+            }
+            (operators::IN, [Value::String(key), Value::Map(map)]) => {
+                self.meter.charge_bytes(key.len())?;
+                Some(member(map, key).is_some().into())
+            }
+            (operators::ADD, [Value::String(left), Value::String(right)]) => {
+                self.meter.charge_bytes(left.len() + right.len())?;
+                Some(format!("{left}{right}").into())
+            }
+            (operators::ADD, [Value::List(left), Value::List(right)]) => {
+                self.meter.charge(((left.len() + right.len()) / 4) as u64)?;
+                Some(Value::List(Arc::new(left.iter().chain(right.iter()).cloned().collect())))
+            }
+            ("size", [Value::List(items)]) => Some((items.len() as i64).into()),
+            ("size", [Value::Map(map)]) => Some((map.map.len() as i64).into()),
+            ("size", [Value::String(text)]) => Some((text.len() as i64).into()),
+            _ => None,
+        })
+    }
+
+    fn each(&mut self, each: &Loop, around: Option<&Scope<'_>>) -> Result<Value, Stop> {
+        let Loop { range, item, accumulator, init, condition, step, result } = each;
+        let init = self.value(init, around)?;
+        let items: Vec<Value> = match self.value(range, around)? {
+            Value::List(items) => {
+                self.meter.charge((items.len() / 4) as u64)?;
+                items.iter().cloned().collect()
+            }
+            Value::Map(map) => {
+                self.meter.charge((map.map.len() / 4) as u64)?;
+                map.map.keys().map(Value::from).collect()
+            }
+            other => return Err(Stop::failed(format_args!("{} has no items", other.type_of()))),
+        };
+        let mut scope = Scope { around, item: (item, Value::Null), accumulator: (accumulator, init) };
+        for value in items {
+            self.meter.charge(1)?;
+            let more = self.boolean(condition, Some(&scope))?;
+            if !more && self.branches == Branches::Needed {
+                break;
+            }
+            scope.item.1 = value;
+            scope.accumulator.1 = self.value(step, Some(&scope))?;
+        }
+        self.value(result, Some(&scope))
+    }
+}
+
+fn member<'a>(map: &'a Map, key: &str) -> Option<&'a Value> {
+    map.map.get(&kube_cel::cel::objects::KeyRef::String(key) as &dyn kube_cel::cel::objects::AsKeyRef)
+}

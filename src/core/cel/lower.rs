@@ -1,0 +1,202 @@
+//! From the library's syntax tree to ours: only what the evaluator knows, of bounded size and depth, with its calls
+//! already looked up.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use kube_cel::cel::{
+    IdedExpr, Value,
+    common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, LiteralValue, operators},
+};
+
+use super::functions::{self, Function};
+
+/// Parts of an expression at most.
+const MAX_NODES: usize = 1_000;
+/// Parts within parts at most. An evaluation takes its stack from the thread that it runs on.
+const MAX_DEPTH: usize = 64;
+/// Operands of a call at most.
+pub(super) const MAX_OPERANDS: usize = 16;
+
+/// Names of the variables through which a call gets its operands. No expression can write them.
+pub(super) const OPERANDS: [&str; MAX_OPERANDS] =
+    ["@0", "@1", "@2", "@3", "@4", "@5", "@6", "@7", "@8", "@9", "@10", "@11", "@12", "@13", "@14", "@15"];
+
+/// Part of an expression.
+#[derive(Debug)]
+pub(super) enum Node {
+    Literal(Value),
+    Variable(String),
+    Select {
+        operand: Box<Node>,
+        field: String,
+        test: bool,
+    },
+    And(Box<[Node; 2]>),
+    Or(Box<[Node; 2]>),
+    If(Box<[Node; 3]>),
+    /// False if it is false, true if it is anything else or fails.
+    NotStrictlyFalse(Box<Node>),
+    List(Vec<Node>),
+    Map(Vec<(Node, Node)>),
+    Call(Box<Call>),
+    Loop(Box<Loop>),
+}
+
+/// A call of the library.
+#[derive(Debug)]
+pub(super) struct Call {
+    pub function: &'static Function,
+    /// The one in front of the dot first.
+    pub operands: Vec<Node>,
+    /// The same call with variables for operands; one for all calls of its kind in the expression.
+    pub leaf: Arc<IdedExpr>,
+}
+
+/// What the macros `all`, `exists`, `exists_one`, `map` and `filter` are made of.
+#[derive(Debug)]
+pub(super) struct Loop {
+    pub range: Node,
+    pub item: String,
+    pub accumulator: String,
+    pub init: Node,
+    pub condition: Node,
+    pub step: Node,
+    pub result: Node,
+}
+
+/// Counts what it lowers, and keeps the calls that it made.
+#[derive(Default)]
+struct Lowering {
+    nodes: usize,
+    leaves: HashMap<(&'static str, usize, bool), Arc<IdedExpr>>,
+}
+
+/// Lowers `expression`, or says why it cannot be.
+pub(super) fn lower(expression: &IdedExpr) -> Result<Node, String> {
+    Lowering::default().lower(expression, 0)
+}
+
+impl Lowering {
+    fn lower(&mut self, expression: &IdedExpr, depth: usize) -> Result<Node, String> {
+        self.nodes += 1;
+        if self.nodes > MAX_NODES {
+            return Err(format!("more than {MAX_NODES} parts; split it into several validations"));
+        }
+        if depth > MAX_DEPTH {
+            return Err(format!("more than {MAX_DEPTH} levels deep; split it into several validations"));
+        }
+        let depth = depth + 1;
+        Ok(match &expression.expr {
+            Expr::Literal(literal) => Node::Literal(value(literal)),
+            Expr::Ident(name) => Node::Variable(name.clone()),
+            Expr::Select(select) => Node::Select {
+                operand: Box::new(self.lower(&select.operand, depth)?),
+                field: select.field.clone(),
+                test: select.test,
+            },
+            Expr::Call(call) => self.call(call, depth)?,
+            Expr::List(list) => {
+                if !list.optional_indices.is_empty() {
+                    return Err("optional elements in a list are not supported".into());
+                }
+                Node::List(self.all(&list.elements, depth)?)
+            }
+            Expr::Map(map) => {
+                let mut entries = Vec::with_capacity(map.entries.len());
+                for entry in &map.entries {
+                    match &entry.expr {
+                        EntryExpr::MapEntry(entry) if !entry.optional => {
+                            entries.push((self.lower(&entry.key, depth)?, self.lower(&entry.value, depth)?));
+                        }
+                        EntryExpr::MapEntry(_) | EntryExpr::StructField(_) => {
+                            return Err("optional entries in a map are not supported".into());
+                        }
+                    }
+                }
+                Node::Map(entries)
+            }
+            Expr::Comprehension(comprehension) => self.comprehension(comprehension, depth)?,
+            Expr::Struct(message) => return Err(format!("there is no type `{}`", message.type_name)),
+            Expr::Unspecified => return Err("not a CEL expression".into()),
+        })
+    }
+
+    fn all(&mut self, expressions: &[IdedExpr], depth: usize) -> Result<Vec<Node>, String> {
+        expressions.iter().map(|expression| self.lower(expression, depth)).collect()
+    }
+
+    fn array<const N: usize>(&mut self, expressions: &[IdedExpr], depth: usize) -> Result<Box<[Node; N]>, String> {
+        let nodes: Result<[Node; N], _> = self.all(expressions, depth)?.try_into();
+        nodes.map(Box::new).map_err(|_| "not a CEL expression".to_string())
+    }
+
+    fn call(&mut self, call: &CallExpr, depth: usize) -> Result<Node, String> {
+        match (call.func_name.as_str(), call.args.as_slice()) {
+            (operators::CONDITIONAL, args) => return Ok(Node::If(self.array(args, depth)?)),
+            (operators::LOGICAL_AND, args) => return Ok(Node::And(self.array(args, depth)?)),
+            (operators::LOGICAL_OR, args) => return Ok(Node::Or(self.array(args, depth)?)),
+            (operators::NOT_STRICTLY_FALSE, [arg]) => {
+                return Ok(Node::NotStrictlyFalse(Box::new(self.lower(arg, depth)?)));
+            }
+            _ => {}
+        }
+        // As the library reads it: `math.abs(x)` is a function with a prefix, whatever variables there are.
+        let prefixed = call.target.as_ref().and_then(|target| match &target.expr {
+            Expr::Ident(prefix) => functions::find(&format!("{prefix}.{}", call.func_name)),
+            _ => None,
+        });
+        let target = call.target.as_deref().filter(|_| prefixed.is_none());
+        let function = prefixed
+            .or_else(|| functions::find(&call.func_name))
+            .ok_or_else(|| format!("there is no function `{}`", call.func_name))?;
+        let mut operands = self.all(target.map(std::slice::from_ref).unwrap_or_default(), depth)?;
+        operands.extend(self.all(&call.args, depth)?);
+        if operands.len() > MAX_OPERANDS {
+            return Err(format!("`{}` with more than {MAX_OPERANDS} operands", function.name));
+        }
+        let shape = (function.name, operands.len(), target.is_some());
+        let leaf = Arc::clone(self.leaves.entry(shape).or_insert_with(|| Arc::new(leaf(shape))));
+        Ok(Node::Call(Box::new(Call { function, operands, leaf })))
+    }
+
+    fn comprehension(&mut self, comprehension: &ComprehensionExpr, depth: usize) -> Result<Node, String> {
+        let ComprehensionExpr { iter_range, iter_var, iter_var2, accu_var, accu_init, loop_cond, loop_step, result } =
+            comprehension;
+        if iter_var2.is_some() {
+            return Err("macros with two variables are not supported".into());
+        }
+        Ok(Node::Loop(Box::new(Loop {
+            range: self.lower(iter_range, depth)?,
+            item: iter_var.clone(),
+            accumulator: accu_var.clone(),
+            init: self.lower(accu_init, depth)?,
+            condition: self.lower(loop_cond, depth)?,
+            step: self.lower(loop_step, depth)?,
+            result: self.lower(result, depth)?,
+        })))
+    }
+}
+
+/// A call of a function with so many operands, the first of them in front of a dot or not.
+fn leaf((name, operands, method): (&str, usize, bool)) -> IdedExpr {
+    let mut names = OPERANDS.iter().take(operands).map(|name| ident(name));
+    let target = if method { names.next().map(Box::new) } else { None };
+    IdedExpr { id: 0, expr: Expr::Call(CallExpr { func_name: name.into(), target, args: names.collect() }) }
+}
+
+fn ident(name: &str) -> IdedExpr {
+    IdedExpr { id: 0, expr: Expr::Ident(name.into()) }
+}
+
+fn value(literal: &LiteralValue) -> Value {
+    match literal {
+        LiteralValue::Boolean(value) => (*value.inner()).into(),
+        LiteralValue::Bytes(value) => value.inner().to_vec().into(),
+        LiteralValue::Double(value) => (*value.inner()).into(),
+        LiteralValue::Int(value) => (*value.inner()).into(),
+        LiteralValue::Null => Value::Null,
+        LiteralValue::String(value) => value.inner().into(),
+        LiteralValue::UInt(value) => (*value.inner()).into(),
+    }
+}

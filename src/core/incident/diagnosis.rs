@@ -1,0 +1,131 @@
+//! The diagnosis as it stands on the Incident: what a person has to read, and no more.
+
+use crate::api::v1alpha1::{
+    CitedFact, Diagnosis, Fact, FactData, FieldChange, IncidentDiagnosis, InvestigationStatus, RevisionDifference,
+};
+
+/// Facts that are kept.
+const MAX_FACTS: usize = 16;
+/// Changed fields that are kept.
+const MAX_CHANGES: usize = 16;
+/// Characters of a sentence, and of a fact.
+const MAX_TEXT: usize = 1024;
+/// Characters of a value of a changed field.
+const MAX_VALUE: usize = 512;
+
+/// What the round found; `None` without a diagnosis. The text is the investigator's: it is shown, and decides nothing.
+pub(super) fn of(found: &InvestigationStatus) -> Option<IncidentDiagnosis> {
+    let diagnosis = found.diagnosis.as_ref()?;
+    let Diagnosis { diagnoser, cause, hypothesis, confidence, advice, .. } = diagnosis;
+    let cited: Vec<&Fact> = found.facts.iter().filter(|fact| cites(diagnosis, &fact.id)).collect();
+    Some(IncidentDiagnosis {
+        diagnoser: cut(diagnoser, 64),
+        cause: *cause,
+        confidence: (*confidence).clamp(0, 100),
+        hypothesis: cut(hypothesis, MAX_TEXT),
+        advice: cut(advice, MAX_TEXT),
+        facts: cited
+            .iter()
+            .take(MAX_FACTS)
+            .map(|fact| CitedFact { id: cut(&fact.id, 8), text: cut(&fact.text, MAX_TEXT) })
+            .collect(),
+        difference: difference(cited.iter().copied()).or_else(|| difference(found.facts.iter())),
+    })
+}
+
+/// Whether a claim of `diagnosis` cites the fact `id`.
+pub fn cites(diagnosis: &Diagnosis, id: &str) -> bool {
+    diagnosis.claims.iter().any(|claim| claim.cites.iter().any(|cited| cited == id))
+}
+
+/// The first difference between two revisions that `facts` show.
+fn difference<'a>(facts: impl Iterator<Item = &'a Fact>) -> Option<RevisionDifference> {
+    let mut differences = facts.filter_map(|fact| match &fact.data {
+        FactData::RevisionDiff(diff) if !diff.changes.is_empty() => Some(diff),
+        _ => None,
+    });
+    let diff = differences.next()?;
+    let changes: Vec<FieldChange> = diff.changes.iter().take(MAX_CHANGES).map(short).collect();
+    let omitted = diff.changes.len() - changes.len();
+    Some(RevisionDifference { from: diff.from, to: diff.to, changes, omitted: omitted.try_into().unwrap_or(i32::MAX) })
+}
+
+fn short(change: &FieldChange) -> FieldChange {
+    let FieldChange { path, before, after } = change;
+    FieldChange { path: cut(path, MAX_VALUE), before: cut(before, MAX_VALUE), after: cut(after, MAX_VALUE) }
+}
+
+/// The first `max` characters; what was cut off is marked.
+pub(super) fn cut(text: &str, max: usize) -> String {
+    match text.char_indices().nth(max) {
+        None => text.to_owned(),
+        Some(_) => text.chars().take(max - 1).chain(['…']).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::v1alpha1::{Cause, Claim, ClaimKind, ObjectRef, RevisionDiffFact, SourceName, Time, WorkloadFact};
+
+    fn fact(id: usize, data: FactData) -> Fact {
+        let text = "ä".repeat(4096);
+        let (object, seen_at, source) = (ObjectRef::default(), Time::UNIX_EPOCH, SourceName::RolloutHistory);
+        Fact { id: format!("f{id}"), source, object, seen_at, data, text }
+    }
+
+    fn diff(from: i64, changes: usize) -> FactData {
+        let change = |index| FieldChange { path: format!("/{index}"), before: "b".repeat(1024), after: String::new() };
+        FactData::RevisionDiff(RevisionDiffFact {
+            from,
+            to: 9,
+            changes: (0..changes).map(change).collect(),
+            restart_only: false,
+        })
+    }
+
+    fn found(facts: Vec<Fact>, cites: &[&str]) -> InvestigationStatus {
+        let diagnosis = Diagnosis {
+            diagnoser: "rules".into(),
+            cause: Cause::BadRollout,
+            hypothesis: "h".repeat(5000),
+            advice: "a".repeat(5000),
+            confidence: 900,
+            claims: vec![Claim {
+                kind: ClaimKind::TemplateChanged,
+                revision: Some(1),
+                failure: None,
+                cites: cites.iter().map(|id| (*id).to_owned()).collect(),
+                text: String::new(),
+            }],
+            ..Diagnosis::default()
+        };
+        InvestigationStatus { facts, diagnosis: Some(diagnosis), ..InvestigationStatus::default() }
+    }
+
+    #[test]
+    fn the_facts_that_are_cited_and_the_difference_that_they_show_are_kept() {
+        let workload = || FactData::Workload(WorkloadFact::default());
+        let facts = vec![fact(1, workload()), fact(2, diff(7, 3)), fact(3, diff(8, 20)), fact(4, workload())];
+        let kept = of(&found(facts.clone(), &["f1", "f3", "f77"])).unwrap();
+        assert_eq!(kept.facts.iter().map(|fact| fact.id.as_str()).collect::<Vec<_>>(), ["f1", "f3"]);
+        let difference = kept.difference.unwrap();
+        assert_eq!((difference.from, difference.to, difference.changes.len(), difference.omitted), (8, 9, 16, 4));
+        let kept = of(&found(facts, &["f1"])).unwrap();
+        assert_eq!(kept.difference.unwrap().from, 7, "one that is not cited explains more than none");
+        assert_eq!(of(&InvestigationStatus::default()), None);
+    }
+
+    #[test]
+    fn whatever_an_investigator_writes_it_fits_the_bounds_of_the_status() {
+        let facts: Vec<Fact> = (1..200).map(|id| fact(id, diff(1, 64))).collect();
+        let names: Vec<String> = facts.iter().map(|fact| fact.id.clone()).collect();
+        let cites: Vec<&str> = names.iter().map(String::as_str).collect();
+        let kept = of(&found(facts, &cites)).unwrap();
+        assert_eq!((kept.facts.len(), kept.confidence), (16, 100));
+        assert!(kept.facts.iter().all(|fact| fact.text.chars().count() <= 1024));
+        assert!(kept.hypothesis.chars().count() <= 1024 && kept.advice.ends_with('…'));
+        let changes = kept.difference.unwrap().changes;
+        assert!(changes.iter().all(|change| change.before.chars().count() <= 512));
+    }
+}

@@ -1,0 +1,154 @@
+//! What a step asks for: effects are data, and whoever drives the state machine does them.
+
+use serde_json::{Map, Value};
+
+use crate::api::v1alpha1::{IncidentPhase, InvestigationSpec, LedgerState, OpenGrant, RemediationSpec};
+use crate::core::{budget, reason::Reason};
+
+/// One request that a step asks for. Each is safe to repeat.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Create the Investigation of a round; done when it exists already.
+    CreateInvestigation {
+        /// Its name.
+        name: String,
+        /// Its spec.
+        spec: Box<InvestigationSpec>,
+    },
+    /// Count an anomaly in the Ledger: once for each kind and incident.
+    CountAnomaly(Reason),
+    /// Reserve an action in the Ledger. May be refused: then [`super::refused`] says what follows.
+    Reserve(budget::Charge),
+    /// Note in the Ledger that many workloads fail at once, and that this incident tells people of all of them. May be
+    /// refused when another one does: then [`super::refused`] says what follows.
+    ClaimStorm(budget::storm::Claim),
+    /// Record the outcome of an action in the Ledger.
+    Settle {
+        /// Identity of the action.
+        action_id: String,
+        /// What became of it.
+        state: LedgerState,
+    },
+    /// The trial of a half-open breaker succeeded.
+    TrialSucceeded {
+        /// Identity of the action.
+        action_id: String,
+    },
+    /// Create the Remediation; done when it exists already. It has no effect without a Grant.
+    CreateRemediation {
+        /// Its name.
+        name: String,
+        /// Its spec.
+        spec: Box<RemediationSpec>,
+    },
+    /// A record that has to be on disk before what follows.
+    Audit(Entry),
+    /// A record of something that has happened: a failure to write it is logged and blocks nothing.
+    AuditAfter(Entry),
+    /// Open the Grant of the namespace, by compare-and-swap on the version that was read.
+    OpenGrant {
+        /// The Grant as it was read.
+        version: String,
+        /// The one write.
+        open: Box<OpenGrant>,
+    },
+    /// Close the Grant if it is open for this Remediation.
+    CloseGrant {
+        /// Name of the Remediation.
+        remediation: String,
+    },
+    /// Mark the Approvals of this digest as used.
+    UseApproval {
+        /// The digest.
+        digest: String,
+        /// Name of the Remediation.
+        remediation: String,
+    },
+    /// Count or time something.
+    Measure(Measure),
+}
+
+impl Effect {
+    /// Word for logs.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Effect::CreateInvestigation { .. } => "create-investigation",
+            Effect::CountAnomaly(_) => "count-anomaly",
+            Effect::Reserve(_) => "reserve",
+            Effect::ClaimStorm(_) => "claim-storm",
+            Effect::Settle { .. } => "settle",
+            Effect::TrialSucceeded { .. } => "trial-succeeded",
+            Effect::CreateRemediation { .. } => "create-remediation",
+            Effect::Audit(_) | Effect::AuditAfter(_) => "audit",
+            Effect::OpenGrant { .. } => "open-grant",
+            Effect::CloseGrant { .. } => "close-grant",
+            Effect::UseApproval { .. } => "use-approval",
+            Effect::Measure(_) => "measure",
+        }
+    }
+}
+
+/// A record of the audit log, without what every record has.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    /// A constant such as `GrantOpening`.
+    pub kind: &'static str,
+    /// Identity of the action; `None` when the record is about none.
+    pub action_id: Option<String>,
+    /// Whatever else belongs to this kind of record.
+    pub details: Map<String, Value>,
+}
+
+/// A notification.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// The incident was handed to a person.
+    Escalated,
+    /// An Approval is asked for.
+    ApprovalAsked,
+    /// The incident is over.
+    Resolved,
+}
+
+impl Notice {
+    /// Every notification.
+    pub const ALL: [Notice; 3] = [Notice::Escalated, Notice::ApprovalAsked, Notice::Resolved];
+
+    /// The constant, as it stands in `status.notices`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Notice::Escalated => "Escalated",
+            Notice::ApprovalAsked => "ApprovalAsked",
+            Notice::Resolved => "Resolved",
+        }
+    }
+
+    /// The notification of this name; `None` for one of another version.
+    pub fn named(name: &str) -> Option<Notice> {
+        Notice::ALL.into_iter().find(|notice| notice.as_str() == name)
+    }
+
+    /// Whether people still need to hear it while the incident is in `phase`.
+    pub(super) fn is_news_in(self, phase: IncidentPhase) -> bool {
+        match self {
+            Notice::Escalated => phase == IncidentPhase::Escalated,
+            Notice::ApprovalAsked => phase == IncidentPhase::AwaitingApproval,
+            Notice::Resolved => phase == IncidentPhase::Resolved,
+        }
+    }
+}
+
+/// What is counted or timed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Measure {
+    /// Seconds from receipt of the alert to the plan.
+    ToPlan(f64),
+    /// Seconds from receipt of the alert to the accepted write.
+    ToFire(f64),
+    /// Seconds from the accepted write to recovery.
+    ToRecovery(f64),
+    /// A decision of the gate.
+    Decided(&'static str, Reason),
+    /// An incident reached its final phase.
+    Ended(Reason),
+}

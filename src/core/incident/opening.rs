@@ -1,0 +1,94 @@
+//! The record of a Grant that is about to open: who allowed what, on whose word. Everything in it is bounded and
+//! follows from what was decided, so that a repetition is the same record.
+
+use serde_json::{Map, Value, json};
+use sha2::{Digest as _, Sha256};
+
+use crate::api::v1alpha1::{Decision, FieldChange, Incident, Remediation, Verdict, Write};
+use crate::core::{names, policy};
+
+use super::{Case, diagnosis::cut, remediation};
+
+/// Names, changes and Approvals that are listed.
+const MAX_LISTED: usize = 32;
+/// Characters of a value.
+const MAX_VALUE: usize = 512;
+
+/// What `GrantOpening` says.
+pub(super) fn details(
+    incident: &Incident,
+    remediation: &Remediation,
+    epoch: i64,
+    decision: Option<&Decision>,
+    case: &Case,
+) -> Value {
+    let spec = &remediation.spec;
+    let kind = Some(spec.target.kind.as_str());
+    let labels = case.workload.as_ref().ok().map(|workload| &workload.labels);
+    let policies = policy::matching(&case.rules.policies, kind, labels).all();
+    let approvals = case.books.approvals.iter().filter(|approval| approval.digest == spec.digest);
+    let approvals = approvals.map(|approval| {
+        json!({ "approver": approval.approver, "name": approval.name, "uid": approval.uid, "digest": approval.digest })
+    });
+    let mut details = Map::new();
+    for (key, value) in [
+        ("remediation", json!(remediation::name_of(remediation))),
+        ("epoch", json!(epoch)),
+        ("digest", json!(spec.digest)),
+        ("purpose", json!(spec.purpose)),
+        ("follows", json!(spec.follows)),
+        ("target", json!(spec.target)),
+        ("action", json!(spec.action)),
+        ("provenance", json!(spec.provenance)),
+        ("change", change(&spec.write, decision)),
+        ("verdicts", decision.map_or(Value::Null, verdicts)),
+        ("mode", json!(policy::mode(case.rules.mode.as_deref(), &policies))),
+        ("policies", policies.iter().take(MAX_LISTED).map(|policy| policy.name.as_str()).collect()),
+        ("runbooks", case.rules.runbooks.iter().take(MAX_LISTED).map(policy::runbook_name).collect()),
+        ("approvals", approvals.take(MAX_LISTED).collect()),
+        ("incidentUid", json!(incident.metadata.uid)),
+        ("diagnoser", json!(diagnoser(case))),
+    ] {
+        details.insert(key.into(), value);
+    }
+    Value::Object(details)
+}
+
+/// On whose word: the diagnoser whose proposal it is.
+fn diagnoser(case: &Case) -> Option<&str> {
+    let found = case.investigation.as_ref()?.status.as_ref()?;
+    found.diagnosis.as_ref().map(|diagnosis| diagnosis.diagnoser.as_str())
+}
+
+/// The exact change: digests of both values, and the fields that differ as redacted text.
+fn change(write: &Write, decision: Option<&Decision>) -> Value {
+    match write {
+        Write::Field(field) => {
+            let diff = decision.map(|decision| decision.diff.as_slice()).unwrap_or_default();
+            let short = |change: &FieldChange| {
+                let FieldChange { path, before, after } = change;
+                json!({ "path": path, "before": cut(before, MAX_VALUE), "after": cut(after, MAX_VALUE) })
+            };
+            json!({
+                "path": field.path, "beforeSha256": hash(&field.before), "afterSha256": hash(&field.after),
+                "fields": diff.iter().take(MAX_LISTED).map(short).collect::<Vec<_>>(),
+                "omitted": diff.len().saturating_sub(MAX_LISTED),
+            })
+        }
+        Write::Evict(evict) => json!({ "evict": evict.pod }),
+    }
+}
+
+fn hash(value: &Value) -> String {
+    hex::encode(Sha256::digest(names::canonical(value)))
+}
+
+/// How many checks passed, and those that did not.
+fn verdicts(decision: &Decision) -> Value {
+    let passed = decision.checks.iter().filter(|check| check.verdict == Verdict::Passed).count();
+    let others = decision.checks.iter().filter(|check| check.verdict != Verdict::Passed);
+    json!({
+        "outcome": decision.outcome, "reason": decision.reason, "passed": passed, "of": decision.checks.len(),
+        "others": others.take(MAX_LISTED).map(|check| check.check.as_str()).collect::<Vec<_>>(),
+    })
+}

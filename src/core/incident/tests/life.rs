@@ -1,0 +1,175 @@
+//! What becomes of an incident after the write, of one about which nothing is wrong, and of many at once.
+
+use jiff::SignedDuration;
+
+use super::phases::{ends, purposes, run};
+use super::{Aftermath, World};
+use crate::api::v1alpha1::{IncidentPhase, LedgerState, Purpose, Severity};
+use crate::core::gate::testing;
+use crate::core::incident::{Need, Notice, need};
+use crate::core::neighbours::Storm;
+use crate::core::reason::Reason;
+
+/// The target is one of three that fail at once.
+pub fn storm() -> Storm {
+    let workloads = ["Deployment/api", "Deployment/db", "Deployment/web"].map(str::to_owned).to_vec();
+    Storm { workloads, of: 3, image: Some("api:2".into()) }
+}
+
+fn times_told(world: &World) -> usize {
+    world.told.iter().filter(|notice| **notice == Notice::Escalated).count()
+}
+
+#[test]
+fn a_rollback_that_does_not_help_is_left_and_handed_over() {
+    let mut world = World::new();
+    world.aftermath = Aftermath::StaysBroken;
+    ends(&mut world, IncidentPhase::Escalated, Reason::VerifyFailed);
+    assert_eq!(purposes(&world), [Purpose::Repair]);
+    assert_ne!(world.workload.template, world.broken.template, "the known bad template is not written back");
+    assert!(world.status().message.contains("left in place"), "{}", world.status().message);
+    assert_eq!(world.ledger.entries[0].state, LedgerState::Spent);
+}
+
+#[test]
+fn a_rollback_that_recovers_slowly_is_left_alone() {
+    let mut world = World::new();
+    world.aftermath = Aftermath::RecoversSlowly;
+    // Each part of it takes five times as long as the setting allows.
+    assert_eq!(world.terms.timings.verify_timeout_seconds, 10);
+    ends(&mut world, IncidentPhase::Resolved, Reason::Recovered);
+    assert_eq!(purposes(&world), [Purpose::Repair]);
+}
+
+#[test]
+fn what_is_scaled_to_0_after_the_write_is_left_to_whoever_did_it() {
+    let mut world = World::new();
+    world.aftermath = Aftermath::IsScaledDown;
+    ends(&mut world, IncidentPhase::Escalated, Reason::ChangedByOthers);
+    assert_eq!(purposes(&world), [Purpose::Repair]);
+}
+
+#[test]
+fn a_relapse_continues_the_same_incident_and_is_told_once() {
+    let mut world = World::new();
+    world.aftermath = Aftermath::Relapses;
+    ends(&mut world, IncidentPhase::Escalated, Reason::Relapsed);
+    assert_eq!((purposes(&world), times_told(&world)), (vec![Purpose::Repair], 1));
+    assert!(world.told.contains(&Notice::Resolved), "it was told as recovered before");
+    assert!(world.ledger.anomalies.iter().any(|anomaly| anomaly.kind == "Relapsed"));
+}
+
+#[test]
+fn a_repair_that_somebody_reverts_is_told_as_that() {
+    let mut world = World::new();
+    world.aftermath = Aftermath::IsReverted;
+    ends(&mut world, IncidentPhase::Escalated, Reason::ChangedByOthers);
+    assert!(world.status().message.contains("wrote back"), "{}", world.status().message);
+    assert_eq!((purposes(&world), times_told(&world)), (vec![Purpose::Repair], 1));
+}
+
+#[test]
+fn an_alert_that_outlives_the_repair_is_told_once() {
+    let mut world = World::new();
+    world.alert_lasts = None;
+    ends(&mut world, IncidentPhase::Escalated, Reason::AlertGoesOn);
+    assert_eq!(times_told(&world), 1);
+    let status = world.status();
+    let told = status.times.ended.unwrap().duration_since(status.watch.unwrap().since);
+    assert_eq!(told.as_secs(), 60, "alertGoesOnSeconds");
+}
+
+#[test]
+fn a_recovered_target_is_watched_until_its_alert_has_ended_and_for_a_while_after() {
+    let mut world = World::new();
+    ends(&mut world, IncidentPhase::Resolved, Reason::Recovered);
+    let watch = world.status().watch.unwrap();
+    assert_eq!(watch.over.unwrap().duration_since(watch.since).as_secs(), 90, "watchSeconds");
+    assert_eq!(need(&world.incident, world.now), Need::Nothing);
+    assert_eq!(times_told(&world), 0);
+
+    // What can not be read is not healthy.
+    let mut world = World { unreadable_after_recovery: true, ..World::new() };
+    ends(&mut world, IncidentPhase::Escalated, Reason::ClusterUnreadable);
+
+    // A later incident has it.
+    let mut world = World { successor: Some("api-other".into()), alert_lasts: None, ..World::new() };
+    ends(&mut world, IncidentPhase::Resolved, Reason::Recovered);
+}
+
+#[test]
+fn an_alert_about_a_healthy_target_calls_nobody_and_is_closed_with_it() {
+    let mut world = World::healthy();
+    world.alert_ends_after = Some(SignedDuration::from_secs(400));
+    ends(&mut world, IncidentPhase::Resolved, Reason::NothingWrong);
+    assert_eq!((world.writes.len(), times_told(&world)), (0, 0));
+    let proved = world.status().watch.unwrap().since.duration_since(testing::at(0)).as_secs();
+    assert!((290..330).contains(&proved), "nothing probes readiness, so health had to last for minutes: {proved} s");
+}
+
+#[test]
+fn an_alert_about_a_healthy_target_that_goes_on_is_told_once_and_one_that_informs_never() {
+    let mut world = World::healthy();
+    ends(&mut world, IncidentPhase::Escalated, Reason::AlertGoesOn);
+    assert_eq!(times_told(&world), 1);
+
+    let mut world = World::healthy();
+    world.incident.spec.severity = Severity::Info;
+    ends(&mut world, IncidentPhase::Resolved, Reason::NothingWrong);
+    assert_eq!(times_told(&world), 0);
+}
+
+#[test]
+fn severity_info_calls_nobody_unless_something_was_written() {
+    let mut world = World::new();
+    world.incident.spec.severity = Severity::Info;
+    world.mode = None;
+    run(&mut world);
+    assert_eq!((world.phase(), times_told(&world)), (IncidentPhase::Escalated, 0));
+
+    let mut world = World::new();
+    world.incident.spec.severity = Severity::Info;
+    world.aftermath = Aftermath::StaysBroken;
+    ends(&mut world, IncidentPhase::Escalated, Reason::VerifyFailed);
+}
+
+#[test]
+fn a_target_that_nothing_was_wrong_with_and_that_fails_later_is_investigated_again_and_repaired() {
+    let mut world = World::healthy();
+    let diagnosis = World::new().diagnosis;
+    world.fails_after = Some((SignedDuration::from_secs(320), diagnosis));
+    ends(&mut world, IncidentPhase::Resolved, Reason::Recovered);
+    assert_eq!(purposes(&world), [Purpose::Repair]);
+    let events: Vec<String> = world.status().timeline.into_iter().map(|entry| entry.event).collect();
+    assert!(events.contains(&"Reopened".to_owned()), "{events:?}");
+}
+
+#[test]
+fn one_of_many_that_fail_at_once_is_told_with_all_and_not_written_to() {
+    let mut world = World { storm: Some(storm()), ..World::new() };
+    ends(&mut world, IncidentPhase::Escalated, Reason::Storm);
+    assert!(world.writes.is_empty() && world.remediations.is_empty());
+    for name in ["Deployment/db", "Deployment/web", "api:2"] {
+        assert!(world.status().message.contains(name), "{}", world.status().message);
+    }
+    assert_eq!(world.ledger.storms[0].incident, "api-0123456789");
+
+    // Another incident has told of this one already.
+    let mut second = World { storm: Some(storm()), ledger: world.ledger.clone(), ..World::new() };
+    second.ledger.storms[0].incident = "web-0".into();
+    run(&mut second);
+    assert_eq!((second.phase(), second.reason()), (IncidentPhase::Escalated, "Storm"));
+    assert_eq!((second.told.len(), second.writes.len()), (0, 0), "{:?}", second.told);
+    assert!(second.status().message.contains("Incident web-0"), "{}", second.status().message);
+}
+
+#[test]
+fn people_who_use_kubectl_apply_are_warned_of_what_it_believes_to_have_applied() {
+    let mut world = World::new();
+    let manifest = serde_json::json!({"spec": {"template": world.broken.template}}).to_string();
+    let annotation = "kubectl.kubernetes.io/last-applied-configuration".to_owned();
+    world.broken.annotations.insert(annotation, manifest);
+    world.workload = world.broken.clone();
+    ends(&mut world, IncidentPhase::Resolved, Reason::Recovered);
+    assert!(world.status().message.contains("kubectl apply --server-side"), "{}", world.status().message);
+}

@@ -1,0 +1,324 @@
+//! The workloads of a namespace, as its pods show them: do many of them fail at once, or fails one change in several?
+//!
+//! Pods can be read in every namespace, and they are what is known to fail; an Incident, an Alert or a time that
+//! somebody wrote counts for nothing here.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::SignedDuration;
+use serde_json::Value;
+
+use crate::api::v1alpha1::Time;
+
+use super::object::{array, controller, label, string, text};
+use super::workload::{Kind, Pod, Workload, read_pod};
+use super::{budget::storm::Claim, names};
+
+/// Workloads of a namespace that are looked at; a bound for memory.
+const MAX_WORKLOADS: usize = 5_000;
+/// Images of a workload's failing containers that are remembered.
+const MAX_IMAGES: usize = 8;
+/// Workloads that are named in a sentence.
+const NAMED: usize = 20;
+/// A kubelet waits at most so long between two starts of a container that crashes, in seconds.
+const LONGEST_BACK_OFF: i64 = 300;
+
+/// So many workloads of a namespace that fail at once, and so much of all that it has, are a storm.
+const STORMS: [(usize, usize); 2] = [
+    // Three, which are at least half.
+    (3, 2),
+    // Five, which are at least a fifth.
+    (5, 5),
+];
+/// The same change in so many workloads is a storm, whatever part of the namespace they are.
+const SAME_CHANGE: usize = 3;
+
+/// The workloads of a namespace, gathered from pages of its pods.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Neighbours {
+    workloads: BTreeMap<String, Neighbour>,
+}
+
+/// One workload as its pods show it.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Neighbour {
+    /// Since when the first of its failing pods fails; `None` while none does.
+    failing_since: Option<Time>,
+    /// Images of its failing containers.
+    images: BTreeSet<String>,
+}
+
+/// Many workloads of one namespace fail at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Storm {
+    /// Those that began to fail at about the same time, as `Kind/name`, the target among them.
+    pub workloads: Vec<String>,
+    /// Workloads that the namespace has, as far as they have pods.
+    pub of: usize,
+    /// The image that the failing containers of all of them share.
+    pub image: Option<String>,
+}
+
+impl Neighbours {
+    /// Adds what a page of the namespace's pods shows.
+    pub fn add(&mut self, pods: &[Value], now: Time) {
+        for pod in pods {
+            let Some(name) = workload_of(pod) else { continue };
+            if self.workloads.len() >= MAX_WORKLOADS && !self.workloads.contains_key(&name) {
+                continue;
+            }
+            let Some(read) = read_pod(pod, None, now) else { continue };
+            let found = self.workloads.entry(name).or_default();
+            if !read.fact.failure.is_hard() {
+                continue;
+            }
+            let since = failing_since(&read, now);
+            found.failing_since = Some(found.failing_since.map_or(since, |known| known.min(since)));
+            if found.images.len() < MAX_IMAGES {
+                found.images.extend(image_of(pod, &read.fact.container));
+            }
+        }
+    }
+
+    /// Whether `target`, which fails, is one of many. `written` are workloads that were written to a short while ago, as
+    /// `Kind/name`: they count, for they failed. Workloads that began to fail more than `window` apart are no storm.
+    pub fn storm(&self, target: &Workload, written: &[&str], window: SignedDuration) -> Option<Storm> {
+        let own = name_of(target);
+        let begin = self.workloads.get(&own).and_then(|neighbour| neighbour.failing_since)?;
+        let at_once = |neighbour: &Neighbour| {
+            neighbour.failing_since.is_some_and(|since| since.duration_since(begin).abs() <= window)
+        };
+        let failing: BTreeSet<&str> =
+            self.workloads.iter().filter(|(_, neighbour)| at_once(neighbour)).map(|(name, _)| name.as_str()).collect();
+        let counted: BTreeSet<&str> = failing.iter().copied().chain(written.iter().copied()).collect();
+        let images = |name: &str| self.workloads.get(name).map(|neighbour| &neighbour.images);
+        let shares = |image: &String, name: &str| images(name).is_some_and(|images| images.contains(image));
+        let sharing = |image: &String| failing.iter().filter(|name| shares(image, name)).count();
+        let shipped = images(&own).into_iter().flatten().max_by_key(|image| sharing(image));
+        let same = shipped.filter(|image| sharing(image) >= SAME_CHANGE);
+
+        let of = self.workloads.len().max(counted.len());
+        let many = STORMS.iter().any(|(least, part)| counted.len() >= *least && counted.len() * part >= of);
+        let of_one_image = || failing.iter().copied().filter(|name| same.is_some_and(|image| shares(image, name)));
+        let workloads: Vec<String> = match (many, same) {
+            (true, _) => counted.iter().map(|name| (*name).to_owned()).collect(),
+            (false, Some(_)) => of_one_image().map(str::to_owned).collect(),
+            (false, None) => return None,
+        };
+        let shared = shipped.filter(|image| failing.iter().all(|name| shares(image, name)));
+        Some(Storm { workloads, of, image: if many { shared.cloned() } else { same.cloned() } })
+    }
+}
+
+impl Storm {
+    /// One that others noted before: of this one only the target itself is known.
+    pub fn alone(target: &Workload) -> Storm {
+        Storm { workloads: vec![name_of(target)], of: 1, image: None }
+    }
+
+    /// The same in a sentence.
+    pub fn message(&self, namespace: &str) -> String {
+        let (count, of) = (self.workloads.len(), self.of);
+        let named: Vec<&str> = self.workloads.iter().take(NAMED).map(String::as_str).collect();
+        let more = if count > NAMED { format!(" and {} more", count - NAMED) } else { String::new() };
+        let shared = self.image.as_ref().map(|image| format!("; all run image {image}")).unwrap_or_default();
+        format!(
+            "{count} of the {of} workloads of namespace {namespace} began to fail at the same time: {}{more}{shared}. No \
+             rollback of one of them is the answer: look at what they share",
+            named.join(", ")
+        )
+    }
+
+    /// What the Ledger notes of it.
+    pub fn claim(&self, target: &Workload, incident: &str) -> Claim {
+        Claim {
+            namespace: target.object.namespace.clone(),
+            incident: incident.to_owned(),
+            target: name_of(target),
+            workloads: self.workloads.clone(),
+        }
+    }
+}
+
+fn name_of(workload: &Workload) -> String {
+    format!("{}/{}", workload.object.kind, workload.object.name)
+}
+
+/// The workload that a pod belongs to, as `Kind/name`; `None` for those of Jobs and of nobody.
+fn workload_of(pod: &Value) -> Option<String> {
+    let owner = controller(pod)?;
+    let name = text(owner, "/name", 253);
+    match string(owner, "/kind") {
+        "ReplicaSet" => {
+            let hash = label(pod, names::POD_TEMPLATE_HASH).filter(|hash| !hash.is_empty());
+            let deployment = hash.and_then(|hash| name.strip_suffix(hash)?.strip_suffix('-').map(str::to_owned));
+            Some(deployment.map_or(format!("ReplicaSet/{name}"), |name| format!("{}/{name}", Kind::Deployment)))
+        }
+        kind if kind == Kind::StatefulSet.as_str() || kind == Kind::DaemonSet.as_str() => {
+            Some(format!("{kind}/{name}"))
+        }
+        _ => None,
+    }
+}
+
+/// Since when a pod that fails does so. One whose restarts account for its whole life never worked.
+fn failing_since(pod: &Pod, now: Time) -> Time {
+    let fact = &pod.fact;
+    let Some(created) = fact.created_at else { return now };
+    let lived = now.duration_since(created).as_secs();
+    let run = fact.ran_seconds.unwrap_or_default().clamp(0, LONGEST_BACK_OFF);
+    let explained = i64::from(fact.restarts).saturating_add(1).saturating_mul(LONGEST_BACK_OFF + run);
+    let changed = fact.ready_since.or(fact.last_terminated_at).unwrap_or(created).max(created);
+    // The time of a pod that is not ready is since when it is not.
+    if lived <= explained && fact.restarts > 0 { created } else { changed.min(now) }
+}
+
+/// The image of the container that fails.
+fn image_of(pod: &Value, container: &str) -> Option<String> {
+    let named = |list| array(pod, list).iter().find(|it| string(it, "/name") == container);
+    let found = named("/spec/containers").or_else(|| named("/spec/initContainers"))?;
+    Some(text(found, "/image", 512)).filter(|image| !image.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::core::gate::testing::reading;
+
+    const WINDOW: SignedDuration = SignedDuration::from_secs(300);
+
+    fn at(second: i64) -> Time {
+        Time::from_second(1_800_000_000 + second).unwrap()
+    }
+
+    /// A pod of a Deployment that was made this many seconds ago.
+    fn pod(deployment: &str, image: &str, age: i64, state: &Value) -> Value {
+        let made = at(-age).to_string();
+        json!({
+            "metadata": {"name": format!("{deployment}-7c9-x"), "uid": "u", "creationTimestamp": made,
+                "labels": {"pod-template-hash": "7c9"},
+                "ownerReferences": [{"kind": "ReplicaSet", "name": format!("{deployment}-7c9"), "controller": true}]},
+            "spec": {"containers": [{"name": "app", "image": image}]},
+            "status": {"phase": "Pending",
+                "conditions": [{"type": "Ready", "status": "False", "lastTransitionTime": made}],
+                "containerStatuses": [{"name": "app", "state": state, "restartCount": 0, "ready": false}]},
+        })
+    }
+
+    fn broken(deployment: &str, image: &str, age: i64) -> Value {
+        pod(deployment, image, age, &json!({"waiting": {"reason": "ImagePullBackOff"}}))
+    }
+
+    fn fine(deployment: &str) -> Value {
+        let mut pod = pod(deployment, "fine:1", 9_000, &json!({"running": {"startedAt": at(-9_000).to_string()}}));
+        pod["status"]["phase"] = json!("Running");
+        pod["status"]["conditions"][0]["status"] = json!("True");
+        pod["status"]["containerStatuses"][0]["ready"] = json!(true);
+        pod
+    }
+
+    /// The storm that Deployment `api` is in.
+    fn storm_with(pods: &[Value], written: &[&str]) -> Option<Storm> {
+        let mut neighbours = Neighbours::default();
+        for page in pods.chunks(2) {
+            neighbours.add(page, at(0));
+        }
+        neighbours.storm(&reading(), written, WINDOW)
+    }
+
+    fn names(count: usize) -> Vec<String> {
+        (0..count).map(|number| format!("w{number}")).collect()
+    }
+
+    /// `failing` workloads that fail, each with an image of its own, and `fine` ones that do not.
+    fn namespace(failing: usize, quiet: usize) -> Vec<Value> {
+        let mut pods = vec![broken("api", "api:2", 60)];
+        pods.extend(names(failing - 1).iter().map(|name| broken(name, &format!("{name}:2"), 90)));
+        pods.extend(names(quiet).iter().map(|name| fine(&format!("quiet-{name}"))));
+        pods
+    }
+
+    #[test]
+    fn three_that_are_half_and_five_that_are_a_fifth_are_a_storm() {
+        for (failing, quiet, many) in [
+            (1, 0, false),
+            (2, 0, false),
+            (3, 0, true),
+            (3, 3, true),
+            (3, 4, false),
+            (4, 5, false),
+            (5, 20, true),
+            (5, 21, false),
+        ] {
+            let storm = storm_with(&namespace(failing, quiet), &[]);
+            assert_eq!(storm.is_some(), many, "{failing} of {}", failing + quiet);
+            if let Some(storm) = storm {
+                assert_eq!((storm.workloads.len(), storm.of), (failing, failing + quiet));
+                assert!(storm.message("shop").contains("Deployment/api"), "{}", storm.message("shop"));
+            }
+        }
+    }
+
+    #[test]
+    fn the_same_new_image_that_fails_in_three_is_a_storm_in_a_namespace_of_any_size() {
+        let mut pods = namespace(1, 40);
+        pods.extend(["web", "db"].map(|name| broken(name, "api:2", 100)));
+        let storm = storm_with(&pods, &[]).unwrap();
+        assert_eq!(storm.workloads, ["Deployment/api", "Deployment/db", "Deployment/web"]);
+        assert_eq!(storm.image.as_deref(), Some("api:2"));
+        assert!(storm_with(&pods[..pods.len() - 1], &[]).is_none());
+    }
+
+    #[test]
+    fn healthy_workloads_and_those_that_failed_long_before_or_after_do_not_count() {
+        let mut pods = vec![broken("api", "api:2", 60), fine("a"), fine("b"), fine("c")];
+        assert!(storm_with(&pods, &[]).is_none(), "alerts about them change nothing");
+        pods.extend([broken("old-a", "x", 9_000), broken("old-b", "y", 8_000)]);
+        assert!(storm_with(&pods, &[]).is_none(), "they have failed for hours");
+        let late: Vec<Value> = namespace(3, 0).into_iter().collect();
+        assert!(storm_with(&late, &[]).is_some(), "all of them a while ago, but at the same time");
+        let mut well = namespace(3, 0);
+        well[0] = fine("api");
+        assert!(storm_with(&well, &[]).is_none(), "the target itself is well");
+    }
+
+    #[test]
+    fn a_workload_that_was_just_repaired_still_counts() {
+        let pods =
+            [broken("api", "api:2", 60), broken("web", "web:2", 60), fine("db"), fine("a"), fine("b"), fine("c")];
+        assert!(storm_with(&pods, &[]).is_none());
+        let storm = storm_with(&pods, &["Deployment/db"]).unwrap();
+        assert_eq!(storm.workloads.len(), 3);
+        assert!(storm_with(&pods, &["Deployment/web"]).is_none(), "one that still fails counts once");
+    }
+
+    #[test]
+    fn a_pod_that_crashed_all_its_life_fails_since_it_was_made_and_one_that_worked_since_it_does_not() {
+        let mut crashing = broken("api", "api:2", 1_000);
+        crashing["status"]["containerStatuses"][0] = json!({
+            "name": "app", "restartCount": 6, "ready": false, "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+            "lastState": {"terminated": {"exitCode": 1, "startedAt": at(-21).to_string(), "finishedAt": at(-20).to_string()}},
+        });
+        crashing["status"]["conditions"][0]["lastTransitionTime"] = json!(at(-20).to_string());
+        let since = |pod: &Value| failing_since(&read_pod(pod, None, at(0)).unwrap(), at(0));
+        assert_eq!(since(&crashing), at(-1_000));
+        let mut worked = crashing;
+        worked["metadata"]["creationTimestamp"] = json!(at(-90_000).to_string());
+        assert_eq!(since(&worked), at(-20));
+    }
+
+    #[test]
+    fn a_pod_belongs_to_its_deployment_set_or_daemon_and_those_of_jobs_are_no_workload() {
+        let owned = |kind: &str, name: &str| {
+            let owner = json!([{"kind": kind, "name": name, "controller": true}]);
+            workload_of(&json!({"metadata": {"labels": {"pod-template-hash": "7c9"}, "ownerReferences": owner}}))
+        };
+        assert_eq!(owned("ReplicaSet", "web-7c9").as_deref(), Some("Deployment/web"));
+        assert_eq!(owned("ReplicaSet", "web-other").as_deref(), Some("ReplicaSet/web-other"));
+        assert_eq!(owned("StatefulSet", "db").as_deref(), Some("StatefulSet/db"));
+        assert_eq!(owned("Job", "nightly"), None);
+        assert_eq!(workload_of(&json!({"metadata": {}})), None);
+    }
+}

@@ -1,0 +1,316 @@
+use serde_json::json;
+
+use super::*;
+
+fn policy(spec: Value) -> CompiledPolicy {
+    let mut policy = Policy::new("web", serde_json::from_value(spec).unwrap());
+    policy.metadata.namespace = Some("shop".into());
+    CompiledPolicy::of(&policy)
+}
+
+fn validate(policy: &CompiledPolicy, variables: Value) -> Result<(), Denial> {
+    policy.validate(&Variables::of(&variables), &mut Meter::new(JUDGEMENT_UNITS))
+}
+
+fn at(text: &str) -> Time {
+    text.parse().unwrap()
+}
+
+#[test]
+fn a_policy_that_does_not_compile_denies_and_says_where() {
+    for spec in [
+        json!({"mode": "auto", "validations": [{"expression": "1 +"}]}),
+        json!({"mode": "auto", "windows": [{"kind": "deny", "schedule": "not cron", "durationSeconds": 60}]}),
+        json!({"mode": "auto", "windows": [{"kind": "deny", "schedule": "0 0 * * *", "durationSeconds": 60, "timeZone": "Mars/Base"}]}),
+    ] {
+        let policy = policy(spec);
+        let denial = policy.admits(ActionKind::RolloutUndo, at("2026-01-01T00:00:00Z")).unwrap_err();
+        assert_eq!(denial.reason, Reason::PolicyInvalid);
+        assert!(denial.message.contains("shop/web"), "{}", denial.message);
+        assert_eq!(validate(&policy, json!({})).unwrap_err().reason, Reason::PolicyInvalid);
+    }
+}
+
+#[test]
+fn validations_see_their_variables_and_speak_with_the_authors_words() {
+    let policy = policy(json!({"mode": "auto", "validations": [{
+        "expression": "target.replicas <= 3",
+        "messageExpression": "'too many: ' + string(target.replicas)",
+        "reason": "TooWide",
+    }]}));
+    assert_eq!(validate(&policy, json!({"target": {"replicas": 2}})), Ok(()));
+    let denial = validate(&policy, json!({"target": {"replicas": 9}})).unwrap_err();
+    assert_eq!(denial.reason, Reason::PolicyValidationFailed);
+    assert_eq!(denial.message, "Policy shop/web: TooWide: too many: 9");
+}
+
+#[test]
+fn whole_numbers_equal_the_literals_of_an_expression() {
+    for expression in ["target.replicas == 3", "target.replicas - 4 < 0", "target.list[0] == 3"] {
+        let policy = policy(json!({"mode": "auto", "validations": [{"expression": expression}]}));
+        assert_eq!(validate(&policy, json!({"target": {"replicas": 3, "list": [3]}})), Ok(()), "{expression}");
+    }
+}
+
+#[test]
+fn an_unknown_variable_and_a_value_that_is_no_boolean_deny() {
+    for expression in ["nobody.knows == 1", "1 + 1", "'yes'"] {
+        let policy = policy(json!({"mode": "auto", "validations": [{"expression": expression}]}));
+        assert_eq!(validate(&policy, json!({})).unwrap_err().reason, Reason::PolicyValidationFailed, "{expression}");
+    }
+}
+
+#[test]
+fn an_empty_list_of_allowed_actions_allows_none() {
+    let policy = policy(json!({"mode": "auto", "allowedActions": []}));
+    let denial = policy.admits(ActionKind::RolloutUndo, at("2026-01-01T00:00:00Z")).unwrap_err();
+    assert_eq!(denial.reason, Reason::ActionNotAllowed);
+}
+
+#[test]
+fn a_deny_window_wins_over_an_allow_window() {
+    let policy = policy(json!({"mode": "auto", "windows": [
+        {"kind": "allow", "schedule": "0 0 * * *", "durationSeconds": 86400},
+        {"kind": "deny", "schedule": "0 17 * * 5", "durationSeconds": 3600, "timeZone": "Europe/Amsterdam"},
+    ]}));
+    let action = ActionKind::RolloutUndo;
+    // Friday 2026-11-20, 17:30 in Amsterdam is 16:30 UTC.
+    assert_eq!(policy.admits(action, at("2026-11-20T16:30:00Z")).unwrap_err().reason, Reason::OutsideWindow);
+    assert_eq!(policy.admits(action, at("2026-11-20T15:30:00Z")), Ok(()));
+    assert_eq!(policy.admits(action, at("2026-11-20T17:00:00Z")), Ok(()));
+}
+
+#[test]
+fn outside_of_every_allow_window_nothing_is_allowed() {
+    let policy = policy(
+        json!({"mode": "auto", "windows": [{"kind": "allow", "schedule": "0 9 * * *", "durationSeconds": 3600}]}),
+    );
+    assert!(policy.admits(ActionKind::RolloutUndo, at("2026-11-20T08:59:59Z")).is_err());
+    assert!(policy.admits(ActionKind::RolloutUndo, at("2026-11-20T09:00:00Z")).is_ok());
+    assert!(policy.admits(ActionKind::RolloutUndo, at("2026-11-20T10:00:00Z")).is_err());
+}
+
+#[test]
+fn what_the_author_calls_a_rule_is_text_and_never_a_reason() {
+    for word in [Reason::AlertResolved.as_str().to_string(), Reason::Storm.as_str().into(), "x".repeat(64)] {
+        let policy =
+            policy(json!({"mode": "auto", "validations": [{"expression": "false", "reason": word, "message": "no"}]}));
+        let denial = validate(&policy, json!({})).unwrap_err();
+        assert_eq!(denial.reason, Reason::PolicyValidationFailed);
+        assert_eq!(denial.message, format!("Policy shop/web: {word}: no"));
+    }
+}
+
+#[test]
+fn a_target_whose_labels_are_not_known_may_match() {
+    let labels = |value: &str| BTreeMap::from([("tier".to_string(), value.to_string())]);
+    let all = [
+        policy(json!({"mode": "auto", "matchConstraints": {"kinds": ["Deployment"]}})),
+        policy(json!({"mode": "auto", "matchConstraints": {"objectSelector": {"matchLabels": {"tier": "db"}}}})),
+        policy(json!({"mode": "auto", "matchConstraints": {"kinds": ["DaemonSet"]}})),
+    ];
+    let counts = |kind, labels: Option<&BTreeMap<_, _>>| {
+        let Matching { certain, possible } = matching(&all, kind, labels);
+        (certain.len(), possible.len())
+    };
+    assert_eq!(counts(Some("Deployment"), None), (1, 1));
+    assert_eq!(counts(Some("Deployment"), Some(&labels("db"))), (2, 0));
+    assert_eq!(counts(Some("Deployment"), Some(&labels("web"))), (1, 0));
+    assert_eq!(counts(None, None), (0, 3));
+}
+
+#[test]
+fn what_follows_a_write_needs_no_allow_window_and_no_deny_window() {
+    let now = at("2026-11-20T12:00:00Z");
+    let window = |kind: &str, schedule: &str| {
+        policy(json!({"mode": "auto", "windows": [{"kind": kind, "schedule": schedule, "durationSeconds": 3600}]}))
+    };
+    assert_eq!(window("allow", "0 9 * * *").admits_following(ActionKind::RolloutUndo, now), Ok(()));
+    let denial = window("deny", "0 12 * * *").admits_following(ActionKind::RolloutUndo, now).unwrap_err();
+    assert_eq!(denial.reason, Reason::OutsideWindow);
+    let none = policy(json!({"mode": "auto", "allowedActions": []}));
+    assert!(none.admits_following(ActionKind::RolloutUndo, now).is_err());
+}
+
+#[test]
+fn the_lowest_mode_wins_and_no_label_is_observe() {
+    let auto = policy(json!({"mode": "auto"}));
+    let suggest = policy(json!({"mode": "suggest"}));
+    assert_eq!(mode(Some("auto"), &[&auto]), Mode::Auto);
+    assert_eq!(mode(Some("auto"), &[&auto, &suggest]), Mode::Suggest);
+    assert_eq!(mode(None, &[&auto]), Mode::Observe);
+    assert_eq!(mode(Some("AUTO"), &[]), Mode::Observe);
+}
+
+#[test]
+fn an_expression_that_costs_too_much_is_refused_when_it_is_written() {
+    let stages = ".map(a,a+a+a+a+a+a+a+a)".repeat(9);
+    let item = format!("[{}]", vec!["1"; 60].join(","));
+    for expression in [
+        format!("size(['aaaaaaaa']{stages}[0]) > 0"),
+        format!("{item}.all(a,{item}.all(b,{item}.all(c,{item}.all(d,true))))"),
+        format!("target.replicas > 3 && {item}.all(a,{item}.all(b,{item}.all(c,true)))"),
+        "lists.range(1000000000).all(x, x >= 0)".to_string(),
+        "target.annotations.all(a, target.annotations.all(b, target.annotations.all(c, a != b + c)))".to_string(),
+    ] {
+        let policy = policy(json!({"mode": "auto", "validations": [{"expression": expression}]}));
+        let denial = policy.error().unwrap_or_else(|| panic!("{expression} costs {:?}", policy.cost()));
+        assert_eq!(denial.reason, Reason::PolicyTooExpensive, "{expression}: {}", denial.message);
+        assert!(denial.message.starts_with("Policy shop/web is too expensive"), "{}", denial.message);
+        assert!(denial.message.contains("validations[0].expression"), "{}", denial.message);
+        assert_eq!(policy.admits(ActionKind::RolloutUndo, at("2026-01-01T00:00:00Z")).unwrap_err(), *denial);
+    }
+}
+
+#[test]
+fn one_that_is_cheap_on_the_example_and_dear_on_the_object_denies_by_its_name() {
+    let expression = "target.annotations.all(a, target.annotations.all(b, a != b || true))";
+    let policy = policy(json!({"mode": "auto", "validations": [{"expression": expression}]}));
+    assert_eq!(policy.error(), None);
+    let mut large = example();
+    large["target"]["annotations"] = (0..2000).map(|n| (format!("key-{n}"), json!("x"))).collect::<Value>();
+    let denial = validate(&policy, large).unwrap_err();
+    assert_eq!(denial.reason, Reason::PolicyTooExpensive);
+    for part in ["Policy shop/web", "target.annotations.all", "more than 50000 units"] {
+        assert!(denial.message.contains(part), "{part}: {}", denial.message);
+    }
+}
+
+#[test]
+fn many_policies_together_cost_no_more_than_one_decision_may() {
+    let list = format!("[{}]", vec!["1"; 40].join(","));
+    let expression = format!("{list}.all(a, {list}.all(b, a == b))");
+    let validations: Vec<Value> = (0..3).map(|_| json!({"expression": expression})).collect();
+    let policy = policy(json!({"mode": "auto", "validations": validations}));
+    assert_eq!(policy.error(), None);
+    let (variables, mut meter) = (Variables::of(&json!({})), Meter::new(JUDGEMENT_UNITS));
+    let mut denied = None;
+    for _ in 0..MAX_POLICIES {
+        denied = denied.or(policy.validate(&variables, &mut meter).err());
+    }
+    let denial = denied.expect("a hundred of them are too many");
+    assert_eq!(denial.reason, Reason::PolicyTooExpensive);
+    assert!(denial.message.contains("200000 units, their bound together"), "{}", denial.message);
+    assert!(meter.spent() <= JUDGEMENT_UNITS);
+}
+
+#[test]
+fn an_author_who_is_wordy_gets_a_short_sentence() {
+    let validation = |expression: &str, message: &str| json!({"expression": expression, "messageExpression": message});
+    let long = format!("'{}' == 'b'", "a".repeat(1900));
+    for validation in [
+        validation(&long, ""),
+        validation("false", "string(target.annotations)"),
+        validation("false", "target.annotations['a']"),
+        validation("target.annotations", ""),
+        validation("target.annotations + 1", ""),
+        validation("target.annotations.nobody.knows", ""),
+    ] {
+        let policy = policy(json!({"mode": "auto", "validations": [validation]}));
+        let denial = validate(&policy, json!({"target": {"annotations": {"a": "ä".repeat(100_000)}}})).unwrap_err();
+        assert!(denial.message.len() < 1100, "{} bytes: {}", denial.message.len(), denial.message);
+        assert_eq!(denial.reason, Reason::PolicyValidationFailed);
+    }
+}
+
+#[test]
+fn a_policy_larger_than_people_write_is_refused() {
+    let text = format!("'{}' != ''", "x".repeat(1900));
+    let wordy: Vec<Value> = (0..10).map(|_| json!({"expression": text})).collect();
+    let policy_of = |spec| policy(spec).error().map(|denial| (denial.reason, denial.message.clone())).unwrap();
+    let (reason, message) = policy_of(json!({"mode": "auto", "validations": wordy}));
+    assert_eq!(reason, Reason::PolicyTooExpensive);
+    assert!(message.contains("characters, at most 16384"), "{message}");
+    let labels: serde_json::Map<String, Value> = (0..300).map(|n| (format!("l{n}"), json!("x"))).collect();
+    let (reason, message) =
+        policy_of(json!({"mode": "auto", "matchConstraints": {"objectSelector": {"matchLabels": labels}}}));
+    assert_eq!(reason, Reason::PolicyInvalid);
+    assert!(message.contains("300 labels and values, at most 256"), "{message}");
+}
+
+fn many(count: usize, namespace: &str) -> Vec<Policy> {
+    let policies = (0..count).map(|n| {
+        let mut policy = Policy::new(&format!("p{n}"), serde_json::from_value(json!({"mode": "auto"})).unwrap());
+        policy.metadata.namespace = Some(namespace.into());
+        policy
+    });
+    policies.collect()
+}
+
+#[test]
+fn a_namespace_with_more_policies_than_are_asked_is_denied_by_its_name() {
+    let all: Vec<Policy> = many(MAX_POLICIES + 1, "shop").into_iter().chain(many(2, "system")).collect();
+    let compiled = bounded(&all, |policy| {
+        assert_eq!(policy.metadata.namespace.as_deref(), Some("system"), "none of the others costs anything");
+        CompiledPolicy::of(policy)
+    });
+    assert_eq!(
+        compiled.iter().map(|policy| policy.name.as_str()).collect::<Vec<_>>(),
+        ["shop/*", "system/p0", "system/p1"]
+    );
+    let denial = compiled[0].admits(ActionKind::RolloutUndo, at("2026-01-01T00:00:00Z")).unwrap_err();
+    assert_eq!(denial.reason, Reason::TooManyPolicies);
+    assert!(denial.message.contains("namespace shop has more than 100 Policies"), "{}", denial.message);
+    assert_eq!(compiled[0].matches(None, None), Match::Yes);
+    assert_eq!(mode(Some("auto"), &[&compiled[0]]), Mode::Observe);
+}
+
+#[test]
+fn policies_that_are_too_much_together_deny_before_they_cost_anything() {
+    let with = |count: usize, validation: Value| {
+        let mut all = many(count, "shop");
+        let spec = json!({"mode": "auto", "validations": [validation]});
+        all.iter_mut().for_each(|policy| policy.spec = serde_json::from_value(spec.clone()).unwrap());
+        all
+    };
+    let long = with(MAX_POLICIES, json!({"expression": "true", "message": "x".repeat(500)}));
+    assert!(is_crowded(&long) && !is_crowded(&long[..50]));
+    let compiled = bounded(&long, |_| panic!("none of them is compiled"));
+    let message = &compiled[0].error().unwrap().message;
+    assert!(message.contains("namespace shop has Policies of more than 50000 characters together"), "{message}");
+
+    let list = format!("[{}]", vec!["1"; 40].join(","));
+    let dear = with(MAX_POLICIES, json!({"expression": format!("{list}.all(a, {list}.all(b, a == b))")}));
+    let compiled = bounded(&dear, CompiledPolicy::of);
+    assert_eq!(compiled.len(), 1);
+    assert_eq!(compiled[0].error().unwrap().reason, Reason::TooManyPolicies);
+    assert!(compiled[0].error().unwrap().message.contains("cost more than 1000000 units together"));
+}
+
+#[test]
+fn a_hundred_policies_are_all_asked() {
+    let compiled = bounded(&many(MAX_POLICIES, "shop"), CompiledPolicy::of);
+    assert_eq!(compiled.len(), MAX_POLICIES);
+    assert!(compiled.iter().all(|policy| policy.error().is_none()));
+}
+
+#[test]
+fn a_namespace_with_too_many_runbooks_allows_nothing() {
+    let runbook = |namespace: &str| {
+        let spec = json!({"summary": "s", "match": {}, "allowedActions": ["RolloutUndo"]});
+        let mut runbook = Runbook::new("r", serde_json::from_value(spec).unwrap());
+        runbook.metadata.namespace = Some(namespace.into());
+        runbook
+    };
+    let fits: Vec<Runbook> = (0..MAX_RUNBOOKS).map(|_| runbook("shop")).collect();
+    assert_eq!(bounded_runbooks(fits.clone()), fits);
+    let over: Vec<Runbook> = fits.into_iter().chain([runbook("shop"), runbook("system")]).collect();
+    let asked = bounded_runbooks(over);
+    assert_eq!(asked.len(), 2);
+    assert_eq!(runbook_name(&asked[0]), "shop/more-than-100-runbooks");
+    assert!(asked[0].spec.allowed_actions.is_empty());
+    assert!(runbook_matches(&asked[0].spec, &["Any"], None));
+}
+
+#[test]
+fn a_policy_that_cannot_be_decoded_denies_whatever_it_might_match_by_its_name() {
+    let policy = CompiledPolicy::unreadable("shop/of-tomorrow".into(), &"unknown variant `freeze`".repeat(1000));
+    let denial = policy.admits(ActionKind::RolloutUndo, at("2026-01-01T00:00:00Z")).unwrap_err();
+    assert_eq!(denial.reason, Reason::PolicyInvalid);
+    assert!(denial.message.contains("shop/of-tomorrow") && denial.message.contains("`freeze`"));
+    assert!(denial.message.len() < 500, "what people wrote is bounded");
+    for (kind, labels) in [(None, None), (Some("Deployment"), Some(&BTreeMap::new()))] {
+        assert_eq!(policy.matches(kind, labels), Match::Yes);
+    }
+    assert_eq!(mode(Some("auto"), &[&policy]), Mode::Observe);
+}

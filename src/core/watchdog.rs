@@ -1,0 +1,496 @@
+//! The watchdog: which incidents do not get on, and the smallest hand-over that nothing can refuse.
+//!
+//! It stands outside of every step and believes none: it looks at what the cache shows and at which steps ended, by the
+//! clock of this process. Whatever keeps an incident from its end (a right taken away, a webhook, an object of a newer
+//! release, a fault of ours), a person is called.
+
+use std::collections::BTreeMap;
+
+use jiff::SignedDuration;
+use serde_json::{Value, json};
+
+use crate::api::v1alpha1::{Alert, AlertState, Incident, IncidentPhase, IncidentStatus, IncidentTimes, Time};
+
+use super::{
+    grouping::{self, Handling},
+    incident::Timings,
+    reason::Reason,
+};
+
+/// Those that are handled in one look, the longest stuck first: when nothing gets on anywhere, one person is enough.
+const AT_ONCE: usize = 16;
+/// Longest pause between two pages about one incident whose status cannot be stored.
+const LONGEST_PAUSE: SignedDuration = SignedDuration::from_hours(6);
+/// Until a page that did not arrive is sent again.
+const UNHEARD: SignedDuration = SignedDuration::from_mins(1);
+/// How long an executor and its Grant may take, as the state machine has it, with room to spare.
+const WRITE: SignedDuration = SignedDuration::from_mins(10);
+/// Longest deadline of a rollout that a verification waits for.
+const VERIFY: SignedDuration = SignedDuration::from_hours(2);
+
+/// One object that has to come to an end.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    /// `Incident` or `Alert`.
+    pub kind: &'static str,
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+}
+
+/// What the cache shows of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Subject {
+    /// Which it is.
+    pub key: Key,
+    /// Changes whenever it gets on.
+    pub mark: Mark,
+    /// How long the state that it is in may last by itself.
+    pub allowance: SignedDuration,
+}
+
+/// What changes when an object gets on. That somebody edits it is no progress.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Mark {
+    phase: IncidentPhase,
+    rounds: i32,
+    grant_epoch: Option<i64>,
+    times: IncidentTimes,
+    generation: i64,
+}
+
+/// The incident, unless it is over. `timings` are the operator's.
+pub fn incident(incident: &Incident, timings: &Timings) -> Option<Subject> {
+    let status = incident.status.clone().unwrap_or_default();
+    let allowance = allowance(status.phase, timings)?;
+    let IncidentStatus { phase, rounds, grant_epoch, times, .. } = status;
+    Some(Subject {
+        key: key("Incident", &incident.metadata),
+        mark: Mark { phase, rounds, grant_epoch, times, generation: 0 },
+        allowance,
+    })
+}
+
+/// The Alert, while it fires and belongs to no incident.
+pub fn alert(alert: &Alert) -> Option<Subject> {
+    let placed = alert.status.as_ref().is_some_and(|status| !status.incident.is_empty());
+    let waits = matches!(grouping::handling(alert), Handling::Place { .. });
+    (waits && !placed && grouping::state_of(alert) == AlertState::Firing).then(|| Subject {
+        key: key("Alert", &alert.metadata),
+        mark: Mark { generation: alert.metadata.generation.unwrap_or(0), ..Mark::default() },
+        allowance: SignedDuration::ZERO,
+    })
+}
+
+fn key(kind: &'static str, metadata: &kube::core::ObjectMeta) -> Key {
+    Key {
+        kind,
+        namespace: metadata.namespace.clone().unwrap_or_default(),
+        name: metadata.name.clone().unwrap_or_default(),
+    }
+}
+
+/// How long an incident may stay in a phase by itself; `None` for those that it may stay in.
+fn allowance(phase: IncidentPhase, timings: &Timings) -> Option<SignedDuration> {
+    let seconds = |value: u32| SignedDuration::from_secs(value.into());
+    match phase {
+        IncidentPhase::Open => Some(SignedDuration::ZERO),
+        IncidentPhase::Investigating | IncidentPhase::Judging => Some(seconds(timings.evidence_wait_seconds)),
+        IncidentPhase::AwaitingApproval => Some(seconds(timings.approval_timeout_seconds)),
+        IncidentPhase::Remediating | IncidentPhase::Undoing => Some(WRITE),
+        IncidentPhase::Verifying => Some(VERIFY.max(seconds(timings.verify_timeout_seconds))),
+        IncidentPhase::Resolved | IncidentPhase::Escalated => None,
+    }
+}
+
+/// Why one is stuck.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Why {
+    /// No step of it ended well for so long.
+    NoStepEnds {
+        /// For how long.
+        lasting: SignedDuration,
+        /// The last error; `None` when no step even failed.
+        error: Option<String>,
+    },
+    /// Its steps end well, and nothing comes of them.
+    NothingChanges {
+        /// For how long.
+        lasting: SignedDuration,
+    },
+}
+
+impl Why {
+    /// How long it has lasted.
+    pub fn lasting(&self) -> SignedDuration {
+        match self {
+            Why::NoStepEnds { lasting, .. } | Why::NothingChanges { lasting } => *lasting,
+        }
+    }
+
+    /// One sentence for the person who is called.
+    pub fn sentence(&self) -> String {
+        let minutes = self.lasting().as_mins();
+        match self {
+            Why::NoStepEnds { error: Some(error), .. } => {
+                format!("Backstop could not take a step for {minutes} minutes, so a person has to: {error}")
+            }
+            Why::NoStepEnds { error: None, .. } => {
+                format!("no step of Backstop ended for {minutes} minutes, so a person has to look")
+            }
+            Why::NothingChanges { .. } => {
+                format!("Backstop waited {minutes} minutes for a step that has no such length, so a person has to look")
+            }
+        }
+    }
+}
+
+/// One that a person has to be told of now.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stuck {
+    /// Which it is.
+    pub key: Key,
+    /// Why.
+    pub why: Why,
+    /// How often people were told already because nothing could be stored.
+    pub told: u32,
+}
+
+/// What this process knows of a step: the last error, if all failed since `since`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Steps {
+    /// When the last one ended well.
+    pub ended_well: Option<Time>,
+    /// The last error, if one failed since.
+    pub error: Option<String>,
+}
+
+/// What became of a hand-over by the watchdog.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HandedOver {
+    /// Its status says so: the rest is the ordinary way.
+    Stored,
+    /// It got on meanwhile.
+    MovedOn,
+    /// Its status could not be stored, and people were told.
+    Told,
+    /// Its status could not be stored, and no page arrived.
+    Unheard,
+}
+
+/// What is remembered between two looks.
+#[derive(Clone, Debug, Default)]
+pub struct Watchdog {
+    patience: SignedDuration,
+    known: BTreeMap<Key, Known>,
+}
+
+#[derive(Clone, Debug)]
+struct Known {
+    mark: Mark,
+    since: Time,
+    first_seen: Time,
+    told: u32,
+    not_before: Time,
+}
+
+impl Watchdog {
+    /// One that calls a person after `patience` without progress.
+    pub fn new(patience: SignedDuration) -> Watchdog {
+        Watchdog { patience, known: BTreeMap::new() }
+    }
+
+    /// Looks at all that are not over; those that are missing are forgotten. `steps` says what is known of the steps
+    /// of one. The longest stuck come first, no more than a few at once.
+    pub fn look(
+        &mut self,
+        subjects: impl IntoIterator<Item = Subject>,
+        steps: impl Fn(&Key) -> Steps,
+        now: Time,
+    ) -> Vec<Stuck> {
+        let mut known = std::mem::take(&mut self.known);
+        let mut stuck = Vec::new();
+        for Subject { key, mark, allowance } in subjects {
+            let fresh = || Known { mark: mark.clone(), since: now, first_seen: now, told: 0, not_before: now };
+            let mut seen = known.remove(&key).unwrap_or_else(fresh);
+            if seen.mark != mark {
+                seen = Known { mark, since: now, told: 0, not_before: now, ..seen };
+            }
+            if let Some(why) = self.why(&seen, &steps(&key), allowance, now)
+                && seen.not_before <= now
+            {
+                stuck.push(Stuck { key: key.clone(), why, told: seen.told });
+            }
+            self.known.insert(key, seen);
+        }
+        stuck.sort_by_key(|one| std::cmp::Reverse(one.why.lasting()));
+        stuck.truncate(AT_ONCE);
+        stuck
+    }
+
+    fn why(&self, seen: &Known, steps: &Steps, allowance: SignedDuration, now: Time) -> Option<Why> {
+        let alive = steps.ended_well.map_or(seen.first_seen, |well| well.max(seen.first_seen));
+        // A status that changed is a step that ended, whoever wrote it.
+        let lasting = now.duration_since(alive.max(seen.since));
+        if lasting >= self.patience {
+            return Some(Why::NoStepEnds { lasting, error: steps.error.clone() });
+        }
+        let lasting = now.duration_since(seen.since);
+        (lasting >= self.patience + allowance).then_some(Why::NothingChanges { lasting })
+    }
+
+    /// Records what became of one, so that it is not told again at once.
+    pub fn handed_over(&mut self, key: &Key, outcome: HandedOver, now: Time) {
+        let Some(seen) = self.known.get_mut(key) else { return };
+        let pause = match outcome {
+            // The cache shows it soon. Until then, and if it never does, not again for a while.
+            HandedOver::Stored | HandedOver::MovedOn => self.patience,
+            HandedOver::Unheard => UNHEARD,
+            HandedOver::Told => {
+                let pause = self.patience * (1 << seen.told.min(12));
+                seen.told = seen.told.saturating_add(1);
+                pause.min(LONGEST_PAUSE)
+            }
+        };
+        seen.not_before = now.checked_add(pause).unwrap_or(Time::MAX);
+    }
+
+    /// Whether it was there at the last look, and has not ended.
+    pub fn knows(&self, key: &Key) -> bool {
+        self.known.contains_key(key)
+    }
+
+    /// Those that are looked at.
+    pub fn len(&self) -> usize {
+        self.known.len()
+    }
+
+    /// There is none that has not ended.
+    pub fn is_empty(&self) -> bool {
+        self.known.is_empty()
+    }
+}
+
+/// Whether the status of an incident, as it is stored, is where the cache shows it: by its phase and its times.
+pub fn is_where(incident: &Incident, stored: &Value) -> bool {
+    let cached = incident.status.clone().unwrap_or_default();
+    let times = stored.get("times").map(|times| serde_json::from_value(times.clone()).ok());
+    let same_phase = match stored.get("phase") {
+        Some(phase) => *phase == json!(cached.phase),
+        None => cached.phase == IncidentPhase::Open,
+    };
+    same_phase && times.unwrap_or(Some(IncidentTimes::default())).is_none_or(|times| times == cached.times)
+}
+
+/// The status of an incident that the watchdog hands over, as merge patches to be tried in this order. The first keeps
+/// what is there; the second also takes away whatever may be what the API server refuses, but the names of what was
+/// begun.
+pub fn minimal(incident: &Incident, why: &Why, now: Time) -> [Value; 2] {
+    let (reason, message) = (Reason::NoProgress, why.sentence());
+    let status = incident.status.clone().unwrap_or_default();
+    let keep = json!({
+        "phase": IncidentPhase::Escalated,
+        "reason": reason.as_str(),
+        "message": message,
+        "observedGeneration": incident.metadata.generation.unwrap_or(0),
+        "times": { "ended": now },
+        "escalation": {
+            "reason": reason.as_str(),
+            "nextStep": super::incident::next_step(incident, &status, reason),
+        },
+    });
+    let mut bare = keep.clone();
+    for field in ["plan", "decision", "followUp", "timeline", "conditions", "rounds"] {
+        bare[field] = Value::Null;
+    }
+    [keep, bare]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::v1alpha1::AlertSpec;
+
+    const PATIENCE: SignedDuration = SignedDuration::from_mins(5);
+
+    fn at(second: i64) -> Time {
+        Time::from_second(1_800_000_000 + second).unwrap()
+    }
+
+    fn an_incident(name: &str, phase: IncidentPhase) -> Incident {
+        let mut made = Incident::new(
+            name,
+            serde_json::from_value(json!({"alerts": [], "requestId": "r", "openedAt": at(0)})).unwrap(),
+        );
+        made.metadata.namespace = Some("shop".into());
+        made.status = Some(IncidentStatus { phase, ..IncidentStatus::default() });
+        made
+    }
+
+    fn subjects(incidents: &[Incident]) -> Vec<Subject> {
+        incidents.iter().filter_map(|one| incident(one, &Timings::default())).collect()
+    }
+
+    fn fails(_: &Key) -> Steps {
+        Steps { ended_well: None, error: Some("list Policies: unknown variant `freeze`".into()) }
+    }
+
+    #[test]
+    fn an_incident_whose_steps_fail_is_told_after_five_minutes_and_names_the_error() {
+        for phase in [
+            IncidentPhase::Open,
+            IncidentPhase::Investigating,
+            IncidentPhase::Judging,
+            IncidentPhase::AwaitingApproval,
+            IncidentPhase::Remediating,
+            IncidentPhase::Verifying,
+            IncidentPhase::Undoing,
+        ] {
+            let mut watchdog = Watchdog::new(PATIENCE);
+            let all = [an_incident("api", phase)];
+            for second in [0, 15, 299] {
+                assert_eq!(watchdog.look(subjects(&all), fails, at(second)), [], "{phase:?} {second}");
+            }
+            let stuck = watchdog.look(subjects(&all), fails, at(300));
+            assert_eq!(stuck.len(), 1, "{phase:?}");
+            assert!(stuck[0].why.sentence().contains("unknown variant `freeze`"), "{}", stuck[0].why.sentence());
+        }
+    }
+
+    #[test]
+    fn an_incident_that_is_over_or_gone_is_forgotten() {
+        let mut watchdog = Watchdog::new(PATIENCE);
+        watchdog.look(subjects(&[an_incident("a", IncidentPhase::Open)]), fails, at(0));
+        assert_eq!(watchdog.len(), 1);
+        for phase in [IncidentPhase::Resolved, IncidentPhase::Escalated] {
+            assert_eq!(watchdog.look(subjects(&[an_incident("a", phase)]), fails, at(4000)), []);
+        }
+        assert!(watchdog.is_empty());
+    }
+
+    #[test]
+    fn who_waits_for_a_person_or_a_rollout_is_left_alone_while_its_steps_end_well() {
+        let mut watchdog = Watchdog::new(PATIENCE);
+        let all = [an_incident("a", IncidentPhase::AwaitingApproval), an_incident("b", IncidentPhase::Verifying)];
+        let mut told = vec![];
+        for second in (0..3 * 3600).step_by(15) {
+            let well = |_: &Key| Steps { ended_well: Some(at(second)), error: None };
+            for one in watchdog.look(subjects(&all), well, at(second)) {
+                watchdog.handed_over(&one.key, HandedOver::Stored, at(second));
+                told.push((second, one.key.name));
+            }
+        }
+        let first = |name: &str| told.iter().find(|(_, told)| told == name).map(|(second, _)| *second);
+        assert_eq!(first("a"), Some(1800 + 300), "the approval's own time, and five minutes");
+        assert_eq!(first("b"), Some(7200 + 300), "longer than any deadline of a rollout");
+    }
+
+    #[test]
+    fn whatever_changes_in_its_status_is_progress_and_an_edit_is_none() {
+        let mut watchdog = Watchdog::new(PATIENCE);
+        let mut one = an_incident("a", IncidentPhase::Judging);
+        watchdog.look(subjects(std::slice::from_ref(&one)), fails, at(0));
+        one.status.as_mut().unwrap().rounds = 2;
+        assert_eq!(watchdog.look(subjects(std::slice::from_ref(&one)), fails, at(290)), []);
+        one.metadata.resource_version = Some("77".into());
+        one.metadata.labels = Some([("by".to_string(), "somebody".to_string())].into());
+        assert_eq!(watchdog.look(subjects(std::slice::from_ref(&one)), fails, at(580)), []);
+        assert_eq!(watchdog.look(subjects(std::slice::from_ref(&one)), fails, at(590)).len(), 1);
+    }
+
+    #[test]
+    fn a_page_that_cannot_be_stored_is_sent_once_and_then_with_growing_pauses() {
+        let mut watchdog = Watchdog::new(PATIENCE);
+        let all = [an_incident("a", IncidentPhase::Open)];
+        let mut pages = vec![];
+        for second in (0..24 * 3600).step_by(15) {
+            for one in watchdog.look(subjects(&all), fails, at(second)) {
+                watchdog.handed_over(&one.key, HandedOver::Told, at(second));
+                pages.push(second);
+            }
+        }
+        assert_eq!(pages[..4], [300, 600, 1200, 2400]);
+        let pauses: Vec<i64> = pages.windows(2).map(|two| two[1] - two[0]).collect();
+        assert!(pauses.is_sorted() && pauses.iter().all(|pause| *pause <= 6 * 3600), "{pauses:?}");
+        assert!(pages.len() < 12, "{pages:?}");
+    }
+
+    #[test]
+    fn a_page_that_did_not_arrive_is_sent_again_after_a_minute() {
+        let mut watchdog = Watchdog::new(PATIENCE);
+        let all = [an_incident("a", IncidentPhase::Open)];
+        watchdog.look(subjects(&all), fails, at(0));
+        let stuck = watchdog.look(subjects(&all), fails, at(300));
+        watchdog.handed_over(&stuck[0].key, HandedOver::Unheard, at(300));
+        assert_eq!(watchdog.look(subjects(&all), fails, at(345)), []);
+        assert_eq!(watchdog.look(subjects(&all), fails, at(360)).len(), 1);
+    }
+
+    #[test]
+    fn when_nothing_gets_on_anywhere_few_are_told_at_once_and_all_in_the_end() {
+        let mut watchdog = Watchdog::new(PATIENCE);
+        let all: Vec<Incident> = (0..100).map(|n| an_incident(&format!("i{n}"), IncidentPhase::Open)).collect();
+        watchdog.look(subjects(&all), fails, at(0));
+        let mut told = std::collections::BTreeSet::new();
+        for second in (300..420).step_by(15) {
+            let stuck = watchdog.look(subjects(&all), fails, at(second));
+            assert!(stuck.len() <= AT_ONCE);
+            for one in stuck {
+                watchdog.handed_over(&one.key, HandedOver::Told, at(second));
+                told.insert(one.key.name);
+            }
+        }
+        assert_eq!(told.len(), 100);
+    }
+
+    #[test]
+    fn an_alert_that_finds_no_incident_is_told_too() {
+        let spec: AlertSpec =
+            serde_json::from_value(json!({"fingerprint": "f", "labels": {}, "startsAt": at(0)})).unwrap();
+        let mut one = Alert::new("a", spec);
+        assert!(alert(&one).is_some());
+        one.status = Some(serde_json::from_value(json!({"incident": "api-1", "incidentNamespace": "shop"})).unwrap());
+        assert!(alert(&one).is_none(), "it has one");
+        one.status = None;
+        one.spec.ends_at = Some(at(1));
+        assert!(alert(&one).is_none(), "it ended");
+    }
+
+    #[test]
+    fn only_what_is_still_where_the_cache_shows_it_is_handed_over() {
+        let one = an_incident("a", IncidentPhase::Judging);
+        for (stored, same) in [
+            (json!({"phase": "Judging"}), true),
+            (json!({"phase": "Judging", "times": {}, "plan": {"unknown": "newer"}}), true),
+            (json!({"phase": "Judging", "times": {"asked": at(1)}}), false),
+            (json!({"phase": "Remediating"}), false),
+            (json!({"phase": "OfTomorrow"}), false),
+            (json!(null), false),
+        ] {
+            assert_eq!(is_where(&one, &stored), same, "{stored}");
+        }
+        assert!(is_where(&an_incident("a", IncidentPhase::Open), &json!(null)), "it has no status yet");
+    }
+
+    #[test]
+    fn the_minimal_status_is_taken_whatever_was_there_and_keeps_the_names_of_what_was_begun() {
+        let mut one = an_incident("api", IncidentPhase::Remediating);
+        let status = one.status.as_mut().unwrap();
+        status.remediation = Some("api-rem".into());
+        status.rounds = 3;
+        status.timeline = vec![Default::default()];
+        let why = Why::NoStepEnds { lasting: PATIENCE, error: Some("x".repeat(600)) };
+        let [keep, bare] = minimal(&one, &why, at(9));
+        for (patch, lines) in [(keep, 1), (bare, 0)] {
+            let mut stored = serde_json::to_value(one.status.clone()).unwrap();
+            json_patch::merge(&mut stored, &patch);
+            let stored: IncidentStatus = serde_json::from_value(stored).unwrap();
+            assert_eq!((stored.phase, stored.reason.as_str()), (IncidentPhase::Escalated, "NoProgress"));
+            assert_eq!(stored.remediation.as_deref(), Some("api-rem"));
+            assert_eq!((stored.timeline.len(), stored.times.ended), (lines, Some(at(9))));
+            assert!(stored.escalation.unwrap().next_step.contains("kubectl -n shop get incident api"));
+            assert!(stored.message.chars().count() < 2048);
+        }
+    }
+}
