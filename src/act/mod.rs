@@ -1,6 +1,6 @@
 //! Edges out: sends what `core::execution` decided, and reads what it decides from.
 //!
-//! Every call has a deadline and ends in a typed [`Outcome`]; nothing is retried here. Objects travel as untyped
+//! Every call has a deadline and ends in a typed [`Response`]; nothing is retried here. Objects travel as untyped
 //! JSON, because typed structs drop fields that they do not know.
 
 mod read;
@@ -17,7 +17,7 @@ use serde_json::Value;
 pub use read::{Reader, exists, surroundings, workloads};
 
 use crate::core::{
-    execution::{Outcome, Request, Resource, classify},
+    execution::{Response, Request, Resource, classify},
     names,
     workload::Kind,
 };
@@ -26,10 +26,10 @@ use crate::core::{
 pub const DEADLINE: Duration = Duration::from_secs(5);
 
 /// Sends one write of the executor and says what became of it.
-pub async fn send(client: &Client, request: &Request) -> Outcome {
+pub async fn send(client: &Client, request: &Request) -> Response {
     match build(request) {
         Ok(http) => call_within_deadline(client, http).await,
-        Err(message) => Outcome::Refused { policy: None, message: format!("not a request: {message}") },
+        Err(message) => Response::Refused { policy: None, message: format!("not a request: {message}") },
     }
 }
 
@@ -87,12 +87,12 @@ fn path((group, plural): Group, namespace: &str) -> String {
     format!("{group}/namespaces/{namespace}/{plural}")
 }
 
-async fn call_within_deadline(client: &Client, http: http::Request<Vec<u8>>) -> Outcome {
+async fn call_within_deadline(client: &Client, http: http::Request<Vec<u8>>) -> Response {
     match tokio::time::timeout(DEADLINE, client.request::<Value>(http)).await {
-        Ok(Ok(object)) => Outcome::Done(object),
+        Ok(Ok(object)) => Response::Done(object),
         Ok(Err(kube::Error::Api(status))) => classify(status.code, &status.reason, &status.message),
-        Ok(Err(error)) => Outcome::Unknown(error.to_string()),
-        Err(_) => Outcome::Unknown(format!("no answer within {} s", DEADLINE.as_secs())),
+        Ok(Err(error)) => Response::Unknown(error.to_string()),
+        Err(_) => Response::Unknown(format!("no answer within {} s", DEADLINE.as_secs())),
     }
 }
 
@@ -146,11 +146,11 @@ async fn answer(
 ) -> Result<Option<Value>, ReadError> {
     let failed = |message: String| ReadError { what, namespace: namespace.to_owned(), message, forbidden: false };
     match call_within_deadline(client, built.map_err(|error| failed(error.to_string()))?).await {
-        Outcome::Done(object) => Ok(Some(object)),
-        Outcome::NotFound => Ok(None),
-        Outcome::Conflict => Err(failed("the API server answered 409 to a read".into())),
-        Outcome::Refused { message, .. } => Err(ReadError { forbidden: true, ..failed(message) }),
-        Outcome::Unknown(message) | Outcome::BlockedByDisruptionBudget(message) => Err(failed(message)),
+        Response::Done(object) => Ok(Some(object)),
+        Response::NotFound => Ok(None),
+        Response::Conflict => Err(failed("the API server answered 409 to a read".into())),
+        Response::Refused { message, .. } => Err(ReadError { forbidden: true, ..failed(message) }),
+        Response::Unknown(message) | Response::BlockedByDisruptionBudget(message) => Err(failed(message)),
     }
 }
 

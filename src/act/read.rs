@@ -14,6 +14,7 @@ use crate::{
     core::{
         execution::{Consent, Evidence, Observation, PolicyBounds, Surroundings, target_kind},
         kube_name, names, object,
+        policy::MAX_POLICIES,
         workload::{Kind, Workload},
     },
 };
@@ -97,13 +98,13 @@ impl Reader {
             futures::try_join!(
                 namespace_mode(client, namespace),
                 get(client, LEDGERS, system, &ledger),
-                list(client, POLICIES, namespace, ListParams::default()),
+                policies(client, namespace),
                 async {
                     // Its Policies hold for every namespace.
                     if system == namespace {
                         return Ok(Vec::new());
                     }
-                    list(client, POLICIES, system, ListParams::default()).await
+                    policies(client, system).await
                 },
                 list(client, APPROVALS, namespace, ListParams::default()),
             )
@@ -193,6 +194,22 @@ async fn labelled(client: &Client, group: Group, namespace: &str, label: &str) -
     list(client, group, namespace, ListParams::default().labels(label)).await
 }
 
+/// The Policies of a namespace. The controller takes more than [`MAX_POLICIES`] for a refusal, and so does this: they are
+/// not even read, so that nobody decides how much memory an executor needs.
+async fn policies(client: &Client, namespace: &str) -> Result<Vec<Value>, ReadError> {
+    let limit = u32::try_from(MAX_POLICIES + 1).unwrap_or(u32::MAX);
+    let found = list(client, POLICIES, namespace, ListParams::default().limit(limit)).await?;
+    if found.len() > MAX_POLICIES {
+        return Err(ReadError {
+            what: POLICIES.1,
+            namespace: namespace.to_owned(),
+            message: format!("there are more than {MAX_POLICIES}; delete some"),
+            forbidden: false,
+        });
+    }
+    Ok(found)
+}
+
 /// Only a name that is one may become part of a path. The step refuses such a Remediation by itself.
 async fn named(
     client: &Client,
@@ -225,7 +242,7 @@ mod tests {
         cluster::testing::{Asked, Reply, client, failure, list},
         core::{
             execution::conformance,
-            workload::fixtures::{World, crash_loop, ready},
+            workload::fixtures::{WorkloadFixture, crash_loop, ready},
         },
     };
 
@@ -233,7 +250,7 @@ mod tests {
 
     /// The API server of a bad rollout of Deployment `shop/checkout`; `change` may answer otherwise.
     fn serve(change: fn(&str) -> Option<Reply>) -> impl Fn(&Asked) -> Reply {
-        let snapshot = World::two_revisions().pods(1, 2, &ready(3600)).pods(2, 1, &crash_loop()).snapshot();
+        let snapshot = WorkloadFixture::two_revisions().pods(1, 2, &ready(3600)).pods(2, 1, &crash_loop()).snapshot();
         move |asked| {
             let path = asked.path.as_str();
             if let Some(reply) = change(path) {
@@ -320,6 +337,35 @@ mod tests {
             path.ends_with("shop/policies").then(|| list(&[json!({"metadata": {}, "spec": {"mode": "yolo"}})]))
         };
         assert!(evidence(newer).await.is_err(), "a mode that is not known is not auto");
+    }
+
+    #[tokio::test]
+    async fn a_list_that_is_not_there_is_no_evidence_and_not_an_empty_one() {
+        for path in ["/apis/apps/v1/namespaces/shop/replicasets", "/apis/backstop.dev/v1alpha1/namespaces/shop/policies"] {
+            let serve = serve(|_| None);
+            let (client, _) =
+                client(move |asked| if asked.path == path { failure(404, "NotFound") } else { serve(asked) });
+            let reader = Reader { client, holder: "executor/system".into(), system: "system".into() };
+            assert!(reader.evidence(&target()).await.is_err(), "{path} answers 404");
+        }
+    }
+
+    #[tokio::test]
+    async fn more_policies_than_may_be_are_no_evidence_and_are_not_all_read() {
+        for namespace in ["shop", "system"] {
+            for (count, bearable) in [(MAX_POLICIES, true), (MAX_POLICIES + 1, false)] {
+                let serve = serve(|_| None);
+                let path = format!("{OURS}/{namespace}/policies");
+                let many = vec![json!({"metadata": {"name": "p"}, "spec": {"mode": "auto"}}); count];
+                let at = path.clone();
+                let (client, log) = client(move |asked| if asked.path == at { list(&many) } else { serve(asked) });
+                let reader = Reader { client, holder: "executor/system".into(), system: "system".into() };
+                assert_eq!(reader.evidence(&target()).await.is_ok(), bearable, "{count} in {namespace}");
+                let log = log.lock().unwrap();
+                let asked = log.iter().find(|asked| asked.path == path).unwrap();
+                assert!(asked.query.contains(&format!("limit={}", MAX_POLICIES + 1)), "{}", asked.query);
+            }
+        }
     }
 
     #[tokio::test]

@@ -111,7 +111,7 @@ impl ReadError {
 
 /// A resource of the API: where its objects are found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Resource {
+pub struct ResourceType {
     /// API version, such as `apps/v1`.
     pub api_version: &'static str,
     /// Kind.
@@ -123,29 +123,29 @@ pub struct Resource {
 }
 
 /// ConfigMaps.
-pub const CONFIG_MAPS: Resource = namespaced("v1", "ConfigMap", "configmaps");
+pub const CONFIG_MAPS: ResourceType = namespaced("v1", "ConfigMap", "configmaps");
 /// Recorded revisions of StatefulSets and DaemonSets.
-pub const CONTROLLER_REVISIONS: Resource = namespaced("apps/v1", "ControllerRevision", "controllerrevisions");
+pub const CONTROLLER_REVISIONS: ResourceType = namespaced("apps/v1", "ControllerRevision", "controllerrevisions");
 /// DaemonSets.
-pub const DAEMON_SETS: Resource = namespaced("apps/v1", "DaemonSet", "daemonsets");
+pub const DAEMON_SETS: ResourceType = namespaced("apps/v1", "DaemonSet", "daemonsets");
 /// Deployments.
-pub const DEPLOYMENTS: Resource = namespaced("apps/v1", "Deployment", "deployments");
+pub const DEPLOYMENTS: ResourceType = namespaced("apps/v1", "Deployment", "deployments");
 /// Events, in their newer API group.
-pub const EVENTS: Resource = namespaced("events.k8s.io/v1", "Event", "events");
+pub const EVENTS: ResourceType = namespaced("events.k8s.io/v1", "Event", "events");
 /// Pods.
-pub const PODS: Resource = namespaced("v1", "Pod", "pods");
+pub const PODS: ResourceType = namespaced("v1", "Pod", "pods");
 /// ReplicaSets: recorded revisions of Deployments.
-pub const REPLICA_SETS: Resource = namespaced("apps/v1", "ReplicaSet", "replicasets");
+pub const REPLICA_SETS: ResourceType = namespaced("apps/v1", "ReplicaSet", "replicasets");
 /// StatefulSets.
-pub const STATEFUL_SETS: Resource = namespaced("apps/v1", "StatefulSet", "statefulsets");
+pub const STATEFUL_SETS: ResourceType = namespaced("apps/v1", "StatefulSet", "statefulsets");
 
 /// ServiceAccounts.
-pub const SERVICE_ACCOUNTS: Resource = namespaced("v1", "ServiceAccount", "serviceaccounts");
+pub const SERVICE_ACCOUNTS: ResourceType = namespaced("v1", "ServiceAccount", "serviceaccounts");
 /// PersistentVolumeClaims.
-pub const CLAIMS: Resource = namespaced("v1", "PersistentVolumeClaim", "persistentvolumeclaims");
+pub const CLAIMS: ResourceType = namespaced("v1", "PersistentVolumeClaim", "persistentvolumeclaims");
 
 /// Kinds that Kubernetes itself has and that an alert may name.
-const BUILT_IN: &[Resource] = &[
+const BUILT_IN: &[ResourceType] = &[
     PODS,
     REPLICA_SETS,
     DEPLOYMENTS,
@@ -158,16 +158,16 @@ const BUILT_IN: &[Resource] = &[
     namespaced("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets"),
     CLAIMS,
     namespaced("v1", "ResourceQuota", "resourcequotas"),
-    Resource { api_version: "v1", kind: "Node", plural: "nodes", namespaced: false },
-    Resource { api_version: "v1", kind: "Namespace", plural: "namespaces", namespaced: false },
+    ResourceType { api_version: "v1", kind: "Node", plural: "nodes", namespaced: false },
+    ResourceType { api_version: "v1", kind: "Namespace", plural: "namespaces", namespaced: false },
 ];
 
-const fn namespaced(api_version: &'static str, kind: &'static str, plural: &'static str) -> Resource {
-    Resource { api_version, kind, plural, namespaced: true }
+const fn namespaced(api_version: &'static str, kind: &'static str, plural: &'static str) -> ResourceType {
+    ResourceType { api_version, kind, plural, namespaced: true }
 }
 
 /// Where workloads of this kind are found.
-pub fn workloads(kind: Kind) -> Resource {
+pub fn workloads(kind: Kind) -> ResourceType {
     match kind {
         Kind::Deployment => DEPLOYMENTS,
         Kind::StatefulSet => STATEFUL_SETS,
@@ -176,7 +176,7 @@ pub fn workloads(kind: Kind) -> Resource {
 }
 
 /// Where the revisions of workloads of this kind are found.
-pub fn revisions(kind: Kind) -> Resource {
+pub fn revisions(kind: Kind) -> ResourceType {
     match kind {
         Kind::Deployment => REPLICA_SETS,
         Kind::StatefulSet | Kind::DaemonSet => CONTROLLER_REVISIONS,
@@ -184,7 +184,7 @@ pub fn revisions(kind: Kind) -> Resource {
 }
 
 /// Where an object that a pod template names is found; `None` for kinds that nobody of ours looks up.
-pub fn referenced(kind: ReferenceKind) -> Option<Resource> {
+pub fn referenced(kind: ReferenceKind) -> Option<ResourceType> {
     match kind {
         ReferenceKind::ConfigMap => Some(CONFIG_MAPS),
         ReferenceKind::PersistentVolumeClaim => Some(CLAIMS),
@@ -194,7 +194,7 @@ pub fn referenced(kind: ReferenceKind) -> Option<Resource> {
 }
 
 /// The built-in resource of this kind.
-pub fn built_in(kind: &str) -> Option<Resource> {
+pub fn built_in(kind: &str) -> Option<ResourceType> {
     BUILT_IN.iter().find(|resource| resource.kind == kind).copied()
 }
 
@@ -204,7 +204,7 @@ pub fn is_built_in(object: &ObjectRef) -> bool {
     built_in(&object.kind).is_some_and(|resource| group(resource.api_version) == group(&object.api_version))
 }
 
-impl Resource {
+impl ResourceType {
     /// Path of the collection.
     fn path(&self, namespace: &str) -> Result<String, ReadError> {
         let root = if self.api_version.contains('/') { "apis" } else { "api" };

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     clock,
-    core::lease::{self as rules, Claim, DURATION, Observed, RENEW_DEADLINE, RETRY, Record},
+    core::lease::{self as rules, Claim, DURATION, Observed, RENEW_DEADLINE, RETRY, LeaseRecord},
 };
 
 /// Longest wait for one call. Two of them fit between the renewals and the deadline.
@@ -268,10 +268,10 @@ fn claimed(current: Option<Object>, holder: &str) -> Object {
     object
 }
 
-fn record(object: &Object) -> Record {
+fn record(object: &Object) -> LeaseRecord {
     let spec = object.spec.clone().unwrap_or_default();
     let text = |time: Option<MicroTime>| time.map(|time| time.0.to_string()).unwrap_or_default();
-    Record {
+    LeaseRecord {
         holder: spec.holder_identity.unwrap_or_default(),
         duration: spec.lease_duration_seconds.and_then(|s| u64::try_from(s).ok()).map(Duration::from_secs),
         acquired: text(spec.acquire_time),

@@ -4,7 +4,7 @@ use super::*;
 use crate::cluster::testing::{Asked, Reply, client, failure, list};
 use crate::core::workload::{
     Kind, Workload,
-    fixtures::{World, crash_loop, now, ready},
+    fixtures::{WorkloadFixture, crash_loop, now, ready},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -24,7 +24,7 @@ fn of(kind: Kind, uid: &str) -> ObjectRef {
 }
 
 /// The API server of a world, with strangers that the selector happens to choose.
-fn serve(world: &World) -> impl Fn(&Asked) -> Reply + use<> {
+fn serve(world: &WorkloadFixture) -> impl Fn(&Asked) -> Reply + use<> {
     let snapshot = world.snapshot();
     let mut stranger = snapshot.revisions[0].clone();
     stranger["metadata"]["ownerReferences"][0]["uid"] = json!("another");
@@ -43,8 +43,8 @@ fn serve(world: &World) -> impl Fn(&Asked) -> Reply + use<> {
     }
 }
 
-fn world(kind: Kind) -> World {
-    World::two_revisions().of(kind).pods(1, 2, &ready(3600)).pods(2, 1, &crash_loop())
+fn world(kind: Kind) -> WorkloadFixture {
+    WorkloadFixture::two_revisions().of(kind).pods(1, 2, &ready(3600)).pods(2, 1, &crash_loop())
 }
 
 #[tokio::test]

@@ -90,7 +90,7 @@ mod tests {
 
     use super::*;
     use crate::core::gate::testing::{at, reading};
-    use crate::core::workload::fixtures::{World, ready};
+    use crate::core::workload::fixtures::{WorkloadFixture, ready};
 
     const AFTER: SignedDuration = SignedDuration::from_secs(30);
 
@@ -157,7 +157,7 @@ mod tests {
     #[test]
     fn what_may_not_be_healthy_by_its_status_is_never_marked() {
         for kind in Kind::ALL {
-            for world in [World::two_revisions().of(kind), World::one_revision().of(kind)] {
+            for world in [WorkloadFixture::two_revisions().of(kind), WorkloadFixture::one_revision().of(kind)] {
                 let last = world.templates.len();
                 for world in [world.clone().pods(last, 2, &ready(600)), world.pods(last, 1, &ready(600))] {
                     let snapshot = world.snapshot();
@@ -171,7 +171,7 @@ mod tests {
     #[test]
     fn a_mark_names_the_revision_by_its_object_and_template_whatever_the_kind() {
         for kind in Kind::ALL {
-            let world = World::two_revisions().of(kind).pods(2, 2, &ready(600));
+            let world = WorkloadFixture::two_revisions().of(kind).pods(2, 2, &ready(600));
             let now = Workload::of(&world.snapshot()).unwrap();
             let Health::Good(mark) = health(&now, AFTER) else { panic!("{kind} is not known good") };
             assert_eq!((mark.revision_uid, mark.workload_uid), (world.revision_uid(2), now.object.uid));
@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn the_replicas_above_a_partition_are_enough_for_a_mark() {
-        let world = World { replicas: 3, ..World::two_revisions().of(Kind::StatefulSet).partition(2) };
+        let world = WorkloadFixture { replicas: 3, ..WorkloadFixture::two_revisions().of(Kind::StatefulSet).partition(2) };
         let world = world.pods(1, 2, &ready(600));
         assert_eq!(health(&Workload::of(&world.snapshot()).unwrap(), AFTER), Health::NotHealthy);
         let now = Workload::of(&world.pods(2, 1, &ready(600)).snapshot()).unwrap();

@@ -17,7 +17,7 @@ const SANE: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Durati
 
 /// What a Lease says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Record {
+pub struct LeaseRecord {
     /// Who holds it; empty after a release.
     pub holder: String,
     /// Lease duration that the holder set.
@@ -30,16 +30,16 @@ pub struct Record {
     pub transitions: i32,
 }
 
-/// A [`Record`] and when this process first saw it so.
+/// A [`LeaseRecord`] and when this process first saw it so.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Observed {
-    record: Record,
+    record: LeaseRecord,
     since: Duration,
 }
 
 impl Observed {
     /// Sees `record` at `now` (a monotonic reading of this process). The wait restarts only if it changed.
-    pub fn update(previous: Option<Observed>, record: Record, now: Duration) -> Observed {
+    pub fn update(previous: Option<Observed>, record: LeaseRecord, now: Duration) -> Observed {
         match previous {
             Some(previous) if previous.record == record => previous,
             _ => Observed { record, since: now },
@@ -78,7 +78,7 @@ pub fn claimable(observed: &Observed, me: &str, now: Duration) -> Claim {
 
 /// Whether a Lease that answered "conflict" to a renewal is still the one that this process took. The same name
 /// with another time of acquisition is another run of this pod, and it has taken over.
-pub fn still_mine(record: &Record, me: &str, acquired: &str) -> bool {
+pub fn still_mine(record: &LeaseRecord, me: &str, acquired: &str) -> bool {
     record.holder == me && record.acquired == acquired
 }
 
@@ -90,8 +90,8 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
-    fn held_by(holder: &str, renewed: &str) -> Record {
-        Record {
+    fn held_by(holder: &str, renewed: &str) -> LeaseRecord {
+        LeaseRecord {
             holder: holder.into(),
             duration: Some(s(15)),
             acquired: "t0".into(),

@@ -2,10 +2,10 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::api::v1alpha1::{EvictWrite, FieldWrite, ObjectRef, TargetReading};
-use crate::core::workload::fixtures::{self, World, ago, crash_loop, not_ready, ready, waiting};
+use crate::core::workload::fixtures::{self, WorkloadFixture, ago, crash_loop, not_ready, ready, waiting};
 use crate::core::workload::{Kind, RawWorkload};
 
-fn read(world: &World) -> Workload {
+fn read(world: &WorkloadFixture) -> Workload {
     Workload::of(&world.snapshot()).unwrap()
 }
 
@@ -26,8 +26,8 @@ fn written(write: &Write, fired: i64) -> Written<'_> {
 }
 
 /// Healthy, of each kind.
-fn healthy(kind: Kind) -> World {
-    World::two_revisions().of(kind).pods(2, 2, &ready(30))
+fn healthy(kind: Kind) -> WorkloadFixture {
+    WorkloadFixture::two_revisions().of(kind).pods(2, 2, &ready(30))
 }
 
 #[test]
@@ -46,7 +46,7 @@ fn health_has_to_last_before_it_counts_as_recovery() {
 fn no_replicas_and_an_unseen_generation_are_not_healthy() {
     for kind in Kind::ALL {
         assert!(read(&healthy(kind)).is_healthy(), "{kind}");
-        let none = World { replicas: 0, ..World::one_revision().of(kind) };
+        let none = WorkloadFixture { replicas: 0, ..WorkloadFixture::one_revision().of(kind) };
         assert!(!read(&none).is_healthy(), "{kind}");
         let mut unseen = healthy(kind).snapshot();
         unseen.object["metadata"]["generation"] = json!(3);
@@ -56,7 +56,7 @@ fn no_replicas_and_an_unseen_generation_are_not_healthy() {
 
 /// Pods of the current revision fail, and one of another serves.
 fn failing(kind: Kind) -> Workload {
-    read(&World::two_revisions().of(kind).pods(1, 1, &ready(600)).pods(2, 1, &crash_loop()))
+    read(&WorkloadFixture::two_revisions().of(kind).pods(1, 1, &ready(600)).pods(2, 1, &crash_loop()))
 }
 
 #[test]
@@ -84,7 +84,7 @@ fn only_what_made_it_worse_is_taken_back() {
 #[test]
 fn a_rollout_that_advances_or_may_still_come_is_waited_for() {
     // Its pod starts slowly: nothing fails, so what Kubernetes grants the rollout counts.
-    let world = World::two_revisions().pods(1, 1, &ready(600)).pods(2, 1, &waiting("ContainerCreating"));
+    let world = WorkloadFixture::two_revisions().pods(1, 1, &ready(600)).pods(2, 1, &waiting("ContainerCreating"));
     let slow = read(&world);
     let write = template(&slow.template);
     assert_eq!(progress(&slow, &written(&write, 599)), Progress::Waiting, "progressDeadlineSeconds is 600");
@@ -94,11 +94,11 @@ fn a_rollout_that_advances_or_may_still_come_is_waited_for() {
     let for_ever = Written { advanced_at: ago(30), ..written(&write, 7_200) };
     assert!(matches!(progress(&slow, &for_ever), Progress::NotBetter(_)), "a person looks after two hours");
 
-    let mut own = World { spec: json!({"minReadySeconds": 900}), ..world.clone() };
+    let mut own = WorkloadFixture { spec: json!({"minReadySeconds": 900}), ..world.clone() };
     assert_eq!(patience(&read(&own), SignedDuration::from_secs(60)).as_secs(), 900);
     own.spec = json!({"progressDeadlineSeconds": 45});
     assert_eq!(patience(&read(&own), SignedDuration::from_secs(60)).as_secs(), 60, "never less than what is set");
-    let set = World::two_revisions().of(Kind::StatefulSet).pods(2, 1, &waiting("ContainerCreating"));
+    let set = WorkloadFixture::two_revisions().of(Kind::StatefulSet).pods(2, 1, &waiting("ContainerCreating"));
     assert_eq!(patience(&read(&set), SignedDuration::from_secs(60)).as_secs(), 60, "it has no such deadline");
     assert_eq!(patience(&failing(Kind::Deployment), SignedDuration::from_secs(60)).as_secs(), 60, "all its pods fail");
 }
@@ -135,8 +135,8 @@ fn a_field_that_somebody_else_changed_is_left_to_them() {
 }
 
 /// Two of three replicas serve, and the third is stuck at the revision that was taken back.
-fn stuck(world: World) -> World {
-    let mut world = World { replicas: 3, ..world.of(Kind::StatefulSet) };
+fn stuck(world: WorkloadFixture) -> WorkloadFixture {
+    let mut world = WorkloadFixture { replicas: 3, ..world.of(Kind::StatefulSet) };
     // Returned to: the template of the newest is that which the first two run.
     world.templates.swap(0, 1);
     world.pods(2, 2, &ready(600)).pods(1, 1, &crash_loop())
@@ -150,7 +150,7 @@ fn names(snapshot: &RawWorkload) -> Vec<String> {
 
 #[test]
 fn a_pod_that_keeps_an_ordered_stateful_set_from_going_on_is_stuck() {
-    let world = stuck(World::two_revisions());
+    let world = stuck(WorkloadFixture::two_revisions());
     assert_eq!(names(&world.snapshot()), ["checkout-2"]);
     for status in [waiting("ImagePullBackOff"), waiting("CreateContainerConfigError"), not_ready(100)] {
         let mut world = world.clone();
@@ -161,12 +161,12 @@ fn a_pod_that_keeps_an_ordered_stateful_set_from_going_on_is_stuck() {
 
 #[test]
 fn nothing_is_stuck_where_the_controller_replaces_pods_or_may_still_do_so() {
-    let world = stuck(World::two_revisions());
-    assert!(names(&stuck(World::two_revisions()).parallel().snapshot()).is_empty(), "policy Parallel");
-    assert!(names(&stuck(World::two_revisions()).on_delete().snapshot()).is_empty(), "strategy OnDelete");
-    assert!(names(&stuck(World::two_revisions()).partition(3).snapshot()).is_empty(), "below the partition");
+    let world = stuck(WorkloadFixture::two_revisions());
+    assert!(names(&stuck(WorkloadFixture::two_revisions()).parallel().snapshot()).is_empty(), "policy Parallel");
+    assert!(names(&stuck(WorkloadFixture::two_revisions()).on_delete().snapshot()).is_empty(), "strategy OnDelete");
+    assert!(names(&stuck(WorkloadFixture::two_revisions()).partition(3).snapshot()).is_empty(), "below the partition");
     for kind in [Kind::Deployment, Kind::DaemonSet] {
-        let mut other = World { replicas: 3, ..World::two_revisions().of(kind) };
+        let mut other = WorkloadFixture { replicas: 3, ..WorkloadFixture::two_revisions().of(kind) };
         other.templates.swap(0, 1);
         assert!(names(&other.pods(2, 2, &ready(600)).pods(1, 1, &crash_loop()).snapshot()).is_empty(), "{kind}");
     }
@@ -182,7 +182,7 @@ fn nothing_is_stuck_where_the_controller_replaces_pods_or_may_still_do_so() {
     serving.pods[2]["status"] = ready(600);
     assert!(names(&serving.snapshot()).is_empty(), "it is ready: the rollout replaces it");
 
-    let current = World { replicas: 3, ..World::two_revisions().of(Kind::StatefulSet) };
+    let current = WorkloadFixture { replicas: 3, ..WorkloadFixture::two_revisions().of(Kind::StatefulSet) };
     let current = current.pods(1, 2, &ready(600)).pods(2, 1, &crash_loop());
     assert!(names(&current.snapshot()).is_empty(), "it runs what was asked for");
 
@@ -203,7 +203,7 @@ fn a_real_cluster_shows_stuck_pods_and_the_lowest_goes_first() {
 
 #[test]
 fn ordinals_sort_by_number() {
-    let mut world = World { replicas: 12, ..World::two_revisions().of(Kind::StatefulSet) };
+    let mut world = WorkloadFixture { replicas: 12, ..WorkloadFixture::two_revisions().of(Kind::StatefulSet) };
     world.templates.swap(0, 1);
     let world = world.pods(2, 2, &ready(600)).pods(1, 10, &crash_loop());
     let found = names(&world.snapshot());

@@ -6,12 +6,12 @@ use super::rung::{Answer, Budget, NoAnswer, Rung, Spent, Why};
 use crate::api::v1alpha1::{Attempt, Diagnosis, Time};
 use crate::core::chain::MAX_RUNGS;
 use crate::core::redact::clip;
-use crate::core::rules::Case;
+use crate::core::rules::FactBundle;
 use crate::settings::Settings;
 
 /// What the chain says.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Outcome {
+pub struct ChainAnswer {
     /// The diagnosis of the first rung that answered.
     pub diagnosis: Diagnosis,
     /// What the rules say, when another rung answered.
@@ -49,7 +49,7 @@ impl Chain {
 
     /// Asks the rungs that `names` lists, in that order, until one answers; the rules answer when no other does.
     /// `budget` is for all asks together. `clock` times the attempts.
-    pub async fn ask(&self, names: &[String], case: Case<'_>, budget: Budget, clock: impl Fn() -> Time) -> Outcome {
+    pub async fn ask(&self, names: &[String], case: FactBundle<'_>, budget: Budget, clock: impl Fn() -> Time) -> ChainAnswer {
         let began = clock();
         let mut attempts = Vec::new();
         let mut spent = Spent::default();
@@ -81,12 +81,12 @@ impl Chain {
         let by_rules = signed(&self.last, self.last.diagnose(case));
         attempts.push(attempt(self.last.name(), by_rules.outcome(), milliseconds(asked_at, clock())));
         match found {
-            Some(diagnosis) => Outcome { diagnosis, second_opinion: Some(by_rules), attempts, spent },
-            None => Outcome { diagnosis: by_rules, second_opinion: None, attempts, spent },
+            Some(diagnosis) => ChainAnswer { diagnosis, second_opinion: Some(by_rules), attempts, spent },
+            None => ChainAnswer { diagnosis: by_rules, second_opinion: None, attempts, spent },
         }
     }
 
-    async fn ask_one(&self, name: &str, case: Case<'_>, budget: Budget) -> Result<(Diagnosis, Spent), NoAnswer> {
+    async fn ask_one(&self, name: &str, case: FactBundle<'_>, budget: Budget) -> Result<(Diagnosis, Spent), NoAnswer> {
         let rung = self.rungs.iter().find(|rung| rung.name() == name).ok_or(Why::NotConfigured)?;
         if budget.tokens <= 0 {
             return Err(Why::BudgetSpent.into());
@@ -126,13 +126,13 @@ mod tests {
 
     const BUDGET: Budget = Budget { time: Duration::from_secs(10), tokens: 1000 };
 
-    async fn ask(names: &[&str]) -> Outcome {
+    async fn ask(names: &[&str]) -> ChainAnswer {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let case = Case { target: None, alert_started_at: Time::UNIX_EPOCH, facts: &[] };
+        let case = FactBundle { target: None, alert_started_at: Time::UNIX_EPOCH, facts: &[] };
         Chain::new(&Settings::default()).ask(&names, case, BUDGET, || Time::UNIX_EPOCH).await
     }
 
-    fn outcomes(outcome: &Outcome) -> Vec<(&str, &str)> {
+    fn outcomes(outcome: &ChainAnswer) -> Vec<(&str, &str)> {
         outcome.attempts.iter().map(|attempt| (attempt.rung.as_str(), attempt.outcome.as_str())).collect()
     }
 
@@ -167,7 +167,7 @@ mod tests {
     #[tokio::test]
     async fn without_tokens_no_model_is_asked() {
         let names = ["planted-answers".to_owned()];
-        let case = Case { target: None, alert_started_at: Time::UNIX_EPOCH, facts: &[] };
+        let case = FactBundle { target: None, alert_started_at: Time::UNIX_EPOCH, facts: &[] };
         let budget = Budget { tokens: 0, ..BUDGET };
         let outcome = Chain::new(&Settings::default()).ask(&names, case, budget, || Time::UNIX_EPOCH).await;
         assert_eq!(outcomes(&outcome), [("planted-answers", "BudgetSpent"), ("rules", "NoProposal")]);

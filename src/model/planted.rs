@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 use super::rung::{Answer, Budget, NoAnswer, Rung, Spent, Why};
 use crate::{
     api::v1alpha1::{Cause, Diagnosis, Mode},
-    core::rules::Case,
+    core::rules::FactBundle,
 };
 
 /// How a planted rung behaves.
@@ -37,7 +37,7 @@ impl Rung for Planted {
         Mode::Suggest
     }
 
-    fn ask<'a>(&'a self, _: Case<'a>, budget: Budget) -> BoxFuture<'a, Result<Answer, NoAnswer>> {
+    fn ask<'a>(&'a self, _: FactBundle<'a>, budget: Budget) -> BoxFuture<'a, Result<Answer, NoAnswer>> {
         let spent = Spent { tokens: budget.tokens / 2, nano_dollars: 7 };
         Box::pin(async move {
             match self.0 {

@@ -5,7 +5,7 @@ use futures::future::BoxFuture;
 use super::rung::{Answer, Budget, NoAnswer, Rung, Spent};
 use crate::{
     api::v1alpha1::{Diagnosis, Mode},
-    core::rules::{self, Case},
+    core::rules::{self, FactBundle},
 };
 
 /// The last rung of every chain.
@@ -13,7 +13,7 @@ pub struct Rules;
 
 impl Rules {
     /// What the rules say.
-    pub fn diagnose(&self, case: Case<'_>) -> Diagnosis {
+    pub fn diagnose(&self, case: FactBundle<'_>) -> Diagnosis {
         rules::diagnose(case)
     }
 }
@@ -27,7 +27,7 @@ impl Rung for Rules {
         rules::CEILING
     }
 
-    fn ask<'a>(&'a self, case: Case<'a>, _: Budget) -> BoxFuture<'a, Result<Answer, NoAnswer>> {
+    fn ask<'a>(&'a self, case: FactBundle<'a>, _: Budget) -> BoxFuture<'a, Result<Answer, NoAnswer>> {
         Box::pin(async move { Ok(Answer { diagnosis: self.diagnose(case), spent: Spent::default() }) })
     }
 }

@@ -6,7 +6,7 @@ use futures::future::BoxFuture;
 
 use crate::{
     api::v1alpha1::{Diagnosis, Mode},
-    core::rules::Case,
+    core::rules::FactBundle,
 };
 
 /// One diagnoser of the chain.
@@ -18,7 +18,7 @@ pub trait Rung: Send + Sync {
     fn ceiling(&self) -> Mode;
 
     /// Diagnoses the case within the budget.
-    fn ask<'a>(&'a self, case: Case<'a>, budget: Budget) -> BoxFuture<'a, Result<Answer, NoAnswer>>;
+    fn ask<'a>(&'a self, case: FactBundle<'a>, budget: Budget) -> BoxFuture<'a, Result<Answer, NoAnswer>>;
 }
 
 /// What one ask may take.

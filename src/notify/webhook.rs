@@ -48,7 +48,7 @@ struct Body<'a> {
 }
 
 /// What one attempt came to.
-enum Outcome {
+enum Sent {
     Delivered(StatusCode),
     /// Another attempt may help, after this time if the receiver named one.
     Retry(String, Option<Duration>),
@@ -113,16 +113,16 @@ impl Webhook {
         loop {
             delivery.attempts += 1;
             let asked = match self.attempt(&body).await {
-                Outcome::Delivered(status) => {
+                Sent::Delivered(status) => {
                     delivery.delivered = true;
                     delivery.detail = status.to_string();
                     return delivery;
                 }
-                Outcome::Refused(why) => {
+                Sent::Refused(why) => {
                     delivery.detail = bounded(&why, 512);
                     break;
                 }
-                Outcome::Retry(why, asked) => {
+                Sent::Retry(why, asked) => {
                     delivery.detail = bounded(&why, 512);
                     asked
                 }
@@ -140,7 +140,7 @@ impl Webhook {
         delivery
     }
 
-    async fn attempt(&self, body: &Body<'_>) -> Outcome {
+    async fn attempt(&self, body: &Body<'_>) -> Sent {
         // The same for every attempt to tell the same thing: an incident asks for an Approval, and may be handed over.
         let key = format!("{}/{}", body.message.incident_uid, body.message.reason);
         let mut request = self.client.post(self.url.clone()).header(IDEMPOTENCY_KEY, key).json(body);
@@ -148,26 +148,26 @@ impl Webhook {
             // Read each time: Secrets rotate.
             match tokio::fs::read_to_string(file).await {
                 Ok(token) => request = request.bearer_auth(token.trim()),
-                Err(error) => return Outcome::Retry(format!("cannot read {}: {error}", file.display()), None),
+                Err(error) => return Sent::Retry(format!("cannot read {}: {error}", file.display()), None),
             }
         }
         match request.send().await {
             Ok(answer) => {
                 let status = answer.status();
                 if status.is_success() {
-                    return Outcome::Delivered(status);
+                    return Sent::Delivered(status);
                 }
                 let retry = status.is_server_error()
                     || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT);
                 if !retry {
-                    return Outcome::Refused(format!("the receiver answered {status}"));
+                    return Sent::Refused(format!("the receiver answered {status}"));
                 }
                 let seconds = answer.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
                 let asked = seconds.and_then(|text| text.parse().ok()).map(Duration::from_secs);
-                Outcome::Retry(format!("the receiver answered {status}"), asked)
+                Sent::Retry(format!("the receiver answered {status}"), asked)
             }
-            Err(error) if error.is_builder() => Outcome::Refused(chain(&error.without_url())),
-            Err(error) => Outcome::Retry(chain(&error.without_url()), None),
+            Err(error) if error.is_builder() => Sent::Refused(chain(&error.without_url())),
+            Err(error) => Sent::Retry(chain(&error.without_url()), None),
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::{
     cluster::testing::{Asked, Reply, client, failure, list},
     core::workload::{
         RawWorkload,
-        fixtures::{World, ago, crash_loop, ready},
+        fixtures::{WorkloadFixture, ago, crash_loop, ready},
     },
     settings::Settings,
 };
@@ -67,7 +67,7 @@ fn workload(snapshot: &RawWorkload, asked: &Asked) -> Option<Reply> {
 }
 
 fn snapshot() -> RawWorkload {
-    World::two_revisions().pods(1, 2, &ready(3600)).pods(2, 1, &crash_loop()).snapshot()
+    WorkloadFixture::two_revisions().pods(1, 2, &ready(3600)).pods(2, 1, &crash_loop()).snapshot()
 }
 
 fn in_seconds(seconds: u64) -> Time {

@@ -102,7 +102,6 @@ func evictions() []row {
 		stuck("with an empty armed label", granted, func(e object) { labels(e)["backstop.dev/armed"] = "" }),
 		stuck("with the label of the grant's self-test", granted, func(e object) { labels(e)["backstop.dev/armed"] = "self-test-grant" }),
 		stuck("with the label of the provenance's self-test", static, func(e object) { labels(e)["backstop.dev/armed"] = "self-test-provenance" }),
-		stuck("with the label of the guard's self-test", static, func(e object) { labels(e)["backstop.dev/armed"] = "self-test-guard" }),
 		stuck("with another label", static, func(e object) { labels(e)["x"] = "y" }),
 		stuck("without naming an action", granted, func(e object) { delete(notes(e), "backstop.dev/action") }),
 		stuck("without annotations", granted, func(e object) { delete(e["metadata"].(object), "annotations") }),

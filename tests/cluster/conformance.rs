@@ -9,8 +9,8 @@ use backstop::{
     api::v1alpha1::{Grant, Remediation},
     core::{
         execution::{
-            Outcome, PolicyName, Probe, Request, Resource, Verb,
-            conformance::{Case, Expected, Live, State, cases, grant, ladder, remediations},
+            Response, PolicyName, Probe, Request, Resource, Verb,
+            conformance::{Row, Expected, Live, State, cases, grant, ladder, remediations},
             patch,
         },
         names, object,
@@ -38,8 +38,8 @@ const TRIES: usize = 20;
 /// One case and what the API server said to it.
 struct Seen {
     kind: Kind,
-    case: Case,
-    outcome: Outcome,
+    case: Row,
+    outcome: Response,
 }
 
 /// The objects of one kind, and the executor's account.
@@ -163,12 +163,12 @@ impl<'a> Play<'a> {
 
     /// Sends one case. Another writer's change and an API server without an answer are no verdicts.
     async fn ask(&self, state: State, index: usize) -> Result<Seen> {
-        let mut said = Outcome::NotFound;
+        let mut said = Response::NotFound;
         for _ in 0..TRIES {
             let case = cases(&self.live().await?, state).swap_remove(index);
             ensure!(case.request.dry_run, "{} is not a dry-run", case.name);
             said = act::send(self.executor, &case.request).await;
-            if !matches!(said, Outcome::Conflict | Outcome::Unknown(_)) {
+            if !matches!(said, Response::Conflict | Response::Unknown(_)) {
                 return Ok(Seen { kind: self.kind, case, outcome: said });
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
@@ -189,7 +189,7 @@ impl<'a> Play<'a> {
             until(&format!("{} is in state {state:?}", self.name), || async {
                 let live = self.live().await?;
                 match act::send(self.executor, &ladder(&live, state).swap_remove(index)).await {
-                    Outcome::Done(_) => Ok(Some(())),
+                    Response::Done(_) => Ok(Some(())),
                     other => bail!("step {index}: {other:?}"),
                 }
             })
@@ -218,7 +218,7 @@ impl<'a> Play<'a> {
             let (namespace, name) = (self.bench.ns.clone(), object::meta(of, "name").to_owned());
             let request = Request { verb, resource, namespace, name, dry_run: false, body };
             match act::send(self.executor, &request).await {
-                Outcome::Done(_) => Ok(None),
+                Response::Done(_) => Ok(None),
                 other => bail!("{verb:?}: {other:?}"),
             }
         })
@@ -261,7 +261,7 @@ impl<'a> Play<'a> {
                 body: patch::probe(&live.target, probe),
             };
             match act::send(self.executor, &request).await {
-                Outcome::Refused { policy: Some(_), message } if right(&message) => Ok(Some(())),
+                Response::Refused { policy: Some(_), message } if right(&message) => Ok(Some(())),
                 other => bail!("{probe:?}: {other:?}"),
             }
         })
@@ -338,8 +338,8 @@ fn differences<'a>(
     seen.filter_map(|one| {
         let expected = expectation(&one.case.expected);
         let same = match (&expected, &one.outcome) {
-            (Expected::Accepted, Outcome::Done(_)) => true,
-            (Expected::RefusedBy(any), Outcome::Refused { policy: Some(policy), .. }) => any.contains(&policy.as_str()),
+            (Expected::Accepted, Response::Done(_)) => true,
+            (Expected::RefusedBy(any), Response::Refused { policy: Some(policy), .. }) => any.contains(&policy.as_str()),
             _ => false,
         };
         let words = match &expected {
@@ -347,8 +347,8 @@ fn differences<'a>(
             Expected::RefusedBy(any) => any.join(" or "),
         };
         let given = match &one.outcome {
-            Outcome::Done(_) => "accepted".to_owned(),
-            Outcome::Refused { policy, message } => format!("{}: {message}", policy.as_deref().unwrap_or("no policy")),
+            Response::Done(_) => "accepted".to_owned(),
+            Response::Refused { policy, message } => format!("{}: {message}", policy.as_deref().unwrap_or("no policy")),
             other => format!("{other:?}"),
         };
         (!same).then(|| [format!("{} {:?}", one.kind, one.case.state), one.case.name.to_owned(), words, given])

@@ -12,6 +12,7 @@ mod grant;
 mod incident;
 mod investigation;
 mod ledger;
+mod model_chain;
 mod policy;
 mod remediation;
 mod runbook;
@@ -24,6 +25,7 @@ pub use grant::*;
 pub use incident::*;
 pub use investigation::*;
 pub use ledger::*;
+pub use model_chain::*;
 pub use policy::*;
 pub use remediation::*;
 pub use runbook::*;
@@ -48,5 +50,6 @@ pub fn definitions() -> Vec<CustomResourceDefinition> {
         Approval::crd(),
         Runbook::crd(),
         Policy::crd(),
+        ModelChain::crd(),
     ]
 }

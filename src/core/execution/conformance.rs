@@ -65,7 +65,7 @@ pub enum Expected {
 
 /// One request, always a dry-run.
 #[derive(Clone, Debug)]
-pub struct Case {
+pub struct Row {
     /// A sentence.
     pub name: &'static str,
     /// When it is sent.
@@ -107,7 +107,7 @@ pub fn ladder(live: &Live, state: State) -> Vec<Request> {
 }
 
 /// Every case that fits `state`, built from the objects as they are in it.
-pub fn cases(live: &Live, state: State) -> Vec<Case> {
+pub fn cases(live: &Live, state: State) -> Vec<Row> {
     let provenance = PolicyName::provenance(live.kind);
     let refused = |policies: &[&'static str]| Expected::RefusedBy(policies.to_vec());
     let (statically, by_grant) = (PolicyName::STATIC, PolicyName::GRANT);
@@ -233,7 +233,7 @@ pub fn cases(live: &Live, state: State) -> Vec<Case> {
             State::Armed => vec![],
         });
     }
-    found.into_iter().map(|(name, request, expected)| Case { name, state, request, expected }).collect()
+    found.into_iter().map(|(name, request, expected)| Row { name, state, request, expected }).collect()
 }
 
 fn probe(probe: Probe) -> Verb {

@@ -43,7 +43,7 @@ pub use evidence::{Consent, Evidence, PolicyBounds, may_write};
 pub use orphans::{Surroundings, orphans};
 pub use policy_name::PolicyName;
 pub use refusal::classify;
-pub use request::{Outcome, Probe, Request, Resource, Verb};
+pub use request::{Response, Probe, Request, Resource, Verb};
 pub use response::on_response;
 pub use selftest::{SelfTest, self_tests, verdict};
 pub use spec::{check_spec, target_kind};
@@ -112,11 +112,11 @@ impl Observation {
     /// themselves. What happened is always read back from the API server, never concluded.
     ///
     /// Evidence is never carried on: each use of it is a reading of its own.
-    pub fn carried(mut self, request: &Request, outcome: &Outcome) -> Option<Observation> {
+    pub fn carried(mut self, request: &Request, outcome: &Response) -> Option<Observation> {
         self.evidence = None;
         let object = match (outcome, request.dry_run) {
-            (Outcome::Done(_) | Outcome::Refused { .. }, true) => return Some(self),
-            (Outcome::Done(object), false) if request.verb != Verb::Fire => object,
+            (Response::Done(_) | Response::Refused { .. }, true) => return Some(self),
+            (Response::Done(object), false) if request.verb != Verb::Fire => object,
             _ => return None,
         };
         let uid = object::meta(object, "uid").to_owned();

@@ -1,26 +1,26 @@
 //! What an error answer of the API server means.
 
-use super::Outcome;
+use super::Response;
 
 /// Reads the Status object of an error answer.
-pub fn classify(code: u16, reason: &str, message: &str) -> Outcome {
+pub fn classify(code: u16, reason: &str, message: &str) -> Response {
     if let Some((policy, said)) = policy(message) {
-        return Outcome::Refused { policy: Some(policy.to_owned()), message: said.to_owned() };
+        return Response::Refused { policy: Some(policy.to_owned()), message: said.to_owned() };
     }
     // A pod under several budgets can never be evicted; the API server calls that an error of its own.
     if (code == 429 && message.contains("disruption budget")) || message.contains("more than one PodDisruptionBudget") {
-        return Outcome::BlockedByDisruptionBudget(message.to_owned());
+        return Response::BlockedByDisruptionBudget(message.to_owned());
     }
     match code {
-        404 => Outcome::NotFound,
-        409 => Outcome::Conflict,
+        404 => Response::NotFound,
+        409 => Response::Conflict,
         // The patch does not fit the object any more (a label that it takes off is gone): read again.
         422 if message.contains("the server rejected our request") || message.contains("does not apply") => {
-            Outcome::Conflict
+            Response::Conflict
         }
         // Overloaded, starting, stopping, or its keys for tokens not loaded: it may or may not have been written.
-        401 | 408 | 429 | 500..=599 | 0 => Outcome::Unknown(format!("{code} {reason}: {message}")),
-        _ => Outcome::Refused { policy: None, message: message.to_owned() },
+        401 | 408 | 429 | 500..=599 | 0 => Response::Unknown(format!("{code} {reason}: {message}")),
+        _ => Response::Refused { policy: None, message: message.to_owned() },
     }
 }
 
@@ -72,7 +72,7 @@ mod tests {
         for code in [403, 422] {
             assert_eq!(
                 classify(code, "Invalid", DENIED),
-                Outcome::Refused {
+                Response::Refused {
                     policy: Some("backstop-grant".into()),
                     message: "not granted (grant resourceVersion 417)".into()
                 }
@@ -83,28 +83,28 @@ mod tests {
     #[test]
     fn a_server_error_is_an_unknown_outcome() {
         for code in [500, 503, 504, 429] {
-            assert!(matches!(classify(code, "", "etcdserver: request timed out"), Outcome::Unknown(_)));
+            assert!(matches!(classify(code, "", "etcdserver: request timed out"), Response::Unknown(_)));
         }
     }
 
     #[test]
     fn a_disruption_budget_without_room_is_not_an_overloaded_server() {
         let said = "Cannot evict pod as it would violate the pod's disruption budget.";
-        assert_eq!(classify(429, "TooManyRequests", said), Outcome::BlockedByDisruptionBudget(said.into()));
+        assert_eq!(classify(429, "TooManyRequests", said), Response::BlockedByDisruptionBudget(said.into()));
         let said = "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.";
-        assert!(matches!(classify(500, "InternalError", said), Outcome::BlockedByDisruptionBudget(_)));
+        assert!(matches!(classify(500, "InternalError", said), Response::BlockedByDisruptionBudget(_)));
     }
 
     #[test]
     fn a_patch_that_no_longer_fits_is_a_conflict() {
         let message = "the server rejected our request due to an error in our request";
-        assert_eq!(classify(422, "", message), Outcome::Conflict);
-        assert_eq!(classify(409, "Conflict", ""), Outcome::Conflict);
+        assert_eq!(classify(422, "", message), Response::Conflict);
+        assert_eq!(classify(409, "Conflict", ""), Response::Conflict);
     }
 
     #[test]
     fn missing_rights_are_a_refusal_without_a_policy() {
-        assert!(matches!(classify(403, "Forbidden", "cannot patch"), Outcome::Refused { policy: None, .. }));
+        assert!(matches!(classify(403, "Forbidden", "cannot patch"), Response::Refused { policy: None, .. }));
     }
 
     #[test]

@@ -158,7 +158,7 @@ impl Probe {
 
 /// What the API server answered.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Outcome {
+pub enum Response {
     /// Accepted; the object afterwards.
     Done(Value),
     /// The object changed since it was read; nothing was written.
@@ -178,16 +178,16 @@ pub enum Outcome {
     Unknown(String),
 }
 
-impl Outcome {
+impl Response {
     /// Word for metrics and logs.
     pub fn as_str(&self) -> &'static str {
         match self {
-            Outcome::Done(_) => "done",
-            Outcome::Conflict => "conflict",
-            Outcome::NotFound => "not-found",
-            Outcome::Refused { .. } => "refused",
-            Outcome::BlockedByDisruptionBudget(_) => "blocked-by-disruption-budget",
-            Outcome::Unknown(_) => "unknown",
+            Response::Done(_) => "done",
+            Response::Conflict => "conflict",
+            Response::NotFound => "not-found",
+            Response::Refused { .. } => "refused",
+            Response::BlockedByDisruptionBudget(_) => "blocked-by-disruption-budget",
+            Response::Unknown(_) => "unknown",
         }
     }
 }

@@ -6,43 +6,43 @@ use jiff::SignedDuration;
 use serde_json::{Value, json};
 
 use super::{
-    EVICTION_RIGHT_WAIT, EVIDENCE_PAUSE, LAG, LAG_PAUSE, MAX_TRIES, Memory, Observation, Outcome, PolicyName, Probe,
+    EVICTION_RIGHT_WAIT, EVIDENCE_PAUSE, LAG, LAG_PAUSE, MAX_TRIES, Memory, Observation, Response, PolicyName, Probe,
     Request, Resource, SETTLING, SETTLING_PAUSE, Verb, patch, refusal, target_kind,
 };
 use crate::api::v1alpha1::{Receipt, ReceiptStep, Time};
 use crate::core::{object, reason::Reason, workload::Kind};
 
 /// Takes in what the API server answered to `request`, which was built from `seen`.
-pub fn on_response(memory: &mut Memory, seen: &Observation, request: &Request, outcome: &Outcome, now: Time) {
+pub fn on_response(memory: &mut Memory, seen: &Observation, request: &Request, outcome: &Response, now: Time) {
     // An answer that was lost may have been a yes; then nobody else took our label off.
-    if request.verb == Verb::Disarm && matches!(outcome, Outcome::Done(_) | Outcome::Unknown(_)) {
+    if request.verb == Verb::Disarm && matches!(outcome, Response::Done(_) | Response::Unknown(_)) {
         memory.armed = false;
     }
     let eviction = request.resource == Resource::PodEviction;
     // An answer that was lost may have been a yes: the pod tells.
-    if eviction && request.verb == Verb::Fire && matches!(outcome, Outcome::Done(_) | Outcome::Unknown(_)) {
+    if eviction && request.verb == Verb::Fire && matches!(outcome, Response::Done(_) | Response::Unknown(_)) {
         memory.evicted = true;
     }
-    if !eviction && request.verb == Verb::Fire && matches!(outcome, Outcome::Done(_) | Outcome::Unknown(_)) {
+    if !eviction && request.verb == Verb::Fire && matches!(outcome, Response::Done(_) | Response::Unknown(_)) {
         memory.fired = true;
     }
     match outcome {
-        Outcome::Done(object) => done(memory, seen, request, object, now),
+        Response::Done(object) => done(memory, seen, request, object, now),
         // The precondition failed, which is asked after the policies: none of them refused.
-        Outcome::Conflict if request.verb == Verb::DryRunWrong(Probe::OtherPod) => {
+        Response::Conflict if request.verb == Verb::DryRunWrong(Probe::OtherPod) => {
             accepted(memory, seen, Probe::OtherPod);
         }
-        Outcome::Conflict => {
+        Response::Conflict => {
             memory.tried(request.verb);
         }
-        Outcome::Refused { policy, message } => refused(memory, seen, request, policy.as_deref(), message, now),
+        Response::Refused { policy, message } => refused(memory, seen, request, policy.as_deref(), message, now),
         // Waited for until the Grant ends: a pod that becomes ready elsewhere makes room.
-        Outcome::BlockedByDisruptionBudget(message) => {
+        Response::BlockedByDisruptionBudget(message) => {
             memory.blocked = Some(message.clone());
             memory.lag = Some((now, now.checked_add(EVIDENCE_PAUSE).unwrap_or(now)));
         }
         // Read again: the objects tell.
-        Outcome::NotFound | Outcome::Unknown(_) => {}
+        Response::NotFound | Response::Unknown(_) => {}
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Outcome, PolicyName, Probe, Request, Resource, Verb, patch, refusal, step::armed_by};
+use super::{Response, PolicyName, Probe, Request, Resource, Verb, patch, refusal, step::armed_by};
 use crate::core::{actions, object, workload::Kind};
 
 /// One forbidden dry-run.
@@ -39,12 +39,12 @@ pub fn self_tests(kind: Kind, workloads: &[Value]) -> Vec<SelfTest> {
 }
 
 /// Whether the answer to one of them shows that its policy is in force. The error is a sentence for people.
-pub fn verdict(test: &SelfTest, outcome: &Outcome) -> Result<(), String> {
+pub fn verdict(test: &SelfTest, outcome: &Response) -> Result<(), String> {
     let SelfTest { kind, probe, request } = test;
     let expected = probe.expected_words(*kind);
     let namespace = &request.namespace;
     match outcome {
-        Outcome::Refused { policy: Some(policy), message } if probe.expected(*kind).contains(&policy.as_str()) => {
+        Response::Refused { policy: Some(policy), message } if probe.expected(*kind).contains(&policy.as_str()) => {
             if refusal::settling(message) {
                 Err(format!("policy {policy} is not set up in the API server yet: {message}"))
             } else if policy == PolicyName::GRANT && refusal::no_params(message) {
@@ -53,22 +53,22 @@ pub fn verdict(test: &SelfTest, outcome: &Outcome) -> Result<(), String> {
                 Ok(())
             }
         }
-        Outcome::Refused { policy: Some(policy), message } => Err(format!(
+        Response::Refused { policy: Some(policy), message } => Err(format!(
             "a forbidden dry-run on a {kind} ({}) in namespace {namespace} was refused by {policy} and not by \
              {expected}: {message}",
             probe.describe()
         )),
-        Outcome::Refused { policy: None, message } => Err(format!(
+        Response::Refused { policy: None, message } => Err(format!(
             "a dry-run on a {kind} in namespace {namespace} was refused by something else than {expected}: {message}"
         )),
-        Outcome::Done(_) => Err(format!(
+        Response::Done(_) => Err(format!(
             "a forbidden dry-run on a {kind} ({}) in namespace {namespace} was accepted: policy {expected} is missing \
              or altered; install the chart again",
             probe.describe()
         )),
         // It went away since it was listed: another one is taken next time.
-        Outcome::NotFound | Outcome::Conflict => Err(format!("{kind} {} changed under the self-test", request.name)),
-        Outcome::Unknown(message) | Outcome::BlockedByDisruptionBudget(message) => {
+        Response::NotFound | Response::Conflict => Err(format!("{kind} {} changed under the self-test", request.name)),
+        Response::Unknown(message) | Response::BlockedByDisruptionBudget(message) => {
             Err(format!("the API server did not answer the self-test: {message}"))
         }
     }
@@ -85,8 +85,8 @@ mod tests {
         Kind::ALL.into_iter().flat_map(|kind| self_tests(kind, std::slice::from_ref(&object))).collect()
     }
 
-    fn refused(policy: &str, message: &str) -> Outcome {
-        Outcome::Refused { policy: Some(policy.into()), message: message.into() }
+    fn refused(policy: &str, message: &str) -> Response {
+        Response::Refused { policy: Some(policy.into()), message: message.into() }
     }
 
     #[test]
@@ -100,7 +100,7 @@ mod tests {
             let own = test.probe.expected(test.kind)[0];
             assert_eq!(verdict(&test, &refused(own, "no")), Ok(()));
             assert!(verdict(&test, &refused("somebody-else", "no")).unwrap_err().contains(own));
-            let missing = verdict(&test, &Outcome::Done(json!({}))).unwrap_err();
+            let missing = verdict(&test, &Response::Done(json!({}))).unwrap_err();
             assert!(missing.contains(own) && missing.contains("missing"), "{missing}");
         }
     }
@@ -116,7 +116,7 @@ mod tests {
     #[test]
     fn an_unreachable_api_server_is_not_a_pass() {
         for test in tests() {
-            assert!(verdict(&test, &Outcome::Unknown("timeout".into())).is_err());
+            assert!(verdict(&test, &Response::Unknown("timeout".into())).is_err());
         }
     }
 

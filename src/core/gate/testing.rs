@@ -144,7 +144,7 @@ pub fn fact(id: &str, object: ObjectRef, data: FactData) -> Fact {
 }
 
 /// Owns what a [`Case`] borrows.
-pub struct World {
+pub struct GateFixture {
     pub now: Time,
     pub rounds: i32,
     pub target: Result<ObjectRef, Unreadable>,
@@ -173,13 +173,13 @@ pub struct World {
 }
 
 /// A bad rollout that every check lets be undone.
-pub fn bad_rollout() -> World {
+pub fn bad_rollout() -> GateFixture {
     let workload = object("Deployment", "api");
     let failing = PodFact { revision: Some(2), failure: PodFailure::CrashLoop, ..Default::default() };
     let change = FieldChange { path: "/spec/containers/app/image".into(), ..Default::default() };
     let diff = RevisionDiffFact { from: 1, to: 2, changes: vec![change], restart_only: false };
     let failing_so = Claim { failure: Some(PodFailure::CrashLoop), ..claim(ClaimKind::PodsFailing, None, &["f2"]) };
-    World {
+    GateFixture {
         now: at(1),
         rounds: 1,
         target: Ok(workload.clone()),
@@ -228,14 +228,14 @@ pub fn bad_rollout() -> World {
 }
 
 /// The same, with a sign that makes investigation and rules propose the action of unit tests.
-pub fn too_few_replicas() -> World {
+pub fn too_few_replicas() -> GateFixture {
     let mut world = bad_rollout();
     world.reading.state.progressing_reason = SIGN.into();
     world.proposal().action = Action::Planted(Planted { replicas: 3 });
     world
 }
 
-impl World {
+impl GateFixture {
     /// The diagnosis, to be bent.
     pub fn diagnosis(&mut self) -> &mut Diagnosis {
         self.diagnosis.as_mut().unwrap()

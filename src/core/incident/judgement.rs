@@ -13,7 +13,7 @@ use crate::core::{
     workload::Workload,
 };
 
-use super::{About, Case, Effect, Measure, Need, Next, Notice, Step, ending, question, remediation, round};
+use super::{About, JudgementInputs, Effect, Measure, Need, Next, Notice, Step, ending, question, remediation, round};
 
 /// Pause between two rounds: evidence that pods fail comes within seconds.
 const PAUSE: SignedDuration = SignedDuration::from_secs(4);
@@ -38,13 +38,13 @@ fn pause_of(status: &IncidentStatus, decided: Time) -> SignedDuration {
 }
 
 pub(super) fn need(status: &IncidentStatus, now: Time) -> Need {
-    if waiting(status, now).is_some() { Need::Nothing } else { Need::Case }
+    if waiting(status, now).is_some() { Need::Nothing } else { Need::Judgement }
 }
 
 /// It was decided to wait: pause, then look again.
 pub(super) fn pause(about: About<'_>, status: IncidentStatus) -> Step {
     match waiting(&status, about.now) {
-        None => Step::look(Need::Case),
+        None => Step::look(Need::Judgement),
         Some(rest) if rest.is_zero() => another_round(about, status),
         Some(rest) => Step::wait(Duration::try_from(rest).unwrap_or(Duration::from_secs(1))),
     }
@@ -58,14 +58,14 @@ pub(super) fn another_round(about: About<'_>, mut status: IncidentStatus) -> Ste
 }
 
 /// How healthy the target is by the controller's own reading; `None` when it could not be read.
-fn health<'a>(about: About<'_>, case: &'a Case) -> Option<(&'a Workload, Health)> {
+fn health<'a>(about: About<'_>, case: &'a JudgementInputs) -> Option<(&'a Workload, Health)> {
     let workload = case.workload.as_ref().ok()?;
     let floor = SignedDuration::from_secs(about.terms.timings.known_good_seconds.into());
     Some((workload, known_good::health(workload, floor)))
 }
 
 /// Decides what follows from the latest round.
-pub(super) fn step(about: About<'_>, mut status: IncidentStatus, case: &Case) -> Step {
+pub(super) fn step(about: About<'_>, mut status: IncidentStatus, case: &JudgementInputs) -> Step {
     let now = about.now;
     let Judgement { mut decision, mut reason, prediction, anomalies, charge } =
         question::ask(about, &status, case, gate::judge);

@@ -116,13 +116,13 @@ pub enum Need {
     /// The Investigation that the status names.
     Round,
     /// Everything that a decision depends on, by quorum reads.
-    Case,
+    Judgement,
     /// Whether an alert fires, and the Approvals.
     Approvals,
     /// The Remediation in flight.
     Write(Flight),
     /// The Remediation in flight, the Grant of the namespace, and everything that a decision depends on.
-    WriteAndCase(Flight),
+    WriteAndJudgement(Flight),
     /// The Remediation that repaired, and the target.
     Target,
     /// The target of a resolved incident, and whether an alert still fires.
@@ -151,8 +151,8 @@ pub enum Seen {
     Rules(Box<Rules>),
     /// For [`Need::Round`]: `None` while it does not exist.
     Round(Option<Box<Investigation>>),
-    /// For [`Need::Case`].
-    Case(Box<Case>),
+    /// For [`Need::Judgement`].
+    Judgement(Box<JudgementInputs>),
     /// For [`Need::Approvals`].
     Approvals {
         /// An alert of the incident is firing.
@@ -162,8 +162,8 @@ pub enum Seen {
     },
     /// For [`Need::Write`]: `None` when it does not exist.
     Write(Option<Box<Remediation>>),
-    /// For [`Need::WriteAndCase`].
-    WriteAndCase(Box<WriteAndCase>),
+    /// For [`Need::WriteAndJudgement`].
+    WriteAndJudgement(Box<WriteAndJudgement>),
     /// For [`Need::Target`].
     Target(Box<Target>),
     /// For [`Need::Watch`].
@@ -187,7 +187,7 @@ pub struct Rules {
 
 /// Everything that a decision depends on. The workload is the controller's own reading; the Investigation is a lead.
 #[derive(Clone, Debug)]
-pub struct Case {
+pub struct JudgementInputs {
     /// An alert of the incident is firing.
     pub firing: bool,
     /// Mode, Policies and Runbooks, by quorum.
@@ -225,7 +225,7 @@ pub struct Books {
 
 /// A Remediation in flight with everything that a decision depends on.
 #[derive(Clone, Debug)]
-pub struct WriteAndCase {
+pub struct WriteAndJudgement {
     /// The Remediation; `None` when it does not exist.
     pub remediation: Option<Remediation>,
     /// The Remediation that repaired, which the one in flight undoes or completes; `None` for a repair itself.
@@ -233,7 +233,7 @@ pub struct WriteAndCase {
     /// The Grant of the namespace.
     pub grant: Option<Grant>,
     /// Everything that a decision depends on.
-    pub case: Case,
+    pub case: JudgementInputs,
 }
 
 /// The target after a write.
@@ -349,23 +349,23 @@ pub fn step(incident: &Incident, seen: &Seen, terms: &Terms, now: Time) -> Step 
         (IncidentPhase::Open, Seen::Rules(rules)) => plan::write(about, status, rules),
         (IncidentPhase::Investigating, Seen::Round(round)) => round::step(about, status, round.as_deref()),
         (IncidentPhase::Judging, Seen::Nothing) => judgement::pause(about, status),
-        (IncidentPhase::Judging, Seen::Case(case)) => judgement::step(about, status, case),
+        (IncidentPhase::Judging, Seen::Judgement(case)) => judgement::step(about, status, case),
         (IncidentPhase::AwaitingApproval, Seen::Approvals { firing, approvals }) => {
             approval::step(about, status, *firing, approvals)
         }
         (IncidentPhase::Remediating, Seen::Write(found)) => {
             write::follow(about, status, Flight::Repair, found.as_deref())
         }
-        (IncidentPhase::Remediating, Seen::WriteAndCase(found)) => write::grant(about, status, Flight::Repair, found),
+        (IncidentPhase::Remediating, Seen::WriteAndJudgement(found)) => write::grant(about, status, Flight::Repair, found),
         (IncidentPhase::Verifying, Seen::Write(found)) if status.replacement.is_some() => {
             write::follow(about, status, Flight::Replacement, found.as_deref())
         }
-        (IncidentPhase::Verifying, Seen::WriteAndCase(found)) if status.replacement.is_some() => {
+        (IncidentPhase::Verifying, Seen::WriteAndJudgement(found)) if status.replacement.is_some() => {
             write::grant(about, status, Flight::Replacement, found)
         }
         (IncidentPhase::Verifying, Seen::Target(target)) => verification::step(about, status, target),
         (IncidentPhase::Undoing, Seen::Write(found)) => write::follow(about, status, Flight::Undo, found.as_deref()),
-        (IncidentPhase::Undoing, Seen::WriteAndCase(found)) => write::grant(about, status, Flight::Undo, found),
+        (IncidentPhase::Undoing, Seen::WriteAndJudgement(found)) => write::grant(about, status, Flight::Undo, found),
         (IncidentPhase::Escalated | IncidentPhase::Resolved, Seen::Write(found)) => match unsettled::flight(&status) {
             Some(flight) => late::step(about, status, flight, found.as_deref()),
             None => ending::idle(&status, now),

@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 use crate::api::v1alpha1::{Decision, FieldChange, Incident, Remediation, Verdict, Write};
 use crate::core::{names, policy};
 
-use super::{Case, diagnosis::cut, remediation};
+use super::{JudgementInputs, diagnosis::cut, remediation};
 
 /// Names, changes and Approvals that are listed.
 const MAX_LISTED: usize = 32;
@@ -20,7 +20,7 @@ pub(super) fn details(
     remediation: &Remediation,
     epoch: i64,
     decision: Option<&Decision>,
-    case: &Case,
+    case: &JudgementInputs,
 ) -> Value {
     let spec = &remediation.spec;
     let kind = Some(spec.target.kind.as_str());
@@ -55,7 +55,7 @@ pub(super) fn details(
 }
 
 /// On whose word: the diagnoser whose proposal it is.
-fn diagnoser(case: &Case) -> Option<&str> {
+fn diagnoser(case: &JudgementInputs) -> Option<&str> {
     let found = case.investigation.as_ref()?.status.as_ref()?;
     found.diagnosis.as_ref().map(|diagnosis| diagnosis.diagnoser.as_str())
 }

@@ -8,11 +8,11 @@ use crate::core::{
     reason::Reason,
 };
 
-use super::{About, Case, Effect};
+use super::{About, JudgementInputs, Effect};
 
 /// What the Ledger has to note when the target is one of many that fail at once, so that one incident tells of all. A
 /// storm of the whole cluster, which is an anomaly, is told of by each.
-pub(super) fn storm_claim(about: About<'_>, case: &Case, reason: Reason, anomalies: &[Reason]) -> Option<Effect> {
+pub(super) fn storm_claim(about: About<'_>, case: &JudgementInputs, reason: Reason, anomalies: &[Reason]) -> Option<Effect> {
     let workload = case.workload.as_ref().ok()?;
     if reason != Reason::Storm || anomalies.contains(&Reason::Storm) {
         return None;
@@ -26,10 +26,10 @@ pub(super) fn storm_claim(about: About<'_>, case: &Case, reason: Reason, anomali
 pub(super) fn ask<T>(
     about: About<'_>,
     status: &IncidentStatus,
-    case: &Case,
+    case: &JudgementInputs,
     question: impl FnOnce(&gate::Case<'_>) -> T,
 ) -> T {
-    let Case { firing, rules, investigation, workload, books } = case;
+    let JudgementInputs { firing, rules, investigation, workload, books } = case;
     let spec = &about.incident.spec;
     let found = investigation.as_ref().and_then(|i| i.status.as_ref());
     let runbooks: Vec<RunbookRule> = rules

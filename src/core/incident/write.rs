@@ -21,7 +21,7 @@ use crate::core::{
 };
 
 use super::{
-    About, Case, Effect, Entry, Flight, Measure, Need, Next, Step, WriteAndCase, ending, opening, question,
+    About, JudgementInputs, Effect, Entry, Flight, Measure, Need, Next, Step, WriteAndJudgement, ending, opening, question,
     remediation, undo, unsettled, verification,
 };
 
@@ -38,9 +38,9 @@ pub(super) fn follow(about: About<'_>, status: IncidentStatus, flight: Flight, f
     let state = remediation.status.clone().unwrap_or_default();
     match state.phase {
         RemediationPhase::Fired if is_proven(&state) => fired(about, status, flight, remediation, &state),
-        RemediationPhase::Fired | RemediationPhase::Unproven => Step::look(Need::WriteAndCase(flight)),
+        RemediationPhase::Fired | RemediationPhase::Unproven => Step::look(Need::WriteAndJudgement(flight)),
         RemediationPhase::Aborted => aborted(about, status, flight, remediation, &state),
-        RemediationPhase::Claimed if Some(state.epoch) > status.grant_epoch => Step::look(Need::WriteAndCase(flight)),
+        RemediationPhase::Claimed if Some(state.epoch) > status.grant_epoch => Step::look(Need::WriteAndJudgement(flight)),
         RemediationPhase::Pending | RemediationPhase::Claimed => {
             if is_overdue(about, &status) {
                 return silent(about, status, remediation);
@@ -123,7 +123,7 @@ fn unproven(
     flight: Flight,
     remediation: &Remediation,
     state: &RemediationStatus,
-    case: &Case,
+    case: &JudgementInputs,
 ) -> Step {
     let spec = &remediation.spec;
     if written_by_us(case, spec) {
@@ -218,8 +218,8 @@ fn is_expected(reason: Reason) -> bool {
 }
 
 /// Decides again from a fresh reading, and only then opens the Grant, after its audit record.
-pub(super) fn grant(about: About<'_>, mut status: IncidentStatus, flight: Flight, found: &WriteAndCase) -> Step {
-    let WriteAndCase { remediation, repair: _, grant, case } = found;
+pub(super) fn grant(about: About<'_>, mut status: IncidentStatus, flight: Flight, found: &WriteAndJudgement) -> Step {
+    let WriteAndJudgement { remediation, repair: _, grant, case } = found;
     let state = remediation.as_ref().and_then(|it| it.status.clone()).unwrap_or_default();
     if let Some(remediation) = remediation
         && matches!(state.phase, RemediationPhase::Fired | RemediationPhase::Unproven)
@@ -337,7 +337,7 @@ fn may_pass(about: About<'_>, status: &IncidentStatus, decision: Option<&Decisio
 }
 
 /// Decides about the write in flight again, by the chain for its purpose.
-fn decided_again(about: About<'_>, status: &IncidentStatus, flight: Flight, found: &WriteAndCase) -> Option<Judgement> {
+fn decided_again(about: About<'_>, status: &IncidentStatus, flight: Flight, found: &WriteAndJudgement) -> Option<Judgement> {
     let repair = found.repair.as_ref().map(|repair| &repair.spec);
     match (flight, found.remediation.as_ref().map(|it| &it.spec.write)) {
         (Flight::Repair, _) => Some(question::ask(about, status, &found.case, gate::judge_again)),
@@ -387,7 +387,7 @@ fn refused(
     ending::escalate_after(about, status, reason, &message, effects)
 }
 
-fn written_by_us(case: &Case, spec: &RemediationSpec) -> bool {
+fn written_by_us(case: &JudgementInputs, spec: &RemediationSpec) -> bool {
     let Ok(workload) = &case.workload else { return false };
     spec.write.field().is_some()
         && verify::holds(workload, &spec.write)

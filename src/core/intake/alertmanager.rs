@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::format::Format;
 use super::normal::{Batch, Normalised, Reading, Sent, object};
-use super::sender::{BadInput, Request, Sender, excerpt};
+use super::sender::{BadInput, RequestInfo, Sender, excerpt};
 use crate::api::v1alpha1::{AlertSource, AlertState};
 
 /// Who sends it.
@@ -26,7 +26,7 @@ pub static FORMAT: Format = Format {
 };
 
 /// Reads a payload. Unknown fields are ignored and missing ones defaulted.
-fn parse<'a>(payload: &'a [u8], request: Request<'a>) -> Result<Batch<'a>, BadInput> {
+fn parse<'a>(payload: &'a [u8], request: RequestInfo<'a>) -> Result<Batch<'a>, BadInput> {
     let list = SENDER.alerts(payload, "alerts", request)?;
     version(&list.envelope, request)?;
     // Neither of these may cost the alerts.
@@ -38,7 +38,7 @@ fn parse<'a>(payload: &'a [u8], request: Request<'a>) -> Result<Batch<'a>, BadIn
 }
 
 /// Alertmanager writes it after the alerts, so that a payload that was cut off has none.
-fn version(envelope: &Map<String, Value>, request: Request<'_>) -> Result<(), BadInput> {
+fn version(envelope: &Map<String, Value>, request: RequestInfo<'_>) -> Result<(), BadInput> {
     let expected = "\"4\", the version of Alertmanager's webhook";
     match envelope.get("version") {
         Some(Value::String(version)) if version == "4" => Ok(()),
@@ -61,7 +61,7 @@ fn status(fields: &Map<String, Value>, at: &str) -> Result<Option<AlertState>, B
     }
 }
 
-fn read(element: &[u8], at: String, group: AlertState, request: Request<'_>) -> Normalised {
+fn read(element: &[u8], at: String, group: AlertState, request: RequestInfo<'_>) -> Normalised {
     let mut reading = Reading::new(&SENDER, at);
     let Some(fields) = reading.lenient(|sender, at| object(sender, at, element)) else {
         return reading.normalise(Sent::default(), request);

@@ -1,7 +1,7 @@
 //! The shape of a payload format.
 
 use super::normal::Batch;
-use super::sender::{BadInput, Request, Sender};
+use super::sender::{BadInput, RequestInfo, Sender};
 
 /// One payload format.
 #[derive(Debug)]
@@ -18,5 +18,5 @@ pub struct Format {
     pub credentials: &'static str,
     /// Reads a payload; an error means that it is none of this format. Unknown fields are ignored. Each alert is read
     /// when it is asked for, and one that cannot be read is still one, with the reason why in it.
-    pub parse: for<'a> fn(&'a [u8], Request<'a>) -> Result<Batch<'a>, BadInput>,
+    pub parse: for<'a> fn(&'a [u8], RequestInfo<'a>) -> Result<Batch<'a>, BadInput>,
 }

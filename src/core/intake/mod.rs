@@ -24,7 +24,7 @@ pub use format::Format;
 pub use normal::{Batch, Normalised, Skip};
 pub use place::{BELONGS_TO, Place, Placement, TokenOwner};
 pub use record::{foreign_cluster, left_out};
-pub use sender::{BadInput, Request, Sender};
+pub use sender::{BadInput, RequestInfo, Sender};
 pub use texts::{MAX_ENTRIES, MAX_KEY, MAX_VALUE};
 
 use crate::api::v1alpha1::AlertSource;

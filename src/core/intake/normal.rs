@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 
-use super::sender::{BadInput, Request, Sender};
+use super::sender::{BadInput, RequestInfo, Sender};
 use super::texts::{self, Keep, Texts};
 use crate::api::v1alpha1::{AlertSpec, AlertState, IntakeNote, IntakeReason, Time};
 use crate::core::{kube_name, names};
@@ -158,7 +158,7 @@ impl<'a> Reading<'a> {
     }
 
     /// The normal form: bounded, cleaned, with what is missing filled in.
-    pub fn normalise(mut self, sent: Sent<'_>, request: Request<'_>) -> Normalised {
+    pub fn normalise(mut self, sent: Sent<'_>, request: RequestInfo<'_>) -> Normalised {
         let Sent { labels: sent, annotations, fingerprint, state, starts_at, start_text, ends_at } = sent;
         let labels = self.texts(sent, "labels", Keep::Labels);
         let annotations = self.texts(annotations, "annotations", Keep::Annotations);

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::format::Format;
 use super::normal::{Batch, Reading, Sent};
-use super::sender::{BadInput, Request, Sender};
+use super::sender::{BadInput, RequestInfo, Sender};
 use crate::api::v1alpha1::AlertSource;
 
 /// Who sends it.
@@ -26,7 +26,7 @@ pub static FORMAT: Format = Format {
     parse,
 };
 
-fn parse<'a>(payload: &'a [u8], request: Request<'a>) -> Result<Batch<'a>, BadInput> {
+fn parse<'a>(payload: &'a [u8], request: RequestInfo<'a>) -> Result<Batch<'a>, BadInput> {
     let names = SENDER.alerts(payload, "broken", request)?.elements.enumerate();
     let alerts = names.map(move |(index, name)| {
         let name: Value = serde_json::from_slice(name).unwrap_or_default();

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::normal::{Normalised, note};
 use super::place::{Placement, TokenOwner};
-use super::sender::{Request, Sender, excerpt};
+use super::sender::{RequestInfo, Sender, excerpt};
 use crate::api::v1alpha1::{AlertSpec, AlertState, IntakeReason};
 use crate::core::names;
 
@@ -15,7 +15,7 @@ pub fn foreign_cluster(
     named: &str,
     owner: &TokenOwner,
     system: &str,
-    request: Request<'_>,
+    request: RequestInfo<'_>,
 ) -> Placement {
     let message = format!(
         "alerts with the label cluster=\"{}\" are not of this cluster, which is called \"{}\", and are not taken; if \
@@ -33,7 +33,7 @@ pub fn left_out(
     count: Option<u64>,
     owner: &TokenOwner,
     system: &str,
-    request: Request<'_>,
+    request: RequestInfo<'_>,
 ) -> Placement {
     let message = match count {
         Some(count) => format!("{} left {count} alerts out of a request; {}", sender.name, sender.fewer),
@@ -50,7 +50,7 @@ fn record(
     reason: IntakeReason,
     message: &str,
     key: &str,
-    request: Request<'_>,
+    request: RequestInfo<'_>,
 ) -> Normalised {
     let labels = [("alertname", alertname), ("severity", "info")];
     let spec = AlertSpec {

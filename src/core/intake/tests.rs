@@ -14,7 +14,7 @@ struct All {
     truncated: u64,
 }
 
-fn normalise(payload: &[u8], request: Request<'_>) -> Result<All, BadInput> {
+fn normalise(payload: &[u8], request: RequestInfo<'_>) -> Result<All, BadInput> {
     let Batch { alerts, truncated } = (alertmanager::FORMAT.parse)(payload, request)?;
     Ok(All { alerts: alerts.collect(), truncated })
 }
@@ -30,8 +30,8 @@ fn name(alert: &Normalised) -> String {
 
 const AT: &str = "2026-11-21T10:00:00Z";
 
-fn request() -> Request<'static> {
-    Request { received_at: AT.parse().unwrap(), request_id: "r1", cluster_name: "", cut_off: false }
+fn request() -> RequestInfo<'static> {
+    RequestInfo { received_at: AT.parse().unwrap(), request_id: "r1", cluster_name: "", cut_off: false }
 }
 
 fn payload(alerts: Value) -> Vec<u8> {
@@ -125,7 +125,7 @@ fn a_missing_or_unusable_fingerprint_is_computed_from_the_labels() {
 #[test]
 fn an_alert_without_a_start_repeats_into_the_same_name() {
     let at = |received: &str| {
-        let request = Request { received_at: received.parse().unwrap(), ..request() };
+        let request = RequestInfo { received_at: received.parse().unwrap(), ..request() };
         normalise(&payload(json!([{"labels": {"a": "b"}}])), request).unwrap().alerts.remove(0)
     };
     let first = at("2026-11-21T10:00:01Z");
@@ -264,7 +264,7 @@ fn a_payload_that_was_cut_off_yields_the_alerts_before() {
     let alerts: Vec<Value> = (0..50).map(|i| json!({"labels": {"alertname": "A", "pod": format!("p{i}")}})).collect();
     let whole = payload(json!(alerts));
     for at in [whole.len() / 2, whole.len() - 5, whole.len()] {
-        let request = Request { cut_off: true, ..request() };
+        let request = RequestInfo { cut_off: true, ..request() };
         let kept = normalise(&whole[..at], request).unwrap().alerts;
         assert_eq!(kept.len(), if at > whole.len() / 2 { 50 } else { kept.len() });
         assert!(kept.len() > 20 && kept.iter().all(|alert| !alert.is_unreadable()), "{at}: {}", kept.len());
@@ -345,7 +345,7 @@ fn an_alert_of_a_tenant_says_so_wherever_it_is_kept_and_shares_its_name_with_no_
 #[test]
 fn what_stands_for_alerts_that_were_not_taken_calls_nobody() {
     let sender = &alertmanager::FORMAT.sender;
-    let ours = Request { cluster_name: "here", ..request() };
+    let ours = RequestInfo { cluster_name: "here", ..request() };
     let records = [
         foreign_cluster(sender, "there", &TokenOwner::Cluster, "backstop-system", ours),
         left_out(sender, Some(7), &TokenOwner::Cluster, "backstop-system", ours),

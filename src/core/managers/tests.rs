@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::core::workload::{
     RawWorkload, Workload,
-    fixtures::{World, ready},
+    fixtures::{WorkloadFixture, ready},
 };
 
 fn names(metadata: Value) -> Vec<String> {
@@ -231,7 +231,7 @@ fn who_says_that_it_manages_an_object_and_is_not_known_counts_as_a_tool_that_wri
 
 #[test]
 fn the_target_of_a_canary_is_recognised_by_the_copy_that_was_made_of_it() {
-    let mut snapshot = World::one_revision().pods(1, 2, &ready(60)).snapshot();
+    let mut snapshot = WorkloadFixture::one_revision().pods(1, 2, &ready(60)).snapshot();
     let of = |snapshot: &RawWorkload| Workload::of(snapshot).unwrap().state.managed_by;
     assert!(of(&snapshot).is_empty());
     // Another workload that happens to have such a name.
@@ -243,7 +243,7 @@ fn the_target_of_a_canary_is_recognised_by_the_copy_that_was_made_of_it() {
 
 #[test]
 fn requests_that_an_autoscaler_changed_are_seen_at_the_pods() {
-    let mut snapshot = World::one_revision().pods(1, 1, &ready(60)).snapshot();
+    let mut snapshot = WorkloadFixture::one_revision().pods(1, 1, &ready(60)).snapshot();
     snapshot.pods[0]["metadata"]["annotations"] = json!({"vpaUpdates": "Pod resources updated by checkout"});
     let names = Workload::of(&snapshot).unwrap().state.managed_by;
     assert_eq!(names, ["vpa"]);

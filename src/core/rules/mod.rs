@@ -28,7 +28,7 @@ pub const CEILING: Mode = Mode::Auto;
 
 /// What a diagnoser may look at: facts, and nothing else of the cluster.
 #[derive(Clone, Copy, Debug)]
-pub struct Case<'a> {
+pub struct FactBundle<'a> {
     /// What to look at; absent when the alert named nothing that exists.
     pub target: Option<&'a ObjectRef>,
     /// When the first alert began, by its sender's clock.
@@ -38,7 +38,7 @@ pub struct Case<'a> {
 }
 
 /// Diagnoses a case. Always answers; what the facts do not tell is `Unknown`, with advice.
-pub fn diagnose(case: Case<'_>) -> Diagnosis {
+pub fn diagnose(case: FactBundle<'_>) -> Diagnosis {
     apply(&Evidence::of(case.target, Some(case.alert_started_at), case.facts))
 }
 

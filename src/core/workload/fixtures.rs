@@ -20,8 +20,8 @@ pub fn ago(seconds: i64) -> Time {
 
 /// A workload `shop/checkout` under construction.
 #[derive(Clone)]
-pub struct World {
-    /// Its kind; set it with [`World::of`] before pods are added.
+pub struct WorkloadFixture {
+    /// Its kind; set it with [`WorkloadFixture::of`] before pods are added.
     pub kind: Kind,
     /// Replicas asked for; of a DaemonSet the nodes that should run a pod of it.
     pub replicas: i32,
@@ -60,10 +60,10 @@ pub fn template(image: &str, change: impl FnOnce(&mut Value)) -> Value {
     template
 }
 
-impl World {
+impl WorkloadFixture {
     /// One healthy revision that is a day old.
-    pub fn one_revision() -> World {
-        World {
+    pub fn one_revision() -> WorkloadFixture {
+        WorkloadFixture {
             kind: Kind::Deployment,
             replicas: 2,
             metadata: json!({}),
@@ -75,34 +75,34 @@ impl World {
     }
 
     /// Two revisions; the second is two minutes old.
-    pub fn two_revisions() -> World {
-        let mut world = World::one_revision();
+    pub fn two_revisions() -> WorkloadFixture {
+        let mut world = WorkloadFixture::one_revision();
         world.templates.push((template("shop:2", |_| {}), 120));
         world
     }
 
     /// The same as a workload of this kind.
-    pub fn of(mut self, kind: Kind) -> World {
+    pub fn of(mut self, kind: Kind) -> WorkloadFixture {
         assert!(self.pods.is_empty(), "pods name their owner: choose the kind first");
         self.kind = kind;
         self
     }
 
     /// With the update strategy `OnDelete`.
-    pub fn on_delete(mut self) -> World {
+    pub fn on_delete(mut self) -> WorkloadFixture {
         json_patch::merge(&mut self.spec, &json!({"updateStrategy": {"type": "OnDelete", "rollingUpdate": null}}));
         self
     }
 
     /// With the partition of a StatefulSet.
-    pub fn partition(mut self, partition: i32) -> World {
+    pub fn partition(mut self, partition: i32) -> WorkloadFixture {
         let strategy = json!({"updateStrategy": {"rollingUpdate": {"partition": partition}}});
         json_patch::merge(&mut self.spec, &strategy);
         self
     }
 
     /// With the pod management policy `Parallel` of a StatefulSet.
-    pub fn parallel(mut self) -> World {
+    pub fn parallel(mut self) -> WorkloadFixture {
         json_patch::merge(&mut self.spec, &json!({"podManagementPolicy": "Parallel"}));
         self
     }
@@ -130,7 +130,7 @@ impl World {
     }
 
     /// Adds pods of the revision of this number. Those of a StatefulSet get the next ordinals.
-    pub fn pods(mut self, revision: usize, count: usize, status: &Value) -> World {
+    pub fn pods(mut self, revision: usize, count: usize, status: &Value) -> WorkloadFixture {
         for index in 0..count {
             let (template, age) = &self.templates[revision - 1];
             let set = self.revision_name(revision);

@@ -4,7 +4,7 @@
 use proptest::{prelude::*, strategy::Strategy as Generator};
 use serde_json::{Value, json};
 
-use super::fixtures::{self, World, crash_loop, ready, recorded, template};
+use super::fixtures::{self, WorkloadFixture, crash_loop, ready, recorded, template};
 use super::tests::any_json;
 use super::{Strategy, *};
 use crate::api::v1alpha1::PodFailure;
@@ -13,7 +13,7 @@ fn golden(json: &str) -> Workload {
     Workload::of(&recorded(json)).unwrap()
 }
 
-fn read(world: &World) -> Workload {
+fn read(world: &WorkloadFixture) -> Workload {
     Workload::of(&world.snapshot()).unwrap()
 }
 
@@ -99,9 +99,9 @@ fn with_a_partition_only_the_ordinals_from_it_on_have_to_be_updated() {
     assert!(workload.is_healthy());
     assert_eq!(workload.pods.iter().filter(|pod| workload.is_replaced(pod)).count(), 1);
 
-    let world = || World { replicas: 3, ..World::two_revisions().of(Kind::StatefulSet) };
+    let world = || WorkloadFixture { replicas: 3, ..WorkloadFixture::two_revisions().of(Kind::StatefulSet) };
     assert!(!read(&world().pods(1, 2, &ready(60)).pods(2, 1, &ready(60))).is_healthy(), "without a partition");
-    let partition = |world: World| read(&world).is_healthy();
+    let partition = |world: WorkloadFixture| read(&world).is_healthy();
     assert!(partition(world().partition(2).pods(1, 2, &ready(60)).pods(2, 1, &ready(60))));
     assert!(partition(world().partition(9).pods(1, 3, &ready(60))), "a partition above all replicas");
     assert!(!partition(world().partition(2).pods(1, 3, &ready(60))), "the pod above it is of the earlier revision");
@@ -114,7 +114,7 @@ fn with_a_partition_only_the_ordinals_from_it_on_have_to_be_updated() {
 
 #[test]
 fn the_partition_counts_from_the_first_ordinal() {
-    let mut world = World { replicas: 2, ..World::two_revisions().of(Kind::StatefulSet) };
+    let mut world = WorkloadFixture { replicas: 2, ..WorkloadFixture::two_revisions().of(Kind::StatefulSet) };
     world.spec = json!({"ordinals": {"start": 5}, "updateStrategy": {"rollingUpdate": {"partition": 1}}});
     let mut world = world.pods(1, 1, &ready(60)).pods(2, 1, &ready(60));
     for (index, pod) in world.pods.iter_mut().enumerate() {
@@ -128,7 +128,7 @@ fn the_partition_counts_from_the_first_ordinal() {
 #[test]
 fn on_delete_means_that_nothing_is_rolled_out_and_what_is_not_known_means_the_same() {
     for kind in [Kind::StatefulSet, Kind::DaemonSet] {
-        let world = World::two_revisions().of(kind).on_delete().pods(1, 2, &ready(60));
+        let world = WorkloadFixture::two_revisions().of(kind).on_delete().pods(1, 2, &ready(60));
         let workload = read(&world);
         assert_eq!((workload.strategy, workload.state.held_back), (Strategy::OnDelete, 2), "{kind}");
         assert!(workload.is_healthy() && !workload.strategy.rolls_out(), "{kind}");
@@ -144,7 +144,7 @@ fn on_delete_means_that_nothing_is_rolled_out_and_what_is_not_known_means_the_sa
 #[test]
 fn only_a_deployment_can_be_paused() {
     for kind in Kind::ALL {
-        let mut world = World::one_revision().of(kind);
+        let mut world = WorkloadFixture::one_revision().of(kind);
         world.spec = json!({"paused": true});
         assert_eq!(read(&world).state.paused, kind == Kind::Deployment);
     }
@@ -153,7 +153,7 @@ fn only_a_deployment_can_be_paused() {
 #[test]
 fn pods_and_revisions_of_others_are_left_out_and_a_pod_of_an_unknown_revision_says_so() {
     for kind in Kind::ALL {
-        let world = World::two_revisions().of(kind).pods(1, 1, &ready(60)).pods(2, 1, &ready(60));
+        let world = WorkloadFixture::two_revisions().of(kind).pods(1, 1, &ready(60)).pods(2, 1, &ready(60));
         let mut snapshot = world.snapshot();
         snapshot.revisions[0]["metadata"]["ownerReferences"][0]["uid"] = json!("another");
         let workload = Workload::of(&snapshot).unwrap();
@@ -175,7 +175,7 @@ fn every_owner_counts_whether_it_calls_itself_the_controller_or_not() {
     let owner =
         |kind: &str, controller: Value| json!({"kind": kind, "name": "x", "uid": "u", "controller": controller});
     for kind in Kind::ALL {
-        let mut snapshot = World::one_revision().of(kind).snapshot();
+        let mut snapshot = WorkloadFixture::one_revision().of(kind).snapshot();
         snapshot.object["metadata"]["ownerReferences"] =
             json!([owner("Backup", Value::Null), owner("Shop", json!(true)), owner("Audit", json!(false))]);
         let shop = ObjectRef { kind: "Shop".into(), name: "x".into(), ..ObjectRef::default() };
@@ -192,7 +192,7 @@ fn a_revision_of_an_older_api_server_is_written_as_this_one_prints_it() {
     let with_null = |template: &mut Value| template["metadata"]["creationTimestamp"] = Value::Null;
     let without = |template: &mut Value| _ = template["metadata"].as_object_mut().unwrap().remove("creationTimestamp");
     for kind in [Kind::StatefulSet, Kind::DaemonSet] {
-        let mut world = World::one_revision().of(kind);
+        let mut world = WorkloadFixture::one_revision().of(kind);
         // Recorded with the null, printed without it.
         world.templates = vec![(template("shop:1", with_null), 600), (template("shop:2", without), 60)];
         let workload = read(&world);
@@ -209,7 +209,7 @@ fn a_revision_of_an_older_api_server_is_written_as_this_one_prints_it() {
 #[test]
 fn fields_are_found_by_their_path_in_the_object() {
     for kind in Kind::ALL {
-        let snapshot = World::two_revisions().of(kind).snapshot();
+        let snapshot = WorkloadFixture::two_revisions().of(kind).snapshot();
         let workload = Workload::of(&snapshot).unwrap();
         for path in [
             "/spec/template",
@@ -229,7 +229,7 @@ fn fields_are_found_by_their_path_in_the_object() {
 #[test]
 fn the_facts_are_those_of_the_three_sources_in_their_order() {
     for kind in Kind::ALL {
-        let workload = read(&World::two_revisions().of(kind).pods(1, 1, &ready(600)).pods(2, 1, &crash_loop()));
+        let workload = read(&WorkloadFixture::two_revisions().of(kind).pods(1, 1, &ready(600)).pods(2, 1, &crash_loop()));
         let drafts = [workload.workload_facts(), workload.pod_facts(), workload.history_facts()].concat();
         assert_eq!(workload.facts(), number(drafts));
         assert_eq!(workload.facts()[0].id, "f1");
@@ -243,7 +243,7 @@ fn any_kind() -> impl Generator<Value = Kind> {
 proptest! {
     #[test]
     fn what_a_controller_adds_to_a_template_is_taken_off_and_nothing_else(kind in any_kind(), spec in any_json()) {
-        let mut world = World::one_revision().of(kind);
+        let mut world = WorkloadFixture::one_revision().of(kind);
         let with = template("shop:1", |template| template["spec"]["extra"] = spec);
         world.templates = vec![(with.clone(), 600), (template("shop:2", |_| {}), 60)];
         let snapshot = world.snapshot();
@@ -262,7 +262,7 @@ proptest! {
     fn any_json_of_any_kind_is_read_without_a_panic(
         kind in any_kind(), object in any_json(), revision in any_json(), pod in any_json(),
     ) {
-        let good = World::two_revisions().of(kind).pods(1, 1, &crash_loop()).pods(2, 1, &ready(9)).snapshot();
+        let good = WorkloadFixture::two_revisions().of(kind).pods(1, 1, &crash_loop()).pods(2, 1, &ready(9)).snapshot();
         let mut snapshot = good.clone();
         for (part, with) in [(&mut snapshot.object, &object), (&mut snapshot.revisions[0], &revision)] {
             for field in ["spec", "status", "data", "revision"] {

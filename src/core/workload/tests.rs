@@ -5,12 +5,12 @@ use super::fixtures::*;
 use super::*;
 use crate::api::v1alpha1::PodFailure;
 
-fn read(world: &World) -> Workload {
+fn read(world: &WorkloadFixture) -> Workload {
     Workload::of(&world.snapshot()).unwrap()
 }
 
 fn failure_of(status: &Value) -> PodFailure {
-    read(&World::one_revision().pods(1, 1, status)).pods[0].fact.failure
+    read(&WorkloadFixture::one_revision().pods(1, 1, status)).pods[0].fact.failure
 }
 
 fn running(up: i64, restarts: i32, ran: i64, code: i32, reason: &str) -> Value {
@@ -27,7 +27,7 @@ fn running(up: i64, restarts: i32, ran: i64, code: i32, reason: &str) -> Value {
 
 #[test]
 fn the_newest_revision_comes_first_and_the_current_one_is_known_by_its_template() {
-    let workload = read(&World::two_revisions());
+    let workload = read(&WorkloadFixture::two_revisions());
     assert_eq!(workload.revisions.iter().map(|r| r.fact.number).collect::<Vec<_>>(), [2, 1]);
     assert_eq!(workload.current().unwrap().object.name, "checkout-2");
     assert_eq!(workload.earlier().next().unwrap().fact.images, ["shop:1"]);
@@ -36,7 +36,7 @@ fn the_newest_revision_comes_first_and_the_current_one_is_known_by_its_template(
 
 #[test]
 fn a_revisions_template_is_the_recorded_one_without_the_hash_label_and_otherwise_untouched() {
-    let world = World::two_revisions();
+    let world = WorkloadFixture::two_revisions();
     let workload = read(&world);
     assert_eq!(workload.revision(1).unwrap().template, world.templates[0].0);
     assert_eq!(workload.template, world.templates[1].0);
@@ -45,14 +45,14 @@ fn a_revisions_template_is_the_recorded_one_without_the_hash_label_and_otherwise
 
 #[test]
 fn revisions_and_pods_of_other_workloads_are_left_out() {
-    let mut snapshot = World::two_revisions().snapshot();
+    let mut snapshot = WorkloadFixture::two_revisions().snapshot();
     snapshot.revisions[0]["metadata"]["ownerReferences"][0]["uid"] = json!("another");
     assert_eq!(Workload::of(&snapshot).unwrap().revisions.len(), 1);
 }
 
 #[test]
 fn a_pod_that_is_ending_or_has_ended_is_not_counted() {
-    let mut world = World::one_revision().pods(1, 2, &crash_loop());
+    let mut world = WorkloadFixture::one_revision().pods(1, 2, &crash_loop());
     world.pods[0]["metadata"]["deletionTimestamp"] = json!(NOW);
     world.pods[1]["status"]["phase"] = json!("Failed");
     assert!(read(&world).pods.is_empty());
@@ -78,7 +78,7 @@ fn a_waiting_container_fails_as_its_reason_says() {
 
 #[test]
 fn a_crash_loop_says_which_container_how_it_ended_and_how_long_it_ran() {
-    let workload = read(&World::two_revisions().pods(1, 1, &ready(3600)).pods(2, 1, &crash_loop()));
+    let workload = read(&WorkloadFixture::two_revisions().pods(1, 1, &ready(3600)).pods(2, 1, &crash_loop()));
     let fact = &workload.failing_pods().next().unwrap().fact;
     assert_eq!(fact.failure, PodFailure::CrashLoop);
     assert_eq!((fact.container.as_str(), fact.exit_code, fact.ran_seconds), ("app", Some(1), Some(1)));
@@ -128,7 +128,7 @@ fn a_container_that_never_started_ran_for_no_time_at_all() {
     for zero in ["1970-01-01T00:00:00Z", "1970-01-01T01:00:00+01:00", "0001-01-01T00:00:00Z"] {
         let mut pod = never_started();
         pod["containerStatuses"][0]["lastState"]["terminated"]["startedAt"] = json!(zero);
-        let workload = read(&World::two_revisions().pods(2, 1, &pod));
+        let workload = read(&WorkloadFixture::two_revisions().pods(2, 1, &pod));
         let fact = &workload.pods[0].fact;
         assert_eq!((fact.failure, fact.ran_seconds), (PodFailure::StartError, None), "{zero}");
         assert_eq!(proof(fact, now()), None, "{zero}");
@@ -137,7 +137,7 @@ fn a_container_that_never_started_ran_for_no_time_at_all() {
     let mut unknown = not_ready(100);
     unknown["containerStatuses"][0]["state"]["running"]["startedAt"] = json!("0001-01-01T00:00:00Z");
     assert_eq!(failure_of(&unknown), PodFailure::Starting, "since when it runs is not known");
-    let mut pod = World::one_revision().pods(1, 1, &crash_loop()).pods.remove(0);
+    let mut pod = WorkloadFixture::one_revision().pods(1, 1, &crash_loop()).pods.remove(0);
     pod["metadata"]["creationTimestamp"] = json!("1970-01-01T00:00:00Z");
     assert_eq!(pods::read(&pod, Some(1), now()).unwrap().fact.created_at, None);
 }
@@ -167,7 +167,7 @@ fn what_does_not_start_by_itself_is_told_from_what_takes_its_time() {
 #[test]
 fn a_container_is_ended_by_its_probe_when_it_ran_for_as_long_as_the_probe_takes() {
     let with_probe = |ran: i64, code: i32| {
-        let mut world = World::one_revision();
+        let mut world = WorkloadFixture::one_revision();
         world.templates[0].0["spec"]["containers"][0]["livenessProbe"] =
             json!({"initialDelaySeconds": 60, "periodSeconds": 10, "failureThreshold": 3});
         let mut status = ended_by_liveness(ran);
@@ -188,7 +188,7 @@ fn a_container_is_ended_by_its_probe_when_it_ran_for_as_long_as_the_probe_takes(
 fn a_revision_whose_pods_are_refused_says_so_as_long_as_it_lacks_some() {
     let message =
         r#"pods "checkout-2-" is forbidden: exceeded quota: q, requested: pods=1, used: pods=2, limited: pods=2"#;
-    let world = World { refused: Some(message.into()), ..World::two_revisions().pods(1, 2, &ready(3600)) };
+    let world = WorkloadFixture { refused: Some(message.into()), ..WorkloadFixture::two_revisions().pods(1, 2, &ready(3600)) };
     let workload = read(&world);
     assert_eq!(workload.refused().unwrap().1.message, message);
     assert!(workload.fails() && !workload.is_healthy());
@@ -228,14 +228,14 @@ fn a_pod_that_no_node_takes_is_unschedulable() {
 
 #[test]
 fn a_healthy_workload_is_healthy() {
-    assert!(read(&World::one_revision().pods(1, 2, &ready(60))).is_healthy());
-    assert!(!read(&World::one_revision().pods(1, 1, &ready(60))).is_healthy());
+    assert!(read(&WorkloadFixture::one_revision().pods(1, 2, &ready(60))).is_healthy());
+    assert!(!read(&WorkloadFixture::one_revision().pods(1, 1, &ready(60))).is_healthy());
 }
 
 #[test]
 fn old_pods_that_serve_do_not_make_a_new_revision_healthy() {
     let starting = waiting("ContainerCreating");
-    let world = World { replicas: 1, ..World::two_revisions() }.pods(1, 1, &ready(60)).pods(2, 1, &starting);
+    let world = WorkloadFixture { replicas: 1, ..WorkloadFixture::two_revisions() }.pods(1, 1, &ready(60)).pods(2, 1, &starting);
     assert!(!read(&world).is_healthy(), "nothing of revision 2 was ever ready");
 }
 
@@ -249,7 +249,7 @@ fn a_kind_without_revisions_is_refused_by_name_and_so_is_a_kind_of_another_group
         ("example.com/v1", "StatefulSet"),
         ("v1", "Deployment"),
     ] {
-        let mut snapshot = World::one_revision().snapshot();
+        let mut snapshot = WorkloadFixture::one_revision().snapshot();
         snapshot.object["apiVersion"] = json!(api_version);
         snapshot.object["kind"] = json!(kind);
         let error = Workload::of(&snapshot).unwrap_err().to_string();
@@ -258,7 +258,7 @@ fn a_kind_without_revisions_is_refused_by_name_and_so_is_a_kind_of_another_group
 }
 
 fn changes(change: impl FnOnce(&mut Value)) -> RevisionDiffFact {
-    let mut world = World::one_revision();
+    let mut world = WorkloadFixture::one_revision();
     world.templates.push((template("shop:1", change), 60));
     let workload = read(&world);
     workload.diff(workload.revision(1).unwrap(), workload.revision(2).unwrap())
@@ -325,12 +325,12 @@ fn moved_containers_and_variables_are_no_change() {
 
 #[test]
 fn the_undo_candidate_is_the_newest_that_differs_in_more_than_a_restart() {
-    let mut world = World::two_revisions();
+    let mut world = WorkloadFixture::two_revisions();
     let restarted =
         template("shop:2", |t| t["metadata"]["annotations"] = json!({"kubectl.kubernetes.io/restartedAt": NOW}));
     world.templates.push((restarted, 30));
     assert_eq!(read(&world).undo_candidate().unwrap().fact.number, 1);
-    assert!(read(&World::one_revision()).undo_candidate().is_none());
+    assert!(read(&WorkloadFixture::one_revision()).undo_candidate().is_none());
 }
 
 /// Any JSON, a few levels deep, with keys that the workload looks for among others.
@@ -396,7 +396,7 @@ proptest! {
         let mut snapshot = RawWorkload { object, owners: vec![], primary: None, rivals: vec![], revisions: vec![set], pods: vec![pod], read_at: now() };
         let _ = Workload::of(&snapshot);
         // Once more with enough identity to reach the depths.
-        let good = World::one_revision().pods(1, 1, &crash_loop()).snapshot();
+        let good = WorkloadFixture::one_revision().pods(1, 1, &crash_loop()).snapshot();
         let mut set = good.revisions[0].clone();
         set["spec"]["template"] = snapshot.revisions[0].clone();
         let mut pod = good.pods[0].clone();

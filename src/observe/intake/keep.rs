@@ -2,18 +2,18 @@
 
 use super::{
     Intake,
-    metrics::Outcome,
+    metrics::AlertOutcome,
     store::{Change, Created, StoreError},
 };
 use crate::{
     api::v1alpha1::{AlertSpec, AlertState, IntakeReason},
-    core::intake::{Normalised, Place, Placement, Request, TokenOwner},
+    core::intake::{Normalised, Place, Placement, RequestInfo, TokenOwner},
 };
 
 /// What became of an alert that is durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Kept {
-    pub outcome: Outcome,
+    pub outcome: AlertOutcome,
     /// What is particular about it.
     pub note: Option<IntakeReason>,
 }
@@ -24,7 +24,7 @@ impl Intake {
         &self,
         owner: &TokenOwner,
         alert: &Normalised,
-        request: Request<'_>,
+        request: RequestInfo<'_>,
     ) -> Result<Kept, StoreError> {
         let exists = match (owner, alert.valid_namespace()) {
             (TokenOwner::Cluster, Some(name)) => self.store.namespace_exists(name).await?,
@@ -34,7 +34,7 @@ impl Intake {
         match placement.state {
             AlertState::Firing => {
                 let kept = self.keep(&placement).await?;
-                if kept.outcome == Outcome::Accepted || kept.note.is_some() {
+                if kept.outcome == AlertOutcome::Accepted || kept.note.is_some() {
                     tracing::info!(
                         namespace = placement.first.namespace, name = placement.first.name, alertname = alert.alertname(),
                         altered = alert.altered, outcome = ?kept.outcome, note = ?kept.note, "alert received"
@@ -74,16 +74,16 @@ impl Intake {
                 (outcome, _) => (outcome?, None),
             };
         match own {
-            Some(own) => Ok(Kept { outcome: Outcome::Refused, note: Some(own) }),
+            Some(own) => Ok(Kept { outcome: AlertOutcome::Refused, note: Some(own) }),
             None => Ok(Kept { outcome, note: displaced }),
         }
     }
 
-    async fn keep_in(&self, place: &Place, spec: &AlertSpec, record_only: bool) -> Result<Outcome, StoreError> {
+    async fn keep_in(&self, place: &Place, spec: &AlertSpec, record_only: bool) -> Result<AlertOutcome, StoreError> {
         let name = &place.name;
         let state = if record_only { AlertState::Resolved } else { AlertState::Firing };
         if self.recent.is(name, state) {
-            return Ok(Outcome::Deduplicated);
+            return Ok(AlertOutcome::Deduplicated);
         }
         let mut known = None;
         if self.recent.knows(name) {
@@ -93,7 +93,7 @@ impl Intake {
             self.recent.forget(name);
             if self.store.create(place, spec).await? == Created::New {
                 self.recent.remember(name, state);
-                return Ok(Outcome::Accepted);
+                return Ok(AlertOutcome::Accepted);
             }
             known = self.store.find(place).await?;
         }
@@ -106,34 +106,34 @@ impl Intake {
                 if !self.store.change(place, Change::FireAgain { received_at }).await? {
                     return Err(deleted());
                 }
-                Outcome::Accepted
+                AlertOutcome::Accepted
             }
-            _ => Outcome::Deduplicated,
+            _ => AlertOutcome::Deduplicated,
         };
         self.recent.remember(name, state);
         Ok(outcome)
     }
 
     /// Ends an alert wherever it is kept.
-    async fn end(&self, placement: &Placement, request: Request<'_>) -> Result<Outcome, StoreError> {
+    async fn end(&self, placement: &Placement, request: RequestInfo<'_>) -> Result<AlertOutcome, StoreError> {
         let received_at = request.received_at;
         let change = Change::End { ends_at: placement.ended().unwrap_or(received_at), received_at };
         if placement.record_only {
-            return Ok(Outcome::Ignored);
+            return Ok(AlertOutcome::Ignored);
         }
         for place in std::iter::once(&placement.first).chain(&placement.other) {
             if self.recent.is(&place.name, AlertState::Resolved) {
-                return Ok(Outcome::Deduplicated);
+                return Ok(AlertOutcome::Deduplicated);
             }
             let outcome = match self.store.find(place).await {
-                Ok(Some(AlertState::Resolved)) => Outcome::Deduplicated,
-                Ok(Some(AlertState::Firing)) if self.store.change(place, change).await? => Outcome::Resolved,
+                Ok(Some(AlertState::Resolved)) => AlertOutcome::Deduplicated,
+                Ok(Some(AlertState::Firing)) if self.store.change(place, change).await? => AlertOutcome::Resolved,
                 Ok(_) | Err(StoreError::NamespaceGone) => continue,
                 Err(error) => return Err(error),
             };
             self.recent.remember(&place.name, AlertState::Resolved);
             return Ok(outcome);
         }
-        Ok(Outcome::Ignored)
+        Ok(AlertOutcome::Ignored)
     }
 }

@@ -18,7 +18,7 @@ use crate::api::v1alpha1::IntakeReason;
 
 /// What became of one alert.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(super) enum AlertOutcome {
     Accepted,
     Deduplicated,
     Resolved,
@@ -105,14 +105,14 @@ impl Metrics {
     }
 
     /// Counts one alert of a format; `source` is the format's label.
-    pub fn alert(&self, source: &'static str, outcome: Outcome) {
+    pub fn alert(&self, source: &'static str, outcome: AlertOutcome) {
         let outcome = match outcome {
-            Outcome::Accepted => "accepted",
-            Outcome::Deduplicated => "deduplicated",
-            Outcome::Resolved => "resolved",
-            Outcome::Ignored => "ignored",
-            Outcome::Refused => "refused",
-            Outcome::Failed => "failed",
+            AlertOutcome::Accepted => "accepted",
+            AlertOutcome::Deduplicated => "deduplicated",
+            AlertOutcome::Resolved => "resolved",
+            AlertOutcome::Ignored => "ignored",
+            AlertOutcome::Refused => "refused",
+            AlertOutcome::Failed => "failed",
         };
         self.alerts.get_or_create(&AlertLabels { source, outcome }).inc();
     }

@@ -33,7 +33,7 @@ pub use tokens::Tokens;
 
 use self::{
     keep::Kept,
-    metrics::{Metrics, Outcome, Why},
+    metrics::{Metrics, AlertOutcome, Why},
     store::Recent,
 };
 use crate::{
@@ -166,7 +166,7 @@ impl Intake {
         })?;
         let (body, cut_off) = read_body(request).await?;
         let received_at = clock::now();
-        let request = formats::Request { received_at, request_id, cluster_name: &self.cluster_name, cut_off };
+        let request = formats::RequestInfo { received_at, request_id, cluster_name: &self.cluster_name, cut_off };
         let batch = (format.parse)(&body, request)?;
         self.accept(format, &owner, batch, request).await
     }
@@ -201,7 +201,7 @@ impl Intake {
         format: &Format,
         owner: &TokenOwner,
         batch: Batch<'_>,
-        request: formats::Request<'_>,
+        request: formats::RequestInfo<'_>,
     ) -> Result<Receipt, Problem> {
         let Batch { mut alerts, truncated } = batch;
         let mut tally = Tally::new(format, &self.metrics, request.request_id);
@@ -221,7 +221,7 @@ impl Intake {
                         if alert.alertname() == "Watchdog" && *owner == TokenOwner::Cluster {
                             self.metrics.watchdog.set(clock::now().as_second());
                         }
-                        tally.count(Outcome::Ignored);
+                        tally.count(AlertOutcome::Ignored);
                     }
                     Some(Skip::ForeignCluster(named)) => tally.foreign_cluster(named, alert.alertname()),
                     None => work.push(self.make_durable(owner, alert, request).boxed()),
@@ -319,7 +319,7 @@ impl<'a> Tally<'a> {
     }
 
     fn failed(&mut self, error: StoreError) {
-        self.metrics.alert(self.format.label, Outcome::Failed);
+        self.metrics.alert(self.format.label, AlertOutcome::Failed);
         if let StoreError::Full(namespace) = &error {
             tracing::warn!(namespace, "a namespace has too many Alerts; its alerts are refused");
             self.metrics.irregular(self.format.label, Why::NamespaceFull);
@@ -330,20 +330,20 @@ impl<'a> Tally<'a> {
     fn foreign_cluster(&mut self, named: String, alertname: &str) {
         tracing::warn!(alertname, "an alert of another cluster was refused");
         self.metrics.irregular(self.format.label, Why::Note(IntakeReason::ForeignCluster));
-        self.count(Outcome::Refused);
+        self.count(AlertOutcome::Refused);
         if self.foreign.len() < FOREIGN_CLUSTERS {
             self.foreign.insert(named);
         }
     }
 
-    fn count(&mut self, outcome: Outcome) {
+    fn count(&mut self, outcome: AlertOutcome) {
         self.metrics.alert(self.format.label, outcome);
         match outcome {
-            Outcome::Accepted => self.receipt.accepted += 1,
-            Outcome::Deduplicated => self.receipt.deduplicated += 1,
-            Outcome::Resolved => self.receipt.resolved += 1,
-            Outcome::Ignored => self.receipt.ignored += 1,
-            Outcome::Refused | Outcome::Failed => self.receipt.refused += 1,
+            AlertOutcome::Accepted => self.receipt.accepted += 1,
+            AlertOutcome::Deduplicated => self.receipt.deduplicated += 1,
+            AlertOutcome::Resolved => self.receipt.resolved += 1,
+            AlertOutcome::Ignored => self.receipt.ignored += 1,
+            AlertOutcome::Refused | AlertOutcome::Failed => self.receipt.refused += 1,
         }
     }
 }

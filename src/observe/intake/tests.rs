@@ -655,7 +655,7 @@ fn a_mebibyte_of_anything_is_read_in_bounded_time() {
     let mebibyte = 1 << 20;
     let alertmanager = formats::of(crate::api::v1alpha1::AlertSource::Alertmanager).unwrap();
     let request =
-        || formats::Request { received_at: START.parse().unwrap(), request_id: "r1", cluster_name: "", cut_off: false };
+        || formats::RequestInfo { received_at: START.parse().unwrap(), request_id: "r1", cluster_name: "", cut_off: false };
     let body = |alerts: Value| json!({"version": "4", "status": "firing", "alerts": alerts}).to_string().into_bytes();
     let nested_lists = format!(r#"{{"version":"4","alerts":[],"x":{}"#, "[".repeat(mebibyte));
     let nested_objects = format!(r#"{{"version":"4","x":{}"#, r#"{"a":"#.repeat(mebibyte / 5));

@@ -107,7 +107,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::core::workload::fixtures::{World, ago, crash_loop, now};
+    use crate::core::workload::fixtures::{WorkloadFixture, ago, crash_loop, now};
 
     fn event(uid: &str, reason: &str, age: i64) -> Value {
         json!({"regarding": {"kind": "Pod", "namespace": "shop", "name": "p", "uid": uid}, "type": "Warning",
@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn only_events_of_the_target_and_of_what_it_owns_are_kept_newest_first_and_redacted() {
-        let reading = Workload::of(&World::two_revisions().pods(2, 1, &crash_loop()).snapshot()).unwrap();
+        let reading = Workload::of(&WorkloadFixture::two_revisions().pods(2, 1, &crash_loop()).snapshot()).unwrap();
         let events = [event("other", "BackOff", 1), event("pod-2-0", "BackOff", 20), event("deploy-1", "Scaled", 10)];
         let drafts = facts(&events, &reading.object, Some(&reading), now());
         let facts = crate::core::workload::number(drafts);

@@ -16,7 +16,7 @@ use crate::core::{
     budget::storm,
     gate::{Unreadable, ValidApproval},
     grouping::{self, MAX_ALERTS},
-    incident::{Books, Case, Flight, Need, Rules, Seen, Target, Watched, WriteAndCase},
+    incident::{Books, JudgementInputs, Flight, Need, Rules, Seen, Target, Watched, WriteAndJudgement},
     names::{GRANT, MODE},
     neighbours::Neighbours,
     policy::{self, CompiledPolicy, MAX_RUNBOOKS, runbook_matches},
@@ -47,13 +47,13 @@ pub async fn gather(ctx: &Context, incident: &Incident, need: Need, now: Time) -
         Need::Notice => Seen::Notice,
         Need::Rules => Seen::Rules(Box::new(rules(ctx, incident, Freshness::AtHand).await?)),
         Need::Round => Seen::Round(investigation(ctx, incident).await?.map(Box::new)),
-        Need::Case => Seen::Case(Box::new(Box::pin(case(ctx, incident, now)).await?)),
+        Need::Judgement => Seen::Judgement(Box::new(Box::pin(case(ctx, incident, now)).await?)),
         Need::Approvals => {
             let (firing, approvals) = tokio::try_join!(firing(ctx, incident), approvals(ctx, incident, now))?;
             Seen::Approvals { firing, approvals }
         }
         Need::Write(flight) => Seen::Write(remediation(ctx, incident, flight).await?.map(Box::new)),
-        Need::WriteAndCase(flight) => {
+        Need::WriteAndJudgement(flight) => {
             let repair = async {
                 match flight {
                     Flight::Repair => Ok(None),
@@ -66,7 +66,7 @@ pub async fn gather(ctx: &Context, incident: &Incident, need: Need, now: Time) -
                 grant(ctx, incident),
                 case(ctx, incident, now)
             )?;
-            Seen::WriteAndCase(Box::new(WriteAndCase { remediation, repair, grant, case }))
+            Seen::WriteAndJudgement(Box::new(WriteAndJudgement { remediation, repair, grant, case }))
         }
         Need::Target => {
             let (repair, workload) =
@@ -87,7 +87,7 @@ pub async fn gather(ctx: &Context, incident: &Incident, need: Need, now: Time) -
 }
 
 /// Everything that a decision depends on.
-async fn case(ctx: &Context, incident: &Incident, now: Time) -> Result<Case, Error> {
+async fn case(ctx: &Context, incident: &Incident, now: Time) -> Result<JudgementInputs, Error> {
     let target = async {
         let workload = workload(ctx, incident, now).await?;
         let presence = match &workload {
@@ -104,7 +104,7 @@ async fn case(ctx: &Context, incident: &Incident, now: Time) -> Result<Case, Err
         Box::pin(target),
     )?;
     let books = with_neighbours(ctx, incident, Books { presence, ..books }, workload.as_ref().ok(), now).await;
-    Ok(Case { firing, rules, investigation, workload, books })
+    Ok(JudgementInputs { firing, rules, investigation, workload, books })
 }
 
 /// Looks which objects exist that the template to return to needs: metadata only, all at once. What cannot be read is

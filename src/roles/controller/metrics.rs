@@ -29,7 +29,7 @@ pub struct Labels {
 
 /// What became of a hand-over by the watchdog.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub struct Outcome {
+pub struct OutcomeLabel {
     /// `stored`, `moved-on`, `told` or `unheard`.
     pub outcome: &'static str,
 }
@@ -57,7 +57,7 @@ pub struct Metrics {
     /// Steps that failed and are tried again.
     pub errors: Family<Labels, Counter>,
     /// Incidents and Alerts that the watchdog handed over, by what became of it.
-    pub watchdog: Family<Outcome, Counter>,
+    pub watchdog: Family<OutcomeLabel, Counter>,
     /// Looks of the watchdog; one that stands still is dead.
     pub watchdog_looks: Counter,
     /// Incidents and Alerts that did not get on at the last look.

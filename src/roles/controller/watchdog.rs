@@ -53,7 +53,7 @@ async fn look(ctx: &Shared, watchdog: &mut Watchdog) {
         (one.key, outcome)
     }));
     for (key, outcome) in outcomes.await {
-        ctx.metrics.watchdog.get_or_create(&metrics::Outcome { outcome: word(outcome) }).inc();
+        ctx.metrics.watchdog.get_or_create(&metrics::OutcomeLabel { outcome: word(outcome) }).inc();
         watchdog.handed_over(&key, outcome, clock::now());
     }
 }

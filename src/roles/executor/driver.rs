@@ -14,7 +14,7 @@ use crate::{
     api::v1alpha1::{Grant, Remediation},
     clock, cluster,
     core::enrolment::SWEEP,
-    core::execution::{Memory, Next, Observation, Outcome, RECHECK, Request, Verb, Wait, on_response, orphans, step},
+    core::execution::{Memory, Next, Observation, Response, RECHECK, Request, Verb, Wait, on_response, orphans, step},
     core::reason::Reason,
     tap,
 };
@@ -230,11 +230,11 @@ impl Driver {
         }
         slot.carried = seen.carried(&request, &outcome).map(|seen| (seen, since));
         match outcome {
-            Outcome::Unknown(_) | Outcome::NotFound => slot.back_off(),
-            Outcome::Refused { .. } if request.verb.is_status() || request.verb == Verb::UnmarkRevision => {
+            Response::Unknown(_) | Response::NotFound => slot.back_off(),
+            Response::Refused { .. } if request.verb.is_status() || request.verb == Verb::UnmarkRevision => {
                 slot.back_off()
             }
-            Outcome::Done(_) | Outcome::Conflict | Outcome::Refused { .. } | Outcome::BlockedByDisruptionBudget(_) => {
+            Response::Done(_) | Response::Conflict | Response::Refused { .. } | Response::BlockedByDisruptionBudget(_) => {
                 slot.failures = 0;
                 Turn::Again
             }
@@ -265,7 +265,7 @@ impl Driver {
                 object = request.name,
                 "taking a leftover away"
             );
-            if !matches!(send(&self.reader.client, &self.metrics, &request).await, Outcome::Done(_) | Outcome::Conflict)
+            if !matches!(send(&self.reader.client, &self.metrics, &request).await, Response::Done(_) | Response::Conflict)
             {
                 return false;
             }
@@ -290,7 +290,7 @@ impl Slot {
     }
 }
 
-async fn send(client: &Client, metrics: &Metrics, request: &Request) -> Outcome {
+async fn send(client: &Client, metrics: &Metrics, request: &Request) -> Response {
     tap::before("executor", request.verb.as_str(), &request.namespace).await;
     let began = Instant::now();
     let outcome = act::send(client, request).await;
@@ -299,8 +299,8 @@ async fn send(client: &Client, metrics: &Metrics, request: &Request) -> Outcome 
     let millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     let (step, answer, object) = (request.verb.as_str(), outcome.as_str(), &request.name);
     match &outcome {
-        Outcome::Unknown(why) => tracing::warn!(step, answer, object, millis, why, "asked the API server"),
-        Outcome::Refused { policy, message: said } => {
+        Response::Unknown(why) => tracing::warn!(step, answer, object, millis, why, "asked the API server"),
+        Response::Refused { policy, message: said } => {
             tracing::info!(step, answer, object, millis, policy, said, "asked the API server");
         }
         _ => tracing::info!(step, answer, object, millis, "asked the API server"),

@@ -6,7 +6,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::core::execution::{Outcome, PolicyName, Request, Verb};
+use crate::core::execution::{Response, PolicyName, Request, Verb};
 
 /// The executor's metrics. Cheap to clone; all clones count together.
 #[derive(Clone, Debug, Default)]
@@ -61,9 +61,9 @@ impl Metrics {
     }
 
     /// Counts one request and its answer.
-    pub fn count(&self, request: &Request, outcome: &Outcome) {
+    pub fn count(&self, request: &Request, outcome: &Response) {
         self.writes.get_or_create(&Write { step: request.verb.as_str(), outcome: outcome.as_str() }).inc();
-        if let Outcome::Refused { policy, .. } = outcome {
+        if let Response::Refused { policy, .. } = outcome {
             // Only names that we know become label values: others are chosen by whoever may make policies.
             let policy = match policy.as_deref() {
                 Some(name) => PolicyName::ALL.into_iter().find(|known| *known == name).unwrap_or("other"),
@@ -71,7 +71,7 @@ impl Metrics {
             };
             self.refusals.get_or_create(&Refusal { policy: policy.to_owned() }).inc();
         }
-        if request.verb == Verb::Fire && matches!(outcome, Outcome::Done(_)) {
+        if request.verb == Verb::Fire && matches!(outcome, Response::Done(_)) {
             self.fires.inc();
         }
     }

@@ -15,13 +15,13 @@ use prometheus_client::{
 use crate::api::v1alpha1::Cause;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Outcome {
+struct OutcomeLabel {
     outcome: &'static str,
 }
 
 /// Metrics of investigations.
 pub struct Metrics {
-    investigations: Family<Outcome, Counter>,
+    investigations: Family<OutcomeLabel, Counter>,
     duration: Histogram,
 }
 
@@ -41,13 +41,13 @@ impl Metrics {
 
     /// Counts an investigation that ended with a diagnosis.
     pub fn diagnosed(&self, cause: Cause, took: Duration) {
-        self.investigations.get_or_create(&Outcome { outcome: cause.as_str() }).inc();
+        self.investigations.get_or_create(&OutcomeLabel { outcome: cause.as_str() }).inc();
         self.duration.observe(took.as_secs_f64());
     }
 
     /// Counts an investigation whose diagnosis was not written, because it is another process's by now.
     pub fn lost(&self) {
-        self.investigations.get_or_create(&Outcome { outcome: "Lost" }).inc();
+        self.investigations.get_or_create(&OutcomeLabel { outcome: "Lost" }).inc();
     }
 }
 

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     api::v1alpha1::{Investigation, InvestigationPhase, ObjectRef, Time},
     clock, cluster,
-    core::rules::Case,
+    core::rules::FactBundle,
     model::{Chain, rung::Budget},
     observe::Gatherer,
     tap,
@@ -204,7 +204,7 @@ impl Investigator {
             Written::Lost => return Ok(Written::Lost),
             Written::Gone => return Ok(Written::Gone),
         };
-        let case = Case {
+        let case = FactBundle {
             target: investigation.spec.target.as_ref(),
             alert_started_at: investigation.spec.alert_started_at,
             facts: &facts,

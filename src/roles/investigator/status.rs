@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
 use kube::{
     Api, Client, ResourceExt as _,
     api::{Patch, PatchParams},
@@ -12,9 +11,9 @@ use kube::{
 use serde_json::json;
 
 use crate::{
-    api::v1alpha1::{Condition, Fact, Investigation, InvestigationPhase, InvestigationStatus, Time},
-    core::{fit, names},
-    model::chain::Outcome,
+    api::v1alpha1::{Fact, Investigation, InvestigationPhase, InvestigationStatus, Time},
+    core::{conditions, fit, names},
+    model::chain::ChainAnswer,
 };
 
 /// How long one write may take.
@@ -112,18 +111,13 @@ pub fn complete(
     started_at: Time,
     completed_at: Time,
     facts: Vec<Fact>,
-    outcome: Outcome,
+    outcome: ChainAnswer,
 ) -> InvestigationStatus {
     let generation = investigation.metadata.generation.unwrap_or_default();
-    let Outcome { diagnosis, second_opinion, attempts, spent } = outcome;
-    let condition = Condition {
-        type_: "Complete".into(),
-        status: "True".into(),
-        reason: diagnosis.cause.as_str().into(),
-        message: diagnosis.hypothesis.clone(),
-        last_transition_time: meta::Time(completed_at),
-        observed_generation: Some(generation),
-    };
+    let ChainAnswer { diagnosis, second_opinion, attempts, spent } = outcome;
+    let (reason, message) = (diagnosis.cause.as_str(), diagnosis.hypothesis.as_str());
+    let mut conditions = Vec::new();
+    conditions::set(&mut conditions, "Complete", true, reason, message, generation, completed_at);
     InvestigationStatus {
         phase: InvestigationPhase::Complete,
         started_at: Some(started_at),
@@ -135,7 +129,7 @@ pub fn complete(
         tokens: spent.tokens,
         cost_nano_dollars: spent.nano_dollars,
         observed_generation: generation,
-        conditions: vec![condition],
+        conditions,
     }
 }
 

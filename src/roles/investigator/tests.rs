@@ -17,7 +17,7 @@ use crate::clock;
 use crate::cluster::testing::{Asked, Reply, client, failure, list};
 use crate::core::{
     sources::{self, Offered},
-    workload::fixtures::{World, crash_loop, ready},
+    workload::fixtures::{WorkloadFixture, crash_loop, ready},
 };
 use crate::model::Chain;
 use crate::observe::Gatherer;
@@ -69,7 +69,7 @@ struct Server {
 
 impl Server {
     fn new() -> Arc<Server> {
-        let world = World::two_revisions().pods(1, 2, &ready(3600)).pods(2, 1, &crash_loop());
+        let world = WorkloadFixture::two_revisions().pods(1, 2, &ready(3600)).pods(2, 1, &crash_loop());
         Arc::new(Server {
             object: std::sync::Mutex::new((1, json!({}))),
             writes: AtomicUsize::new(0),

@@ -130,7 +130,7 @@ fn by_hand(target: &ObjectRef, action: &Action) -> String {
 mod tests {
     use super::*;
     use crate::core::workload::fixtures::{
-        DAEMON_SET_BROKEN, DAEMON_SET_UNDONE, STATEFUL_SET_BROKEN, STATEFUL_SET_UNDONE, World, crash_loop, ready,
+        DAEMON_SET_BROKEN, DAEMON_SET_UNDONE, STATEFUL_SET_BROKEN, STATEFUL_SET_UNDONE, WorkloadFixture, crash_loop, ready,
         recorded,
     };
 
@@ -138,11 +138,11 @@ mod tests {
         Action::RolloutUndo(RolloutUndo { to_revision: number })
     }
 
-    fn broken(kind: Kind) -> World {
-        World::two_revisions().of(kind).pods(1, 1, &ready(3600)).pods(2, 1, &crash_loop())
+    fn broken(kind: Kind) -> WorkloadFixture {
+        WorkloadFixture::two_revisions().of(kind).pods(1, 1, &ready(3600)).pods(2, 1, &crash_loop())
     }
 
-    fn read(world: &World) -> Workload {
+    fn read(world: &WorkloadFixture) -> Workload {
         Workload::of(&world.snapshot()).unwrap()
     }
 

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::{
-    Consent, Evidence, Observation, Outcome, PolicyBounds, PolicyName, Request, Resource, conformance,
+    Consent, Evidence, Observation, Response, PolicyBounds, PolicyName, Request, Resource, conformance,
     conformance::{Live, State},
     patch,
     step::armed_by,
@@ -435,7 +435,7 @@ impl Model {
     }
 
     /// Answers a request.
-    pub fn send(&mut self, request: &Request) -> Outcome {
+    pub fn send(&mut self, request: &Request) -> Response {
         self.past.push((self.grant.clone(), !self.marked().is_empty()));
         let outcome = match request.resource {
             Resource::PodEviction => self.evict(request),
@@ -445,56 +445,56 @@ impl Model {
         outcome
     }
 
-    fn no_right(&self, missing: bool, what: &str) -> Option<Outcome> {
+    fn no_right(&self, missing: bool, what: &str) -> Option<Response> {
         (missing || self.now < self.rights_at).then(|| {
             let message = format!("{what} is forbidden: User \"executor\" cannot patch resource");
-            Outcome::Refused { policy: None, message }
+            Response::Refused { policy: None, message }
         })
     }
 
-    fn evict(&mut self, request: &Request) -> Outcome {
+    fn evict(&mut self, request: &Request) -> Response {
         if let Some(refusal) = self.no_right(self.missing_eviction_right, "pods/eviction") {
             return refusal;
         }
         let Some(pod) = self.pod.as_mut().filter(|pod| object::meta(pod, "name") == request.name) else {
-            return Outcome::NotFound;
+            return Response::NotFound;
         };
         let pod = pod.clone();
         if let Some((policy, message)) = policies::refusal(self, request, &pod, &pod) {
-            return Outcome::Refused { policy: Some(policy.into()), message };
+            return Response::Refused { policy: Some(policy.into()), message };
         }
         if object::meta(&pod, "uid") != object::string(&request.body, "/deleteOptions/preconditions/uid") {
-            return Outcome::Conflict;
+            return Response::Conflict;
         }
         if self.now < self.blocked_until {
-            return Outcome::BlockedByDisruptionBudget("it would violate the pod's disruption budget".into());
+            return Response::BlockedByDisruptionBudget("it would violate the pod's disruption budget".into());
         }
         if !request.dry_run && pod.pointer("/metadata/deletionTimestamp").is_none() {
             self.evictions.push(object::meta(&pod, "uid").to_owned());
             self.pod.as_mut().unwrap()["metadata"]["deletionTimestamp"] = json!(self.now);
         }
-        Outcome::Done(json!({"kind": "Status", "status": "Success"}))
+        Response::Done(json!({"kind": "Status", "status": "Success"}))
     }
 
-    fn answer(&mut self, request: &Request) -> Outcome {
+    fn answer(&mut self, request: &Request) -> Response {
         let old = match request.resource {
             Resource::Target(kind) if kind == self.kind => self.target.clone(),
             Resource::Revision(_) => self.revisions.get(&request.name).cloned(),
             Resource::RemediationStatus => serde_json::to_value(&self.remediation).ok(),
             _ => None,
         };
-        let Some(old) = old else { return Outcome::NotFound };
-        let Ok(mut new) = patch::apply(&old, &request.body) else { return Outcome::Conflict };
+        let Some(old) = old else { return Response::NotFound };
+        let Ok(mut new) = patch::apply(&old, &request.body) else { return Response::Conflict };
         // A probe is not guarded.
         if object::meta(&new, "resourceVersion") != object::meta(&old, "resourceVersion") {
-            return Outcome::Conflict;
+            return Response::Conflict;
         }
         let missing = self.missing_right && request.resource != Resource::RemediationStatus;
         if let Some(refusal) = self.no_right(missing, "deployments.apps") {
             return refusal;
         }
         if let Some((policy, message)) = policies::refusal(self, request, &old, &new) {
-            return Outcome::Refused { policy: Some(policy.into()), message };
+            return Response::Refused { policy: Some(policy.into()), message };
         }
         let spec_changed = old["spec"] != new["spec"];
         if spec_changed {
@@ -505,7 +505,7 @@ impl Model {
             }
         }
         if request.dry_run {
-            return Outcome::Done(new);
+            return Response::Done(new);
         }
         self.version += 1;
         new["metadata"]["resourceVersion"] = json!(self.version.to_string());
@@ -517,7 +517,7 @@ impl Model {
             Resource::Revision(_) => drop(self.revisions.insert(request.name.clone(), new.clone())),
             _ => self.remediation = serde_json::from_value(new.clone()).unwrap(),
         }
-        Outcome::Done(new)
+        Response::Done(new)
     }
 }
 

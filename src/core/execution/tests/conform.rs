@@ -9,7 +9,7 @@ fn in_state(kind: Kind, state: State) -> Model {
     model.open_for(state);
     for index in 0..conformance::ladder(&model.live(), state).len() {
         let request = conformance::ladder(&model.live(), state).swap_remove(index);
-        assert!(matches!(model.send(&request), Outcome::Done(_)), "{state:?}: {request:?}");
+        assert!(matches!(model.send(&request), Response::Done(_)), "{state:?}: {request:?}");
     }
     model
 }
@@ -31,8 +31,8 @@ fn the_model_of_the_policies_gives_the_verdict_of_every_case() {
                 let outcome = model.send(&case.request);
                 let said = format!("{kind}, {state:?}, {}: {outcome:?}", case.name);
                 match (&case.expected, &outcome) {
-                    (Expected::Accepted, Outcome::Done(_)) => {}
-                    (Expected::RefusedBy(any), Outcome::Refused { policy: Some(policy), .. }) => {
+                    (Expected::Accepted, Response::Done(_)) => {}
+                    (Expected::RefusedBy(any), Response::Refused { policy: Some(policy), .. }) => {
                         assert!(any.contains(&policy.as_str()), "{said}");
                         refused += 1;
                     }
@@ -56,7 +56,7 @@ fn a_policy_that_is_missing_changes_verdicts() {
                 model.policies.retain(|policy| *policy != missing);
                 for case in conformance::cases(&model.live(), state) {
                     found |=
-                        case.expected != Expected::Accepted && matches!(model.send(&case.request), Outcome::Done(_));
+                        case.expected != Expected::Accepted && matches!(model.send(&case.request), Response::Done(_));
                 }
             }
             assert!(found, "{kind}: no case notices that {missing} is missing");

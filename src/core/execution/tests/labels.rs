@@ -32,7 +32,7 @@ fn leftovers_without_an_open_remediation_are_swept_and_others_are_not() {
             let mut verbs = Vec::new();
             while let Some(request) = orphans(&around(&model, Vec::new())) {
                 verbs.push(request.verb);
-                assert!(matches!(model.send(&request), Outcome::Done(_)), "{verbs:?}");
+                assert!(matches!(model.send(&request), Response::Done(_)), "{verbs:?}");
             }
             assert!(model.is_clean(), "{verbs:?}");
             assert!(wrote_nothing(&model));
@@ -54,7 +54,7 @@ fn an_armed_object_whose_mark_is_gone_gets_one_of_its_own_revisions_marked_for_t
         while let Some(request) = orphans(&around(&model, Vec::new())) {
             assert_ne!(request.name, "another-1");
             verbs.push(request.verb);
-            assert!(matches!(model.send(&request), Outcome::Done(_)), "{verbs:?}");
+            assert!(matches!(model.send(&request), Response::Done(_)), "{verbs:?}");
         }
         assert_eq!(verbs, [Verb::MarkRevision, Verb::Disarm, Verb::UnmarkRevision]);
     }

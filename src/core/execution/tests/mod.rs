@@ -12,7 +12,7 @@ mod writes;
 
 use serde_json::json;
 
-use super::{Memory, Next, Observation, Outcome, Verb, model::Model, on_response, step};
+use super::{Memory, Next, Observation, Response, Verb, model::Model, on_response, step};
 use crate::{
     api::v1alpha1::{FieldWrite, RemediationPhase, RemediationSpec, Time, Write},
     core::workload::Kind,
@@ -85,11 +85,11 @@ fn drive(
                         memory = Memory::default();
                         continue;
                     }
-                    Fault::LostRequest => Outcome::Unknown("timeout".into()),
-                    Fault::Error => Outcome::Unknown("500 InternalError: etcdserver: request timed out".into()),
+                    Fault::LostRequest => Response::Unknown("timeout".into()),
+                    Fault::Error => Response::Unknown("500 InternalError: etcdserver: request timed out".into()),
                     Fault::LostAnswer => {
                         model.send(&request);
-                        Outcome::Unknown("reset".into())
+                        Response::Unknown("reset".into())
                     }
                     Fault::Conflict => {
                         model.touch();

@@ -7,7 +7,7 @@ use std::cell::Cell;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-use super::super::testing::{World, bad_rollout, claim, reading, undo_to};
+use super::super::testing::{GateFixture, bad_rollout, claim, reading, undo_to};
 use super::super::*;
 use crate::api::v1alpha1::{Cause, ClaimKind, FactData, PodFailure};
 
@@ -78,8 +78,8 @@ fn lie() -> impl Strategy<Value = Lie> {
     ]
 }
 
-fn tell(world: &mut World, lie: Lie) {
-    let World { facts, diagnosis, second, .. } = world;
+fn tell(world: &mut GateFixture, lie: Lie) {
+    let GateFixture { facts, diagnosis, second, .. } = world;
     let diagnosis = diagnosis.as_mut().unwrap();
     let claims = diagnosis.claims.len();
     match lie {
@@ -120,7 +120,7 @@ fn tell(world: &mut World, lie: Lie) {
     }
 }
 
-fn told(lies: Vec<Lie>) -> World {
+fn told(lies: Vec<Lie>) -> GateFixture {
     let mut world = bad_rollout();
     lies.into_iter().for_each(|lie| tell(&mut world, lie));
     world

@@ -2,13 +2,13 @@
 
 use serde_json::json;
 
-use super::super::testing::{World, at, bad_rollout, object, pod, policy, reading};
+use super::super::testing::{GateFixture, at, bad_rollout, object, pod, policy, reading};
 use super::super::*;
 use crate::api::v1alpha1::{BreakerState, PodFailure, TargetReading, Undo, Verify};
 use crate::core::workload::Kind;
 
 /// The Remediation of a bad rollout.
-fn repair_of(world: &World) -> RemediationSpec {
+fn repair_of(world: &GateFixture) -> RemediationSpec {
     let Judgement { decision, prediction, .. } = world.judge();
     let Prediction { action, write, provenance, undo, .. } = prediction.unwrap();
     RemediationSpec {
@@ -28,7 +28,7 @@ fn repair_of(world: &World) -> RemediationSpec {
 }
 
 /// The repair was written: the earlier template is the current one, and the mark of our write is on the object.
-fn written(world: &mut World, repair: &RemediationSpec) {
+fn written(world: &mut GateFixture, repair: &RemediationSpec) {
     world.reading.template = world.reading.revisions[1].template.clone();
     world.reading.revisions[0].fact.current = false;
     world.reading.revisions[1].fact.current = true;
@@ -37,7 +37,7 @@ fn written(world: &mut World, repair: &RemediationSpec) {
 }
 
 /// A rollback that was written and did not help.
-pub fn taking_back() -> (World, RemediationSpec) {
+pub fn taking_back() -> (GateFixture, RemediationSpec) {
     let mut world = bad_rollout();
     let repair = repair_of(&world);
     // More pods of the value before were ready right before it was taken back than of any are now.
@@ -47,7 +47,7 @@ pub fn taking_back() -> (World, RemediationSpec) {
 }
 
 /// A rollback of a StatefulSet that waits for a pod of the bad revision.
-pub fn replacement() -> (World, RemediationSpec, ObjectRef) {
+pub fn replacement() -> (GateFixture, RemediationSpec, ObjectRef) {
     let mut world = bad_rollout();
     let set = object("StatefulSet", "api");
     world.target = Ok(set.clone());
@@ -77,7 +77,7 @@ fn a_repair_that_did_not_help_is_taken_back_exactly_and_counted() {
 
 #[test]
 fn what_people_forbid_after_the_repair_stops_taking_it_back() {
-    type Bend = fn(&mut World);
+    type Bend = fn(&mut GateFixture);
     let bends: [(Bend, Reason); 5] = [
         (|w| w.mode = Some("suggest".into()), Reason::ModeForbids),
         (
@@ -129,7 +129,7 @@ fn a_repair_that_helped_after_all_is_not_taken_back() {
 
 #[test]
 fn a_repair_is_not_taken_back_from_what_people_stopped_or_from_pods_that_work() {
-    type Bend = fn(&mut World);
+    type Bend = fn(&mut GateFixture);
     let bends: [(Bend, Reason); 3] = [
         (|w| (w.reading.state.desired, w.reading.state.ready) = (0, 0), Reason::ChangedByOthers),
         (|w| w.reading.state.paused = true, Reason::ChangedByOthers),

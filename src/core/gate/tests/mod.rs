@@ -9,13 +9,13 @@ mod rollouts;
 use jiff::SignedDuration;
 use serde_json::json;
 
-use super::testing::{World, at, bad_rollout, claim, policy, reading, revision, too_few_replicas, undo_to};
+use super::testing::{GateFixture, at, bad_rollout, claim, policy, reading, revision, too_few_replicas, undo_to};
 use super::*;
 use crate::api::v1alpha1::{Anomaly, Cause, ClaimKind, PodFailure, Verdict};
 use crate::core::neighbours::Storm;
 use crate::core::policy::CompiledPolicy;
 
-fn refused(world: &World) -> (DecisionOutcome, Reason) {
+fn refused(world: &GateFixture) -> (DecisionOutcome, Reason) {
     let decision = world.judge().decision;
     (decision.outcome, named(&decision.reason))
 }
@@ -25,7 +25,7 @@ fn named(reason: &str) -> Reason {
 }
 
 /// The reason of the one check that refuses, but for the rules, which look at the same evidence once more.
-fn only_refusal(world: &World) -> Reason {
+fn only_refusal(world: &GateFixture) -> Reason {
     let decision = world.judge().decision;
     let refuses = |c: &&CheckVerdict| matches!(c.verdict, Verdict::Refused | Verdict::Unknown);
     let mut refusals: Vec<_> = decision.checks.iter().filter(refuses).collect();
@@ -418,7 +418,7 @@ fn an_alert_that_ended_is_not_acted_upon() {
 #[test]
 fn one_of_many_that_fail_at_once_is_told_as_that_and_not_written_to() {
     let storm = Storm { workloads: vec!["Deployment/api".into(), "Deployment/web".into()], of: 2, image: None };
-    for bend in [|_: &mut World| {}, |world: &mut World| world.mode = None, |world: &mut World| world.now = at(62)] {
+    for bend in [|_: &mut GateFixture| {}, |world: &mut GateFixture| world.mode = None, |world: &mut GateFixture| world.now = at(62)] {
         let mut world = bad_rollout();
         bend(&mut world);
         world.storm = Some(storm.clone());

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::super::chains::{self, Chain};
 use super::super::check::planted;
-use super::super::testing::{World, at, bad_rollout, pod, policy, revision, too_few_replicas, undo_to};
+use super::super::testing::{GateFixture, at, bad_rollout, pod, policy, revision, too_few_replicas, undo_to};
 use super::super::*;
 use super::following::{replacement, taking_back};
 use crate::api::v1alpha1::{
@@ -15,7 +15,7 @@ use crate::core::workload::{Kind, Strategy};
 
 /// A case of one chain.
 pub struct Bench {
-    pub world: World,
+    pub world: GateFixture,
     /// For chains that follow a repair.
     pub repair: RemediationSpec,
     /// For evictions.
@@ -33,7 +33,7 @@ fn for_nothing(kind: ActionKind) -> &'static Definition {
 }
 
 /// A case in which this action is taken.
-fn acting(action: Option<ActionKind>) -> World {
+fn acting(action: Option<ActionKind>) -> GateFixture {
     match action {
         None | Some(ActionKind::RolloutUndo) => bad_rollout(),
         Some(ActionKind::Planted) => too_few_replicas(),

@@ -17,7 +17,7 @@ const NEW_HASH: &str = "8b04d5e3775d298e78455efc5ca404d5";
 
 /// A release of Deployment `shop/checkout`, with what is known beside it.
 struct Told {
-    world: World,
+    world: WorkloadFixture,
     /// Changes what the API server prints.
     twist: fn(&mut Value),
     presence: Vec<Presence>,
@@ -30,15 +30,15 @@ fn exists(kind: ReferenceKind, name: &str, exists: Option<bool>) -> Presence {
 }
 
 /// Revision 1 as the fixtures have it, and a second one that differs by `change`, two minutes old.
-fn release(change: impl FnOnce(&mut Value)) -> World {
-    let mut world = World::one_revision();
+fn release(change: impl FnOnce(&mut Value)) -> WorkloadFixture {
+    let mut world = WorkloadFixture::one_revision();
     world.templates.push((template("shop:1", change), 120));
     world
 }
 
 /// The same with two templates that both are changed by `both` first.
-fn releases(both: impl Fn(&mut Value), change: impl FnOnce(&mut Value)) -> World {
-    let mut world = World::one_revision();
+fn releases(both: impl Fn(&mut Value), change: impl FnOnce(&mut Value)) -> WorkloadFixture {
+    let mut world = WorkloadFixture::one_revision();
     world.templates[0].0 = template("shop:1", &both);
     world.templates.push((
         template("shop:1", |t| {
@@ -51,11 +51,11 @@ fn releases(both: impl Fn(&mut Value), change: impl FnOnce(&mut Value)) -> World
 }
 
 /// Old pods serve, and one new pod is like this.
-fn serving(world: World, new: &Value) -> Told {
+fn serving(world: WorkloadFixture, new: &Value) -> Told {
     told(world.pods(1, 2, &ready(3600)).pods(2, 1, new))
 }
 
-fn told(world: World) -> Told {
+fn told(world: WorkloadFixture) -> Told {
     let presence = vec![exists(ReferenceKind::ConfigMap, "checkout", Some(true))];
     Told { world, twist: |_| {}, presence, marked: false }
 }
@@ -76,8 +76,8 @@ impl Told {
         let facts = reading.facts();
         let target = reading.object.clone();
         let diagnosis =
-            rules::diagnose(rules::Case { target: Some(&target), alert_started_at: ago(60), facts: &facts });
-        let mut world = testing::World {
+            rules::diagnose(rules::FactBundle { target: Some(&target), alert_started_at: ago(60), facts: &facts });
+        let mut world = testing::GateFixture {
             now: now(),
             target: Ok(target),
             alert_started_at: ago(60),
@@ -128,8 +128,8 @@ fn checksum(hash: &'static str) -> impl Fn(&mut Value) {
     move |t| t["metadata"]["annotations"] = json!({"checksum/config": hash})
 }
 
-fn refused(world: World, message: &str) -> Told {
-    told(World { refused: Some(message.into()), ..world.pods(1, 2, &ready(3600)) })
+fn refused(world: WorkloadFixture, message: &str) -> Told {
+    told(WorkloadFixture { refused: Some(message.into()), ..world.pods(1, 2, &ready(3600)) })
 }
 
 #[test]
@@ -438,7 +438,7 @@ fn what_somebody_paused_is_theirs_at_once_whatever_else_is_to_be_said() {
             snapshot.object["spec"]["template"]["spec"]["containers"][0]["image"] = json!("shop:3");
         }
         let reading = Workload::of(&snapshot).unwrap();
-        let world = testing::World {
+        let world = testing::GateFixture {
             now: now(),
             target: Ok(reading.object.clone()),
             reading,

@@ -222,10 +222,10 @@ fn planted_defects_are_noticed() {
     }
     /// Judges once, and not again before the Grant.
     fn judges_once(i: &Incident, s: &Seen, t: &Terms, n: Time) -> Step {
-        let Seen::WriteAndCase(found) = s else { return step(i, s, t, n) };
+        let Seen::WriteAndJudgement(found) = s else { return step(i, s, t, n) };
         let mut found = found.clone();
         found.case.rules.mode = Some("auto".into());
-        step(i, &Seen::WriteAndCase(found), t, n)
+        step(i, &Seen::WriteAndJudgement(found), t, n)
     }
     /// Forgets for which epoch the Grant was opened.
     fn forgets_the_epoch(i: &Incident, s: &Seen, t: &Terms, n: Time) -> Step {
@@ -235,12 +235,12 @@ fn planted_defects_are_noticed() {
         {
             status.grant_epoch = None;
         }
-        let Seen::WriteAndCase(found) = s else { return taken };
+        let Seen::WriteAndJudgement(found) = s else { return taken };
         let mut found = found.clone();
         if let Some(grant) = &mut found.grant {
             grant.spec.open = None;
         }
-        let mut again = step(i, &Seen::WriteAndCase(found), t, n);
+        let mut again = step(i, &Seen::WriteAndJudgement(found), t, n);
         if let Some(status) = &mut again.status {
             status.grant_epoch = None;
         }
@@ -311,15 +311,15 @@ fn planted_defects_are_noticed() {
     }
     /// Asks nobody about the neighbours.
     fn alone(i: &Incident, s: &Seen, t: &Terms, n: Time) -> Step {
-        let calm = |case: &mut crate::core::incident::Case| case.books.storm = None;
+        let calm = |case: &mut crate::core::incident::JudgementInputs| case.books.storm = None;
         match s.clone() {
-            Seen::Case(mut case) => {
+            Seen::Judgement(mut case) => {
                 calm(&mut case);
-                step(i, &Seen::Case(case), t, n)
+                step(i, &Seen::Judgement(case), t, n)
             }
-            Seen::WriteAndCase(mut found) => {
+            Seen::WriteAndJudgement(mut found) => {
                 calm(&mut found.case);
-                step(i, &Seen::WriteAndCase(found), t, n)
+                step(i, &Seen::WriteAndJudgement(found), t, n)
             }
             _ => step(i, s, t, n),
         }

@@ -292,7 +292,7 @@ fn step_while_it_looks_well(
     use crate::core::incident::Seen;
     let decided = incident.status.as_ref().and_then(|status| status.times.decided);
     let mut seen = seen.clone();
-    if let Seen::WriteAndCase(found) = &mut seen
+    if let Seen::WriteAndJudgement(found) = &mut seen
         && decided.is_some_and(|decided| now.duration_since(decided) < jiff::SignedDuration::from_secs(6))
         && let Ok(workload) = &mut found.case.workload
     {

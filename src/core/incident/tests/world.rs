@@ -14,7 +14,7 @@ use crate::core::{
     budget,
     gate::{Unreadable, testing},
     incident::{
-        self, Books, Case, Effect, Flight, Need, Notice, Rules, Seen, Step, Target, Terms, Watched, WriteAndCase,
+        self, Books, JudgementInputs, Effect, Flight, Need, Notice, Rules, Seen, Step, Target, Terms, Watched, WriteAndJudgement,
     },
     names,
     neighbours::Storm,
@@ -326,10 +326,10 @@ impl World {
             Need::Notice => Seen::Notice,
             Need::Rules => Seen::Rules(Box::new(self.rules())),
             Need::Round => Seen::Round(self.investigation().map(Box::new)),
-            Need::Case => Seen::Case(Box::new(self.case())),
+            Need::Judgement => Seen::Judgement(Box::new(self.case())),
             Need::Approvals => Seen::Approvals { firing: self.firing, approvals: self.case().books.approvals },
             Need::Write(which) => Seen::Write(flight(which).map(Box::new)),
-            Need::WriteAndCase(which) => Seen::WriteAndCase(Box::new(WriteAndCase {
+            Need::WriteAndJudgement(which) => Seen::WriteAndJudgement(Box::new(WriteAndJudgement {
                 remediation: flight(which),
                 repair: if which == Flight::Repair { None } else { flight(Flight::Repair) },
                 grant: Some(self.grant.clone()),
@@ -365,8 +365,8 @@ impl World {
         Ok(Workload { read_at: self.now, ..self.workload.clone() })
     }
 
-    fn case(&self) -> Case {
-        Case {
+    fn case(&self) -> JudgementInputs {
+        JudgementInputs {
             firing: self.firing,
             rules: self.rules(),
             investigation: self.investigation(),

@@ -9,13 +9,13 @@ fn read(snapshot: &RawWorkload) -> Workload {
 /// What the rules say of a workload alone.
 fn of(workload: &Workload, alert: Time) -> Diagnosis {
     let facts = workload.facts();
-    diagnose(Case { target: Some(&workload.object), alert_started_at: alert, facts: &facts })
+    diagnose(FactBundle { target: Some(&workload.object), alert_started_at: alert, facts: &facts })
 }
 
 #[test]
 fn a_bad_rollout_of_each_kind_is_proposed_to_be_undone_with_the_command_of_its_kind() {
     for kind in Kind::ALL {
-        let world = World::two_revisions().of(kind).pods(1, 2, &ready(3600)).pods(2, 1, &crash_loop());
+        let world = WorkloadFixture::two_revisions().of(kind).pods(1, 2, &ready(3600)).pods(2, 1, &crash_loop());
         let diagnosis = of(&read(&world.snapshot()), ago(60));
         assert_eq!((diagnosis.cause, undo_to(&diagnosis)), (Cause::BadRollout, Some(1)), "{kind}");
         assert_eq!((diagnosis.suspected_revision, diagnosis.confidence), (Some(2), 95), "{kind}");
@@ -29,9 +29,9 @@ fn a_bad_rollout_of_each_kind_is_proposed_to_be_undone_with_the_command_of_its_k
 #[test]
 fn the_other_rules_hold_for_each_kind() {
     for kind in Kind::ALL {
-        let cause = |world: World| of(&read(&world.snapshot()), ago(60)).cause;
-        let one = || World::one_revision().of(kind);
-        let two = || World::two_revisions().of(kind);
+        let cause = |world: WorkloadFixture| of(&read(&world.snapshot()), ago(60)).cause;
+        let one = || WorkloadFixture::one_revision().of(kind);
+        let two = || WorkloadFixture::two_revisions().of(kind);
         let mut first = one();
         first.templates[0].1 = 120;
         assert_eq!(cause(first.pods(1, 2, &crash_loop())), Cause::NeverWorked, "{kind}");
@@ -44,14 +44,14 @@ fn the_other_rules_hold_for_each_kind() {
 
 #[test]
 fn a_stateful_set_is_well_when_all_from_its_partition_on_are_updated() {
-    let world = World { replicas: 3, ..World::two_revisions().of(Kind::StatefulSet).partition(2) };
+    let world = WorkloadFixture { replicas: 3, ..WorkloadFixture::two_revisions().of(Kind::StatefulSet).partition(2) };
     let world = world.pods(1, 2, &ready(600)).pods(2, 1, &ready(600));
     assert_eq!(of(&read(&world.snapshot()), ago(60)).cause, Cause::Recovered);
 }
 
 #[test]
 fn with_on_delete_the_advice_is_to_delete_the_failing_pods_too() {
-    let world = World::two_revisions().of(Kind::DaemonSet).on_delete();
+    let world = WorkloadFixture::two_revisions().of(Kind::DaemonSet).on_delete();
     let diagnosis = of(&read(&world.pods(1, 1, &ready(3600)).pods(2, 1, &crash_loop()).snapshot()), ago(60));
     assert!(diagnosis.advice.contains("replaces no pods"), "{}", diagnosis.advice);
 }
@@ -72,7 +72,7 @@ fn what_a_real_cluster_shows_of_a_bad_rollout_is_one() {
 #[test]
 fn the_candidate_is_what_a_diagnosis_of_the_same_reading_proposes() {
     for kind in Kind::ALL {
-        let two = || World::two_revisions().of(kind);
+        let two = || WorkloadFixture::two_revisions().of(kind);
         let mut three = two();
         three.templates.push((template("shop:3", |_| {}), 60));
         let worlds = [
@@ -81,7 +81,7 @@ fn the_candidate_is_what_a_diagnosis_of_the_same_reading_proposes() {
             two().pods(1, 1, &crash_loop()).pods(2, 1, &crash_loop()),
             two().pods(2, 2, &ready(600)),
             three.pods(1, 2, &ready(3600)).pods(3, 1, &crash_loop()),
-            World::one_revision().of(kind).pods(1, 2, &crash_loop()),
+            WorkloadFixture::one_revision().of(kind).pods(1, 2, &crash_loop()),
         ];
         let mut proposed = 0;
         for world in worlds {
@@ -98,21 +98,21 @@ fn the_candidate_is_what_a_diagnosis_of_the_same_reading_proposes() {
 
 #[test]
 fn without_the_alerts_begin_only_the_rule_about_it_is_left_out() {
-    let workload = read(&World::two_revisions().pods(2, 2, &crash_loop()).snapshot());
+    let workload = read(&WorkloadFixture::two_revisions().pods(2, 2, &crash_loop()).snapshot());
     assert_eq!(candidate(&workload, Some(ago(600))), None, "the alert began before the release");
     assert_eq!(candidate(&workload, None), candidate(&workload, Some(ago(60))));
     assert!(candidate(&workload, None).is_some());
     // A container that ran for a while worked, whenever the alert began.
     let mut ran = crash_loop();
     ran["containerStatuses"][0]["lastState"]["terminated"]["startedAt"] = json!(ago(80));
-    assert_eq!(candidate(&read(&World::two_revisions().pods(2, 2, &ran).snapshot()), None), None);
+    assert_eq!(candidate(&read(&WorkloadFixture::two_revisions().pods(2, 2, &ran).snapshot()), None), None);
 }
 
 #[test]
 fn the_workload_and_the_facts_choose_the_same_revision_to_return_to() {
     for kind in Kind::ALL {
         // More revisions than facts list, of which only the oldest serves.
-        let mut world = World::one_revision().of(kind);
+        let mut world = WorkloadFixture::one_revision().of(kind);
         world.templates.extend((2..20).map(|n| (template(&format!("shop:{n}"), |_| {}), 2000 - n * 100)));
         let workload = read(&world.pods(1, 2, &ready(3600)).pods(19, 1, &crash_loop()).snapshot());
         let diagnosis = of(&workload, ago(60));
@@ -132,7 +132,7 @@ fn a_kind_without_revisions_is_unknown_and_the_advice_is_about_that_kind() {
     ] {
         let target = ObjectRef { kind: kind.into(), ..target() };
         let facts = number([failed(SourceName::Workload, "Unsupported")]);
-        let diagnosis = diagnose(Case { target: Some(&target), alert_started_at: now(), facts: &facts });
+        let diagnosis = diagnose(FactBundle { target: Some(&target), alert_started_at: now(), facts: &facts });
         assert_eq!((diagnosis.cause, diagnosis.proposal), (Cause::Unknown, None));
         assert!(diagnosis.advice.contains(word), "{kind}: {}", diagnosis.advice);
         assert!(diagnosis.hypothesis.contains(&format!("is a {kind}")), "{}", diagnosis.hypothesis);

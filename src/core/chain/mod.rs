@@ -1,4 +1,8 @@
-//! The names of the chain of diagnosers: what a plan shows and what an Investigation asks.
+//! The chain of diagnosers: what a `ModelChain` says once it is validated ([`spec`]), what a failed call of a model means
+//! ([`failure`]), and the names that a plan shows and an Investigation asks.
+
+pub mod failure;
+pub mod spec;
 
 use super::rules;
 

@@ -1,0 +1,393 @@
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Condition, Mode, Time};
+
+/// An ordered chain of models that diagnose, in the system namespace. The embedded rules are always its last rung. The
+/// chain named `default` is used where neither a Runbook nor a Policy names one; without any chain the rules answer alone.
+/// Which rung answered, through which upstream and after which failed attempts, is on the Investigation.
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "backstop.dev",
+    version = "v1alpha1",
+    kind = "ModelChain",
+    plural = "modelchains",
+    shortname = "mc",
+    category = "backstop",
+    namespaced,
+    status = "ModelChainStatus",
+    derive = "PartialEq",
+    printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type=='Ready')].status"}"#,
+    printcolumn = r#"{"name":"Upstreams","type":"string","jsonPath":".status.available"}"#,
+    printcolumn = r#"{"name":"Answers","type":"string","jsonPath":".status.answering"}"#,
+    printcolumn = r#"{"name":"Spent","type":"string","jsonPath":".status.spentToday"}"#,
+    printcolumn = r#"{"name":"Last-Error","type":"string","jsonPath":".status.lastError"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelChainSpec {
+    /// Rungs in the order in which they are asked, 1 to 8. The first that answers counts. The rules follow by themselves.
+    #[schemars(length(min = 1, max = 8))]
+    pub rungs: Vec<ModelRung>,
+    /// Time for one diagnosis in seconds, 5 to 300: all rungs, attempts and pauses together.
+    #[serde(default = "default_deadline")]
+    #[schemars(range(min = 5, max = 300))]
+    pub deadline_seconds: i32,
+    /// What may be spent. A chain whose models cost money has no unlimited budget: absent amounts have defaults.
+    #[serde(default)]
+    pub budgets: ModelBudgets,
+    /// The synthetic probe of upstreams that have no traffic.
+    #[serde(default)]
+    pub probe: ModelProbe,
+    /// Name of a rung that reviews proposals of the others. It can only object: its objection makes the proposal need an
+    /// approval; its agreement changes nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub reviewer: Option<String>,
+}
+
+fn default_deadline() -> i32 {
+    60
+}
+
+/// One model, with one or more upstreams that serve it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelRung {
+    /// Name of the rung, unique in the chain: a DNS label. `rules` is taken.
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub name: String,
+    /// The model, as people call it. An upstream may know it by another name. At most 128 characters.
+    #[schemars(length(min = 1, max = 128))]
+    pub model: String,
+    /// Highest mode in which an answer of this model may lead to an action: `observe`, `suggest` or `approve`. A Policy's
+    /// `modelMode` lowers it.
+    #[serde(default = "default_ceiling")]
+    pub ceiling: Mode,
+    /// Name of the stronger rung, further down or up, that is asked once when an answer of this one turns out not to be
+    /// grounded in the facts. Absent: the rules decide, and a person is called.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub on_ungrounded: Option<String>,
+    /// Most tokens of one answer, reasoning included, 64 to 32000. It is what is reserved of the budget before each
+    /// attempt.
+    #[serde(default = "default_output")]
+    #[schemars(range(min = 64, max = 32000))]
+    pub max_output_tokens: i32,
+    /// Servers of this same model, 1 to 8.
+    #[schemars(length(min = 1, max = 8))]
+    pub upstreams: Vec<ModelUpstream>,
+}
+
+fn default_ceiling() -> Mode {
+    Mode::Suggest
+}
+
+fn default_output() -> i32 {
+    2048
+}
+
+/// One server of a rung's model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelUpstream {
+    /// Name of the upstream, unique in the chain: a DNS label.
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub name: String,
+    /// Base URL, such as `https://api.anthropic.com`, without the path of the API, without user or query. `http` is for
+    /// servers inside the cluster.
+    #[schemars(length(min = 8, max = 512), regex(pattern = r"^https?://"))]
+    pub url: String,
+    /// The API that it speaks.
+    pub api: ModelApi,
+    /// What it calls the model. Absent: as the rung does. At most 256 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256))]
+    pub model: Option<String>,
+    /// Direct to a provider, or behind a gateway that flushes its headers at once: which timers hold where none are set.
+    #[serde(default)]
+    pub class: TargetClass,
+    /// Share of the calls among healthy upstreams of the rung, 0 to 1000. 0: only when no other is left.
+    #[serde(default = "default_weight")]
+    #[schemars(range(min = 0, max = 1000))]
+    pub weight: i32,
+    /// Where its key is. Absent: it asks for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials: Option<ModelCredentials>,
+    /// AWS region, for `BedrockConverse`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 32))]
+    pub region: Option<String>,
+    /// How it is held to the schema of an answer.
+    #[serde(default)]
+    pub structured_output: StructuredOutput,
+    /// Ask for a stream of events, which can be watched while it arrives.
+    #[serde(default = "yes")]
+    pub stream: bool,
+    /// What it costs. Absent: it costs nothing, which is for servers of your own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prices: Option<ModelPrices>,
+    /// Name of the quota that it shares with other upstreams: one of them that is limited pauses all. Absent: its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub quota_scope: Option<String>,
+    /// Limits on the phases of a call.
+    #[serde(default)]
+    pub timers: ModelTimers,
+    /// Statuses between 400 and 499 that, against the rule, are tried elsewhere. At most 16.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(range(min = 400, max = 499)))]
+    pub extra_failover_statuses: Vec<i32>,
+}
+
+fn default_weight() -> i32 {
+    100
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// Wire APIs of models.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum ModelApi {
+    /// Anthropic Messages, `POST /v1/messages`.
+    AnthropicMessages,
+    /// OpenAI Chat Completions, `POST /chat/completions` below the URL; vLLM, llama.cpp and most gateways speak it.
+    OpenAiChat,
+    /// OpenAI Responses, `POST /responses` below the URL.
+    OpenAiResponses,
+    /// AWS Bedrock Converse, `POST /model/{model}/converse`, signed with SigV4.
+    BedrockConverse,
+}
+
+/// What stands between Backstop and the model.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum TargetClass {
+    /// The provider, or a server of your own: headers come when the model begins to answer.
+    #[default]
+    Direct,
+    /// A gateway that sends its headers before the model answers.
+    Gateway,
+}
+
+/// How a model is held to the schema of an answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum StructuredOutput {
+    /// The API's own JSON Schema output.
+    #[default]
+    Native,
+    /// One strict tool, which the model has to call.
+    StrictTool,
+    /// The schema stands in the prompt; the answer is checked like every other.
+    Prompt,
+}
+
+/// A key of a Secret that is mounted into the investigator. Backstop reads no Secret through the API.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelCredentials {
+    /// Name of the Secret in the system namespace. The chart's value `models.secrets` mounts it.
+    #[schemars(length(min = 1, max = 253))]
+    pub secret: String,
+    /// Its key with the API key or bearer token; for `BedrockConverse` with AWS access keys, the key with the access key
+    /// ID. At most 253 characters.
+    #[serde(default = "default_key")]
+    #[schemars(length(min = 1, max = 253))]
+    pub key: String,
+    /// For `BedrockConverse` with access keys: its key with the secret access key. Absent: `key` is a bearer token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub secret_key: Option<String>,
+    /// For `BedrockConverse` with temporary access keys: its key with the session token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub session_key: Option<String>,
+}
+
+fn default_key() -> String {
+    "token".into()
+}
+
+/// Prices in US dollars per million tokens, as decimal numbers such as `"3.00"`, with at most six decimals.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelPrices {
+    /// Tokens of the prompt.
+    #[schemars(length(max = 16), regex(pattern = r"^[0-9]{1,6}([.][0-9]{1,6})?$"))]
+    pub input: String,
+    /// Tokens of the answer, reasoning included.
+    #[schemars(length(max = 16), regex(pattern = r"^[0-9]{1,6}([.][0-9]{1,6})?$"))]
+    pub output: String,
+    /// Tokens of the prompt that are written to the provider's cache. Absent: as `input`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16), regex(pattern = r"^[0-9]{1,6}([.][0-9]{1,6})?$"))]
+    pub cache_write: Option<String>,
+    /// Tokens of the prompt that are read from the provider's cache. Absent: as `input`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16), regex(pattern = r"^[0-9]{1,6}([.][0-9]{1,6})?$"))]
+    pub cache_read: Option<String>,
+}
+
+/// Limits on the phases of a call, in milliseconds. Absent ones are as the class says.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelTimers {
+    /// Until the connection stands, TLS included, 10 to 60000. Default: 2000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 10, max = 60000))]
+    pub connect: Option<i32>,
+    /// Until the head of the response is there, 10 to 300000. Default: 30000 direct, 50 behind a gateway.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 10, max = 300_000))]
+    pub response_head: Option<i32>,
+    /// Until the first event or byte of the body, comments and pings included, 10 to 300000. Default: 30000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 10, max = 300_000))]
+    pub first_event: Option<i32>,
+    /// Until the first piece of the answer itself, 10 to 300000. Default: 30000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 10, max = 300_000))]
+    pub first_content: Option<i32>,
+    /// Between two pieces of the body, 10 to 300000. Default: 10000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 10, max = 300_000))]
+    pub idle: Option<i32>,
+}
+
+/// What may be spent, in US dollars as decimal numbers with at most six decimals. It is reserved before each attempt and
+/// settled from what the upstream says was used; an attempt whose outcome is unknown stays charged.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelBudgets {
+    /// For one incident, all rounds together. Default: `"1"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16), regex(pattern = r"^[0-9]{1,6}([.][0-9]{1,6})?$"))]
+    pub per_incident: Option<String>,
+    /// For one namespace in a day (UTC). Default: `"10"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16), regex(pattern = r"^[0-9]{1,6}([.][0-9]{1,6})?$"))]
+    pub per_namespace_per_day: Option<String>,
+    /// For the chain in a day (UTC), probes not included. Default: `"50"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16), regex(pattern = r"^[0-9]{1,6}([.][0-9]{1,6})?$"))]
+    pub per_day: Option<String>,
+    /// Diagnoses that one namespace may ask for within a minute, 1 to 1000. Default: 20.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub requests_per_minute: Option<i32>,
+}
+
+/// The synthetic probe: one cheap question to each upstream that had no success for a while, by one replica only.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelProbe {
+    /// Seconds between two probes of an upstream, 30 to 86400; 0 turns probes off.
+    #[serde(default = "default_probe")]
+    #[schemars(range(min = 0, max = 86400))]
+    pub interval_seconds: i32,
+    /// What probes may spend in a day (UTC), in US dollars. Default: `"1"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16), regex(pattern = r"^[0-9]{1,6}([.][0-9]{1,6})?$"))]
+    pub per_day: Option<String>,
+}
+
+fn default_probe() -> i32 {
+    90
+}
+
+impl Default for ModelProbe {
+    fn default() -> ModelProbe {
+        ModelProbe { interval_seconds: default_probe(), per_day: None }
+    }
+}
+
+/// Written by the investigator only.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelChainStatus {
+    /// `metadata.generation` of the spec that this status describes.
+    #[serde(default)]
+    pub observed_generation: i64,
+    /// Upstreams that may be asked now, of all, such as `3/4`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 16))]
+    pub available: String,
+    /// The rung that would answer now; `rules` when no upstream may be asked.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 63))]
+    pub answering: String,
+    /// What was spent today (UTC), in US dollars, such as `$0.42`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 24))]
+    pub spent_today: String,
+    /// The latest failure of any upstream, as `upstream: class`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 128))]
+    pub last_error: String,
+    /// State of each upstream. At most 64.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub upstreams: Vec<UpstreamStatus>,
+    /// Condition `Ready`: the chain is valid and in use. Condition `Warned`: something about it is probably not meant.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub conditions: Vec<Condition>,
+}
+
+/// State of one upstream.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct UpstreamStatus {
+    /// Name of the rung.
+    #[schemars(length(max = 63))]
+    pub rung: String,
+    /// Name of the upstream.
+    #[schemars(length(max = 63))]
+    pub name: String,
+    /// Whether it may be asked.
+    pub state: UpstreamState,
+    /// Class of the latest failure, such as `RateLimited`. Empty when it never failed.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 64))]
+    pub last_error: String,
+    /// Time of the latest failure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error_at: Option<Time>,
+    /// Successes among the last 100 calls, in percent. Absent while there were none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100))]
+    pub success_percent: Option<i32>,
+    /// Median time to a whole answer among the last 100 successful calls, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency_milliseconds: Option<i64>,
+    /// What was spent on it today (UTC), in billionths of a US dollar.
+    #[serde(default)]
+    pub spent_nano_dollars: i64,
+    /// When it is asked again, if it may not be asked now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_try_at: Option<Time>,
+    /// Time of the latest success, of traffic or of a probe. Older than three intervals of the probe: its state is not
+    /// known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_success_at: Option<Time>,
+}
+
+/// Whether an upstream may be asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum UpstreamState {
+    /// It was neither asked nor probed lately.
+    #[default]
+    Unknown,
+    /// It answers.
+    Available,
+    /// It, or its quota, is limited: it is not asked until then.
+    CoolingDown,
+    /// Its breaker is open: it failed too often.
+    Open,
+    /// Its breaker lets one call try.
+    HalfOpen,
+    /// It refused its credentials, or its account is out of money: nothing is sent until they change.
+    Quarantined,
+}
