@@ -1,12 +1,12 @@
 # The proof. `make test` is what continuous integration runs, and nothing else.
 # Rust is built once, with the profile `dev`: the operator under test is that build.
 
-.PHONY: test-faults test-cel test test-static test-unit test-cluster test-cluster-loaded measure
+.PHONY: test-faults test-cel test test-static test-unit test-cluster test-cluster-loaded measure measure-retention
 
 # Said before anything is built or asked.
 ifeq ($(CLUSTER),current)
-ifneq ($(filter test test-cluster test-cluster-loaded measure,$(MAKECMDGOALS)),)
-$(error CLUSTER=current is not for $(filter test test-cluster test-cluster-loaded measure,$(MAKECMDGOALS)): the cluster tests judge by the API server's audit log and end processes on nodes, and can do neither there. Use CLUSTER=lab, as root on Debian, or CLUSTER=kind, with Docker)
+ifneq ($(filter test test-cluster test-cluster-loaded measure measure-retention,$(MAKECMDGOALS)),)
+$(error CLUSTER=current is not for $(filter test test-cluster test-cluster-loaded measure measure-retention,$(MAKECMDGOALS)): the cluster tests judge by the API server's audit log and end processes on nodes, and can do neither there. Use CLUSTER=lab, as root on Debian, or CLUSTER=kind, with Docker)
 endif
 endif
 
@@ -71,3 +71,13 @@ measure: $(HELM) $(LAB) $(CLUSTER_IS_UP_NEEDS) ## Measure latencies and memory o
 	$(TEST_MAKE) cluster-up; \
 	$(TEST_MAKE) cluster-load PROFILE=$(PROFILE) $(TEST_IMAGES); \
 	$(CLUSTER_SUITE) --measure
+
+# Twenty thousand Incidents and fifty thousand Alerts; several minutes.
+measure-retention: $(HELM) $(LAB) $(CLUSTER_IS_UP_NEEDS) ## Measure the controller's memory among many ended Incidents and Alerts
+	@set -e; \
+	was_up=; if $(CLUSTER_IS_UP); then was_up=1; fi; \
+	finish() { status=$$?; trap - EXIT; [ -n "$$was_up" ] || $(TEST_MAKE) cluster-down || status=1; exit $$status; }; \
+	trap finish EXIT; trap 'exit 130' INT TERM; \
+	$(TEST_MAKE) cluster-up; \
+	$(TEST_MAKE) cluster-load PROFILE=$(PROFILE) $(TEST_IMAGES); \
+	$(CLUSTER_SUITE) --measure-retention

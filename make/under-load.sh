@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
 # under-load.sh RUNS COMMAND…: runs COMMAND so many times in a row, beside one
-# busy loop for each core, which it starts and ends itself. Each run's output
-# goes to .build/under-load-N.log, its last line to the terminal. It ends with
-# the first run that fails, and prints the end of its log.
+# busy loop for each core, which it starts and ends itself; BUSY sets another
+# number, 0 on a machine that is kept busy already. Each run's output goes to
+# .build/under-load-N.log, its last line to the terminal, with the share of the
+# processors' time that nobody used: 0 % shows that they were kept busy. It ends
+# with the first run that fails, and prints the end of its log.
 set -euo pipefail
 
 runs=$1
@@ -25,7 +27,10 @@ finish() {
 trap finish EXIT
 trap 'exit 130' INT TERM
 
-for _ in $(seq "$(nproc)"); do
+# idle prints the processors' unused and whole time since the machine started.
+idle() { awk '/^cpu / { for (i = 2; i <= 9; i++) all += $i; print $5 + $6, all }' /proc/stat; }
+
+for _ in $(seq "${BUSY:-$(nproc)}"); do
   (while :; do :; done) &
   busy+=($!)
 done
@@ -34,13 +39,16 @@ echo "under load: ${#busy[@]} busy loops on $(nproc) processors, $runs runs of: 
 for run in $(seq "$runs"); do
   log=.build/under-load-$run.log
   start=$SECONDS
+  read -r idle_before all_before <<<"$(idle)"
   # In the background, so that a signal is answered at once.
   "$@" >"$log" 2>&1 &
   command=$!
   status=0
   wait "$command" || status=$?
   command=
-  printf 'run %s of %s, %s s, load %s: %s\n' "$run" "$runs" "$((SECONDS - start))" "$(cut -d' ' -f1 /proc/loadavg)" \
+  read -r idle_after all_after <<<"$(idle)"
+  printf 'run %s of %s, %s s, load %s, idle %s %%: %s\n' "$run" "$runs" "$((SECONDS - start))" \
+    "$(cut -d' ' -f1 /proc/loadavg)" "$((100 * (idle_after - idle_before) / (all_after - all_before)))" \
     "$(grep -E '^[a-z-]+: [0-9]+ checked' "$log" | paste -sd';' - || true)"
   if [ "$status" -ne 0 ]; then
     tail -n 300 "$log"

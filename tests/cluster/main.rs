@@ -13,6 +13,7 @@ mod measure;
 mod operations;
 mod recovery;
 mod refusals;
+mod retention;
 mod support;
 mod thefts;
 
@@ -49,6 +50,11 @@ struct Args {
     measure: bool,
     #[command(flatten)]
     amount: measure::Amount,
+    /// Measure the controller's memory among many ended Incidents and Alerts.
+    #[arg(long)]
+    measure_retention: bool,
+    #[command(flatten)]
+    kept: retention::Kept,
     #[command(flatten)]
     place: Place,
 }
@@ -178,7 +184,13 @@ async fn main() -> ExitCode {
         TOGETHER.iter().chain(ALONE).for_each(|test| println!("{}", test.name));
         return ExitCode::SUCCESS;
     }
-    let outcome = if args.measure { measure::run(&args.place, &args.amount).await } else { run(&args).await };
+    let outcome = if args.measure {
+        measure::run(&args.place, &args.amount).await
+    } else if args.measure_retention {
+        retention::run(&args.place, &args.kept).await
+    } else {
+        run(&args).await
+    };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,

@@ -44,6 +44,12 @@ impl Memory {
         Ok(Memory { idle, most, task })
     }
 
+    /// What `role` held at most until now, in MiB; nobody looks any more.
+    pub fn most(self, role: &str) -> f64 {
+        self.task.abort();
+        mebibytes(self.most.lock().expect("nobody panics").get(role))
+    }
+
     /// Prints what each role held when idle, and at most since.
     pub fn print(self) {
         self.task.abort();

@@ -74,8 +74,30 @@ func TestTheExampleSendsEveryAlertToThePagerToo(t *testing.T) {
 				}
 			}
 		}
-		if got := receivers(file, "alertname=Watchdog", "severity=none"); got != "pager" {
-			t.Errorf("%s: Watchdog goes to %q, want pager alone", file, got)
+		if got := receivers(file, "alertname=Watchdog", "severity=none"); got != "backstop,pager" {
+			t.Errorf("%s: Watchdog goes to %q, want backstop,pager", file, got)
+		}
+	}
+}
+
+func TestTheExampleRepeatsTheWatchdogBeforeItIsMissed(t *testing.T) {
+	// The rule BackstopHearsNothing waits 15 minutes.
+	const missed = 15 * time.Minute
+	for _, file := range examples(t) {
+		root := parse(t, file)["route"].(map[string]any)
+		repeated := time.Duration(0)
+		for _, entry := range root["routes"].([]any) {
+			route := entry.(map[string]any)
+			if route["receiver"] == "backstop" && fmt.Sprint(route["matchers"]) == `[alertname="Watchdog"]` {
+				interval, err := time.ParseDuration(fmt.Sprint(route["repeat_interval"]))
+				if err != nil {
+					t.Fatal(err)
+				}
+				repeated = interval
+			}
+		}
+		if repeated == 0 || 2*repeated >= missed {
+			t.Errorf("%s: Watchdog is repeated every %s: it is missed after %s", file, repeated, missed)
 		}
 	}
 }
