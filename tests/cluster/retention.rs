@@ -114,7 +114,8 @@ async fn real(bench: &Bench) -> Result<(Value, Value)> {
     bench.alert("api").await?;
     bench.recovered().await?;
     bench.ship("api", Release::Good).await?;
-    let alert = bench.api::<Alert>().list(&ListParams::default()).await?.items.into_iter().next().context("no Alert")?;
+    let alert =
+        bench.api::<Alert>().list(&ListParams::default()).await?.items.into_iter().next().context("no Alert")?;
     let mut ended = serde_json::to_value(&alert)?;
     ended["spec"]["state"] = json!("Resolved");
     ended["spec"]["endsAt"] = json!(backstop::clock::now());
