@@ -33,7 +33,7 @@ pub use tokens::Tokens;
 
 use self::{
     keep::Kept,
-    metrics::{Metrics, AlertOutcome, Why},
+    metrics::{AlertOutcome, Metrics, Why},
     store::Recent,
 };
 use crate::{
@@ -421,5 +421,4 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 #[cfg(test)]
-#[path = "tests.rs"]
 mod tests;

@@ -9,10 +9,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    sync::watch,
-};
+use tokio::sync::watch;
 use tower::ServiceExt as _;
 
 use super::*;
@@ -423,4 +420,3 @@ async fn the_watchdog_makes_no_alert_but_is_seen_if_the_clusters_own_sender_send
     post_alerts(&bench, "cluster", &[alert("Watchdog", "shop")]).await;
     assert!(seen() >= clock::now().as_second() - 60);
 }
-
