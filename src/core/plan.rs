@@ -57,6 +57,7 @@ pub fn make(inputs: &Inputs<'_>) -> Plan {
     Plan {
         sources: self::sources(inputs).into_iter().map(|source| source.as_str().to_string()).collect(),
         diagnosers: chain::names(&[]),
+        model_chain: None,
         gates: gate::check_names(),
         steps,
         budgets: vec![

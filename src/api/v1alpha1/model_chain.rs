@@ -303,6 +303,18 @@ impl Default for ModelProbe {
     }
 }
 
+/// One ModelChain of the system namespace as it was at some time.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelChainRef {
+    /// Its name.
+    #[schemars(length(max = 253))]
+    pub name: String,
+    /// Its `metadata.generation`.
+    #[serde(default)]
+    pub generation: i64,
+}
+
 /// Written by the investigator only.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 
 use crate::api::v1alpha1::{
-    Actor, IncidentPhase, IncidentStatus, Investigation, InvestigationPhase, InvestigationSpec, SourceName,
+    Actor, IncidentPhase, IncidentStatus, Investigation, InvestigationPhase, InvestigationSpec, PlannedChain, SourceName,
 };
 use crate::core::{
     names,
@@ -33,6 +33,7 @@ pub(super) fn begin(about: About<'_>, status: &mut IncidentStatus, number: i32) 
 pub(super) fn ask(about: About<'_>, status: &IncidentStatus) -> Effect {
     let planned = status.plan.as_ref().map(|plan| plan.sources.as_slice()).unwrap_or_default();
     let chain = status.plan.as_ref().map(|plan| plan.diagnosers.clone()).unwrap_or_default();
+    let model_chain = status.plan.as_ref().and_then(|plan| plan.model_chain.as_ref()).and_then(PlannedChain::asked);
     let number = status.rounds.max(1);
     let (name, key) = investigation_name(about, number);
     let spec = InvestigationSpec {
@@ -42,6 +43,7 @@ pub(super) fn ask(about: About<'_>, status: &IncidentStatus) -> Effect {
         target: about.incident.spec.target.clone(),
         sources: planned.iter().filter_map(|name| SourceName::named(name)).collect(),
         chain,
+        model_chain,
         deadline_seconds: DEADLINE_SECONDS,
         alert_started_at: about.alert_started_at(),
         request_id: about.incident.spec.request_id.clone(),
