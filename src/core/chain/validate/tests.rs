@@ -371,7 +371,7 @@ proptest! {
         ];
         let mut chain = good();
         for (place, value) in changes {
-            chain = with(chain, place.get(&all), value.get(&values).clone());
+            chain = with(chain, place.get::<String>(&all), value.get(&values).clone());
         }
         if let Ok(Ok(_)) = ours(&chain) {
             prop_assert_eq!(admission(&chain), Vec::<String>::new(), "{}", chain["spec"]);
