@@ -1,6 +1,6 @@
 //! Base URLs of upstreams.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use ::core::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::LazyLock;
 
 use regex::Regex;
