@@ -15,12 +15,12 @@ use kube_cel::cel::Value as CelValue;
 use serde_json::{Value, json};
 
 use crate::api::v1alpha1::{
-    ActionKind, Limits, MatchConstraints, Mode, Policy, PolicySpec, Runbook, RunbookDocs, RunbookMatch, RunbookSpec,
+    ActionKind, DEFAULT_MODEL_MODE, Limits, MatchConstraints, Mode, Policy, PolicySpec, Runbook, RunbookDocs, RunbookMatch, RunbookSpec,
     Time, Validation, WindowKind,
 };
 
 use super::cel::{self, Branches, EXPRESSION_UNITS, Expression, JUDGEMENT_UNITS, Meter, Stop, Variables};
-use super::{reason::Reason, redact};
+use super::{reason::Reason, redact, rules};
 
 /// Bytes kept of what keeps a Policy from being read.
 const MAX_ERROR: usize = 300;
@@ -177,6 +177,9 @@ impl CompiledPolicy {
             windows: vec![],
             allow_helm: false,
             confidence_floor: 0,
+            model_mode: Mode::Observe,
+            // It may say that no model is to see what is going on here.
+            model_chain: Some(rules::NAME.into()),
         };
         CompiledPolicy { name, spec: Arc::new(spec), rules: Arc::new(Err(denial)) }
     }
@@ -513,6 +516,13 @@ pub fn mode(namespace_label: Option<&str>, policies: &[&CompiledPolicy]) -> Mode
     policies.iter().map(|policy| policy.spec.mode).fold(Mode::from_label(namespace_label), Ord::min)
 }
 
+/// The highest mode in which an answer of a model may lead to an action when the rules do not confirm it: the lowest of
+/// all Policies' `modelMode`, never above `approve`. The mode of the namespace, and the rung's own ceiling, count besides.
+pub fn model_mode(policies: &[&CompiledPolicy]) -> Mode {
+    let modes = policies.iter().map(|policy| policy.spec.model_mode);
+    modes.min().unwrap_or(DEFAULT_MODEL_MODE).min(Mode::Approve)
+}
+
 /// Whether a Runbook is for an incident with these alert names and this kind of target.
 pub fn runbook_matches(spec: &RunbookSpec, alert_names: &[&str], target_kind: Option<&str>) -> bool {
     let names = &spec.matches.alert_names;
@@ -572,6 +582,7 @@ pub fn bounded_runbooks(runbooks: Vec<Runbook>) -> Vec<Runbook> {
             gather: vec![],
             allowed_actions: vec![],
             escalate_to: vec![],
+            model_chain: Some(rules::NAME.into()),
             docs: RunbookDocs::default(),
         };
         let mut runbook = Runbook::new(&format!("more-than-{MAX_RUNBOOKS}-runbooks"), spec);

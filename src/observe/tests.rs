@@ -49,6 +49,7 @@ fn spec(sources: &[SourceName]) -> InvestigationSpec {
         target: Some(target),
         sources: sources.to_vec(),
         chain: vec!["rules".into()],
+        model_chain: None,
         deadline_seconds: 30,
         alert_started_at: ago(60),
         request_id: "r1".into(),

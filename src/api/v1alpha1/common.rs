@@ -231,3 +231,8 @@ pub struct FieldChange {
 pub(super) fn raw_json(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({"x-kubernetes-preserve-unknown-fields": true})
 }
+
+/// Schema of a mode below `auto`.
+pub(super) fn up_to_approve(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({"type": "string", "enum": ["observe", "suggest", "approve"]})
+}

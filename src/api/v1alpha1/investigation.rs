@@ -2,7 +2,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Action, Condition, Fact, Mode, ObjectRef, PodFailure, Time};
+use super::{Action, Condition, Fact, Mode, ModelChainRef, ObjectRef, PodFailure, Time};
 
 /// One investigation round of an incident: numbered facts, and a diagnosis that cites them. The controller writes the
 /// spec, the investigator the status. The controller treats the status as a lead and reads everything that a decision
@@ -50,6 +50,9 @@ pub struct InvestigationSpec {
     /// asked, last.
     #[schemars(length(max = 16), inner(length(max = 64)))]
     pub chain: Vec<String>,
+    /// The ModelChain that the names in `chain` belong to, as it was when the plan was made. Absent: no model is asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model_chain: Option<ModelChainRef>,
     /// Deadline of the investigation in seconds, 1 to 600.
     #[schemars(range(min = 1, max = 600))]
     pub deadline_seconds: i32,

@@ -3,7 +3,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ActionKind, Condition, Mode};
+use super::{ActionKind, Condition, Mode, up_to_approve};
 
 /// What may be done to the workloads that it matches. Policies only restrict, except for `allowHelm`: the namespace's
 /// label sets the mode, and every matching Policy can lower it. A Policy in the system namespace applies to all
@@ -21,6 +21,10 @@ use super::{ActionKind, Condition, Mode};
     namespaced,
     status = "PolicyStatus",
     derive = "PartialEq",
+    validation = (
+        "!has(self.spec.modelChain) || !has(self.spec.matchConstraints) || !has(self.spec.matchConstraints.objectSelector)",
+        "modelChain and matchConstraints.objectSelector exclude each other: the chain is chosen before the target's labels are read"
+    ),
     printcolumn = r#"{"name":"Mode","type":"string","jsonPath":".spec.mode"}"#,
     printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type=='Ready')].status"}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
@@ -56,6 +60,26 @@ pub struct PolicySpec {
     #[serde(default)]
     #[schemars(range(min = 0, max = 100))]
     pub confidence_floor: i32,
+    /// The highest mode in which an answer of a model may lead to an action when the rules do not confirm it: `observe`,
+    /// `suggest` or `approve`. It never goes further than `mode` and the rung's own ceiling. Where several Policies match,
+    /// the lowest counts; without any it is `suggest`.
+    #[serde(default = "default_model_mode")]
+    #[schemars(schema_with = "up_to_approve")]
+    pub model_mode: Mode,
+    /// Name of the ModelChain in the system namespace that diagnoses incidents of the targets, or `rules`: no model is
+    /// asked. A Policy goes before a Runbook, one of the system namespace before one of the target's, and `rules` before
+    /// all. Where two of the same rank name different ones, no model is asked. Absent: what a Runbook names, else
+    /// `default`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub model_chain: Option<String>,
+}
+
+/// Where a Policy says nothing else.
+pub const DEFAULT_MODEL_MODE: Mode = Mode::Suggest;
+
+fn default_model_mode() -> Mode {
+    DEFAULT_MODEL_MODE
 }
 
 /// The targets that a Policy applies to. All given fields must match.

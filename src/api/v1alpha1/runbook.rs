@@ -42,6 +42,11 @@ pub struct RunbookSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(max = 128)))]
     pub escalate_to: Vec<String>,
+    /// Name of the ModelChain in the system namespace that diagnoses these incidents, or `rules`: no model is asked. A
+    /// Policy that names one goes first. Absent: `default`, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub model_chain: Option<String>,
     /// Documentation for people. Part of every notification.
     #[serde(default)]
     pub docs: RunbookDocs,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 
 use crate::api::v1alpha1::{
-    Actor, IncidentPhase, IncidentStatus, Investigation, InvestigationPhase, InvestigationSpec, SourceName,
+    Actor, IncidentPhase, IncidentStatus, Investigation, InvestigationPhase, InvestigationSpec, PlannedChain, SourceName,
 };
 use crate::core::{
     names,
@@ -15,12 +15,18 @@ use crate::core::{
 
 use super::{About, Effect, Next, Step, diagnosis, ending};
 
-/// Budget of one round, in seconds.
+/// Budget of one round without models, in seconds.
 pub const DEADLINE_SECONDS: i32 = 20;
 /// How long after its deadline a round may still end.
 const GRACE: SignedDuration = SignedDuration::from_secs(20);
 /// Interval at which a round is polled; a watch reports its end earlier.
 pub(super) const LOOK: Duration = Duration::from_secs(2);
+
+/// Budget of one round, in seconds: what its models may take is added.
+fn deadline_seconds(status: &IncidentStatus) -> i32 {
+    let models = status.plan.as_ref().and_then(|plan| plan.model_chain.as_ref()).map_or(0, |chain| chain.deadline_seconds);
+    DEADLINE_SECONDS.saturating_add(models.max(0))
+}
 
 /// Names the round `number` in the status; the time counts from here, by the controller's clock.
 pub(super) fn begin(about: About<'_>, status: &mut IncidentStatus, number: i32) {
@@ -33,6 +39,7 @@ pub(super) fn begin(about: About<'_>, status: &mut IncidentStatus, number: i32) 
 pub(super) fn ask(about: About<'_>, status: &IncidentStatus) -> Effect {
     let planned = status.plan.as_ref().map(|plan| plan.sources.as_slice()).unwrap_or_default();
     let chain = status.plan.as_ref().map(|plan| plan.diagnosers.clone()).unwrap_or_default();
+    let model_chain = status.plan.as_ref().and_then(|plan| plan.model_chain.as_ref()).and_then(PlannedChain::asked);
     let number = status.rounds.max(1);
     let (name, key) = investigation_name(about, number);
     let spec = InvestigationSpec {
@@ -42,7 +49,8 @@ pub(super) fn ask(about: About<'_>, status: &IncidentStatus) -> Effect {
         target: about.incident.spec.target.clone(),
         sources: planned.iter().filter_map(|name| SourceName::named(name)).collect(),
         chain,
-        deadline_seconds: DEADLINE_SECONDS,
+        model_chain,
+        deadline_seconds: deadline_seconds(status),
         alert_started_at: about.alert_started_at(),
         request_id: about.incident.spec.request_id.clone(),
     };
@@ -53,7 +61,7 @@ pub(super) fn ask(about: About<'_>, status: &IncidentStatus) -> Effect {
 pub(super) fn step(about: About<'_>, mut status: IncidentStatus, found: Option<&Investigation>) -> Step {
     let now = about.now;
     let asked = status.times.asked.unwrap_or(now);
-    let late = now.duration_since(asked) > SignedDuration::from_secs(DEADLINE_SECONDS.into()) + GRACE;
+    let late = now.duration_since(asked) > SignedDuration::from_secs(deadline_seconds(&status).into()) + GRACE;
     let result = found.and_then(|investigation| investigation.status.as_ref());
     match result.map(|result| (result, result.phase)) {
         Some((result, InvestigationPhase::Complete)) => {

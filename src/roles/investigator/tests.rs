@@ -38,6 +38,7 @@ fn investigation() -> Investigation {
         target: Some(target),
         sources: sources::bundle(Offered { metric_store: true }, []),
         chain: vec!["rules".into()],
+        model_chain: None,
         deadline_seconds: 30,
         alert_started_at: crate::core::workload::fixtures::ago(60),
         request_id: "r1".into(),
