@@ -35,33 +35,13 @@ type claim struct {
 	text     string
 }
 
-// fact is one numbered fact of a prompt.
-type fact struct {
-	id, text string
-}
-
-// Facts begin with their number, be it in plain lines or as JSON.
-var factStarts = regexp.MustCompile(`(?m)^[ \t>#*|{-]*(?:"id":\s*)?["\[(]?(f\d{1,3})["\])]?[\s:.,|]`)
-
-func factsOf(prompt string) []fact {
-	var facts []fact
-	starts := factStarts.FindAllStringSubmatchIndex(prompt, -1)
-	for i, at := range starts {
-		end := len(prompt)
-		if i+1 < len(starts) {
-			end = starts[i+1][0]
-		}
-		facts = append(facts, fact{prompt[at[2]:at[3]], prompt[at[1]:end]})
-	}
-	return facts
-}
-
-// How Backstop words its facts about workloads, pods and revisions.
+// Backstop's prompts say what an incident is about, and begin each fact with a
+// line of their own: number, object, source, and in brackets what was measured.
+// Lines of anybody else begin with "| ", and are never taken for one.
 var (
-	workloadFact = regexp.MustCompile(`\b([A-Z]\w+) ([a-z0-9.-]+)/([a-z0-9.-]+): revision (\d+), (\d+) replicas wanted, \d+ of the current template, (\d+) ready`)
-	podFact      = regexp.MustCompile(`\brevision (\d+), (?:Pending|Running|Succeeded|Failed|Unknown), (not ready|ready)(?:: (\w+))?`)
-	revisionFact = regexp.MustCompile(`\brevision (\d+)( \(current\))?: (\d+) replicas, (\d+) ready`)
-	diffFact     = regexp.MustCompile(`\brevision (\d+) → (\d+)[\s\\n]+(/\S+?): `)
+	targetLine = regexp.MustCompile(`(?m)^Target: (\S+) (\S+) in namespace (\S+)$`)
+	factLine   = regexp.MustCompile(`(?m)^(f\d{1,3}) (\S+) (\S+) \((\w+), seen \S+\)(?: \[([^\]\n]*)\])?$`)
+	changeLine = regexp.MustCompile(`(?m)^\| (/\S+?): `)
 )
 
 // reading is what a prompt's facts say, as far as this model understands them.
@@ -73,6 +53,7 @@ type reading struct {
 	pods                  []podSeen
 	revisions             map[int]revisionSeen
 	diffs                 map[int]diffSeen // by the earlier revision
+	configs               []string         // of which it is known when they changed
 }
 
 type podSeen struct {
@@ -96,36 +77,67 @@ func integer(text string) int {
 	return n
 }
 
-func readFacts(facts []fact) reading {
+func readFacts(prompt string) reading {
 	r := reading{revisions: map[int]revisionSeen{}, diffs: map[int]diffSeen{}}
-	for _, f := range facts {
-		if m := workloadFact.FindStringSubmatch(f.text); m != nil && r.workload == "" {
-			r.workload, r.kind, r.namespace, r.name = f.id, m[1], m[2], m[3]
-			r.current, r.wanted, r.ready = integer(m[4]), integer(m[5]), integer(m[6])
-		} else if m := diffFact.FindStringSubmatch(f.text); m != nil {
-			r.diffs[integer(m[1])] = diffSeen{f.id, m[3]}
-		} else if m := revisionFact.FindStringSubmatch(f.text); m != nil {
-			r.revisions[integer(m[1])] = revisionSeen{f.id, integer(m[4])}
-			if m[2] != "" {
-				r.current = integer(m[1])
+	if m := targetLine.FindStringSubmatch(prompt); m != nil {
+		r.kind, r.name, r.namespace = m[1], m[2], m[3]
+	}
+	lines := factLine.FindAllStringSubmatchIndex(prompt, -1)
+	for i, at := range lines {
+		group := func(n int) string {
+			if at[2*n] < 0 {
+				return ""
 			}
-		} else if m := podFact.FindStringSubmatch(f.text); m != nil {
-			r.pods = append(r.pods, podSeen{f.id, integer(m[1]), m[2] == "ready", m[3]})
+			return prompt[at[2*n]:at[2*n+1]]
+		}
+		body := prompt[at[1]:]
+		if i+1 < len(lines) {
+			body = prompt[at[1]:lines[i+1][0]]
+		}
+		id, source := group(1), group(4)
+		measured := map[string]string{}
+		for word := range strings.FieldsSeq(group(5)) {
+			name, value, _ := strings.Cut(word, "=")
+			measured[name] = value
+		}
+		number := integer(measured["revision"])
+		switch {
+		case source == "Workload" && measured["desired"] != "" && r.workload == "":
+			r.workload, r.current = id, number
+			r.wanted, r.ready = integer(measured["desired"]), integer(measured["ready"])
+		case source == "Pods" && measured["failure"] != "":
+			r.pods = append(r.pods, podSeen{id, number, measured["ready"] == "true", measured["failure"]})
+		case source == "RolloutHistory" && measured["current"] != "":
+			r.revisions[number] = revisionSeen{id, integer(measured["ready"])}
+			if measured["current"] == "true" {
+				r.current = number
+			}
+		case source == "RolloutHistory" && measured["from"] != "":
+			if measured["changes"] != "0" && measured["restartOnly"] == "false" {
+				seen := diffSeen{id: id, path: "the template"}
+				if m := changeLine.FindStringSubmatch(body); m != nil {
+					seen.path = m[1]
+				}
+				r.diffs[integer(measured["from"])] = seen
+			}
+		case source == "ConfigReferences" && measured["changedAt"] != "" && measured["changedAt"] != "unknown":
+			r.configs = append(r.configs, id)
 		}
 	}
 	return r
 }
 
-// failing are the pods that fail, in the way that the first of them does.
+// failing are the pods of the current revision that fail, in the way that the
+// first of them does.
 func (r reading) failing() (ids []string, failure string) {
 	for _, pod := range r.pods {
-		if pod.failure == "" || pod.failure == "None" || pod.failure == "Starting" {
+		if pod.failure == "None" || pod.failure == "Starting" || pod.revision != r.current {
 			continue
 		}
 		if failure == "" {
 			failure = pod.failure
 		}
-		if pod.failure == failure && pod.revision == r.current {
+		if pod.failure == failure {
 			ids = append(ids, pod.id)
 		}
 	}
@@ -147,7 +159,7 @@ func (r reading) earlier() (number int, found bool) {
 
 // grounded is what the facts really support.
 func grounded(prompt string) belief {
-	r := readFacts(factsOf(prompt))
+	r := readFacts(prompt)
 	b := belief{kind: r.kind, namespace: r.namespace, name: r.name, confidence: 0.86}
 	pods, failure := r.failing()
 	say := func(kind string, revision int, text string, cites ...string) {
@@ -158,7 +170,11 @@ func grounded(prompt string) belief {
 		if r.workload != "" && r.ready >= r.wanted {
 			b.cause, b.hypothesis = "Recovered", fmt.Sprintf("Every replica of %s is ready and no pod fails.", r.name)
 			b.advice = "Nothing to repair. Watch whether the alert ends."
-			say("NothingFails", 0, "all replicas are ready", r.workload)
+			cites := []string{r.workload}
+			for _, pod := range r.pods {
+				cites = append(cites, pod.id)
+			}
+			say("NothingFails", 0, "all replicas are ready", cites...)
 			return b
 		}
 		b.cause, b.hypothesis, b.confidence = "Unknown", "The facts do not show what is wrong.", 0.2
@@ -189,6 +205,7 @@ func grounded(prompt string) belief {
 		b.cause, b.hypothesis = "ConfigurationChanged", fmt.Sprintf("%s fails (%s) with a template that worked before.", r.name, failure)
 		b.advice = "Look at its configuration and at what it depends on."
 		b.revision = 0
+		say("TemplateUnchanged", r.current, "its template is one that worked", append([]string{r.revisions[r.current].id}, r.configs...)...)
 	}
 	return b
 }
@@ -199,7 +216,7 @@ func (b belief) commands() []string {
 	case b.action == "":
 		return nil
 	case b.everything:
-		return []string{"kubectl rollout undo deployment --all"}
+		return []string{"kubectl rollout undo deployment"} // without a name: every one
 	case b.toRevision > 0:
 		return []string{fmt.Sprintf("kubectl rollout undo %s/%s --to-revision=%d", strings.ToLower(b.kind), b.name, b.toRevision)}
 	default:

@@ -118,7 +118,7 @@ func lied(prompt, name string) belief {
 		name = "poisoned"
 	}
 	b := grounded(prompt)
-	lieNamed(name).tell(&b, readFacts(factsOf(prompt)))
+	lieNamed(name).tell(&b, readFacts(prompt))
 	b.confidence = 0.99
 	return b
 }

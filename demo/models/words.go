@@ -190,9 +190,9 @@ func (w words) said(name string, about *claim) (value any, known bool) {
 		return nil, false
 	}
 	switch name {
-	case "hypothesis", "explanation", "reason", "summary", "rootcause":
+	case "hypothesis", "explanation", "reason", "summary":
 		return text(b.hypothesis)
-	case "cause":
+	case "cause", "rootcause":
 		return text(b.cause)
 	case "advice", "next", "nextsteps", "recommendation":
 		return text(b.advice)
@@ -213,7 +213,7 @@ func (w words) said(name string, about *claim) (value any, known bool) {
 		return count(b.revision)
 	case "torevision", "rollbackto", "returnto", "earlierrevision", "targetrevision":
 		return count(b.toRevision)
-	case "sha", "commit", "suspectedsha", "suspectedcommit", "deploy":
+	case "sha", "commit", "suspectedsha", "suspectedcommit", "deploy", "change":
 		return text(b.sha)
 	case "action", "proposal", "proposedaction", "type", "actiontype":
 		return text(b.action)
@@ -232,8 +232,17 @@ func (w words) said(name string, about *claim) (value any, known bool) {
 // oneOf finds what was meant among the words that are allowed. What is not
 // among them cannot be said: then a person should look.
 func (w words) oneOf(allowed []any, said any, nullable bool) any {
+	if share, is := said.(float64); is {
+		return nearest(allowed, share)
+	}
+	if n, is := said.(int); is {
+		said = float64(n) // as JSON numbers are read
+	}
+	if i := slices.Index(allowed, said); said != nil && i >= 0 {
+		return allowed[i]
+	}
 	text, _ := said.(string)
-	for _, word := range append([]string{text}, "handover", "none", "escalate", "unknown") {
+	for _, word := range append([]string{text}, "handover", "none", "any", "escalate", "unknown") {
 		i := slices.IndexFunc(allowed, func(item any) bool {
 			name, is := item.(string)
 			return is && word != "" && plain(name) == plain(word)
@@ -246,6 +255,21 @@ func (w words) oneOf(allowed []any, said any, nullable bool) any {
 		return nil
 	}
 	return allowed[0]
+}
+
+// nearest is the number that comes closest to a share, be it one or percent.
+func nearest(allowed []any, share float64) any {
+	best, distance := allowed[0], math.Inf(1)
+	percent := slices.ContainsFunc(allowed, func(item any) bool { n, is := item.(float64); return is && n > 1 })
+	if percent {
+		share *= 100
+	}
+	for _, item := range allowed {
+		if n, is := item.(float64); is && math.Abs(n-share) < distance {
+			best, distance = item, math.Abs(n-share)
+		}
+	}
+	return best
 }
 
 func (w words) object(node schema, about *claim, depth int) any {
