@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"regexp"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -17,6 +18,9 @@ func (anthropic) streamType() string { return "text/event-stream; charset=utf-8"
 
 func (anthropic) authenticate(r *http.Request, _ []byte, keys secrets) (string, *refusal) {
 	key := r.Header.Get("X-Api-Key")
+	if key == "" { // as newer SDKs send it
+		key = strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
+	}
 	if key == "" {
 		return "", &refusal{status: http.StatusUnauthorized, message: "x-api-key header is required"}
 	}

@@ -91,7 +91,7 @@ func serve(ctx context.Context, listener net.Listener, handler http.Handler) err
 }
 
 func readSecrets(keys, aws string) (secrets, error) {
-	s := secrets{any: keys == "", keys: map[string]bool{}, aws: map[string]string{}}
+	s := secrets{any: keys == "", keys: map[string]bool{}, aws: map[string]string{}, now: time.Now}
 	for _, key := range strings.FieldsFunc(keys, func(r rune) bool { return r == ',' }) {
 		s.keys[key] = true
 	}

@@ -627,6 +627,44 @@ func TestOnlyKeysThatAreKnownAreAccepted(t *testing.T) {
 	}
 }
 
+// The signature was made by botocore 1.44.8.
+func TestSignaturesAreVerified(t *testing.T) {
+	const good = "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20261127/us-east-1/bedrock/aws4_request, SignedHeaders=content-type;host;x-amz-date, Signature=0a0ec06669093288f939f9e0ccfd2994612898e147e1182c82dd20671e279a99"
+	const body = `{"messages":[{"role":"user","content":[{"text":"hi"}]}]}`
+	at := time.Date(2026, 11, 27, 10, 2, 0, 0, time.UTC)
+	for what, c := range map[string]struct {
+		header, body, path, secret string
+		now                        time.Time
+		says                       string // empty: accepted
+	}{
+		"as it was signed":       {good, body, "/model/eu.anthropic.m-v1%3A0/converse", "sosecret", at, ""},
+		"another body":           {good, body + " ", "/model/eu.anthropic.m-v1%3A0/converse", "sosecret", at, "does not match"},
+		"another model":          {good, body, "/model/eu.anthropic.m-v2%3A0/converse", "sosecret", at, "does not match"},
+		"another secret":         {good, body, "/model/eu.anthropic.m-v1%3A0/converse", "other", at, "does not match"},
+		"too late":               {good, body, "/model/eu.anthropic.m-v1%3A0/converse", "sosecret", at.Add(time.Hour), "expired"},
+		"another service":        {strings.Replace(good, "/bedrock/", "/s3/", 1), body, "/model/eu.anthropic.m-v1%3A0/converse", "sosecret", at, "want KEY/DATE"},
+		"the host is not signed": {strings.Replace(good, ";host", "", 1), body, "/model/eu.anthropic.m-v1%3A0/converse", "sosecret", at, "has to be signed"},
+	} {
+		r := httptest.NewRequest(http.MethodPost, "http://127.0.0.1"+c.path, strings.NewReader(c.body))
+		r.Host = "127.0.0.1"
+		r.Header.Set("Content-Type", "application/json")
+		r.Header.Set("X-Amz-Date", "20261127T100000Z")
+		r.Header.Set("Authorization", c.header)
+		keys, err := readSecrets("", "AKIDEXAMPLE="+c.secret)
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys.now = func() time.Time { return c.now }
+		key, refused := bedrock{}.authenticate(r, []byte(c.body), keys)
+		switch {
+		case c.says == "" && (refused != nil || key != "AKIDEXAMPLE"):
+			t.Errorf("%s: %+v", what, refused)
+		case c.says != "" && (refused == nil || refused.status != http.StatusForbidden || !strings.Contains(refused.message, c.says)):
+			t.Errorf("%s: %+v", what, refused)
+		}
+	}
+}
+
 func TestAnAnswerThatIsTooLongEndsAtItsLimit(t *testing.T) {
 	server := start(t, &server{})
 	for _, a := range asks {

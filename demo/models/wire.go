@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"time"
 )
 
 // question is what a request asks, whatever API it came through.
@@ -91,6 +92,7 @@ type secrets struct {
 	keys map[string]bool
 	// AWS access keys: with a secret, signatures are verified.
 	aws map[string]string
+	now func() time.Time // signatures age
 }
 
 func (s secrets) accepts(key string) bool {
