@@ -36,6 +36,9 @@ func (d *demo) install(ctx context.Context) error {
 	if err := d.ownSystem(ctx, here); err != nil {
 		return err
 	}
+	if err := d.forgetModels(ctx); err != nil {
+		return err
+	}
 	if err := d.helmInstall(ctx, "Helm installs and waits until all three roles are ready"); err != nil {
 		return err
 	}
@@ -46,6 +49,18 @@ func (d *demo) install(ctx context.Context) error {
 		return err
 	}
 	return d.introduce(ctx)
+}
+
+// forgetModels removes the chain of models that an earlier run's second act left:
+// the first act has none.
+func (d *demo) forgetModels(ctx context.Context) error {
+	const kind = "modelchains.backstop.dev"
+	kinds, err := d.ourKinds(ctx)
+	if err != nil || !slices.Contains(kinds, kind) {
+		return err
+	}
+	_, err = d.kube.run(ctx, "--namespace="+system, "delete", kind, "default", "--ignore-not-found")
+	return err
 }
 
 // helmInstall installs the release, or changes what `more` says of it.
