@@ -68,14 +68,35 @@ type alert struct {
 	Fingerprint  string            `json:"fingerprint"`
 }
 
-// send posts an alert exactly as Alertmanager would.
-func (d *demo) send(ctx context.Context, a alert) (string, error) {
-	body, err := json.Marshal(map[string]any{
+// webhook is an alert as Alertmanager posts it.
+func (a alert) webhook() ([]byte, error) {
+	return json.Marshal(map[string]any{
 		"version": "4", "groupKey": "{}:{alertname=\"" + a.Labels["alertname"] + "\"}", "truncatedAlerts": 0,
 		"status": a.Status, "receiver": "backstop", "externalURL": "http://alertmanager.example:9093",
 		"groupLabels":  map[string]string{"alertname": a.Labels["alertname"]},
 		"commonLabels": a.Labels, "commonAnnotations": a.Annotations, "alerts": []alert{a},
 	})
+}
+
+// crashLooping is what fires for a pod that fails.
+func crashLooping(namespace, pod, container string) alert {
+	now := time.Now().UTC()
+	return alert{
+		Status: "firing",
+		Labels: map[string]string{
+			"alertname": "KubePodCrashLooping", "severity": "critical",
+			"namespace": namespace, "pod": pod, "container": container,
+		},
+		Annotations:  map[string]string{"summary": "Pod is crash looping."},
+		StartsAt:     now,
+		GeneratorURL: "http://prometheus.example:9090/graph",
+		Fingerprint:  fmt.Sprintf("%016x", now.UnixNano()),
+	}
+}
+
+// send posts an alert exactly as Alertmanager would.
+func (d *demo) send(ctx context.Context, a alert) (string, error) {
+	body, err := a.webhook()
 	if err != nil {
 		return "", err
 	}
@@ -121,18 +142,7 @@ func (d *demo) detect(ctx context.Context, namespace, service string) error {
 	if err := d.openIntake(ctx); err != nil {
 		return err
 	}
-	now := time.Now().UTC()
-	status, err := d.send(ctx, alert{
-		Status: "firing",
-		Labels: map[string]string{
-			"alertname": "KubePodCrashLooping", "severity": "critical",
-			"namespace": namespace, "pod": name, "container": container,
-		},
-		Annotations:  map[string]string{"summary": "Pod is crash looping."},
-		StartsAt:     now,
-		GeneratorURL: "http://prometheus.example:9090/graph",
-		Fingerprint:  fmt.Sprintf("%016x", now.UnixNano()),
-	})
+	status, err := d.send(ctx, crashLooping(namespace, name, container))
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"regexp"
@@ -21,11 +22,17 @@ type incident struct {
 	Status struct {
 		Phase, Reason, Message string
 		Times                  struct{ Fired, Healthy, Ended *time.Time }
+		Diagnosis              *struct{ Diagnoser string }
+		Escalation             *struct{ Reason string }
 	}
 }
 
 // told shows an incident's timeline until it ends.
 func (d *demo) told(ctx context.Context, namespace, service string) (incident, error) {
+	return d.toldTo(ctx, namespace, service, os.Stdout)
+}
+
+func (d *demo) toldTo(ctx context.Context, namespace, service string, out io.Writer) (incident, error) {
 	var found incident
 	err := d.t.wait(ctx, "an Incident about "+namespace+"/"+service+" is there", time.Minute, func(ctx context.Context) (bool, error) {
 		var list struct{ Items []incident }
@@ -49,7 +56,7 @@ func (d *demo) told(ctx context.Context, namespace, service string) (incident, e
 	}
 	d.t.say("\n  $ backstop %s\n", strings.Join(args, " "))
 	cmd := exec.CommandContext(ctx, d.backstop, args...)
-	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	cmd.Stdout, cmd.Stderr = out, os.Stderr
 	if err := cmd.Run(); err != nil {
 		return found, fmt.Errorf("backstop timeline: %w", err)
 	}
@@ -64,7 +71,7 @@ func (d *demo) badRelease(ctx context.Context) ([]row, error) {
 	if err != nil {
 		return nil, err
 	}
-	customer := d.customer(ctx)
+	customer := d.customer(ctx, shop)
 	const patch = "demo/shop/releases/catalog-panic.yaml"
 	d.t.say("  %s: starts, gets ready, and panics two seconds later\n  $ kubectl --namespace=%s patch deployment catalog --patch-file=%s", patch, shop, patch)
 	if _, err := d.kube.run(ctx, "--namespace="+shop, "patch", "deployment", "catalog", "--patch-file="+patch); err != nil {
@@ -189,6 +196,7 @@ type tally struct {
 	checked, failed int
 	outage          float64
 	down            bool
+	downFor         time.Duration // all outages together
 }
 
 func (t tally) String() string {
@@ -197,9 +205,9 @@ func (t tally) String() string {
 
 // customer shows what the customer pod sees while the demo goes on, and returns
 // what ends it and reads its count.
-func (d *demo) customer(ctx context.Context) func(context.Context) (tally, error) {
-	logs := d.kube.cmd(ctx, "--namespace="+shop, "logs", "--follow", "pod/customer")
-	out := &customerLog{t: d.t}
+func (d *demo) customer(ctx context.Context, namespace string) func(context.Context) (tally, error) {
+	logs := d.kube.cmd(ctx, "--namespace="+namespace, "logs", "--follow", "pod/customer")
+	out := &customerLog{say: func(change string) { d.t.aside(customerOf(namespace), "%s", change) }, now: time.Now}
 	logs.Stdout = out
 	err := logs.Start()
 	return func(ctx context.Context) (tally, error) {
@@ -207,7 +215,7 @@ func (d *demo) customer(ctx context.Context) func(context.Context) (tally, error
 			return tally{}, err
 		}
 		// Ended, it says its count.
-		if _, err := d.kube.run(ctx, "--namespace="+shop, "delete", "pod", "customer", "--wait=false"); err != nil {
+		if _, err := d.kube.run(ctx, "--namespace="+namespace, "delete", "pod", "customer", "--wait=false"); err != nil {
 			return tally{}, err
 		}
 		if err := logs.Wait(); err != nil {
@@ -219,10 +227,13 @@ func (d *demo) customer(ctx context.Context) func(context.Context) (tally, error
 
 // customerLog shows each change between working and failing as it is seen.
 type customerLog struct {
-	t    *terminal
+	say  func(change string)
+	now  func() time.Time
 	rest string
 	end  string
-	down bool
+	// Since when it is down; zero: it is not. And how long it was, before that.
+	down    time.Time
+	downFor time.Duration
 }
 
 func (c *customerLog) Write(p []byte) (int, error) {
@@ -237,10 +248,37 @@ func (c *customerLog) Write(p []byte) (int, error) {
 		switch {
 		case strings.HasPrefix(line, "probe: "):
 			c.end = line
+			c.change(false)
 		case timed:
-			c.down = strings.HasPrefix(change, "failing")
-			c.t.aside("customer", "%s", change)
+			c.change(strings.HasPrefix(change, "failing"))
+			c.say(change)
 		}
+	}
+}
+
+// change notes when an outage begins and ends. The end of the probe ends none: it
+// is down to the end.
+func (c *customerLog) change(failing bool) {
+	switch {
+	case failing && c.down.IsZero():
+		c.down = c.now()
+	case !failing && !c.down.IsZero():
+		c.downFor += c.now().Sub(c.down)
+		if c.end == "" {
+			c.down = time.Time{}
+		}
+	}
+}
+
+// customerOf names a shop's customer in the lines of the demo.
+func customerOf(namespace string) string {
+	switch namespace {
+	case naiveShop:
+		return "customer (n)"
+	case guardedShop:
+		return "customer (B)"
+	default:
+		return "customer"
 	}
 }
 
@@ -256,7 +294,7 @@ func (c *customerLog) count() (tally, error) {
 	t.checked, errs[0] = strconv.Atoi(m[1])
 	t.failed, errs[1] = strconv.Atoi(m[2])
 	t.outage, errs[2] = strconv.ParseFloat(m[3], 64)
-	t.down = c.down
+	t.down, t.downFor = !c.down.IsZero(), c.downFor
 	for _, err := range errs {
 		if err != nil {
 			return t, err

@@ -30,9 +30,19 @@ func imageValues(image string) ([]string, error) {
 	return []string{"--set-string=image.repository=" + repository, "--set-string=image.tag=" + tag}, nil
 }
 
-// moved is a manifest that was written for the namespace shop and the image
-// backstop.local/shop:dev, for another namespace and another image.
-func moved(text, namespace, image string) string {
+// manifestImages are the names that the manifests have, each with what it is replaced by.
+func (d *demo) manifestImages() map[string]string {
+	return map[string]string{
+		manifestImage: d.shopImage, "backstop.local/models:dev": d.modelsImage, "backstop.local/naive:dev": d.naiveImage,
+	}
+}
+
+// moved is a manifest that was written for the namespace shop and the images
+// backstop.local/…:dev, for another namespace and other images.
+func moved(text, namespace string, images map[string]string) string {
 	text = strings.ReplaceAll(text, "namespace: shop\n", "namespace: "+namespace+"\n")
-	return strings.ReplaceAll(text, "image: "+manifestImage+"\n", "image: "+image+"\n")
+	for from, to := range images {
+		text = strings.ReplaceAll(text, "image: "+from+"\n", "image: "+to+"\n")
+	}
+	return text
 }

@@ -35,19 +35,24 @@ func TestEveryManifestRunsTheImageThatWasNamed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	lie, err := filepath.Glob("lie/*.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	images := (&demo{options: options{shopImage: "registry.example.com/shop:7", modelsImage: "registry.example.com/shop:7", naiveImage: "registry.example.com/shop:7"}}).manifestImages()
 	found := 0
-	for _, file := range append(append(files, cases...), "customer.yaml") {
+	for _, file := range slices.Concat(files, cases, lie, []string{"customer.yaml"}) {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
 		}
-		got := moved(string(text), "elsewhere", "registry.example.com/shop:7")
+		got := moved(string(text), "elsewhere", images)
 		if strings.Contains(got, "backstop.local") || strings.Contains(got, "namespace: shop\n") {
 			t.Errorf("%s: not everything was replaced", file)
 		}
 		found += strings.Count(got, "image: registry.example.com/shop:7\n")
 	}
-	if found < 6 {
+	if found < 8 {
 		t.Errorf("only %d images were found", found)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 )
@@ -16,12 +17,10 @@ import (
 // namespaces and nowhere else.
 func (d *demo) install(ctx context.Context) error {
 	d.t.title("Install Backstop")
-	images, err := imageValues(d.operatorImage)
-	if err != nil {
-		return err
-	}
-	if _, _, err := splitImage(d.shopImage); err != nil {
-		return err
+	for _, image := range []string{d.shopImage, d.modelsImage, d.naiveImage} {
+		if _, _, err := splitImage(image); err != nil {
+			return err
+		}
 	}
 	here, err := d.holdings(ctx)
 	if err != nil {
@@ -37,10 +36,43 @@ func (d *demo) install(ctx context.Context) error {
 	if err := d.ownSystem(ctx, here); err != nil {
 		return err
 	}
+	if err := d.forgetModels(ctx); err != nil {
+		return err
+	}
+	if err := d.helmInstall(ctx, "Helm installs and waits until all three roles are ready"); err != nil {
+		return err
+	}
+	// What people know about a release that does not come up: what may be done, and what the person who is called reads.
+	const runbook = "runbooks/bad-rollout/runbook.yaml"
+	d.t.say("  $ kubectl apply --filename=%s", runbook)
+	if _, err := d.kube.run(ctx, "apply", "--filename="+runbook); err != nil || !d.monitoring {
+		return err
+	}
+	return d.introduce(ctx)
+}
+
+// forgetModels removes the chain of models that an earlier run's second act left:
+// the first act has none.
+func (d *demo) forgetModels(ctx context.Context) error {
+	const kind = "modelchains.backstop.dev"
+	kinds, err := d.ourKinds(ctx)
+	if err != nil || !slices.Contains(kinds, kind) {
+		return err
+	}
+	_, err = d.kube.run(ctx, "--namespace="+system, "delete", kind, "default", "--ignore-not-found")
+	return err
+}
+
+// helmInstall installs the release, or changes what `more` says of it.
+func (d *demo) helmInstall(ctx context.Context, what string, more ...string) error {
+	images, err := imageValues(d.operatorImage)
+	if err != nil {
+		return err
+	}
 	args := []string{
 		"upgrade", "--install", release, "helm/backstop",
 		"--namespace=" + system, "--wait", "--timeout=3m",
-		"--set=executor.namespaces={" + strings.Join(namespaces, ",") + "}",
+		"--set=executor.namespaces={" + strings.Join(enrolled, ",") + "}",
 		"--set=clusterName=" + d.clusterName(),
 		// The demo's cluster is thrown away, and with it its audit trail.
 		"--set=audit.ephemeral=true",
@@ -56,18 +88,10 @@ func (d *demo) install(ctx context.Context) error {
 		// The tag stays the same, so a new image needs a reason to be started.
 		args = append(args, fmt.Sprintf("--set-string=podAnnotations.image-sha256=%x", sha256.Sum256(image)))
 	}
+	args = append(args, more...)
 	d.t.say("  $ helm %s", strings.Join(args, " "))
 	helm := strings.Fields(d.helm)
-	if err := d.t.long(ctx, "Helm installs and waits until all three roles are ready", helm[0], append(helm[1:], args...)...); err != nil {
-		return err
-	}
-	// What people know about a release that does not come up: what may be done, and what the person who is called reads.
-	const runbook = "runbooks/bad-rollout/runbook.yaml"
-	d.t.say("  $ kubectl apply --filename=%s", runbook)
-	if _, err := d.kube.run(ctx, "apply", "--filename="+runbook); err != nil || !d.monitoring {
-		return err
-	}
-	return d.introduce(ctx)
+	return d.t.long(ctx, what, helm[0], append(helm[1:], args...)...)
 }
 
 // clusterName is what alerts have to carry as their label `cluster`, if they
@@ -107,12 +131,15 @@ func (d *demo) freshNamespaces(ctx context.Context, old []string) error {
 		d.t.say("  removed the namespaces of an earlier run: %s", strings.Join(old, ", "))
 	}
 	for _, name := range namespaces {
-		labels := map[string]string{"backstop.dev/mode": "auto", "pod-security.kubernetes.io/enforce": "restricted"}
+		labels := map[string]string{"pod-security.kubernetes.io/enforce": "restricted"}
+		if slices.Contains(enrolled, name) {
+			labels["backstop.dev/mode"] = "auto"
+		}
 		if err := d.create(ctx, name, labels, nil); err != nil {
 			return err
 		}
 	}
-	d.t.say("  namespaces %s, labelled backstop.dev/mode=auto", strings.Join(namespaces, ", "))
+	d.t.say("  namespaces %s, labelled backstop.dev/mode=auto", strings.Join(enrolled, ", "))
 	return nil
 }
 

@@ -52,13 +52,14 @@ func (k kube) get(ctx context.Context, v any, args ...string) error {
 }
 
 // applyIn applies a manifest that was written for the namespace shop in another
-// one, with the shop's image as it is named here.
-func (d *demo) applyIn(ctx context.Context, namespace, file string) error {
+// one, with the images as they are named here.
+func (d *demo) applyIn(ctx context.Context, namespace, file string, replace ...string) error {
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return err
 	}
-	_, err = d.kube.feed(ctx, moved(string(text), namespace, d.shopImage), "apply", "--filename=-")
+	filled := strings.NewReplacer(replace...).Replace(string(text))
+	_, err = d.kube.feed(ctx, moved(filled, namespace, d.manifestImages()), "apply", "--filename=-")
 	return err
 }
 

@@ -1,7 +1,8 @@
 // Command demo breaks a small shop on a real Kubernetes cluster and shows what
 // Backstop does about it: one repair, and three cases in which the right answer
-// is not to act. It ends with a table, and with exit code 0 only if every
-// expectation held.
+// is not to act. In a second act a model tells the same lie to Backstop and to an
+// agent that does what a model says. Each act ends with a table, and the demo with
+// exit code 0 only if every expectation held.
 //
 // `make demo` builds and runs it. It uses kubectl and helm as people do, so
 // that every step can be repeated by hand.
@@ -14,6 +15,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 	"time"
 )
@@ -28,6 +30,10 @@ type options struct {
 	image         string
 	operatorImage string
 	shopImage     string
+	modelsImage   string
+	naiveImage    string
+	act           int // 0: both
+	model         realModel
 	throwaway     bool
 	monitoring    bool
 	full          bool
@@ -43,6 +49,14 @@ func main() {
 	flag.StringVar(&o.image, "image", ".build/backstop.tar", "the operator's image; when it changed, the operator is restarted")
 	flag.StringVar(&o.operatorImage, "operator-image", chartImage, "name and tag of the operator's image")
 	flag.StringVar(&o.shopImage, "shop-image", manifestImage, "name and tag of the shop's image")
+	flag.StringVar(&o.modelsImage, "models-image", "backstop.local/models:dev", "name and tag of the scripted model server's image")
+	flag.StringVar(&o.naiveImage, "naive-image", "backstop.local/naive:dev", "name and tag of the naive agent's image")
+	flag.IntVar(&o.act, "act", 0, "1: break and repair; 2: the lie, side by side; 0: both")
+	flag.StringVar(&o.model.url, "model-url", "", "base URL of a real model for the second act (empty: the scripted one)")
+	flag.StringVar(&o.model.api, "model-api", "", "its API: AnthropicMessages, OpenAiChat, OpenAiResponses or BedrockConverse")
+	flag.StringVar(&o.model.name, "model-name", "", "its name")
+	flag.StringVar(&o.model.keyFile, "model-key-file", "", "file with its key")
+	flag.StringVar(&o.model.prices, "model-prices", "", "its prices in US dollars per million tokens, as INPUT/OUTPUT, such as 3.00/15.00")
 	flag.BoolVar(&o.throwaway, "throwaway", false, "the cluster was made for this: a Backstop that is installed in it is taken over")
 	flag.BoolVar(&o.monitoring, "monitoring", false, "alerts come from Prometheus and Alertmanager in the cluster")
 	flag.BoolVar(&o.full, "full", false, "show every fact and every verdict, not only what fits a screen")
@@ -91,9 +105,16 @@ const (
 	configMap = "shop-config"
 )
 
-var namespaces = []string{shop, newcomer, argo, configMap}
+// enrolled are those in which Backstop may write; in the others it has no right.
+var (
+	enrolled   = []string{shop, newcomer, argo, configMap, guardedShop}
+	namespaces = append(slices.Clone(enrolled), naiveShop, modelServer)
+)
 
 func (d *demo) run(ctx context.Context) error {
+	if err := d.model.check(d.act); err != nil {
+		return err
+	}
 	if d.make != "" {
 		if err := d.build(ctx); err != nil {
 			return err
@@ -102,6 +123,21 @@ func (d *demo) run(ctx context.Context) error {
 	if err := d.install(ctx); err != nil {
 		return err
 	}
+	var first error
+	if d.act != 2 {
+		// That an expectation did not hold ends the first act, not the demo.
+		if first = d.firstAct(ctx); first != nil && !errors.Is(first, errExpectation) || d.act == 1 {
+			return first
+		}
+	}
+	if err := d.secondAct(ctx); err != nil {
+		return err
+	}
+	return first
+}
+
+// firstAct breaks the shop in four ways: one can be repaired.
+func (d *demo) firstAct(ctx context.Context) error {
 	if err := d.deploy(ctx); err != nil {
 		return err
 	}
@@ -135,7 +171,7 @@ func (d *demo) build(ctx context.Context) error {
 		what   string
 		target []string
 	}{
-		{"Building the operator and the shop, an image each (Rust and Go; some minutes the first time)", []string{"image", "image-shop"}},
+		{"Building the operator, the shop and the models, an image each (Rust and Go; some minutes the first time)", []string{"image", "image-shop", "image-models", "image-naive"}},
 		{"Starting the cluster (the first time Kubernetes is built: about 5 minutes on 2 cores)", up},
 		{"Loading the images onto the nodes", []string{"cluster-load"}},
 		{"Building Helm, if there is none", []string{"demo-tools"}},

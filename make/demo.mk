@@ -1,8 +1,18 @@
-# The demo: a shop on a real cluster, a bad release, and what Backstop does.
+# The demo: a shop on a real cluster, a bad release, and what Backstop does; and a second act in which a model tells the
+# same lie to Backstop and to an agent that does what a model says.
 # MONITORING=1 lets real Prometheus and Alertmanager send the alerts (lab only).
 MONITORING ?=
 # FULL=1 shows every fact and every verdict; without it each act fits a screen.
 FULL ?=
+# ACT=1 or ACT=2 plays one of the two acts.
+ACT ?=
+# A real model for the second act in place of the scripted one. The lie is put into its answer by a proxy in front of the
+# first rung; the second rung is asked as it is. MODEL_PRICES: US dollars per million tokens, INPUT/OUTPUT.
+MODEL_BASE_URL ?=
+MODEL_API      ?=
+MODEL_NAME     ?=
+MODEL_KEY_FILE ?=
+MODEL_PRICES   ?=
 
 ifeq ($(CLUSTER),lab)
 DEMO_KUBECTL ?= $(BUILD)/lab kubectl
@@ -15,11 +25,14 @@ DEMO_MAKE = $(MAKE)
 DEMO_ARGS = --kubectl='$(DEMO_KUBECTL)' --helm='$(HELM)' --backstop='$(OPERATOR)' \
             --audit-log='$(CLUSTER_AUDIT_LOG)' --image=$(BUILD)/backstop.tar \
             --operator-image='$(OPERATOR_IMAGE)' --shop-image='$(SHOP_IMAGE)' \
+            --models-image='$(MODELS_IMAGE)' --naive-image='$(NAIVE_IMAGE)' $(if $(ACT),--act='$(ACT)') \
+            --model-url='$(MODEL_BASE_URL)' --model-api='$(MODEL_API)' --model-name='$(MODEL_NAME)' \
+            --model-key-file='$(MODEL_KEY_FILE)' --model-prices='$(MODEL_PRICES)' \
             $(if $(filter current,$(CLUSTER)),,--throwaway) $(if $(MONITORING),--monitoring) $(if $(FULL),--full)
 
 .PHONY: demo demo-clean demo-tools demo-test
 
-demo: $(BUILD)/demo ## Break a shop on a real cluster and watch it recover (MONITORING=1: real alerts; FULL=1: all facts)
+demo: $(BUILD)/demo ## Break a shop on a real cluster and watch it recover; then the lie, side by side (ACT=1 or 2; FULL=1: all facts)
 ifneq ($(MONITORING),)
 	@[ '$(CLUSTER)' = lab ] || { echo 'MONITORING=1 needs the parts that only CLUSTER=lab brings along.' >&2; exit 1; }
 endif

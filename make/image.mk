@@ -8,13 +8,18 @@ PROFILE ?= release
 # with CLUSTER=current they can come from a registry of yours.
 OPERATOR_IMAGE ?= backstop.local/backstop:dev
 SHOP_IMAGE     ?= backstop.local/shop:dev
+MODELS_IMAGE   ?= backstop.local/models:dev
+NAIVE_IMAGE    ?= backstop.local/naive:dev
+
+# The archives that the demo and the tests bring onto a cluster.
+IMAGE_ARCHIVES := $(addprefix .build/,backstop.tar shop.tar models.tar naive.tar)
 
 OPERATOR := $(or $(CARGO_TARGET_DIR),target)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/backstop
 
 # What compiling needs beside Rust: a linker, C for the cryptography, certificates.
 OPERATOR_PACKAGES := gcc libc6-dev ca-certificates
 
-.PHONY: operator operator-deps image shop image-shop
+.PHONY: operator operator-deps image shop image-shop models image-models naive image-naive
 
 # Three looks at files and no more when everything is there.
 operator-deps:
@@ -37,3 +42,15 @@ shop:
 
 image-shop: shop .build/lab ## Write .build/shop.tar, the demo shop's image
 	.build/lab image $(SHOP_IMAGE)=.build/shop --output .build/shop.tar
+
+models: ## Build .build/models, the scripted model server (demo/models)
+	cd demo/models && CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o $(CURDIR)/.build/models .
+
+image-models: models .build/lab ## Write .build/models.tar, its image
+	.build/lab image $(MODELS_IMAGE)=.build/models --output .build/models.tar
+
+naive:
+	cd tests/naive && CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o $(CURDIR)/.build/naive .
+
+image-naive: naive .build/lab ## Write .build/naive.tar, the image of the naive agent that the demo compares with
+	.build/lab image $(NAIVE_IMAGE)=.build/naive --output .build/naive.tar

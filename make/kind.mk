@@ -56,8 +56,8 @@ kind-up: $(filter .build/kind,$(KIND)) kind-docker
 	    --kubeconfig $(CURDIR)/.lab/kind.kubeconfig $(if $(KIND_IMAGE),--image $(KIND_IMAGE)); \
 	fi
 
-kind-load: kind-up image image-shop
-	$(KIND) load image-archive --name $(KIND_CLUSTER) .build/backstop.tar .build/shop.tar
+kind-load: kind-up image image-shop image-models image-naive
+	for archive in $(IMAGE_ARCHIVES); do $(KIND) load image-archive --name $(KIND_CLUSTER) $$archive || exit 1; done
 
 kind-down: $(filter .build/kind,$(KIND)) kind-docker
 	$(KIND) delete cluster --name $(KIND_CLUSTER) --kubeconfig $(CURDIR)/.lab/kind.kubeconfig
@@ -82,11 +82,11 @@ current-up:
 	KUBECONFIG='$(BACKSTOP_USER_KUBECONFIG)' make/use-current-context.sh $(CLUSTER_KUBECONFIG)
 
 # Nobody but its owner knows how images get into that cluster.
-current-load: image image-shop
-	@echo 'Images are not loaded with CLUSTER=current. Unless its nodes have $(OPERATOR_IMAGE) and'
-	@echo '$(SHOP_IMAGE), use a registry of yours: name the images with OPERATOR_IMAGE=registry.example.com/backstop:0.1.0'
-	@echo 'and SHOP_IMAGE=registry.example.com/shop:0.1.0 in every make command, and push .build/backstop.tar and'
-	@echo '.build/shop.tar under these names (crane push FILE NAME). docs/install.md has the steps.'
+current-load: image image-shop image-models image-naive
+	@echo 'Images are not loaded with CLUSTER=current. Unless its nodes have $(OPERATOR_IMAGE), $(SHOP_IMAGE),'
+	@echo '$(MODELS_IMAGE) and $(NAIVE_IMAGE), use a registry of yours: name the images with'
+	@echo 'OPERATOR_IMAGE=registry.example.com/backstop:0.1.0, and SHOP_IMAGE, MODELS_IMAGE and NAIVE_IMAGE alike, in every make'
+	@echo 'command, and push $(IMAGE_ARCHIVES) under these names (crane push FILE NAME). docs/install.md has the steps.'
 
 current-down:
 	rm -f $(CLUSTER_KUBECONFIG)

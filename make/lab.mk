@@ -36,8 +36,8 @@ lab-down: $(LAB) ## Remove it without a trace
 lab-status: $(LAB) ## Show the cluster's components and nodes
 	$(LAB) status
 
-lab-load: image image-shop
-	$(LAB) import $(BUILD)/backstop.tar $(BUILD)/shop.tar
+lab-load: image image-shop image-models image-naive
+	$(LAB) import $(IMAGE_ARCHIVES)
 
 lab-deps: ## Install the Debian packages that the lab needs
 	@command -v dpkg-query >/dev/null || { \

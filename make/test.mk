@@ -16,7 +16,7 @@ test-static: lab-test demo-test chart-lint | operator-deps ## Format, clippy wit
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- --deny warnings
 	cargo clippy --locked --test cluster -- --deny warnings # `test = false` keeps it out of the line above
-	cd demo/shop && test -z "$$(gofmt -l .)" && go vet ./... && go test -count=1 ./...
+	for module in demo/shop demo/models tests/naive; do (cd $$module && test -z "$$(gofmt -l .)" && go vet ./... && go test -count=1 ./...) || exit 1; done
 
 test-unit: | operator-deps ## Unit and property tests, drift of crds/, direction of modules, examples in docs/
 	cargo test --locked
@@ -56,7 +56,8 @@ test-cluster-loaded: $(HELM) $(LAB) $(CLUSTER_IS_UP_NEEDS) ## test-cluster RUNS=
 	make/under-load.sh $(RUNS) $(TEST_MAKE) test-cluster
 
 # The suites run the images under the names that the chart has.
-TEST_IMAGES := OPERATOR_IMAGE=backstop.local/backstop:dev SHOP_IMAGE=backstop.local/shop:dev
+TEST_IMAGES := OPERATOR_IMAGE=backstop.local/backstop:dev SHOP_IMAGE=backstop.local/shop:dev \
+  MODELS_IMAGE=backstop.local/models:dev NAIVE_IMAGE=backstop.local/naive:dev
 
 CLUSTER_SUITE = KUBECONFIG='$(abspath $(CLUSTER_KUBECONFIG))' CLUSTER='$(CLUSTER)' \
   CLUSTER_AUDIT_LOG='$(CLUSTER_AUDIT_LOG)' HELM='$(abspath $(HELM))' LAB='$(abspath $(LAB))' \

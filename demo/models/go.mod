@@ -1,0 +1,3 @@
+module backstop.dev/models
+
+go 1.24.0

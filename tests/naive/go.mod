@@ -1,0 +1,3 @@
+module backstop.dev/naive
+
+go 1.24.0
