@@ -197,6 +197,7 @@ pub fn bad_rollout() -> GateFixture {
             hypothesis: "revision 2 crash-loops".into(),
             suspect: Some(workload.clone()),
             suspected_revision: Some(2),
+            suspected_change: None,
             confidence: 90,
             proposal: Some(Proposal { action: undo_to(1), target: workload }),
             claims: vec![
