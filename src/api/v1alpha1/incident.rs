@@ -441,6 +441,10 @@ pub struct Decision {
     /// One sentence that explains `reason`, at most 2048 characters.
     #[schemars(length(max = 2048))]
     pub message: String,
+    /// Name of the diagnoser whose answer it is about; empty without a diagnosis.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 64))]
+    pub diagnoser: String,
     /// Hypothesis of the diagnosis in one sentence, at most 1024 characters; empty without a diagnosis.
     #[serde(default)]
     #[schemars(length(max = 1024))]

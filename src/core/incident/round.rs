@@ -13,7 +13,7 @@ use crate::core::{
     timeline::{self, Event},
 };
 
-use super::{About, Effect, Next, Step, diagnosis, ending};
+use super::{About, Effect, Next, Step, diagnosis, ending, reroute};
 
 /// Budget of one round, in seconds.
 pub const DEADLINE_SECONDS: i32 = 20;
@@ -32,7 +32,7 @@ pub(super) fn begin(about: About<'_>, status: &mut IncidentStatus, number: i32) 
 /// Asks for the round that the status names. What is asked is what the plan says.
 pub(super) fn ask(about: About<'_>, status: &IncidentStatus) -> Effect {
     let planned = status.plan.as_ref().map(|plan| plan.sources.as_slice()).unwrap_or_default();
-    let chain = status.plan.as_ref().map(|plan| plan.diagnosers.clone()).unwrap_or_default();
+    let chain = reroute::diagnosers(status);
     let model_chain = status.plan.as_ref().and_then(|plan| plan.model_chain.as_ref()).and_then(PlannedChain::asked);
     let number = status.rounds.max(1);
     let (name, key) = investigation_name(about, number);
@@ -74,6 +74,7 @@ pub(super) fn step(about: About<'_>, mut status: IncidentStatus, found: Option<&
             });
             timeline::note(&mut status, now, Actor::Investigator, Event::Diagnosed, summary);
             status.diagnosis = diagnosis::of(result);
+            diagnosis::add_spend(&mut status, result);
             status.phase = IncidentPhase::Judging;
             Step::write(vec![], status, Next::Again)
         }

@@ -9,7 +9,7 @@ use super::super::testing::{GateFixture, at, bad_rollout, pod, policy, revision,
 use super::super::*;
 use super::following::{replacement, taking_back};
 use crate::api::v1alpha1::{
-    BreakerState, FactData, LedgerEntry, LedgerState, PodFailure, Reference, ReferenceKind, Verdict, WorkloadFact,
+    BreakerState, FactData, LedgerEntry, LedgerState, PodFailure, Reference, ReferenceKind, Review, Verdict, WorkloadFact,
 };
 use crate::core::workload::{Kind, Strategy};
 
@@ -58,7 +58,7 @@ impl Bench {
         let case = self.world.case();
         let own = |mut spec: RemediationSpec| {
             (self.tamper)(&mut spec);
-            own_evidence_by(&spec, &self.world.reading, Some(&self.world.known_good), false, self.definition_of)
+            own_evidence_by(&spec, &self.world.reading, Some(&self.world.known_good), false, Override::No, self.definition_of)
                 .verdicts
         };
         let following = |purpose, judgement: Judgement| RemediationSpec {
@@ -176,6 +176,9 @@ fn case(action: Option<ActionKind>, check: &str) -> Option<Bend> {
             let mut second = b.world.diagnosis.clone().unwrap();
             second.proposal.as_mut().unwrap().action = undo_to(9);
             b.world.second = Some(second);
+        },
+        (_, "NoObjection") => |b| {
+            b.world.review = Some(Review { rung: "second".into(), objects: true, reason: "a node is full".into() });
         },
         (_, "ConfidenceAboveFloor") => |b| {
             b.world.policies = vec![policy(json!({"mode": "auto", "confidenceFloor": 95}))];
