@@ -287,6 +287,29 @@ fn every_check_is_the_only_one_that_refuses_some_case_and_its_absence_is_noticed
     assert!(asked > 100, "{asked}");
 }
 
+/// A person's word on a model's proposal goes before the disagreement of rules and reviewers, and before nothing else.
+#[test]
+fn no_approval_of_a_models_proposal_gets_past_any_other_check() {
+    const OVERRULED: [&str; 4] = ["RulesAgree", "OpinionsAgree", "NoObjection", "Approved"];
+    let chain = chains::repair(ActionKind::RolloutUndo);
+    for (check, _) in &chain.checks {
+        let mut bent = bench(&chain);
+        let allow = policy(json!({"mode": "auto", "modelMode": "approve"}));
+        let world = &mut bent.world;
+        world.diagnosis().diagnoser = "haiku".into();
+        world.ceiling = crate::api::v1alpha1::Mode::Approve;
+        case(chain.action, check).unwrap()(&mut bent);
+        let world = &mut bent.world;
+        world.policies.push(allow);
+        let judged = judge_repair(&world.case(), Facts::Fresh, bent.definition_of);
+        let digest = judged.decision.digest.unwrap_or_default();
+        bent.world.approvals = vec![ValidApproval { digest, approver: "ann".into(), ..ValidApproval::default() }];
+        let judged = judge_repair(&bent.world.case(), Facts::Fresh, bent.definition_of);
+        let acts = judged.decision.outcome == DecisionOutcome::Act;
+        assert_eq!(acts, OVERRULED.contains(check), "{check}: {}", judged.decision.message);
+    }
+}
+
 #[test]
 fn every_check_says_in_one_sentence_what_it_asks() {
     let mut said = std::collections::BTreeMap::new();
