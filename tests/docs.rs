@@ -7,9 +7,9 @@ use std::{
 };
 
 use backstop::api::v1alpha1::ActionKind;
-use backstop::api::v1alpha1::{Alert, Approval, Policy, Runbook};
+use backstop::api::v1alpha1::{Alert, Approval, ModelChain, Policy, Runbook};
 use backstop::core::managers::{Field, MANAGED_BY, MANAGERS, Manager, Mark, PRIMARY, Way};
-use backstop::core::{gate, policy::CompiledPolicy, reason::Reason};
+use backstop::core::{chain::validate, gate, policy::CompiledPolicy, reason::Reason};
 use regex::Regex;
 use serde_json::Value;
 
@@ -197,12 +197,18 @@ fn the_examples_are_accepted_as_they_are() {
             "Runbook" => serde_json::to_value(parse::<Runbook>(&value, &name).spec),
             "Approval" => serde_json::to_value(parse::<Approval>(&value, &name).spec),
             "Alert" => serde_json::to_value(parse::<Alert>(&value, &name).spec),
+            "ModelChain" => {
+                let chain: ModelChain = parse(&value, &name);
+                let checked = validate::of(&chain).unwrap_or_else(|findings| panic!("{name}: {findings:?}"));
+                assert_eq!(checked.warnings, [], "{name}");
+                serde_json::to_value(chain.spec)
+            }
             other => panic!("{name}: no test knows the kind {other}"),
         }
         .unwrap();
         assert_known(&value["spec"], &fields, &name);
     }
-    let expected = ["Alert", "Approval", "Policy", "Runbook"].map(String::from);
+    let expected = ["Alert", "Approval", "ModelChain", "Policy", "Runbook"].map(String::from);
     assert_eq!(kinds, BTreeSet::from(expected));
 }
 

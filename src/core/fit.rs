@@ -13,7 +13,7 @@ use serde_json::{Number, Value};
 
 use crate::api::v1alpha1::{
     self, AlertSpec, AlertStatus, ApprovalStatus, GrantSpec, IncidentSpec, IncidentStatus, InvestigationSpec,
-    InvestigationStatus, LedgerStatus, PolicyStatus, RemediationSpec, RemediationStatus, RunbookStatus, Write,
+    InvestigationStatus, LedgerStatus, ModelChainStatus, PolicyStatus, RemediationSpec, RemediationStatus, RunbookStatus, Write,
 };
 
 /// Ends a longer text that was cut.
@@ -51,6 +51,7 @@ bounded! {
     InvestigationSpec: "Investigation", "spec";
     InvestigationStatus: "Investigation", "status";
     LedgerStatus: "Ledger", "status";
+    ModelChainStatus: "ModelChain", "status";
     PolicyStatus: "Policy", "status";
     RemediationSpec: "Remediation", "spec";
     RemediationStatus: "Remediation", "status";

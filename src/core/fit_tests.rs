@@ -6,12 +6,12 @@ use serde_json::{Value, json};
 use super::fit::{self, Bounded, MAX_WRITE, fitted, schema};
 use crate::api::v1alpha1::{
     AlertSpec, AlertStatus, CheckVerdict, Decision, FieldWrite, GrantSpec, IncidentSpec, IncidentStatus,
-    InvestigationSpec, InvestigationStatus, LedgerStatus, PolicyStatus, RemediationSpec, RemediationStatus,
+    InvestigationSpec, InvestigationStatus, LedgerStatus, ModelChainStatus, PolicyStatus, RemediationSpec, RemediationStatus,
     RunbookStatus, Time, TimelineEntry, Write,
 };
 
 /// What the API server's schema validation would say of `value`, for what our schemas use.
-fn violations(value: &Value, schema: &Value, at: &str, found: &mut Vec<String>) {
+pub(super) fn violations(value: &Value, schema: &Value, at: &str, found: &mut Vec<String>) {
     let bound = |name: &str| schema.get(name).and_then(Value::as_u64).map(|bound| usize::try_from(bound).unwrap());
     let mut check = |holds: bool, what: &str| {
         if !holds {
@@ -41,6 +41,7 @@ fn violations(value: &Value, schema: &Value, at: &str, found: &mut Vec<String>) 
         }
         (Value::Array(items), "array") => {
             check(bound("maxItems").is_none_or(|max| items.len() <= max), "too many");
+            check(bound("minItems").is_none_or(|min| items.len() >= min), "too few");
             for (index, item) in items.iter().enumerate() {
                 violations(item, &schema["items"], &format!("{at}[{index}]"), found);
             }
@@ -170,6 +171,7 @@ proptest! {
             holds::<IncidentSpec>(seed)?, holds::<IncidentStatus>(seed)?, holds::<InvestigationSpec>(seed)?,
             holds::<InvestigationStatus>(seed)?, holds::<LedgerStatus>(seed)?, holds::<RemediationSpec>(seed)?,
             holds::<RemediationStatus>(seed)?, holds::<PolicyStatus>(seed)?, holds::<RunbookStatus>(seed)?,
+            holds::<ModelChainStatus>(seed)?,
         ];
         prop_assert!(over.iter().filter(|over| **over).count() > 3, "the generator keeps to the bounds: {over:?}");
     }

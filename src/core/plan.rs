@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::api::v1alpha1::{ActionKind, Mode, ObjectRef, Plan, PlanBudget, PlanStep, SourceName};
+use crate::api::v1alpha1::{ActionKind, Mode, ModelChain, ObjectRef, Plan, PlanBudget, PlanStep, SourceName};
 
 use super::budget::Budgets;
+use super::chain::choose::{self, Named};
 use super::policy::{self, CompiledPolicy, Matching};
 use super::sources::{self, Offered};
 use super::workload::Kind;
@@ -30,6 +31,12 @@ pub struct Inputs<'a> {
     pub budgets: &'a Budgets,
     /// There is a store of metrics to ask.
     pub metrics: bool,
+    /// What the matching Runbooks name as chain of models.
+    pub named: &'a [Named],
+    /// The ModelChains of the system namespace; `None` when they could not be read.
+    pub chains: Option<&'a [ModelChain]>,
+    /// Namespace of the operator.
+    pub system: &'a str,
 }
 
 /// Sources of the investigation: the default bundle and whatever a Runbook adds.
@@ -44,7 +51,12 @@ pub fn sources(inputs: &Inputs<'_>) -> Vec<SourceName> {
 /// whose `objectSelector` cannot be asked yet are listed as possible, and can only lower the mode further.
 pub fn make(inputs: &Inputs<'_>) -> Plan {
     let kind = inputs.target.map(|target| target.kind.as_str());
-    let Matching { certain, possible } = policy::matching(inputs.policies, kind, inputs.labels);
+    let matching = policy::matching(inputs.policies, kind, inputs.labels);
+    let named = [choose::by_policies(&matching, inputs.system), inputs.named.to_vec()].concat();
+    let model_chain = choose::choose(named, inputs.chains, &matching, inputs.system);
+    let rungs = model_chain.iter().flat_map(|chain| &chain.rungs).map(|rung| rung.name.clone());
+    let rungs: Vec<String> = rungs.collect();
+    let Matching { certain, possible } = matching;
     let mode = policy::mode(inputs.namespace_mode, &certain);
     let acting = if inputs.target.is_some() { mode } else { Mode::Observe };
     let step = |name: &str, mode| PlanStep { name: name.into(), mode };
@@ -56,8 +68,8 @@ pub fn make(inputs: &Inputs<'_>) -> Plan {
     steps.extend([step("verify", acting), step("undo", acting), step("escalate", Mode::Auto)]);
     Plan {
         sources: self::sources(inputs).into_iter().map(|source| source.as_str().to_string()).collect(),
-        diagnosers: chain::names(&[]),
-        model_chain: None,
+        diagnosers: chain::names(&rungs),
+        model_chain,
         gates: gate::check_names(),
         steps,
         budgets: vec![
@@ -109,7 +121,18 @@ mod tests {
     }
 
     fn inputs<'a>(target: Option<&'a ObjectRef>, policies: &'a [CompiledPolicy], budgets: &'a Budgets) -> Inputs<'a> {
-        Inputs { target, labels: None, namespace_mode: Some("auto"), policies, runbooks: &[], budgets, metrics: false }
+        Inputs {
+            target,
+            labels: None,
+            namespace_mode: Some("auto"),
+            policies,
+            runbooks: &[],
+            budgets,
+            metrics: false,
+            named: &[],
+            chains: Some(&[]),
+            system: "backstop-system",
+        }
     }
 
     fn mode_of(plan: &Plan, step: &str) -> Option<Mode> {
@@ -168,6 +191,22 @@ mod tests {
         assert_eq!((plan.policies[31].as_str(), plan.runbooks[31].as_str()), ("and 9 more", "and 9 more"));
         let plan = make(&Inputs { runbooks: &runbooks[..32], ..inputs(Some(&target), &policies[..32], &budgets) });
         assert_eq!((plan.policies[31].as_str(), plan.runbooks[31].as_str()), ("/db", "r31"));
+    }
+
+    #[test]
+    fn the_rungs_of_the_chain_are_the_diagnosers_before_the_rules() {
+        let (budgets, target) = (Budgets::default(), target("Deployment"));
+        let upstream = json!({"name": "own", "url": "http://vllm:8000/v1", "api": "OpenAiChat"});
+        let spec = json!({"rungs": [{"name": "big", "model": "big-1", "upstreams": [upstream]}]});
+        let chains = [ModelChain::new("default", serde_json::from_value(spec).unwrap())];
+        let plan = make(&Inputs { chains: Some(&chains), ..inputs(Some(&target), &[], &budgets) });
+        assert_eq!(plan.diagnosers, ["big", "rules"]);
+        assert_eq!(plan.model_chain.unwrap().rungs[0].name, "big");
+
+        let none = [policy(json!({"mode": "auto", "modelChain": "rules"}))];
+        let plan = make(&Inputs { chains: Some(&chains), ..inputs(Some(&target), &none, &budgets) });
+        assert_eq!(plan.diagnosers, ["rules"]);
+        assert_eq!(make(&inputs(Some(&target), &[], &budgets)).model_chain, None);
     }
 
     #[test]

@@ -158,6 +158,11 @@ func ourKinds(b *bench) []peopleRow {
 	post := func(plural string, body object) request {
 		return request{method: "POST", path: ourPath(b.ns, plural, ""), body: body}
 	}
+	ledger := func(role, name string) request {
+		return request{method: "POST", path: ourPath(system, "ledgers", ""),
+			body:    ours("Ledger", name, object{"purpose": "Actions"}),
+			headers: map[string]string{"Impersonate-User": "system:serviceaccount:" + system + ":backstop-" + role}}
+	}
 	service := approval("robot", "system:serviceaccount:"+b.ns+":default")
 	return []peopleRow{
 		{name: "approve in one's own name", req: post("approvals", approval("mine", "adm-person"))},
@@ -170,6 +175,10 @@ func ourKinds(b *bench) []peopleRow {
 		{name: "send an alert about no namespace", req: post("alerts", alert("none", nil))},
 		{name: "send an alert about another namespace", want: "alert", says: "may only name that namespace", req: post("alerts", alert("foreign", object{"namespace": "kube-system"}))},
 		{name: "send an alert about another namespace by the exporter's label", want: "alert", req: post("alerts", alert("exported", object{"namespace": b.ns, "exported_namespace": "kube-system"}))},
+		{name: "count the cost of models as the investigator", req: ledger("investigator", "models.adm")},
+		{name: "count actions as the investigator", want: "ledger", says: "written by the investigator", req: ledger("investigator", "adm")},
+		{name: "count actions as the controller", req: ledger("controller", "adm")},
+		{name: "count the cost of models as the controller", want: "ledger", req: ledger("controller", "models.adm")},
 		{name: "open a Grant", want: "rbac", req: request{method: "PATCH", kind: mergePatch, path: ourPath(b.ns, "grants", "active"), body: object{"spec": object{}}}},
 		{name: "delete a Grant", want: "rbac", req: request{method: "DELETE", path: ourPath(b.ns, "grants", "active")}},
 		{name: "create a Remediation", want: "rbac", req: post("remediations", remediation("mine"))},

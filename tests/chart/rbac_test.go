@@ -164,6 +164,7 @@ backstop.dev runbooks/status: patch
 events.k8s.io events: create patch
 `,
 	"Role backstop-system/backstop-controller": `
+backstop.dev modelchains: list watch
 backstop.dev ledgers: get create
 backstop.dev ledgers/status: update
 coordination.k8s.io leases [backstop-controller]: get update
@@ -182,6 +183,10 @@ backstop.dev investigations/status: patch
 events.k8s.io events: list
 `,
 	"Role backstop-system/backstop-investigator": `
+backstop.dev ledgers: get create
+backstop.dev ledgers/status: update
+backstop.dev modelchains: get list watch
+backstop.dev modelchains/status: patch
 coordination.k8s.io leases [backstop-investigator]: get update
 coordination.k8s.io leases: create
 `,
@@ -199,6 +204,7 @@ backstop.dev approvals: get list watch
 backstop.dev grants: get list watch
 backstop.dev incidents: get list watch
 backstop.dev investigations: get list watch
+backstop.dev modelchains: get list watch
 backstop.dev policies: get list watch
 backstop.dev remediations: get list watch
 backstop.dev runbooks: get list watch
@@ -387,7 +393,7 @@ func TestPeopleGetNoRightToWriteWhatTheAccountsWrite(t *testing.T) {
 		for label := range labels {
 			if strings.HasPrefix(label, "rbac.authorization.k8s.io/aggregate-to-") {
 				seen++
-				for _, kind := range []string{"grants", "incidents", "investigations", "remediations", "ledgers"} {
+				for _, kind := range []string{"grants", "incidents", "investigations", "remediations", "ledgers", "modelchains"} {
 					check(t, !r.writes() || !slices.Contains(r.resources, kind), "%s may %v %s", name(r.role), r.verbs, kind)
 				}
 			}

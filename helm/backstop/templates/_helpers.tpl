@@ -44,6 +44,61 @@ app.kubernetes.io/component: {{ . }}
 {{- end -}}
 {{- end -}}
 
+{{/* The upstreams of the chain, as a JSON list. */}}
+{{- define "backstop.modelUpstreams" -}}
+{{- $all := list -}}
+{{- range (dig "chain" "rungs" list (.Values.models | default dict)) -}}
+{{- range .upstreams -}}{{- $all = append $all . -}}{{- end -}}
+{{- end -}}
+{{ toJson $all }}
+{{- end -}}
+
+{{/* The Secrets that are mounted for models, as a JSON list: those that the chain names, and the others of the values. */}}
+{{- define "backstop.modelSecrets" -}}
+{{- $all := dig "secrets" list (.Values.models | default dict) -}}
+{{- range include "backstop.modelUpstreams" . | fromJsonArray -}}
+{{- with .credentials -}}{{- $all = append $all .secret -}}{{- end -}}
+{{- end -}}
+{{ $all | uniq | sortAlpha | toJson }}
+{{- end -}}
+
+{{/* Name of the volume of a Secret: its own name may be too long for one. */}}
+{{- define "backstop.modelVolume" -}}model-{{ sha256sum . | trunc 10 }}{{- end -}}
+
+{{/*
+Egress to the upstreams of the chain, as a JSON list of rules. A NetworkPolicy knows the ports of pods, and not those of
+Services: a namespace of the cluster is opened as a whole.
+*/}}
+{{- define "backstop.modelEgress" -}}
+{{- $ports := dict -}}
+{{- $namespaces := dict -}}
+{{- range include "backstop.modelUpstreams" . | fromJsonArray -}}
+{{- $url := urlParse .url -}}
+{{- $host := regexReplaceAll ":[0-9]+$" $url.host "" -}}
+{{- $port := regexFind "[0-9]+$" (regexFind ":[0-9]+$" $url.host) | default (ternary "80" "443" (eq $url.scheme "http")) -}}
+{{- $service := $host | trimSuffix ".svc.cluster.local" | trimSuffix ".svc" -}}
+{{- if or (eq $host "localhost") (eq $host "127.0.0.1") -}}
+{{- else if not (contains "." $host) -}}
+{{- $_ := set $namespaces $.Release.Namespace true -}}
+{{- else if ne $service $host -}}
+{{- $_ := set $namespaces (splitList "." $service | last) true -}}
+{{- else -}}
+{{- $_ := set $ports $port true -}}
+{{- end -}}
+{{- end -}}
+{{- $rules := list -}}
+{{- if $ports -}}
+{{- $allowed := list -}}
+{{- range keys $ports | sortAlpha -}}{{- $allowed = append $allowed (dict "port" (int .) "protocol" "TCP") -}}{{- end -}}
+{{- $rules = append $rules (dict "to" .Values.models.egress.to "ports" $allowed) -}}
+{{- end -}}
+{{- range keys $namespaces | sortAlpha -}}
+{{- $peer := dict "namespaceSelector" (dict "matchLabels" (dict "kubernetes.io/metadata.name" .)) -}}
+{{- $rules = append $rules (dict "to" (list $peer) "ports" (list (dict "protocol" "TCP"))) -}}
+{{- end -}}
+{{ toJson $rules }}
+{{- end -}}
+
 {{/* "true" when the audit trail outlives the pod, or its loss was accepted in so many words. */}}
 {{- define "backstop.auditDurable" -}}
 {{- if or (include "backstop.auditClaim" .) .Values.audit.ephemeral }}true{{ else }}false{{ end -}}
@@ -181,6 +236,11 @@ spec:
         - {name: escalation, mountPath: /etc/backstop/escalation, readOnly: true}
         {{- end }}
         {{- end }}
+        {{- if eq .role "investigator" }}
+        {{- range include "backstop.modelSecrets" .root | fromJsonArray }}
+        - {name: {{ include "backstop.modelVolume" . }}, mountPath: /etc/backstop/models/{{ . }}, readOnly: true}
+        {{- end }}
+        {{- end }}
   volumes:
     - name: config
       configMap: {name: {{ include "backstop.fullname" .root }}}
@@ -202,6 +262,13 @@ spec:
         defaultMode: 0440
         items: [{key: {{ .existingSecretKey }}, path: token}]
     {{- end }}
+    {{- end }}
+    {{- end }}
+    {{- if eq .role "investigator" }}
+    {{- range include "backstop.modelSecrets" .root | fromJsonArray }}
+    - name: {{ include "backstop.modelVolume" . }}
+      # Until it is there its upstreams are not asked, and the rules answer.
+      secret: {secretName: {{ . }}, defaultMode: 0440, optional: true}
     {{- end }}
     {{- end }}
 {{- end -}}

@@ -370,6 +370,13 @@ pub struct PlannedChain {
     /// Policies that match.
     #[serde(default)]
     pub model_mode: Mode,
+    /// Seconds that the models may take for one diagnosis, all rungs together; 0 when none is asked.
+    #[serde(default)]
+    pub deadline_seconds: i32,
+    /// What the models may cost for this incident, in US dollars, such as `$1.00`; empty when none is asked.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 24))]
+    pub per_incident: String,
     /// The rungs in their order. At most 8; none when no model is asked.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]

@@ -2,7 +2,137 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Condition, Mode, Time};
+use super::{Condition, Mode, Time, up_to_approve};
+
+/// What the base URL of an upstream looks like: no user, no query, no fragment, and nothing that has to be decoded.
+pub const UPSTREAM_URL: &str =
+    r"^https?://([a-z0-9]([-a-z0-9.]*[a-z0-9])?|\[[0-9a-f:.]+\])(:[1-9][0-9]{0,4})?(/[-A-Za-z0-9._~/]*)?$";
+/// A DNS label.
+const LABEL: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
+/// A DNS name.
+const SUBDOMAIN: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
+/// A key of a Secret, which becomes the name of a file.
+const SECRET_KEY: &str = "^([-A-Za-z0-9_]|[.][-A-Za-z0-9_])[-A-Za-z0-9_.]*$";
+/// Name of a model.
+const MODEL: &str = "^[!-~]+$";
+/// In CEL, whether `self.url` is inside the cluster: the name of a Service, or the loopback address.
+const INTERNAL: &str = "self.url.matches('^https?://([a-z0-9]([-a-z0-9]*[a-z0-9])?|[a-z0-9]([-a-z0-9.]*[a-z0-9])?[.]svc([.]cluster[.]local)?|127[.]0[.]0[.]1)(:[0-9]+)?(/.*)?$')";
+/// A price or budget that is not nothing.
+const NOT_ZERO: &str = "matches('[1-9]')";
+
+/// CEL rules with what people are told when one does not hold.
+fn rules<const N: usize>(rules: [(String, &str); N]) -> serde_json::Value {
+    let rule = |(rule, message): &(String, &str)| serde_json::json!({"rule": rule, "message": message});
+    rules.iter().map(rule).collect()
+}
+
+fn chain_rules() -> serde_json::Value {
+    // Whether a limit in milliseconds fits into the time for one diagnosis.
+    let fits = |timer: &str| format!("(!has(u.timers.{timer}) || u.timers.{timer} <= self.deadlineSeconds * 1000)");
+    let fit = ["connect", "responseHead", "firstEvent", "firstContent", "idle"].map(fits).join(" && ");
+    rules([
+        (
+            "self.rungs.all(r, self.rungs.exists_one(s, s.name == r.name))".into(),
+            "two rungs have the same name",
+        ),
+        (
+            "self.rungs.all(r, r.upstreams.all(u, r.upstreams.exists_one(v, v.name == u.name) && \
+             self.rungs.exists_one(s, s.upstreams.exists(v, v.name == u.name))))"
+                .into(),
+            "two upstreams of the chain have the same name",
+        ),
+        (
+            "self.rungs.all(r, !has(r.onUngrounded) || self.rungs.exists(s, s.name == r.onUngrounded))".into(),
+            "onUngrounded names a rung that does not exist",
+        ),
+        (
+            "self.rungs.all(r, !has(r.onUngrounded) || self.rungs.all(s, s.name != r.onUngrounded || \
+             !has(s.onUngrounded) || s.onUngrounded != r.name))"
+                .into(),
+            "onUngrounded leads back to the rung that names it",
+        ),
+        (
+            "!has(self.reviewer) || self.rungs.exists(r, r.name == self.reviewer)".into(),
+            "reviewer names a rung that does not exist",
+        ),
+        (
+            "!has(self.reviewer) || size(self.rungs) > 1".into(),
+            "the only rung of a chain cannot review itself",
+        ),
+        (
+            format!("self.rungs.all(r, r.upstreams.all(u, !has(u.timers) || ({fit})))"),
+            "a timer is longer than deadlineSeconds, the time for the whole diagnosis",
+        ),
+    ])
+}
+
+fn rung_rules() -> serde_json::Value {
+    rules([
+        ("self.name != 'rules'".into(), "`rules` is taken: the embedded rules are the last rung of every chain"),
+        (
+            "!has(self.onUngrounded) || self.onUngrounded != self.name".into(),
+            "onUngrounded leads back to the rung that names it",
+        ),
+    ])
+}
+
+fn upstream_rules() -> serde_json::Value {
+    rules([
+        (
+            format!("self.url.startsWith('https://') || {INTERNAL}"),
+            "plain http is for servers inside the cluster: the name of a Service, alone or ending in .svc or .svc.cluster.local",
+        ),
+        (
+            format!("has(self.prices) || {INTERNAL}"),
+            "a server outside the cluster needs prices: what a call may cost is reserved before it is made",
+        ),
+        (
+            "(self.api == 'BedrockConverse') == has(self.region)".into(),
+            "BedrockConverse needs a region, and no other API has one",
+        ),
+        (
+            "!has(self.credentials) || self.api == 'BedrockConverse' || \
+             (!has(self.credentials.secretKey) && !has(self.credentials.sessionKey))"
+                .into(),
+            "AWS access keys (secretKey, sessionKey) are for BedrockConverse only",
+        ),
+    ])
+}
+
+fn credentials_rules() -> serde_json::Value {
+    rules([(
+        "!has(self.sessionKey) || has(self.secretKey)".into(),
+        "a session token (sessionKey) goes with a secret access key (secretKey)",
+    )])
+}
+
+fn prices_rules() -> serde_json::Value {
+    rules([(
+        format!("self.input.{NOT_ZERO} && self.output.{NOT_ZERO}"),
+        "0 is no price: leave prices out for a server inside the cluster that costs nothing",
+    )])
+}
+
+fn budgets_rules() -> serde_json::Value {
+    let not_zero = |field: &str| format!("(!has(self.{field}) || self.{field}.{NOT_ZERO})");
+    rules([(
+        ["perIncident", "perNamespacePerDay", "perDay"].map(not_zero).join(" && "),
+        "a budget of 0 leaves nothing to ask with; to ask no model, name `rules` as modelChain in a Policy",
+    )])
+}
+
+fn probe_rules() -> serde_json::Value {
+    rules([
+        (
+            "self.intervalSeconds == 0 || self.intervalSeconds >= 30".into(),
+            "intervalSeconds is 0 (off) or from 30 to 86400",
+        ),
+        (
+            format!("!has(self.perDay) || self.perDay.{NOT_ZERO}"),
+            "a budget of 0 leaves nothing to ask with; intervalSeconds: 0 turns probes off",
+        ),
+    ])
+}
 
 /// An ordered chain of models that diagnose, in the system namespace. The embedded rules are always its last rung. The
 /// chain named `default` is used where neither a Runbook nor a Policy names one; without any chain the rules answer alone.
@@ -18,6 +148,7 @@ use super::{Condition, Mode, Time};
     namespaced,
     status = "ModelChainStatus",
     derive = "PartialEq",
+    validation = ("self.metadata.name != 'rules'", "`rules` is taken: it stands for asking no model"),
     printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type=='Ready')].status"}"#,
     printcolumn = r#"{"name":"Upstreams","type":"string","jsonPath":".status.available"}"#,
     printcolumn = r#"{"name":"Answers","type":"string","jsonPath":".status.answering"}"#,
@@ -26,13 +157,15 @@ use super::{Condition, Mode, Time};
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = chain_rules()))]
 pub struct ModelChainSpec {
     /// Rungs in the order in which they are asked, 1 to 8. The first that answers counts. The rules follow by themselves.
     #[schemars(length(min = 1, max = 8))]
     pub rungs: Vec<ModelRung>,
-    /// Time for one diagnosis in seconds, 5 to 300: all rungs, attempts and pauses together.
+    /// Time for one diagnosis in seconds, 5 to 240: all rungs, attempts and pauses together. The sources have their own
+    /// time besides.
     #[serde(default = "default_deadline")]
-    #[schemars(range(min = 5, max = 300))]
+    #[schemars(range(min = 5, max = 240))]
     pub deadline_seconds: i32,
     /// What may be spent. A chain whose models cost money has no unlimited budget: absent amounts have defaults.
     #[serde(default)]
@@ -54,16 +187,18 @@ fn default_deadline() -> i32 {
 /// One model, with one or more upstreams that serve it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rung_rules()))]
 pub struct ModelRung {
     /// Name of the rung, unique in the chain: a DNS label. `rules` is taken.
-    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = LABEL))]
     pub name: String,
-    /// The model, as people call it. An upstream may know it by another name. At most 128 characters.
-    #[schemars(length(min = 1, max = 128))]
+    /// The model, as people call it, without spaces. An upstream may know it by another name. At most 128 characters.
+    #[schemars(length(min = 1, max = 128), regex(pattern = MODEL))]
     pub model: String,
     /// Highest mode in which an answer of this model may lead to an action: `observe`, `suggest` or `approve`. A Policy's
     /// `modelMode` lowers it.
     #[serde(default = "default_ceiling")]
+    #[schemars(schema_with = "up_to_approve")]
     pub ceiling: Mode,
     /// Name of the stronger rung, further down or up, that is asked once when an answer of this one turns out not to be
     /// grounded in the facts. Absent: the rules decide, and a person is called.
@@ -91,19 +226,20 @@ fn default_output() -> i32 {
 /// One server of a rung's model.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = upstream_rules()))]
 pub struct ModelUpstream {
     /// Name of the upstream, unique in the chain: a DNS label.
-    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = LABEL))]
     pub name: String,
     /// Base URL, such as `https://api.anthropic.com`, without the path of the API, without user or query. `http` is for
-    /// servers inside the cluster.
-    #[schemars(length(min = 8, max = 512), regex(pattern = r"^https?://"))]
+    /// servers inside the cluster: the name of a Service, alone or ending in `.svc` or `.svc.cluster.local`.
+    #[schemars(length(min = 8, max = 512), regex(pattern = UPSTREAM_URL))]
     pub url: String,
     /// The API that it speaks.
     pub api: ModelApi,
     /// What it calls the model. Absent: as the rung does. At most 256 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 256))]
+    #[schemars(length(min = 1, max = 256), regex(pattern = MODEL))]
     pub model: Option<String>,
     /// Direct to a provider, or behind a gateway that flushes its headers at once: which timers hold where none are set.
     #[serde(default)]
@@ -117,7 +253,7 @@ pub struct ModelUpstream {
     pub credentials: Option<ModelCredentials>,
     /// AWS region, for `BedrockConverse`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 32))]
+    #[schemars(length(min = 1, max = 32), regex(pattern = LABEL))]
     pub region: Option<String>,
     /// How it is held to the schema of an answer.
     #[serde(default)]
@@ -125,12 +261,12 @@ pub struct ModelUpstream {
     /// Ask for a stream of events, which can be watched while it arrives.
     #[serde(default = "yes")]
     pub stream: bool,
-    /// What it costs. Absent: it costs nothing, which is for servers of your own.
+    /// What it costs. Absent: it costs nothing, which is for servers inside the cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prices: Option<ModelPrices>,
     /// Name of the quota that it shares with other upstreams: one of them that is limited pauses all. Absent: its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 63))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = LABEL))]
     pub quota_scope: Option<String>,
     /// Limits on the phases of a call.
     #[serde(default)]
@@ -187,22 +323,23 @@ pub enum StructuredOutput {
 /// A key of a Secret that is mounted into the investigator. Backstop reads no Secret through the API.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = credentials_rules()))]
 pub struct ModelCredentials {
     /// Name of the Secret in the system namespace. The chart's value `models.secrets` mounts it.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = SUBDOMAIN))]
     pub secret: String,
     /// Its key with the API key or bearer token; for `BedrockConverse` with AWS access keys, the key with the access key
     /// ID. At most 253 characters.
     #[serde(default = "default_key")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = SECRET_KEY))]
     pub key: String,
     /// For `BedrockConverse` with access keys: its key with the secret access key. Absent: `key` is a bearer token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = SECRET_KEY))]
     pub secret_key: Option<String>,
     /// For `BedrockConverse` with temporary access keys: its key with the session token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = SECRET_KEY))]
     pub session_key: Option<String>,
 }
 
@@ -213,6 +350,7 @@ fn default_key() -> String {
 /// Prices in US dollars per million tokens, as decimal numbers such as `"3.00"`, with at most six decimals.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = prices_rules()))]
 pub struct ModelPrices {
     /// Tokens of the prompt.
     #[schemars(length(max = 16), regex(pattern = r"^[0-9]{1,6}([.][0-9]{1,6})?$"))]
@@ -260,6 +398,7 @@ pub struct ModelTimers {
 /// settled from what the upstream says was used; an attempt whose outcome is unknown stays charged.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = budgets_rules()))]
 pub struct ModelBudgets {
     /// For one incident, all rounds together. Default: `"1"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -282,6 +421,7 @@ pub struct ModelBudgets {
 /// The synthetic probe: one cheap question to each upstream that had no success for a while, by one replica only.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = probe_rules()))]
 pub struct ModelProbe {
     /// Seconds between two probes of an upstream, 30 to 86400; 0 turns probes off.
     #[serde(default = "default_probe")]

@@ -34,7 +34,8 @@ use std::{sync::Arc, time::Duration};
 use serde::Deserialize;
 
 use crate::api::v1alpha1::{
-    Grant, Incident, IncidentPhase, IncidentStatus, Investigation, ObjectRef, Remediation, Runbook, Severity, Time,
+    Grant, Incident, IncidentPhase, IncidentStatus, Investigation, ModelChain, ObjectRef, Remediation, Runbook,
+    Severity, Time,
 };
 
 use super::{
@@ -184,6 +185,8 @@ pub struct Rules {
     pub policies: Arc<[CompiledPolicy]>,
     /// Runbooks that match the incident.
     pub runbooks: Vec<Runbook>,
+    /// The ModelChains of the system namespace, for the plan; `None` when they could not be read, or are not asked for.
+    pub chains: Option<Vec<ModelChain>>,
 }
 
 /// Everything that a decision depends on. The workload is the controller's own reading; the Investigation is a lead.

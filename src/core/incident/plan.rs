@@ -1,13 +1,23 @@
 //! Open: the plan, written before anything runs.
 
-use crate::api::v1alpha1::{Actor, IncidentPhase, IncidentStatus, SourceName};
+use crate::api::v1alpha1::{Actor, IncidentPhase, IncidentStatus, Plan, PlannedChain, SourceName};
 use crate::core::{
+    chain::choose,
     plan,
     policy::runbook_name,
     timeline::{self, Event},
 };
 
 use super::{About, Effect, Measure, Next, Rules, Step, round};
+
+/// Who is asked, in words.
+fn diagnosed_by(plan: &Plan) -> String {
+    match &plan.model_chain {
+        Some(PlannedChain { problem, .. }) if !problem.is_empty() => format!("no model is asked: {problem}"),
+        Some(PlannedChain { name, .. }) => format!("diagnosed by {} (ModelChain {name})", plan.diagnosers.join(", ")),
+        None => format!("diagnosed by {}", plan.diagnosers.join(", ")),
+    }
+}
 
 /// Writes the plan, and requests the first round right after it is stored.
 pub(super) fn write(about: About<'_>, mut status: IncidentStatus, rules: &Rules) -> Step {
@@ -24,6 +34,9 @@ pub(super) fn write(about: About<'_>, mut status: IncidentStatus, rules: &Rules)
         runbooks: &runbooks,
         budgets: &terms.budgets,
         metrics: terms.metrics,
+        named: &choose::by_runbooks(&rules.runbooks, &terms.system),
+        chains: rules.chains.as_deref(),
+        system: &terms.system,
     });
     let what = match (&spec.target, &spec.unresolved) {
         (Some(target), _) => target.to_string(),
@@ -33,10 +46,11 @@ pub(super) fn write(about: About<'_>, mut status: IncidentStatus, rules: &Rules)
     let alert = spec.alerts.first().map(|alert| alert.alertname.as_str()).unwrap_or_default();
     timeline::note(&mut status, spec.opened_at, Actor::Alert, Event::AlertReceived, format!("{alert}: {what}"));
     let sentence = format!(
-        "mode {}, sources {}, {} checks before any write",
+        "mode {}, sources {}, {} checks before any write, {}",
         made.mode,
         made.sources.join(", "),
-        made.gates.len()
+        made.gates.len(),
+        diagnosed_by(&made)
     );
     timeline::note(&mut status, now, Actor::Controller, Event::PlanWritten, sentence);
     status.plan = Some(made);

@@ -15,12 +15,18 @@ use crate::core::{
 
 use super::{About, Effect, Next, Step, diagnosis, ending, reroute};
 
-/// Budget of one round, in seconds.
+/// Budget of one round without models, in seconds.
 pub const DEADLINE_SECONDS: i32 = 20;
 /// How long after its deadline a round may still end.
 const GRACE: SignedDuration = SignedDuration::from_secs(20);
 /// Interval at which a round is polled; a watch reports its end earlier.
 pub(super) const LOOK: Duration = Duration::from_secs(2);
+
+/// Budget of one round, in seconds: what its models may take is added.
+fn deadline_seconds(status: &IncidentStatus) -> i32 {
+    let models = status.plan.as_ref().and_then(|plan| plan.model_chain.as_ref()).map_or(0, |chain| chain.deadline_seconds);
+    DEADLINE_SECONDS.saturating_add(models.max(0))
+}
 
 /// Names the round `number` in the status; the time counts from here, by the controller's clock.
 pub(super) fn begin(about: About<'_>, status: &mut IncidentStatus, number: i32) {
@@ -44,7 +50,7 @@ pub(super) fn ask(about: About<'_>, status: &IncidentStatus) -> Effect {
         sources: planned.iter().filter_map(|name| SourceName::named(name)).collect(),
         chain,
         model_chain,
-        deadline_seconds: DEADLINE_SECONDS,
+        deadline_seconds: deadline_seconds(status),
         alert_started_at: about.alert_started_at(),
         request_id: about.incident.spec.request_id.clone(),
     };
@@ -55,7 +61,7 @@ pub(super) fn ask(about: About<'_>, status: &IncidentStatus) -> Effect {
 pub(super) fn step(about: About<'_>, mut status: IncidentStatus, found: Option<&Investigation>) -> Step {
     let now = about.now;
     let asked = status.times.asked.unwrap_or(now);
-    let late = now.duration_since(asked) > SignedDuration::from_secs(DEADLINE_SECONDS.into()) + GRACE;
+    let late = now.duration_since(asked) > SignedDuration::from_secs(deadline_seconds(&status).into()) + GRACE;
     let result = found.and_then(|investigation| investigation.status.as_ref());
     match result.map(|result| (result, result.phase)) {
         Some((result, InvestigationPhase::Complete)) => {

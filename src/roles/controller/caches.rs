@@ -113,16 +113,32 @@ pub fn events<K>(
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
-    let (reader, writer) = reflector::store();
-    let events = watch(client, reports, page).map(move |event| Ok(event.modify(trim)));
-    (events.reflect(writer).applied_objects(), reader)
+    events_of(Api::all(client.clone()), reports, page, trim)
 }
 
-fn watch<K>(client: &Client, reports: &Reports, page: u32) -> impl Stream<Item = watcher::Event<K>> + Send + use<K>
+/// The same for the objects of `api`, such as those of one namespace.
+pub fn events_of<K>(
+    api: Api<DeserializeGuard<K>>,
+    reports: &Reports,
+    page: u32,
+    trim: fn(&mut K),
+) -> (impl Stream<Item = Result<K, watcher::Error>> + Send + use<K>, Store<K>)
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
-    let api: Api<DeserializeGuard<K>> = Api::all(client.clone());
+    let (reader, writer) = reflector::store();
+    let events = watch(api, reports, page).map(move |event| Ok(event.modify(trim)));
+    (events.reflect(writer).applied_objects(), reader)
+}
+
+fn watch<K>(
+    api: Api<DeserializeGuard<K>>,
+    reports: &Reports,
+    page: u32,
+) -> impl Stream<Item = watcher::Event<K>> + Send + use<K>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+{
     let reports = reports.clone();
     cluster::watch_reporting(api, watcher::Config::default().page_size(page), move |object| reports.report(object))
 }
@@ -145,7 +161,7 @@ pub fn alerts(
     let (triggers, mut changed) = mpsc::channel(TRIGGERS);
     let counts = Arc::new(Mutex::new(retention::Counts::default()));
     let (metrics, bound) = (metrics.clone(), bounds.alerts_per_namespace);
-    let events = watch::<Alert>(client, reports, ALERTS).filter_map(move |event| {
+    let events = watch::<Alert>(Api::all(client.clone()), reports, ALERTS).filter_map(move |event| {
         if count(&mut counts.lock().unwrap_or_else(PoisonError::into_inner), &event, &metrics, bound) {
             crowded.notify_one();
         }

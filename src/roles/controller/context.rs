@@ -15,7 +15,7 @@ use kube::{
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::watch;
 
-use crate::api::v1alpha1::{Alert, Incident, IncidentStatus, Policy, Runbook};
+use crate::api::v1alpha1::{Alert, Incident, IncidentStatus, ModelChain, Policy, Runbook};
 use crate::audit::Audit;
 use crate::cluster::Leading;
 use crate::core::{
@@ -63,6 +63,8 @@ pub struct Context {
     pub compiled: Compiled,
     /// Cached Runbooks, for what is only shown or queried; a decision reads them by quorum.
     pub runbooks: Store<Runbook>,
+    /// Cached ModelChains of the system namespace, for plans.
+    pub chains: Store<ModelChain>,
     /// What is known of the steps of each object.
     pub progress: Progress,
     /// Held while an alert is grouped, so that two alerts about one target cannot open two incidents.

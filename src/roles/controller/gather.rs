@@ -9,7 +9,8 @@ use kube::{Api, Resource, ResourceExt as _, api::ListParams, core::DeserializeGu
 use serde::de::DeserializeOwned;
 
 use crate::api::v1alpha1::{
-    Alert, Approval, Grant, Incident, Investigation, ObjectRef, Policy, ReferenceKind, Remediation, Runbook, Time,
+    Alert, Approval, Grant, Incident, Investigation, ModelChain, ObjectRef, Policy, ReferenceKind, Remediation, Runbook,
+    Time,
 };
 use crate::cluster::{self, PODS, ReadError, Undecodable, api, snapshot};
 use crate::core::{
@@ -30,6 +31,8 @@ use super::ledgers;
 
 /// Bound on one reading of a target.
 const READING: Duration = Duration::from_secs(4);
+/// How long a plan waits for the first list of ModelChains, which is there long before unless it cannot be read.
+const CHAINS: Duration = Duration::from_millis(100);
 /// Pods of a namespace that are read at a time.
 const PODS_A_PAGE: u32 = 100;
 /// Alerts of an incident that are read at a time.
@@ -184,20 +187,31 @@ pub async fn rules(ctx: &Context, incident: &Incident, freshness: Freshness) -> 
     let namespace = incident.namespace().unwrap_or_default();
     let namespaces: Api<Namespace> = Api::all(ctx.client.clone());
     // What holds is declared in the namespace itself or in the system namespace.
-    let (object, (policies, Declared { policies: _, runbooks, denying })) =
-        tokio::try_join!(call("read Namespace", namespaces.get_opt(&namespace)), async {
-            match freshness {
-                Freshness::Quorum => {
-                    let mut declared = declared(ctx, &namespace).await?;
-                    let policies = std::mem::take(&mut declared.policies);
-                    Ok((ctx.compiled.bounded(policies).await, declared))
+    let chains = async {
+        match freshness {
+            // A decision asks no model.
+            Freshness::Quorum => None,
+            Freshness::AtHand => chains(ctx).await,
+        }
+    };
+    let (object, (policies, Declared { policies: _, runbooks, denying }), chains) =
+        tokio::try_join!(
+            call("read Namespace", namespaces.get_opt(&namespace)),
+            async {
+                match freshness {
+                    Freshness::Quorum => {
+                        let mut declared = declared(ctx, &namespace).await?;
+                        let policies = std::mem::take(&mut declared.policies);
+                        Ok((ctx.compiled.bounded(policies).await, declared))
+                    }
+                    Freshness::AtHand => {
+                        let declared = at_hand(ctx, &namespace).await?;
+                        Ok((policy::bounded(&declared.policies, CompiledPolicy::of), declared))
+                    }
                 }
-                Freshness::AtHand => {
-                    let declared = at_hand(ctx, &namespace).await?;
-                    Ok((policy::bounded(&declared.policies, CompiledPolicy::of), declared))
-                }
-            }
-        })?;
+            },
+            async { Ok(chains.await) }
+        )?;
     let names: Vec<&str> = incident.spec.alerts.iter().map(|alert| alert.alertname.as_str()).collect();
     let kind = incident.spec.target.as_ref().map(|target| target.kind.as_str());
     Ok(Rules {
@@ -210,7 +224,17 @@ pub async fn rules(ctx: &Context, incident: &Incident, freshness: Freshness) -> 
             .into_iter()
             .filter(|runbook| runbook_matches(&runbook.spec, &names, kind))
             .collect(),
+        chains,
     })
+}
+
+/// The ModelChains, as the watch last saw them. An incident does not wait for them: without them the rules answer, and
+/// the plan says so.
+async fn chains(ctx: &Context) -> Option<Vec<ModelChain>> {
+    match tokio::time::timeout(CHAINS, ctx.chains.wait_until_ready()).await {
+        Ok(Ok(())) => Some(ctx.chains.state().iter().map(|chain| chain.as_ref().clone()).collect()),
+        Ok(Err(_)) | Err(_) => None,
+    }
 }
 
 /// What people declared about a namespace.

@@ -27,7 +27,7 @@ use std::sync::Arc;
 use futures::StreamExt as _;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{
-    Client, Resource, ResourceExt as _,
+    Api, Client, Resource, ResourceExt as _,
     runtime::{
         Controller, PredicateConfig, WatchStreamExt as _,
         controller::{Action, Config},
@@ -39,7 +39,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use crate::api::v1alpha1::{Alert, Approval, Grant, Incident, Policy, Runbook};
+use crate::api::v1alpha1::{Alert, Approval, Grant, Incident, ModelChain, Policy, Runbook};
 use crate::audit::Audit;
 use crate::clock;
 use crate::cluster::{self, Leading};
@@ -81,6 +81,8 @@ async fn run(parts: Parts, leading: Leading) {
         caches::alerts(&client, &reports, &metrics, &settings.retention, crowded.clone());
     let (policy_events, policies) = events(&client, &reports, caches::DECLARED, trim_policy);
     let (runbook_events, runbooks) = events(&client, &reports, caches::DECLARED, trim_runbook);
+    let in_system = Api::namespaced(client.clone(), &system);
+    let (chain_events, chains) = caches::events_of(in_system, &reports, caches::DECLARED, trim_chain);
     let (tell, enrolled) = watch::channel(BTreeSet::new());
     let ctx: Shared = Arc::new(Context {
         client: client.clone(),
@@ -96,6 +98,7 @@ async fn run(parts: Parts, leading: Leading) {
         policies: policies.clone(),
         compiled: compiled::Compiled::default(),
         runbooks: runbooks.clone(),
+        chains,
         progress: progress::Progress::default(),
         grouping: context::Grouping::default(),
         enrolled: enrolled.clone(),
@@ -133,6 +136,7 @@ async fn run(parts: Parts, leading: Leading) {
         policies,
         runbooks,
         grant_events.for_each(|_| async {}),
+        chain_events.for_each(|_| async {}),
         grants::run(ctx.clone(), grants, enrolled.clone()),
         known_good::run(ctx.clone(), enrolled),
         retention::run(ctx.clone(), &crowded),
@@ -175,6 +179,12 @@ fn trim_policy(policy: &mut Policy) {
 
 fn trim_runbook(runbook: &mut Runbook) {
     trim_metadata(&mut runbook.metadata);
+}
+
+/// Drops the status, which the investigator writes all the time.
+fn trim_chain(chain: &mut ModelChain) {
+    chain.status = None;
+    trim_metadata(&mut chain.metadata);
 }
 
 /// Drops copies of the spec that others keep in the metadata.

@@ -65,6 +65,7 @@ pub(super) fn context(
         policies: store(vec![]),
         compiled: compiled::Compiled::default(),
         runbooks: store(vec![]),
+        chains: store(vec![]),
         progress: Progress::default(),
         grouping: Grouping::default(),
         enrolled: tokio::sync::watch::channel(BTreeSet::new()).1,

@@ -2,6 +2,7 @@
 //! status of Investigations and nothing else; what it reports are leads that the controller checks again.
 
 mod metrics;
+pub mod model_status;
 mod process;
 mod run;
 mod status;

@@ -55,6 +55,7 @@ fn nothing_runs_before_the_plan_is_stored() {
         enrolled: true,
         policies: vec![].into(),
         runbooks: vec![],
+        chains: Some(vec![]),
     }));
     let first = step(&world.incident, &seen, &world.terms, world.now);
     assert!(first.effects.is_empty() && first.status.is_some_and(|status| status.plan.is_some()));

@@ -348,7 +348,7 @@ impl World {
     }
 
     fn rules(&self) -> Rules {
-        Rules { mode: self.mode.clone(), enrolled: true, policies: vec![].into(), runbooks: vec![] }
+        Rules { mode: self.mode.clone(), enrolled: true, policies: vec![].into(), runbooks: vec![], chains: Some(vec![]) }
     }
 
     fn investigation(&self) -> Option<Investigation> {
