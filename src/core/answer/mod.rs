@@ -13,9 +13,7 @@ mod tests;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::api::v1alpha1::{
-    self, Action, Cause, ClaimKind, Diagnosis, ObjectRef, PodFailure, Proposal, RolloutUndo,
-};
+use crate::api::v1alpha1::{self, Action, Cause, ClaimKind, Diagnosis, ObjectRef, PodFailure, Proposal, RolloutUndo};
 use crate::core::redact;
 
 pub use parse::{MAX_BYTES, Malformed, Problem, parse};
@@ -204,7 +202,8 @@ fn some(number: i64) -> Option<i64> {
 /// Text of a model on one line, without secrets, control characters and marks that hide text.
 fn line(text: &str, limit: usize) -> String {
     let words = redact::text(text, limit.saturating_mul(4));
-    let words: Vec<&str> = words.split(|c: char| c.is_whitespace() || is_separator(c)).filter(|word| !word.is_empty()).collect();
+    let words: Vec<&str> =
+        words.split(|c: char| c.is_whitespace() || is_separator(c)).filter(|word| !word.is_empty()).collect();
     redact::clip(&words.join(" "), limit)
 }
 

@@ -15,7 +15,17 @@ use super::Answer;
 
 /// Keywords that a strict mode of some API does not take, or that only repeat the Rust type.
 const LEFT_OUT: &[&str] = &[
-    "$schema", "title", "format", "default", "minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems", "pattern",
+    "$schema",
+    "title",
+    "format",
+    "default",
+    "minimum",
+    "maximum",
+    "minLength",
+    "maxLength",
+    "minItems",
+    "maxItems",
+    "pattern",
 ];
 /// Values of one enumeration at most.
 const MAX_VALUES: usize = 200;
@@ -45,7 +55,11 @@ pub fn restricted(case: FactBundle<'_>) -> Value {
         }
     }
     let texts = |words: BTreeSet<&str>| -> Vec<Value> {
-        std::iter::once("").chain(words.into_iter().filter(|word| !word.is_empty())).take(MAX_VALUES).map(Value::from).collect()
+        std::iter::once("")
+            .chain(words.into_iter().filter(|word| !word.is_empty()))
+            .take(MAX_VALUES)
+            .map(Value::from)
+            .collect()
     };
     let numbers: Vec<Value> = revisions.into_iter().take(MAX_VALUES).map(Value::from).collect();
     set(&mut schema, &["suspect", "kind"], "enum", texts(kinds));

@@ -49,7 +49,9 @@ fn the_schemas_are_what_every_strict_mode_takes() {
     let case = FactBundle { target: None, alert_started_at: crate::api::v1alpha1::Time::UNIX_EPOCH, facts: &facts };
     for schema in [schema().clone(), restricted(case), review_schema().clone()] {
         let text = schema.to_string();
-        for keyword in ["$ref", "$defs", "oneOf", "anyOf", "allOf", "format", "minimum", "maxItems", "pattern", "title", "null"] {
+        for keyword in
+            ["$ref", "$defs", "oneOf", "anyOf", "allOf", "format", "minimum", "maxItems", "pattern", "title", "null"]
+        {
             assert!(!text.contains(&format!("\"{keyword}\"")), "{keyword}: {text}");
         }
         assert_eq!(schema["type"], "object");
@@ -76,8 +78,22 @@ fn a_schema_has_no_field_for_a_place_or_a_limit() {
     names.sort_unstable();
     names.dedup();
     let known = [
-        "action", "change", "cites", "claims", "confidence", "failure", "hypothesis", "kind", "name", "nextSteps", "proposal",
-        "revision", "rootCause", "suspect", "text", "toRevision",
+        "action",
+        "change",
+        "cites",
+        "claims",
+        "confidence",
+        "failure",
+        "hypothesis",
+        "kind",
+        "name",
+        "nextSteps",
+        "proposal",
+        "revision",
+        "rootCause",
+        "suspect",
+        "text",
+        "toRevision",
     ];
     assert_eq!(names, known);
     assert_eq!(schema()["properties"]["proposal"]["properties"]["action"]["enum"], json!(["HandOver", "RolloutUndo"]));
@@ -116,7 +132,11 @@ fn an_answer_becomes_a_diagnosis_about_the_incidents_own_target() {
     assert_eq!(diagnosis.suspect.unwrap().to_string(), "Deployment shop/api");
     assert_eq!((diagnosis.suspected_revision, diagnosis.suspected_change, diagnosis.confidence), (Some(2), None, 90));
     assert_eq!((diagnosis.claims.len(), diagnosis.claims[0].revision), (1, None));
-    assert_eq!((diagnosis.diagnoser.as_str(), diagnosis.ceiling), ("", v1alpha1::Mode::Observe), "whoever asked signs it");
+    assert_eq!(
+        (diagnosis.diagnoser.as_str(), diagnosis.ceiling),
+        ("", v1alpha1::Mode::Observe),
+        "whoever asked signs it"
+    );
 }
 
 #[test]
@@ -230,8 +250,12 @@ fn texts_are_cut_to_what_a_diagnosis_holds_and_tell_no_second_line() {
 fn a_reviewer_can_only_object() {
     let names: Vec<&String> = review_schema()["properties"].as_object().unwrap().keys().collect();
     assert_eq!(names, ["because", "objects"]);
-    let review = parse_review(br#"{"because": "the earlier one\nfails too", "objects": true}"#).unwrap().review("second");
-    assert_eq!((review.rung.as_str(), review.objects, review.reason.as_str()), ("second", true, "the earlier one fails too"));
+    let review =
+        parse_review(br#"{"because": "the earlier one\nfails too", "objects": true}"#).unwrap().review("second");
+    assert_eq!(
+        (review.rung.as_str(), review.objects, review.reason.as_str()),
+        ("second", true, "the earlier one fails too")
+    );
     assert!(parse_review(br#"{"because": "", "objects": false, "action": "RolloutUndo"}"#).is_err());
     assert!(parse_review(b"yes").is_err());
 }

@@ -231,8 +231,6 @@ fn approved(readable: &Readable<'_>) -> Outcome {
     let digest = &identity.digest;
     match readable.case.books.approvals.iter().find(|approval| approval.digest == *digest) {
         Some(approval) => pass(format!("{} approved exactly this action", approval.approver)),
-        None => {
-            refuse(Reason::ApprovalMissing, how_to_approve(readable.case, digest)).with(Effect::AskApproval)
-        }
+        None => refuse(Reason::ApprovalMissing, how_to_approve(readable.case, digest)).with(Effect::AskApproval),
     }
 }

@@ -328,7 +328,9 @@ fn decide(
     let any = |effect| refusals.iter().any(|refusal| refusal.effect == Some(effect));
     let outcome = match first.effect {
         // Whatever refuses asks for the same: that a person approves exactly this action.
-        _ if refusals.iter().all(|refusal| refusal.effect == Some(Effect::AskApproval)) => DecisionOutcome::AwaitApproval,
+        _ if refusals.iter().all(|refusal| refusal.effect == Some(Effect::AskApproval)) => {
+            DecisionOutcome::AwaitApproval
+        }
         Some(Effect::Resolve) => DecisionOutcome::Resolve,
         // A person who is called because the mode forbids writes wants the diagnosis too: evidence that may still come
         // is waited for, whatever else refuses.

@@ -69,11 +69,16 @@ pub(super) fn judge(case: &Case<'_>, judge: impl Fn(&Case<'_>) -> Judgement) -> 
             }
             Judgement { ungrounded: first.ungrounded, on_second_opinion: true, ..decided }
         }
-        None if first.decision.outcome == DecisionOutcome::Escalate && action(rules).is_some() && action(model) != action(rules) => {
+        None if first.decision.outcome == DecisionOutcome::Escalate
+            && action(rules).is_some()
+            && action(model) != action(rules) =>
+        {
             let doubted = Belief { diagnosis: Some(rules), second_opinion: Some(model), review, ..belief };
             let decided = judge(&Case { belief: doubted, ..case.clone() });
             match decided.decision.outcome {
-                DecisionOutcome::AwaitApproval | DecisionOutcome::Act => Judgement { on_second_opinion: true, ..decided },
+                DecisionOutcome::AwaitApproval | DecisionOutcome::Act => {
+                    Judgement { on_second_opinion: true, ..decided }
+                }
                 DecisionOutcome::Escalate | DecisionOutcome::Wait | DecisionOutcome::Resolve => first,
             }
         }

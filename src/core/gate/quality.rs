@@ -190,7 +190,8 @@ fn objects_exist(readable: &Readable<'_>) -> Outcome {
     if let Some(number) = diagnosis.suspected_revision
         && workload.revision(number).is_none()
     {
-        return refuse(Reason::ObjectUnknown, format!("revision {number} is suspected and does not exist")).ungrounded();
+        return refuse(Reason::ObjectUnknown, format!("revision {number} is suspected and does not exist"))
+            .ungrounded();
     }
     if let Some(change) = &diagnosis.suspected_change
         && !(readable.case.belief.facts.iter().any(|fact| fact_shows(fact, change))
@@ -219,9 +220,11 @@ fn fact_shows(fact: &Fact, change: &str) -> bool {
 /// Whether a recorded template holds it: that of the revision, or any where none is named.
 fn template_holds(workload: &Workload, revision: Option<i64>, change: &str) -> bool {
     let of = |number: i64| revision.is_none_or(|suspected| suspected == number);
-    workload.revisions.iter().filter(|revision| of(revision.fact.number)).any(|revision| {
-        is_hash(&revision.template_hash, change) || has_text(&revision.template, change, MAX_DEPTH)
-    })
+    workload
+        .revisions
+        .iter()
+        .filter(|revision| of(revision.fact.number))
+        .any(|revision| is_hash(&revision.template_hash, change) || has_text(&revision.template, change, MAX_DEPTH))
 }
 
 fn has_text(value: &Value, word: &str, depth: usize) -> bool {

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::api::v1alpha1::{
     Action, Cause, Claim, ClaimKind, Diagnosis, Fact, FactData, FieldChange, KnownGood, LedgerStatus, Mode, ObjectRef,
-    Planted, PodFact, PodFailure, Policy, Proposal, RevisionDiffFact, RevisionFact, Review, RolloutUndo, SourceName,
+    Planted, PodFact, PodFailure, Policy, Proposal, Review, RevisionDiffFact, RevisionFact, RolloutUndo, SourceName,
     TargetReading, Time, WorkloadFact,
 };
 use crate::core::{

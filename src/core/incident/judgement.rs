@@ -14,8 +14,8 @@ use crate::core::{
 };
 
 use super::{
-    About, Effect, JudgementInputs, Measure, Need, Next, Notice, Step, diagnosis, ending, question, remediation, reroute,
-    round,
+    About, Effect, JudgementInputs, Measure, Need, Next, Notice, Step, diagnosis, ending, question, remediation,
+    reroute, round,
 };
 
 /// Pause between two rounds: evidence that pods fail comes within seconds.
@@ -103,7 +103,8 @@ pub(super) fn step(about: About<'_>, mut status: IncidentStatus, case: &Judgemen
     if let Some(ungrounded) = &ungrounded {
         reroute::note(about, &mut status, ungrounded);
         // What waits, is over or is one of many needs no other answer.
-        let decides = matches!(outcome, DecisionOutcome::Act | DecisionOutcome::AwaitApproval | DecisionOutcome::Escalate);
+        let decides =
+            matches!(outcome, DecisionOutcome::Act | DecisionOutcome::AwaitApproval | DecisionOutcome::Escalate);
         if let Some(to) = reroute::stronger(&status, ungrounded).filter(|_| decides && storm.is_none()) {
             let to = to.to_owned();
             return reroute::begin(about, status, ungrounded, to, effects);

@@ -45,7 +45,8 @@ fn planned(status: &IncidentStatus) -> Option<&PlannedChain> {
 /// Puts an answer that did not hold on the record.
 pub(super) fn note(about: About<'_>, status: &mut IncidentStatus, ungrounded: &Ungrounded) {
     let Ungrounded { diagnoser, reason, message, hypothesis, action, confidence, only_unsure: _ } = ungrounded;
-    let same = |old: &RefusedAnswer| old.diagnoser == *diagnoser && old.reason == reason.as_str() && old.action == *action;
+    let same =
+        |old: &RefusedAnswer| old.diagnoser == *diagnoser && old.reason == reason.as_str() && old.action == *action;
     if status.refused_answers.iter().any(same) {
         return;
     }
@@ -86,7 +87,8 @@ pub(super) fn begin(
         action_id: None,
         details: details.as_object().cloned().unwrap_or_default(),
     }));
-    status.reroute = Some(Reroute { from: cut(from, 64), to: cut(&to, 64), reason: reason.as_str().into(), at: about.now });
+    status.reroute =
+        Some(Reroute { from: cut(from, 64), to: cut(&to, 64), reason: reason.as_str().into(), at: about.now });
     let Step { effects: _, status, after, next } = judgement::another_round(about, status);
     Step { effects, status, after, next }
 }

@@ -13,9 +13,9 @@
 
 mod quote;
 mod select;
-mod words;
 #[cfg(test)]
 mod tests;
+mod words;
 
 use crate::api::v1alpha1::{Diagnosis, Fact};
 use crate::core::answer::Malformed;
@@ -61,7 +61,10 @@ impl Prompt {
     /// The same question once more, with what was wrong with the answer to the first.
     pub fn again(&self, malformed: &Malformed) -> Prompt {
         let problem = quoted(&malformed.sentence, 300);
-        let user = format!("{}\nYour previous answer was refused and is not kept:\n{problem}Answer again, whole, with one JSON object of the schema.\n", self.user);
+        let user = format!(
+            "{}\nYour previous answer was refused and is not kept:\n{problem}Answer again, whole, with one JSON object of the schema.\n",
+            self.user
+        );
         Prompt { user, ..self.clone() }
     }
 }
@@ -80,7 +83,12 @@ fn ask(system: &'static str, case: FactBundle<'_>, more: &str) -> Prompt {
     let selection = select::select(case.facts, MAX_FACTS_BYTES);
     let target = match case.target {
         Some(target) => {
-            format!("Target: {} {} in namespace {}\n", quote::word(&target.kind, 63), quote::word(&target.name, 253), quote::word(&target.namespace, 63))
+            format!(
+                "Target: {} {} in namespace {}\n",
+                quote::word(&target.kind, 63),
+                quote::word(&target.name, 253),
+                quote::word(&target.namespace, 63)
+            )
         }
         None => "Target: none, the alert names no object that exists. Only HandOver can be proposed.\n".to_owned(),
     };
@@ -108,7 +116,10 @@ fn left_out(selection: &select::Selection<'_>) -> String {
         }
     }
     let counts: Vec<String> = counts.iter().map(|(name, count)| format!("{count} of {name}")).collect();
-    format!("{shown} of {all} facts follow, those that matter most first. Left out for lack of room: {}.\n", counts.join(", "))
+    format!(
+        "{shown} of {all} facts follow, those that matter most first. Left out for lack of room: {}.\n",
+        counts.join(", ")
+    )
 }
 
 /// A proposal, for its reviewer. The words of the model that made it are quoted: they are no instructions either.

@@ -66,7 +66,9 @@ fn rank(fact: &Fact) -> u8 {
 /// The same for facts that tell the same of different objects.
 fn likeness(fact: &Fact) -> String {
     match &fact.data {
-        FactData::Pod(PodFact { revision, failure, container, .. }) => format!("pod {revision:?} {failure:?} {container}"),
+        FactData::Pod(PodFact { revision, failure, container, .. }) => {
+            format!("pod {revision:?} {failure:?} {container}")
+        }
         FactData::Event(event) => format!("event {} {}", event.kind, event.reason),
         FactData::Log(LogFact { container, .. }) => format!("log {container}"),
         FactData::Workload(_) => "workload".into(),

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use kube::ResourceExt as _;
 
 use crate::api::v1alpha1::{
-    Alert, Attempt, Delivery, Incident, IncidentPhase, InvestigationStatus, ModelSpend, ObjectRef, RefusedAnswer, Runbook,
+    Alert, Attempt, Delivery, Incident, IncidentPhase, InvestigationStatus, ModelSpend, ObjectRef, RefusedAnswer,
+    Runbook,
 };
 use crate::core::{
     actions, grouping,

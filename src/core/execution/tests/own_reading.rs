@@ -75,27 +75,27 @@ fn a_policy_may_allow_what_helm_installed() {
 fn unconfirmed(kind: Kind) -> Model {
     let mut model = Model::new(kind);
     let mut spec = model.remediation.spec.clone();
-        // A revision between the two: the older one worked as well, and nobody would choose it on this reading.
-        for (number, image) in [(1, "cart:0"), (2, "cart:1"), (3, "cart:2")] {
-            let name = format!("cart-{number}");
-            let raw = conformance::revision(kind, &name, "uid-cart", number, image);
-            model.revisions.insert(name, raw);
-        }
-        field(&mut spec.write).after = template("cart:0");
-        model.remediation = conformance::named("rem", &mut spec);
-        model.bend = |it| {
-            // Both earlier ones are known good.
-            it.known_good = it.workload.revisions[1..]
-                .iter()
-                .map(|revision| crate::api::v1alpha1::KnownGood {
-                    workload_uid: "uid-cart".into(),
-                    revision_uid: revision.object.uid.clone(),
-                    template_hash: revision.template_hash.clone(),
-                    at: it.workload.read_at,
-                })
-                .collect();
-        };
-        model
+    // A revision between the two: the older one worked as well, and nobody would choose it on this reading.
+    for (number, image) in [(1, "cart:0"), (2, "cart:1"), (3, "cart:2")] {
+        let name = format!("cart-{number}");
+        let raw = conformance::revision(kind, &name, "uid-cart", number, image);
+        model.revisions.insert(name, raw);
+    }
+    field(&mut spec.write).after = template("cart:0");
+    model.remediation = conformance::named("rem", &mut spec);
+    model.bend = |it| {
+        // Both earlier ones are known good.
+        it.known_good = it.workload.revisions[1..]
+            .iter()
+            .map(|revision| crate::api::v1alpha1::KnownGood {
+                workload_uid: "uid-cart".into(),
+                revision_uid: revision.object.uid.clone(),
+                template_hash: revision.template_hash.clone(),
+                at: it.workload.read_at,
+            })
+            .collect();
+    };
+    model
 }
 
 #[test]
@@ -132,7 +132,10 @@ fn what_the_rules_do_not_propose_is_written_only_if_every_policy_and_a_person_al
             (serde_json::json!([{"mode": "auto"}]), true),
             (serde_json::json!([{"mode": "auto", "modelMode": "suggest"}]), true),
             (serde_json::json!([approve, {"mode": "auto"}]), true),
-            (serde_json::json!([{"mode": "auto", "modelMode": "approve", "matchConstraints": {"kinds": ["CronJob"]}}]), true),
+            (
+                serde_json::json!([{"mode": "auto", "modelMode": "approve", "matchConstraints": {"kinds": ["CronJob"]}}]),
+                true,
+            ),
         ] {
             let mut refused = with(unconfirmed(kind), policies.clone(), approved);
             run(&mut refused);

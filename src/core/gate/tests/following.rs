@@ -209,7 +209,10 @@ fn a_stolen_controller_alone_moves_no_healthy_workload_and_chooses_no_revision()
                 let mut healthy = reading().healthy();
                 healthy.annotations.insert("backstop.dev/last-action".into(), repair.action_id.clone());
                 let spec = RemediationSpec { purpose, follows: follows.clone(), write, ..repair.clone() };
-                assert!(own_evidence(&spec, &healthy, None, true, Override::No).refusal.is_some(), "{purpose:?} {follows:?}");
+                assert!(
+                    own_evidence(&spec, &healthy, None, true, Override::No).refusal.is_some(),
+                    "{purpose:?} {follows:?}"
+                );
             }
         }
     }

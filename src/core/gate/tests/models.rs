@@ -84,7 +84,9 @@ fn what_the_rules_do_not_confirm_needs_a_policy_a_rung_and_a_person_that_all_all
         bend(&mut world);
         assert_eq!(outcome(&world), DecisionOutcome::Escalate, "{why}");
     }
-    for bend in [|w: &mut GateFixture| w.approvals.clear(), |w: &mut GateFixture| w.approvals[0].digest = "0".repeat(64)] {
+    for bend in
+        [|w: &mut GateFixture| w.approvals.clear(), |w: &mut GateFixture| w.approvals[0].digest = "0".repeat(64)]
+    {
         let mut world = unconfirmed();
         approve(&mut world);
         bend(&mut world);
@@ -154,7 +156,10 @@ fn an_answer_that_is_not_grounded_decides_nothing_and_the_rules_answer_does() {
         let found = ungrounded.expect("it is not grounded");
         assert_eq!((found.reason, found.diagnoser.as_str(), found.only_unsure), (*reason, "haiku", false));
         assert!(anomalies.contains(reason), "{reason}: {anomalies:?}");
-        assert_eq!((decision.outcome, decision.diagnoser.as_str(), on_second_opinion), (DecisionOutcome::Act, "rules", true));
+        assert_eq!(
+            (decision.outcome, decision.diagnoser.as_str(), on_second_opinion),
+            (DecisionOutcome::Act, "rules", true)
+        );
         assert!(decision.checks.iter().all(|check| check.verdict == Verdict::Passed));
 
         // Where the rules propose nothing either, a person is called.
@@ -176,11 +181,17 @@ fn the_rules_answer_is_judged_like_any_other_also_where_it_stands_in() {
     world.second.as_mut().unwrap().claims[0].cites = vec!["f99".into()];
     let judgement = world.judge();
     assert_eq!(judgement.decision.outcome, DecisionOutcome::Escalate);
-    assert!(judgement.anomalies.contains(&Reason::ObjectUnknown) && judgement.anomalies.contains(&Reason::ClaimUncited));
+    assert!(
+        judgement.anomalies.contains(&Reason::ObjectUnknown) && judgement.anomalies.contains(&Reason::ClaimUncited)
+    );
     let mut world = diagnosed_by_model();
     world.diagnosis().suspected_revision = Some(77);
     world.second.as_mut().unwrap().proposal.as_mut().unwrap().action = undo_to(4);
-    assert_eq!(outcome(&world), DecisionOutcome::Escalate, "what calls itself a second opinion is no better than another");
+    assert_eq!(
+        outcome(&world),
+        DecisionOutcome::Escalate,
+        "what calls itself a second opinion is no better than another"
+    );
 }
 
 #[test]
@@ -212,12 +223,21 @@ fn where_the_model_does_not_come_to_what_the_rules_propose_a_person_decides_abou
         let mut world = diagnosed_by_model();
         change(&mut world);
         let judgement = world.judge();
-        assert_eq!(judgement.decision.outcome, DecisionOutcome::AwaitApproval, "{what}: {}", judgement.decision.message);
+        assert_eq!(
+            judgement.decision.outcome,
+            DecisionOutcome::AwaitApproval,
+            "{what}: {}",
+            judgement.decision.message
+        );
         assert_eq!(judgement.decision.action, Some(undo_to(1)), "{what}: the rules' action is offered");
         assert_eq!((named(&judgement.decision.reason), judgement.on_second_opinion), (Reason::OpinionsDiffer, true));
         approve(&mut world);
         assert_eq!(outcome(&world), DecisionOutcome::Act, "{what}");
-        assert_eq!(judge_again(&world.case()).decision.outcome, DecisionOutcome::Act, "{what}: the same right before the write");
+        assert_eq!(
+            judge_again(&world.case()).decision.outcome,
+            DecisionOutcome::Act,
+            "{what}: the same right before the write"
+        );
         for mode in ["observe", "suggest"] {
             world.mode = Some(mode.into());
             assert_eq!(outcome(&world), DecisionOutcome::Escalate, "{what} in {mode}");

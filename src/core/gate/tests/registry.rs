@@ -9,7 +9,8 @@ use super::super::testing::{GateFixture, at, bad_rollout, pod, policy, revision,
 use super::super::*;
 use super::following::{replacement, taking_back};
 use crate::api::v1alpha1::{
-    BreakerState, FactData, LedgerEntry, LedgerState, PodFailure, Reference, ReferenceKind, Review, Verdict, WorkloadFact,
+    BreakerState, FactData, LedgerEntry, LedgerState, PodFailure, Reference, ReferenceKind, Review, Verdict,
+    WorkloadFact,
 };
 use crate::core::workload::{Kind, Strategy};
 
@@ -58,8 +59,15 @@ impl Bench {
         let case = self.world.case();
         let own = |mut spec: RemediationSpec| {
             (self.tamper)(&mut spec);
-            own_evidence_by(&spec, &self.world.reading, Some(&self.world.known_good), false, Override::No, self.definition_of)
-                .verdicts
+            own_evidence_by(
+                &spec,
+                &self.world.reading,
+                Some(&self.world.known_good),
+                false,
+                Override::No,
+                self.definition_of,
+            )
+            .verdicts
         };
         let following = |purpose, judgement: Judgement| RemediationSpec {
             purpose,
