@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use super::fit::{self, Bounded, MAX_WRITE, fitted, schema};
 use crate::api::v1alpha1::{
     AlertSpec, AlertStatus, CheckVerdict, Decision, FieldWrite, GrantSpec, IncidentSpec, IncidentStatus,
-    InvestigationSpec, InvestigationStatus, LedgerStatus, ModelChainStatus, PolicyStatus, RemediationSpec, RemediationStatus,
-    RunbookStatus, Time, TimelineEntry, Write,
+    InvestigationSpec, InvestigationStatus, LedgerStatus, ModelChainStatus, PolicyStatus, RemediationSpec,
+    RemediationStatus, RunbookStatus, Time, TimelineEntry, Write,
 };
 
 /// What the API server's schema validation would say of `value`, for what our schemas use.

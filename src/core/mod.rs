@@ -2,6 +2,7 @@
 //! observation are arguments, effects are returned as data. A test holds this module to it.
 
 pub mod actions;
+pub mod answer;
 pub mod attempts;
 pub mod budget;
 pub mod cel;
@@ -27,6 +28,7 @@ pub mod neighbours;
 pub mod object;
 pub mod plan;
 pub mod policy;
+pub mod prompt;
 pub mod reason;
 pub mod redact;
 pub mod retention;

@@ -71,6 +71,8 @@ reasons! {
     ObjectUnknown,
     /// Another diagnoser, or the rules on the reader's own reading, propose another action or none.
     OpinionsDiffer,
+    /// The reviewer of the model chain objects to the proposal.
+    ReviewerObjects,
     /// The confidence is below a Policy's floor.
     ConfidenceTooLow,
     /// The action is not for this kind of object.

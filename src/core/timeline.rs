@@ -13,6 +13,10 @@ pub enum Event {
     PlanWritten,
     /// A round of investigation ended.
     Diagnosed,
+    /// An answer of a model turned out not to be grounded.
+    AnswerRefused,
+    /// A stronger rung is asked.
+    Rerouted,
     /// The gate decided.
     Judged,
     /// A person was asked for an Approval.
@@ -43,10 +47,12 @@ pub enum Event {
 
 impl Event {
     /// Every event.
-    pub const ALL: [Event; 16] = [
+    pub const ALL: [Event; 18] = [
         Event::AlertReceived,
         Event::PlanWritten,
         Event::Diagnosed,
+        Event::AnswerRefused,
+        Event::Rerouted,
         Event::Judged,
         Event::ApprovalAsked,
         Event::RemediationCreated,
@@ -68,6 +74,8 @@ impl Event {
             Event::AlertReceived => "AlertReceived",
             Event::PlanWritten => "PlanWritten",
             Event::Diagnosed => "Diagnosed",
+            Event::AnswerRefused => "AnswerRefused",
+            Event::Rerouted => "Rerouted",
             Event::Judged => "Judged",
             Event::ApprovalAsked => "ApprovalAsked",
             Event::RemediationCreated => "RemediationCreated",

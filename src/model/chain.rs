@@ -3,7 +3,7 @@
 
 use super::rules::Rules;
 use super::rung::{Answer, Budget, NoAnswer, Rung, Spent, Why};
-use crate::api::v1alpha1::{Attempt, Diagnosis, Time};
+use crate::api::v1alpha1::{Attempt, Diagnosis, Review, Time};
 use crate::core::chain::MAX_RUNGS;
 use crate::core::redact::clip;
 use crate::core::rules::FactBundle;
@@ -16,6 +16,8 @@ pub struct ChainAnswer {
     pub diagnosis: Diagnosis,
     /// What the rules say, when another rung answered.
     pub second_opinion: Option<Diagnosis>,
+    /// What the reviewer says of the proposal, where there is a reviewer.
+    pub review: Option<Review>,
     /// One entry per rung that was asked.
     pub attempts: Vec<Attempt>,
     /// What all asks took, those without an answer included.
@@ -86,10 +88,11 @@ impl Chain {
         let asked_at = clock();
         let by_rules = signed(&self.last, self.last.diagnose(case));
         attempts.push(attempt(self.last.name(), by_rules.outcome(), milliseconds(asked_at, clock())));
-        match found {
-            Some(diagnosis) => ChainAnswer { diagnosis, second_opinion: Some(by_rules), attempts, spent },
-            None => ChainAnswer { diagnosis: by_rules, second_opinion: None, attempts, spent },
-        }
+        let (diagnosis, second_opinion) = match found {
+            Some(diagnosis) => (diagnosis, Some(by_rules)),
+            None => (by_rules, None),
+        };
+        ChainAnswer { diagnosis, second_opinion, review: None, attempts, spent }
     }
 
     async fn ask_one(&self, name: &str, case: FactBundle<'_>, budget: Budget) -> Result<(Diagnosis, Spent), NoAnswer> {
@@ -109,7 +112,7 @@ fn signed(rung: &dyn Rung, diagnosis: Diagnosis) -> Diagnosis {
 }
 
 fn attempt(rung: &str, outcome: &str, milliseconds: i64) -> Attempt {
-    Attempt { rung: clip(rung, 64), outcome: outcome.to_owned(), milliseconds }
+    Attempt { rung: clip(rung, 64), outcome: outcome.to_owned(), milliseconds, ..Attempt::default() }
 }
 
 fn milliseconds(from: Time, to: Time) -> i64 {

@@ -120,6 +120,24 @@ pub struct Message {
     pub cause: String,
     /// What the diagnosis advises to look at next.
     pub advice: String,
+    /// Which diagnoser that is; empty without a diagnosis.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub diagnoser: String,
+    /// How far its answer may go without the rules: `observe`, `suggest`, `approve` or `auto`; empty without a diagnosis.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub ceiling: String,
+    /// What the reviewer of the proposal objects.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub objection: String,
+    /// Who was asked in the latest round, and what came of each call of a model.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub attempts: Vec<String>,
+    /// Answers of models that did not hold, and why.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub refused_answers: Vec<String>,
+    /// What the models cost in all rounds, such as `$0.03 for 2 calls`; empty when none was asked.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub model_cost: String,
     /// How the template of the current revision differs from that of an earlier one.
     pub changes: Vec<FieldChange>,
     /// What was seen, as numbered sentences: those that the diagnosis cites come first.

@@ -128,11 +128,12 @@ fn notes(notification: &Notification) -> Vec<Note> {
 
 /// What is wrong, what is believed and what to do, each cut so that the others stay.
 fn text(message: &Message) -> String {
-    let Message { message, hypothesis, next_step, .. } = message;
+    let Message { message, hypothesis, next_step, diagnoser, .. } = message;
     let believed = !hypothesis.is_empty() && !message.contains(hypothesis.as_str());
     let mut text = bounded(message, if believed { 360 } else { 520 });
     if believed {
-        text = format!("{text} Diagnosis: {}", bounded(hypothesis, 300));
+        let by = if diagnoser.is_empty() || diagnoser == "rules" { String::new() } else { format!(" of {diagnoser}") };
+        text = format!("{text} Diagnosis{by}: {}", bounded(hypothesis, 300));
     }
     if !next_step.is_empty() {
         text = format!("{text} Next: {next_step}");

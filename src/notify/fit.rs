@@ -16,8 +16,8 @@ const SHORT: usize = 200;
 pub(super) fn fit<T: Serialize>(message: &Message, max: usize, written: impl Fn(&Message) -> T) -> Message {
     let mut message = Message { omitted: vec![], ..message.clone() };
     docs(&mut message);
-    let steps: [fn(&mut Message); 10] =
-        [passed, uncited, runbooks, alerts, checks, short_changes, long_facts, facts, changes, names];
+    let steps: [fn(&mut Message); 11] =
+        [passed, uncited, runbooks, alerts, checks, attempts, short_changes, long_facts, facts, changes, names];
     for step in steps {
         if size(&written(&message)) <= max {
             return message;
@@ -83,6 +83,15 @@ fn checks(message: &mut Message) {
     for check in &mut message.checks {
         check.message = bounded(&check.message, SHORT);
     }
+}
+
+fn attempts(message: &mut Message) {
+    let left_out = message.attempts.len().saturating_sub(4);
+    message.attempts.truncate(4);
+    for text in message.attempts.iter_mut().chain(&mut message.refused_answers) {
+        *text = bounded(text, SHORT);
+    }
+    omit(message, left_out, "attempts");
 }
 
 fn facts(message: &mut Message) {

@@ -2,7 +2,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Action, Cause, Condition, FieldChange, Mode, ModelChainRef, ObjectRef, Time};
+use super::{Action, Attempt, Cause, Condition, FieldChange, Mode, ModelChainRef, ObjectRef, Time};
 
 /// The firing alerts about one target and everything that Backstop did about them, from the plan to recovery or
 /// escalation. The controller writes spec and status.
@@ -138,6 +138,17 @@ pub struct IncidentStatus {
     /// What the latest round found, so that it need not be looked up. Absent until a round ended with a diagnosis.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub diagnosis: Option<IncidentDiagnosis>,
+    /// Answers of models that turned out not to be grounded in the facts and in the cluster, oldest first. Nothing was done
+    /// on their word. At most 8.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub refused_answers: Vec<RefusedAnswer>,
+    /// The one re-route to a stronger rung after an answer that was not grounded. Absent while there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reroute: Option<Reroute>,
+    /// What the models of all rounds took so far. Absent when none was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model_spend: Option<ModelSpend>,
     /// Epoch of the claim for which a Grant was last opened, from 1. Absent until one was opened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grant_epoch: Option<i64>,
@@ -437,6 +448,10 @@ pub struct Decision {
     /// One sentence that explains `reason`, at most 2048 characters.
     #[schemars(length(max = 2048))]
     pub message: String,
+    /// Name of the diagnoser whose answer it is about; empty without a diagnosis.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 64))]
+    pub diagnoser: String,
     /// Hypothesis of the diagnosis in one sentence, at most 1024 characters; empty without a diagnosis.
     #[serde(default)]
     #[schemars(length(max = 1024))]
@@ -575,6 +590,9 @@ pub struct IncidentDiagnosis {
     /// Name of the diagnoser that answered, such as `rules`.
     #[schemars(length(max = 64))]
     pub diagnoser: String,
+    /// The highest mode in which its answer may lead to an action that the rules do not confirm.
+    #[serde(default)]
+    pub ceiling: Mode,
     /// Cause of the failure.
     pub cause: Cause,
     /// Self-reported confidence, 0 to 100.
@@ -594,6 +612,78 @@ pub struct IncidentDiagnosis {
     /// The difference between the revisions that the diagnosis is about. Absent when no fact shows one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub difference: Option<RevisionDifference>,
+    /// What the reviewer objects, with its name, at most 1100 characters. Empty when it does not.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 1100))]
+    pub objection: String,
+    /// The diagnosers that were asked in this round, and each call of a model, in order. At most 16; all are in the
+    /// Investigation.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub attempts: Vec<Attempt>,
+    /// Model tokens of this round.
+    #[serde(default)]
+    pub tokens: i64,
+    /// Cost of the models in this round, in billionths of a US dollar.
+    #[serde(default)]
+    pub cost_nano_dollars: i64,
+}
+
+/// An answer of a model that was not grounded.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RefusedAnswer {
+    /// Name of the diagnoser that gave it.
+    #[schemars(length(max = 64))]
+    pub diagnoser: String,
+    /// Number of the round.
+    pub round: i32,
+    /// Reason constant of the check that refused it, such as `ObjectUnknown`.
+    #[schemars(length(max = 64))]
+    pub reason: String,
+    /// One sentence that explains `reason`, at most 512 characters.
+    #[schemars(length(max = 512))]
+    pub message: String,
+    /// What it said, cut to 256 characters.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 256))]
+    pub hypothesis: String,
+    /// The action that it proposed. Absent when it proposed none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub action: Option<Action>,
+    /// Its self-reported confidence, 0 to 100.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 100))]
+    pub confidence: i32,
+}
+
+/// A re-route to a stronger rung.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Reroute {
+    /// Name of the rung whose answer was not grounded; it is not asked again.
+    #[schemars(length(max = 64))]
+    pub from: String,
+    /// Name of the rung that the rounds since begin with.
+    #[schemars(length(max = 64))]
+    pub to: String,
+    /// Why, a reason constant such as `ClaimUngrounded`.
+    #[schemars(length(max = 64))]
+    pub reason: String,
+    /// Time of the re-route.
+    pub at: Time,
+}
+
+/// What models took.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelSpend {
+    /// Tokens of prompts and answers together.
+    pub tokens: i64,
+    /// Cost in billionths of a US dollar.
+    pub cost_nano_dollars: i64,
+    /// Number of calls of models.
+    pub calls: i32,
 }
 
 /// One fact that a diagnosis cites.

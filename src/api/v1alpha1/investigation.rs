@@ -143,6 +143,9 @@ pub struct InvestigationStatus {
     /// The diagnosis of the embedded rules when another diagnoser answered. Absent otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub second_opinion: Option<Diagnosis>,
+    /// What the reviewer of the ModelChain says of the proposal. Absent when there is none, or nothing was proposed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub review: Option<Review>,
     /// One entry for each diagnoser that was asked, in order. At most 32.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
@@ -203,6 +206,11 @@ pub struct Diagnosis {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub suspected_revision: Option<i64>,
+    /// The change that is at fault, as it stands in the template of the suspected revision: a commit, a tag or a digest
+    /// of an image, for example. At most 256 characters. Absent when none is named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256))]
+    pub suspected_change: Option<String>,
     /// Self-reported confidence, 0 to 100. It is never a reason to act; below a Policy's `confidenceFloor` it is a
     /// reason not to.
     #[schemars(range(min = 0, max = 100))]
@@ -236,6 +244,10 @@ pub enum Cause {
 }
 
 impl Cause {
+    /// Every cause.
+    pub const ALL: &[Cause] =
+        &[Cause::BadRollout, Cause::ConfigurationChanged, Cause::NeverWorked, Cause::Recovered, Cause::Unknown];
+
     /// The constant, as it stands in conditions, metrics and logs.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -325,16 +337,71 @@ impl ClaimKind {
     }
 }
 
-/// One diagnoser that was asked.
+/// What a second model says of the proposal of the first. It can only object: its consent changes nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Review {
+    /// Name of the rung that reviewed.
+    #[schemars(length(max = 64))]
+    pub rung: String,
+    /// Whether it objects. A proposal that it objects to needs an approval.
+    pub objects: bool,
+    /// Why, in one sentence, at most 1024 characters.
+    #[serde(default)]
+    #[schemars(length(max = 1024))]
+    pub reason: String,
+}
+
+/// One diagnoser that was asked, or one call of a model.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Attempt {
     /// Name of the diagnoser.
     #[schemars(length(max = 64))]
     pub rung: String,
-    /// Outcome: a constant such as `Answered`, `NoProposal`, `NotConfigured` or `Timeout`.
+    /// Outcome: a constant such as `Answered`, `NoProposal`, `NotConfigured` or `Timeout`, or the class of the failure.
     #[schemars(length(max = 64))]
     pub outcome: String,
     /// Duration of the attempt in milliseconds.
     pub milliseconds: i64,
+    /// Name of the upstream. Empty when no model was called.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 63))]
+    pub upstream: String,
+    /// The model that was asked for.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 256))]
+    pub model: String,
+    /// The model that answered, as the upstream says. Empty when it says nothing.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 256))]
+    pub served_model: String,
+    /// HTTP status of the response. Absent when there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<i32>,
+    /// Tokens of prompt and answer together.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub tokens: i64,
+    /// What it cost, in billionths of a US dollar; what was reserved for it where its usage is not known.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub cost_nano_dollars: i64,
+    /// What the tightest budget had left afterwards, in billionths of a US dollar.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget_left_nano_dollars: Option<i64>,
+    /// What followed from its failure, such as `NextUpstream`. Empty after an answer.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 64))]
+    pub then: String,
+    /// The upstream's ID of the request.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 128))]
+    pub request_id: String,
+    /// What happened, in one sentence that quotes nothing of the response, at most 256 characters.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 256))]
+    pub message: String,
+}
+
+fn is_zero(number: &i64) -> bool {
+    *number == 0
 }

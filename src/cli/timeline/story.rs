@@ -189,6 +189,8 @@ impl Story {
                 // It is gone or cannot be read; what it found stands on the Incident too.
                 None => (Tone::Plain, format!("diagnosis: {}", entry.message), believed(status)),
             },
+            Some(Event::AnswerRefused) => (Tone::Warn, format!("refused: {}", entry.message), vec![]),
+            Some(Event::Rerouted) => (Tone::Plain, format!("re-routed: {}", entry.message), vec![]),
             Some(Event::Judged) => match status.decision.as_ref().filter(|decision| decision.decided_at == entry.at) {
                 Some(decision) => judged(decision, self.full),
                 None => (Tone::Plain, format!("judged: {}", entry.message), vec![]),

@@ -6,7 +6,13 @@ use serde::Deserialize;
 use super::{Ending, spec};
 use crate::{
     api::v1alpha1::{ApprovalSpec, ApprovalStatus, KnownGood, MatchConstraints, Mode, Purpose, Remediation, Time},
-    core::{actions::identity, gate, names, policy, reason::Reason, workload::Workload},
+    core::{
+        actions::identity,
+        gate::{self, Override},
+        names, policy,
+        reason::Reason,
+        workload::Workload,
+    },
 };
 
 /// What the executor read for itself, in one go.
@@ -36,6 +42,9 @@ pub struct PolicyBounds {
     /// The action may be done to what Helm installed.
     #[serde(default)]
     pub allow_helm: bool,
+    /// The highest mode in which what the rules do not confirm may be done. Absent: `observe`, so it is not.
+    #[serde(default)]
+    pub model_mode: Mode,
 }
 
 /// A person's yes: what an Approval says.
@@ -53,10 +62,20 @@ pub struct Consent {
 pub fn may_write(remediation: &Remediation, seen: &Evidence, now: Time) -> Result<(), Ending> {
     mode(remediation, seen, now)?;
     let helm = seen.policies.iter().any(|policy| policy.allow_helm && matches(policy, seen));
-    match gate::own_evidence(&remediation.spec, &seen.workload, Some(&seen.known_good), helm).refusal {
+    let unconfirmed = unconfirmed(remediation, seen, now);
+    match gate::own_evidence(&remediation.spec, &seen.workload, Some(&seen.known_good), helm, unconfirmed).refusal {
         Some(refusal) => refused(refusal.reason, refusal.message),
         None => Ok(()),
     }
+}
+
+/// Whether a repair that the rules do not propose on this reading may be written: where a person approved exactly it, and
+/// every Policy that matches, at least one, lets an answer of a model go as far as that. The mode alone never does.
+fn unconfirmed(remediation: &Remediation, seen: &Evidence, now: Time) -> Override {
+    let mut matching = seen.policies.iter().filter(|policy| matches(policy, seen)).peekable();
+    let allowed = matching.peek().is_some() && matching.all(|policy| policy.model_mode >= Mode::Approve);
+    let consent = seen.approvals.iter().find(|consent| covers(consent, remediation, now)).filter(|_| allowed);
+    consent.map_or(Override::No, |consent| Override::Given(consent.spec.approver.clone()))
 }
 
 fn matches(policy: &PolicyBounds, seen: &Evidence) -> bool {

@@ -5,7 +5,7 @@ use crate::core::budget::{self, Budgets, Charge};
 use crate::core::cel::{JUDGEMENT_UNITS, Meter, Variables};
 use crate::core::reason::Reason;
 
-use super::case::{Readable, ReadableCheck, Unreadable};
+use super::case::{Readable, ReadableCheck, Unreadable, how_to_approve};
 use super::check::Check;
 use super::outcome::{Effect, Outcome, not_asked, pass, refuse, unknown};
 
@@ -231,10 +231,6 @@ fn approved(readable: &Readable<'_>) -> Outcome {
     let digest = &identity.digest;
     match readable.case.books.approvals.iter().find(|approval| approval.digest == *digest) {
         Some(approval) => pass(format!("{} approved exactly this action", approval.approver)),
-        None => refuse(
-            Reason::ApprovalMissing,
-            format!("create an Approval for incident {} with digest {digest}", readable.case.incident),
-        )
-        .with(Effect::AskApproval),
+        None => refuse(Reason::ApprovalMissing, how_to_approve(readable.case, digest)).with(Effect::AskApproval),
     }
 }

@@ -4,21 +4,23 @@ use serde_json::{Map, Value, json};
 
 use crate::api::v1alpha1::{
     Action, ActionKind, Diagnosis, Fact, FieldWrite, KnownGood, LedgerStatus, Mode, ObjectRef, Purpose,
-    RemediationSpec, TargetReading, Time, Unresolved,
+    RemediationSpec, Review, TargetReading, Time, Unresolved,
 };
 use crate::core::actions::{Prediction, identity};
 use crate::core::budget::{Budgets, Charge};
 use crate::core::neighbours::Storm;
 use crate::core::policy::{self, CompiledPolicy};
 use crate::core::reason::Reason;
+use crate::core::rules;
 use crate::core::workload::{Presence, Workload};
 
 use super::check::Check;
-use super::observed::Observed;
+use super::observed::{Observed, Override};
 use super::outcome::Outcome;
 
 /// Everything that a decision rests on. The reading of the workload is the controller's own; facts and diagnosis are
 /// leads.
+#[derive(Clone)]
 pub struct Case<'a> {
     /// The time of the decision.
     pub now: Time,
@@ -41,6 +43,7 @@ pub struct Case<'a> {
 }
 
 /// The alerts of an incident.
+#[derive(Clone)]
 pub struct Alerts<'a> {
     /// At least one is firing.
     pub firing: bool,
@@ -51,17 +54,30 @@ pub struct Alerts<'a> {
 }
 
 /// What the latest round of the investigation says.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 pub struct Belief<'a> {
     /// Its numbered facts.
     pub facts: &'a [Fact],
     /// Its diagnosis.
     pub diagnosis: Option<&'a Diagnosis>,
-    /// What the rules say of the same facts, when another diagnoser answered.
+    /// What another diagnoser says of the same facts: the rules, when a model answered.
     pub second_opinion: Option<&'a Diagnosis>,
+    /// The highest mode in which this diagnoser's answer may lead to an action that the rules do not confirm, as the plan
+    /// says; `observe` where the plan does not know it.
+    pub ceiling: Mode,
+    /// What a reviewer says of the proposal.
+    pub review: Option<&'a Review>,
+}
+
+impl Belief<'_> {
+    /// A model answered, by its own word: whether the rules confirm it, the reading tells.
+    pub fn is_of_model(&self) -> bool {
+        self.diagnosis.is_some_and(|diagnosis| diagnosis.diagnoser != rules::NAME)
+    }
 }
 
 /// What the controller read itself, by quorum.
+#[derive(Clone)]
 pub struct Cluster<'a> {
     /// The target, or why it could not be read.
     pub workload: Result<&'a Workload, Unreadable>,
@@ -76,6 +92,7 @@ pub struct Cluster<'a> {
 }
 
 /// What people declared for the namespace.
+#[derive(Clone)]
 pub struct Rules<'a> {
     /// Value of the namespace's mode label.
     pub namespace_mode: Option<&'a str>,
@@ -95,6 +112,7 @@ pub struct RunbookRule {
 }
 
 /// What was spent, approved and counted.
+#[derive(Clone)]
 pub struct Books<'a> {
     /// The Ledger of actions.
     pub ledger: &'a LedgerStatus,
@@ -184,13 +202,23 @@ impl<'a> Readable<'a> {
             return None;
         }
         let policies = policy::matching(case.rules.policies, Some(&workload.object.kind), Some(&workload.labels)).all();
-        let observed = observed(workload, &policies);
+        let mut observed = observed(workload, &policies);
         let identity = observed.prediction.as_ref().ok().map(|prediction| {
             let Prediction { action, write, provenance, .. } = prediction;
             let digest = identity::digest(action, &workload.object, write, provenance.as_ref());
             Identity { id: identity::action_id(case.incident, purpose, &digest), digest }
         });
+        // What a model proposes and the rules do not, a person may approve where Policies and its rung allow that.
+        let reach = policy::model_mode(&policies).min(case.belief.ceiling);
+        if case.belief.is_of_model() && reach >= Mode::Approve {
+            observed.unconfirmed = word_of_a_person(case, identity.as_ref());
+        }
         Some(Readable { case, target, observed, policies, identity })
+    }
+
+    /// Whether a person approved exactly this action, for disagreements that a person may always decide.
+    pub fn word_of_a_person(&self) -> Override {
+        word_of_a_person(self.case, self.identity.as_ref())
     }
 
     /// The reading.
@@ -242,6 +270,20 @@ impl<'a> Readable<'a> {
             "namespaceObject": {"mode": rules.namespace_mode.unwrap_or_default()},
         })
     }
+}
+
+/// Whether a person approved exactly this action; without an exact one nobody can.
+fn word_of_a_person(case: &Case<'_>, identity: Option<&Identity>) -> Override {
+    let Some(Identity { digest, .. }) = identity else { return Override::No };
+    match case.books.approvals.iter().find(|approval| approval.digest == *digest) {
+        Some(approval) => Override::Given(approval.approver.clone()),
+        None => Override::Asked(how_to_approve(case, digest)),
+    }
+}
+
+/// What a person does to approve, in words.
+pub(super) fn how_to_approve(case: &Case<'_>, digest: &str) -> String {
+    format!("create an Approval for incident {} with digest {digest}", case.incident)
 }
 
 /// The parameters of an action by their names. A rule that asks for one that the action does not have fails, and so

@@ -64,12 +64,18 @@ impl Verdicts {
     /// Reasons of the refusals that count for the cascade breaker, each once.
     pub fn anomalies(&self) -> Vec<Reason> {
         let mut found: Vec<Reason> = Vec::new();
-        for outcome in self.outcomes().filter(|outcome| outcome.refuses() && outcome.effect == Some(Effect::Anomaly)) {
+        let counts = |outcome: &&Outcome| matches!(outcome.effect, Some(Effect::Anomaly | Effect::Ungrounded));
+        for outcome in self.outcomes().filter(|outcome| outcome.refuses()).filter(counts) {
             if !found.contains(&outcome.reason) {
                 found.push(outcome.reason);
             }
         }
         found
+    }
+
+    /// The first refusal with this effect.
+    pub fn refused_with(&self, effect: Effect) -> Option<&Outcome> {
+        self.outcomes().find(|outcome| outcome.refuses() && outcome.effect == Some(effect))
     }
 
     /// As they are written to a status.

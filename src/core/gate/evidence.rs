@@ -48,8 +48,8 @@ pub const COMMON: &[EvidenceCheck] = &[
 /// The last of the evidence, after that of the action.
 pub const RULES: &[EvidenceCheck] = &[Check {
     name: "RulesAgree",
-    says: "The embedded rules, run on this very reading, propose the same action on the same object with exactly the \
-           same value; whoever diagnosed does not choose alone.",
+    says: "The embedded rules, run on this very reading, propose the same write; else a Policy's modelMode and the rung's \
+           ceiling have to let a person approve it, and one did.",
     run: rules_agree,
 }];
 
@@ -153,13 +153,14 @@ fn rules_agree(observed: &Observed<'_>) -> Outcome {
                 pass(format!("the rules, on this reading, propose {} too", words(action)))
             } else {
                 let (theirs, ours) = (words(action), words(&own));
-                refuse(Reason::OpinionsDiffer, format!("{theirs} is proposed; the rules, on this reading, say {ours}"))
+                let message = format!("{theirs} is proposed; the rules, on this reading, say {ours}");
+                observed.unconfirmed.outcome(Reason::OpinionsDiffer, message)
             }
         }
-        (Some(action), _, _) => refuse(
-            Reason::OpinionsDiffer,
-            format!("{} is proposed; the rules, on this reading, do not propose it", words(action)),
-        ),
+        (Some(action), _, _) => {
+            let message = format!("{} is proposed; the rules, on this reading, do not propose it", words(action));
+            observed.unconfirmed.outcome(Reason::OpinionsDiffer, message)
+        }
         (None, _, Some((own, _))) => refuse(
             Reason::OpinionsDiffer,
             format!("nothing is proposed; the rules, on this reading, propose {}", words(&own)),

@@ -15,6 +15,7 @@ pub mod claims;
 mod evidence;
 mod follow;
 pub mod observed;
+mod opinions;
 pub mod outcome;
 mod quality;
 #[cfg(test)]
@@ -25,6 +26,8 @@ mod tests;
 pub use bounds::MAX_ROUNDS;
 pub use case::{Alerts, Belief, Books, Case, Cluster, Readable, Rules, RunbookRule, Unreadable, ValidApproval};
 pub use chains::check_names;
+pub use observed::Override;
+pub use opinions::Ungrounded;
 
 use crate::api::v1alpha1::{
     Action, ActionKind, CheckVerdict, Decision, DecisionOutcome, EvictWrite, KnownGood, ObjectRef, Purpose,
@@ -56,17 +59,23 @@ pub struct Judgement {
     /// What is charged to the Ledger before anything is written, as the checks saw it. Absent
     /// without an exact action.
     pub charge: Option<Charge>,
+    /// The answer of a model that did not hold; what is decided does not rest on it.
+    pub ungrounded: Option<Ungrounded>,
+    /// It is about the second opinion, and not about the diagnosis.
+    pub on_second_opinion: bool,
 }
 
 /// Decides whether the proposed action repairs the target.
+///
+/// An answer of a model that is not grounded decides nothing: what the rules say of the same facts is judged in its place.
 pub fn judge(case: &Case<'_>) -> Judgement {
-    judge_repair(case, Facts::Fresh, actions::of)
+    opinions::judge(case, |case| judge_repair(case, Facts::Fresh, actions::of))
 }
 
 /// Decides the same once more, right before the write is granted. That the facts were fresh was asked when the action
 /// was decided; what counts now is the new reading.
 pub fn judge_again(case: &Case<'_>) -> Judgement {
-    judge_repair(case, Facts::AnyAge, actions::of)
+    opinions::judge(case, |case| judge_repair(case, Facts::AnyAge, actions::of))
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -136,6 +145,7 @@ fn observe<'a>(
         known_good: None,
         presence: None,
         alert_started_at,
+        unconfirmed: Override::No,
     }
 }
 
@@ -181,6 +191,7 @@ fn judge_following(
         known_good: Some(case.cluster.known_good),
         presence: Some(case.cluster.presence),
         alert_started_at: Some(case.alerts.started_at),
+        unconfirmed: Override::No,
     };
     let Some(readable) = Readable::of(case, purpose, observe).filter(|_| verdicts.all_passed()) else {
         verdicts.skip(chain);
@@ -217,14 +228,16 @@ pub struct OwnEvidence {
 
 /// Asks the evidence of a Remediation of a reading of its target, before it is armed. No alert, fact, diagnosis or
 /// Ledger is needed, so the executor need not believe the controller. `known_good` is `None` where marks cannot be
-/// read; `allow_helm` says that a Policy that matches the target allows what Helm installed.
+/// read; `allow_helm` says that a Policy that matches the target allows what Helm installed; `unconfirmed` whether a
+/// person's word on exactly this write goes before what the rules say of the reading.
 pub fn own_evidence(
     spec: &RemediationSpec,
     workload: &Workload,
     known_good: Option<&[KnownGood]>,
     allow_helm: bool,
+    unconfirmed: Override,
 ) -> OwnEvidence {
-    own_evidence_by(spec, workload, known_good, allow_helm, actions::of)
+    own_evidence_by(spec, workload, known_good, allow_helm, unconfirmed, actions::of)
 }
 
 fn own_evidence_by(
@@ -232,6 +245,7 @@ fn own_evidence_by(
     workload: &Workload,
     known_good: Option<&[KnownGood]>,
     allow_helm: bool,
+    unconfirmed: Override,
     definition_of: fn(ActionKind) -> &'static Definition,
 ) -> OwnEvidence {
     let own = Own { spec, workload };
@@ -246,7 +260,8 @@ fn own_evidence_by(
     match spec.purpose {
         Purpose::Repair => {
             let action = Some(spec.action.clone());
-            let observed = Observed { allow_helm, known_good, ..observe(workload, action, None, definition_of) };
+            let observed =
+                Observed { allow_helm, known_good, unconfirmed, ..observe(workload, action, None, definition_of) };
             verdicts.ask(follow::OWN_REPAIR, |run| run(&own));
             verdicts.ask(evidence::COMMON, |run| run(&observed));
             verdicts.ask(definition_of(spec.action.kind()).evidence, |run| run(&observed));
@@ -279,6 +294,7 @@ fn conclude(
         outcome,
         reason: reason.as_str().into(),
         message: message.chars().take(MAX_MESSAGE).collect(),
+        diagnoser: case.belief.diagnosis.map(|d| d.diagnoser.clone()).unwrap_or_default(),
         hypothesis: case.belief.diagnosis.map(|d| d.hypothesis.clone()).unwrap_or_default(),
         action,
         action_id: id,
@@ -287,7 +303,9 @@ fn conclude(
         checks: verdicts.written(),
         decided_at: case.now,
     };
-    Judgement { decision, reason, prediction, anomalies: verdicts.anomalies(), charge }
+    let ungrounded = Ungrounded::of(case, verdicts);
+    let anomalies = verdicts.anomalies();
+    Judgement { decision, reason, prediction, anomalies, charge, ungrounded, on_second_opinion: false }
 }
 
 const UNREAD: Refusal = Refusal { reason: Reason::ClusterUnreadable, message: String::new() };
@@ -308,9 +326,12 @@ fn decide(
         return (DecisionOutcome::Escalate, shared.reason, shared.message.clone());
     }
     let any = |effect| refusals.iter().any(|refusal| refusal.effect == Some(effect));
-    let outcome = match (first.effect, refusals.len()) {
-        (Some(Effect::AskApproval), 1) => DecisionOutcome::AwaitApproval,
-        (Some(Effect::Resolve), _) => DecisionOutcome::Resolve,
+    let outcome = match first.effect {
+        // Whatever refuses asks for the same: that a person approves exactly this action.
+        _ if refusals.iter().all(|refusal| refusal.effect == Some(Effect::AskApproval)) => {
+            DecisionOutcome::AwaitApproval
+        }
+        Some(Effect::Resolve) => DecisionOutcome::Resolve,
         // A person who is called because the mode forbids writes wants the diagnosis too: evidence that may still come
         // is waited for, whatever else refuses.
         _ if any(Effect::Wait) && !any(Effect::Final) && !any(Effect::Resolve) => DecisionOutcome::Wait,

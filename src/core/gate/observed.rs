@@ -2,7 +2,33 @@
 
 use crate::api::v1alpha1::{Action, ActionKind, KnownGood, Time};
 use crate::core::actions::prediction::{Prediction, Refusal};
+use crate::core::reason::Reason;
 use crate::core::workload::{Kind, Pod, Presence, Workload};
+
+use super::outcome::{Effect, Outcome, pass, refuse};
+
+/// Whether a person's word on the exact action goes before a disagreement about it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Override {
+    /// Nobody's word does.
+    #[default]
+    No,
+    /// It would, and is not there yet; the sentence says how to give it.
+    Asked(String),
+    /// It is there; the text says who approved.
+    Given(String),
+}
+
+impl Override {
+    /// What a disagreement comes to.
+    pub fn outcome(&self, reason: Reason, message: String) -> Outcome {
+        match self {
+            Override::No => refuse(reason, message),
+            Override::Asked(how) => refuse(reason, format!("{message}; {how}")).with(Effect::AskApproval),
+            Override::Given(who) => pass(format!("{message}; {who} approved exactly this action")),
+        }
+    }
+}
 
 /// A reading of a workload and an action on it. No alert, diagnosis, Policy or Ledger is in it: whoever can read the
 /// workload can ask for the evidence.
@@ -26,6 +52,8 @@ pub struct Observed<'a> {
     pub presence: Option<&'a [Presence]>,
     /// When the first alert began, by its sender's clock; absent when the caller does not know it.
     pub alert_started_at: Option<Time>,
+    /// Whether a person's word goes before what the rules say of this reading.
+    pub unconfirmed: Override,
 }
 
 impl<'a> Observed<'a> {

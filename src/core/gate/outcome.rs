@@ -12,6 +12,11 @@ pub enum Effect {
     Final,
     /// What was proposed is not true of the cluster, or too much fails at once: it counts for the cascade breaker.
     Anomaly,
+    /// What was said is not true of the facts or of the cluster: it counts for the cascade breaker, and the answer of the
+    /// model that said it decides nothing.
+    Ungrounded,
+    /// Whoever diagnosed is not sure enough: another may be asked.
+    Unsure,
     /// The target is one of many that fail at once: that is what people are told, whatever else refuses.
     Shared,
     /// Only a person's approval is missing, if nothing else refuses.
@@ -51,6 +56,11 @@ impl Outcome {
     /// It counts for the cascade breaker.
     pub fn anomaly(self) -> Outcome {
         self.with(Effect::Anomaly)
+    }
+
+    /// It counts for the cascade breaker, and what was said decides nothing.
+    pub fn ungrounded(self) -> Outcome {
+        self.with(Effect::Ungrounded)
     }
 
     /// With this effect.

@@ -1,16 +1,26 @@
 //! Is the diagnosis grounded? By rule, never by similarity; and self-reported confidence is never a reason to act.
 
-use crate::api::v1alpha1::{Action, Cause, Claim, Diagnosis, Fact, FactData, ObjectRef, ReferenceKind};
+use serde_json::Value;
+
+use crate::api::v1alpha1::{Action, Cause, Claim, Diagnosis, Fact, FactData, ObjectRef, ReferenceKind, Review};
 use crate::core::reason::Reason;
+use crate::core::redact::quoted;
 use crate::core::workload::{Workload, named};
+use crate::core::{actions, rules};
 
 use super::case::{Readable, ReadableCheck};
 use super::check::Check;
 use super::claims;
-use super::outcome::{Outcome, not_asked, pass, refuse, unknown};
+use super::observed::Override;
+use super::outcome::{Effect, Outcome, not_asked, pass, refuse, unknown};
 
 /// Facts older than this are not acted upon.
 const FACTS_MAX_AGE: jiff::SignedDuration = jiff::SignedDuration::from_secs(60);
+
+/// Characters of what a model wrote that a message quotes.
+const MAX_QUOTED: usize = 300;
+/// Deeper than any pod template.
+const MAX_DEPTH: usize = 64;
 
 /// What the diagnosis has to stand up to.
 pub const QUALITY: &[ReadableCheck] = &[
@@ -41,13 +51,18 @@ pub const QUALITY: &[ReadableCheck] = &[
     },
     Check {
         name: "ObjectsExist",
-        says: "Every object and revision that the diagnosis names exists, in the facts and in the cluster.",
+        says: "Every object, revision and change that the diagnosis names exists, in the facts and in the cluster.",
         run: objects_exist,
     },
     Check {
         name: "OpinionsAgree",
-        says: "Where another diagnoser answered, the rules on the same facts propose the same action.",
+        says: "Where a model answered, the rules on the same facts propose the same action; where they do not, a person decides.",
         run: opinions_agree,
+    },
+    Check {
+        name: "NoObjection",
+        says: "Where a reviewer objects to the proposal, a person approved it; that one does not object changes nothing.",
+        run: no_objection,
     },
     Check {
         name: "ConfidenceAboveFloor",
@@ -108,14 +123,14 @@ fn proposal_names_target(readable: &Readable<'_>) -> Outcome {
         pass(format!("the proposal is about {target}"))
     } else {
         refuse(Reason::WrongTarget, format!("the proposal is about {}, the incident about {target}", proposal.target))
-            .anomaly()
+            .ungrounded()
     }
 }
 
 fn claims_cite_facts(readable: &Readable<'_>) -> Outcome {
     let facts = readable.case.belief.facts;
     let claims = claims_of(readable);
-    let uncited = |message: String| refuse(Reason::ClaimUncited, message).anomaly();
+    let uncited = |message: String| refuse(Reason::ClaimUncited, message).ungrounded();
     for (number, claim) in numbered(claims) {
         if claim.cites.is_empty() {
             return uncited(format!("claim {number} ({}) cites no fact", claim.kind.as_str()));
@@ -141,7 +156,7 @@ fn claims_supported(readable: &Readable<'_>) -> Outcome {
         if !(claims::of(claim.kind).supported)(claim, &cited) {
             let (kind, cites) = (claim.kind.as_str(), claim.cites.join(", "));
             return refuse(Reason::ClaimUnsupported, format!("claim {number} ({kind}) is not carried by {cites}"))
-                .anomaly();
+                .ungrounded();
         }
     }
     pass("every claim is carried by the facts that it cites")
@@ -157,7 +172,7 @@ fn claims_hold(readable: &Readable<'_>) -> Outcome {
                 Reason::ClaimUngrounded,
                 format!("claim {number} ({kind}{about}) is not true of the cluster as it was read at {read_at}"),
             )
-            .anomaly();
+            .ungrounded();
         }
     }
     pass("every claim is true of the cluster as the controller reads it")
@@ -169,15 +184,75 @@ fn objects_exist(readable: &Readable<'_>) -> Outcome {
     if let Some(suspect) = &diagnosis.suspect {
         let in_facts = readable.case.belief.facts.iter().any(|fact| same(&fact.object, suspect));
         if !(in_facts && in_cluster(workload, suspect)) {
-            return refuse(Reason::ObjectUnknown, format!("{suspect} is named and was not found")).anomaly();
+            return refuse(Reason::ObjectUnknown, format!("{suspect} is named and was not found")).ungrounded();
         }
     }
     if let Some(number) = diagnosis.suspected_revision
         && workload.revision(number).is_none()
     {
-        return refuse(Reason::ObjectUnknown, format!("revision {number} is suspected and does not exist")).anomaly();
+        return refuse(Reason::ObjectUnknown, format!("revision {number} is suspected and does not exist"))
+            .ungrounded();
     }
-    pass("every object and revision that is named exists")
+    if let Some(change) = &diagnosis.suspected_change
+        && !(readable.case.belief.facts.iter().any(|fact| fact_shows(fact, change))
+            && template_holds(workload, diagnosis.suspected_revision, change))
+    {
+        let of = diagnosis.suspected_revision.map(|number| format!(" of revision {number}")).unwrap_or_default();
+        let message = format!("{} is suspected, and no template{of} holds it", quoted(change, MAX_QUOTED));
+        return refuse(Reason::ObjectUnknown, message).ungrounded();
+    }
+    pass("every object, revision and change that is named exists")
+}
+
+/// Whether a fact about revisions shows a change by this name.
+fn fact_shows(fact: &Fact, change: &str) -> bool {
+    match &fact.data {
+        FactData::Revision(revision) => {
+            revision.images.iter().any(|image| has_word(image, change)) || is_hash(&revision.template_hash, change)
+        }
+        FactData::RevisionDiff(diff) => {
+            diff.changes.iter().any(|field| has_word(&field.before, change) || has_word(&field.after, change))
+        }
+        _ => false,
+    }
+}
+
+/// Whether a recorded template holds it: that of the revision, or any where none is named.
+fn template_holds(workload: &Workload, revision: Option<i64>, change: &str) -> bool {
+    let of = |number: i64| revision.is_none_or(|suspected| suspected == number);
+    workload
+        .revisions
+        .iter()
+        .filter(|revision| of(revision.fact.number))
+        .any(|revision| is_hash(&revision.template_hash, change) || has_text(&revision.template, change, MAX_DEPTH))
+}
+
+fn has_text(value: &Value, word: &str, depth: usize) -> bool {
+    match value {
+        Value::String(text) => has_word(text, word),
+        Value::Array(items) => depth > 0 && items.iter().any(|item| has_text(item, word, depth - 1)),
+        Value::Object(fields) => depth > 0 && fields.values().any(|field| has_text(field, word, depth - 1)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
+/// Whether `word` stands in `text` by itself. A commit may be cut to its first seven characters.
+fn has_word(text: &str, word: &str) -> bool {
+    let part = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
+    let cut = is_commit(word);
+    !word.is_empty()
+        && text.match_indices(word).any(|(at, _)| {
+            let (before, after) = (text[..at].chars().next_back(), text[at + word.len()..].chars().next());
+            !part(before) && (cut || !part(after))
+        })
+}
+
+fn is_hash(hash: &str, change: &str) -> bool {
+    is_commit(change) && hash.starts_with(change)
+}
+
+fn is_commit(word: &str) -> bool {
+    word.len() >= 7 && word.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
 }
 
 fn same(object: &ObjectRef, other: &ObjectRef) -> bool {
@@ -200,7 +275,8 @@ fn opinions_agree(readable: &Readable<'_>) -> Outcome {
     fn proposed(diagnosis: &Diagnosis) -> Option<(&Action, &ObjectRef)> {
         diagnosis.proposal.as_ref().map(|proposal| (&proposal.action, &proposal.target))
     }
-    let agree = match (proposed(first), proposed(second)) {
+    let (one, other) = (proposed(first), proposed(second));
+    let agree = match (one, other) {
         (Some((action, target)), Some((other, object))) => action == other && same(target, object),
         (None, None) => true,
         _ => false,
@@ -208,8 +284,29 @@ fn opinions_agree(readable: &Readable<'_>) -> Outcome {
     if agree {
         pass(format!("{} and {} propose the same", first.diagnoser, second.diagnoser))
     } else {
-        let message = format!("{} and {} propose different actions", first.diagnoser, second.diagnoser);
-        refuse(Reason::OpinionsDiffer, message)
+        let said = |proposal: Option<(&Action, &ObjectRef)>| {
+            proposal.map_or_else(|| "no action".to_owned(), |(action, _)| (actions::of(action.kind()).describe)(action))
+        };
+        let message =
+            format!("{} proposes {}, {} proposes {}", first.diagnoser, said(one), second.diagnoser, said(other));
+        let word = match one {
+            // There is nothing to approve.
+            None => Override::No,
+            // What the rules propose needs no leave for models: the model's doubt makes it a person's decision.
+            Some(_) if first.diagnoser == rules::NAME => readable.word_of_a_person(),
+            Some(_) => readable.observed.unconfirmed.clone(),
+        };
+        word.outcome(Reason::OpinionsDiffer, message)
+    }
+}
+
+fn no_objection(readable: &Readable<'_>) -> Outcome {
+    match readable.case.belief.review {
+        None => pass("nobody reviewed it"),
+        Some(Review { rung, objects: false, .. }) => pass(format!("{rung} does not object")),
+        Some(Review { rung, objects: true, reason }) => readable
+            .word_of_a_person()
+            .outcome(Reason::ReviewerObjects, format!("{rung} objects: {}", quoted(reason, MAX_QUOTED))),
     }
 }
 
@@ -220,6 +317,7 @@ fn confidence_above_floor(readable: &Readable<'_>) -> Outcome {
         pass(format!("confidence {} is not below the floor {floor}", diagnosis.confidence))
     } else {
         refuse(Reason::ConfidenceTooLow, format!("confidence {} is below the floor {floor}", diagnosis.confidence))
+            .with(Effect::Unsure)
     }
 }
 

@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::api::v1alpha1::{
-    Action, Cause, Claim, ClaimKind, Diagnosis, Fact, FactData, FieldChange, KnownGood, LedgerStatus, ObjectRef,
-    Planted, PodFact, PodFailure, Policy, Proposal, RevisionDiffFact, RevisionFact, RolloutUndo, SourceName,
+    Action, Cause, Claim, ClaimKind, Diagnosis, Fact, FactData, FieldChange, KnownGood, LedgerStatus, Mode, ObjectRef,
+    Planted, PodFact, PodFailure, Policy, Proposal, Review, RevisionDiffFact, RevisionFact, RolloutUndo, SourceName,
     TargetReading, Time, WorkloadFact,
 };
 use crate::core::{
@@ -153,6 +153,8 @@ pub struct GateFixture {
     pub facts: Vec<Fact>,
     pub diagnosis: Option<Diagnosis>,
     pub second: Option<Diagnosis>,
+    pub ceiling: Mode,
+    pub review: Option<Review>,
     pub reading: Workload,
     pub unreadable: Option<Unreadable>,
     pub known_good: Vec<KnownGood>,
@@ -197,6 +199,7 @@ pub fn bad_rollout() -> GateFixture {
             hypothesis: "revision 2 crash-loops".into(),
             suspect: Some(workload.clone()),
             suspected_revision: Some(2),
+            suspected_change: None,
             confidence: 90,
             proposal: Some(Proposal { action: undo_to(1), target: workload }),
             claims: vec![
@@ -207,6 +210,8 @@ pub fn bad_rollout() -> GateFixture {
             advice: String::new(),
         }),
         second: None,
+        ceiling: Mode::Observe,
+        review: None,
         reading: reading().crash_looping(),
         unreadable: None,
         known_good: vec![],
@@ -278,6 +283,8 @@ impl GateFixture {
                 facts: &self.facts,
                 diagnosis: self.diagnosis.as_ref(),
                 second_opinion: self.second.as_ref(),
+                ceiling: self.ceiling,
+                review: self.review.as_ref(),
             },
             cluster: Cluster {
                 workload: match &self.unreadable {

@@ -1,13 +1,16 @@
 //! The diagnosis as it stands on the Incident: what a person has to read, and no more.
 
 use crate::api::v1alpha1::{
-    CitedFact, Diagnosis, Fact, FactData, FieldChange, IncidentDiagnosis, InvestigationStatus, RevisionDifference,
+    Attempt, CitedFact, Diagnosis, Fact, FactData, FieldChange, IncidentDiagnosis, IncidentStatus, InvestigationStatus,
+    ModelSpend, RevisionDifference,
 };
 
 /// Facts that are kept.
 const MAX_FACTS: usize = 16;
 /// Changed fields that are kept.
 const MAX_CHANGES: usize = 16;
+/// Attempts that are kept.
+const MAX_ATTEMPTS: usize = 16;
 /// Characters of a sentence, and of a fact.
 const MAX_TEXT: usize = 1024;
 /// Characters of a value of a changed field.
@@ -15,11 +18,17 @@ const MAX_VALUE: usize = 512;
 
 /// What the round found; `None` without a diagnosis. The text is the investigator's: it is shown, and decides nothing.
 pub(super) fn of(found: &InvestigationStatus) -> Option<IncidentDiagnosis> {
-    let diagnosis = found.diagnosis.as_ref()?;
-    let Diagnosis { diagnoser, cause, hypothesis, confidence, advice, .. } = diagnosis;
+    found.diagnosis.as_ref().map(|diagnosis| opinion(found, diagnosis))
+}
+
+/// What the round found, with this opinion of it.
+pub(super) fn opinion(found: &InvestigationStatus, diagnosis: &Diagnosis) -> IncidentDiagnosis {
+    let Diagnosis { diagnoser, ceiling, cause, hypothesis, confidence, advice, .. } = diagnosis;
     let cited: Vec<&Fact> = found.facts.iter().filter(|fact| cites(diagnosis, &fact.id)).collect();
-    Some(IncidentDiagnosis {
+    let objection = found.review.as_ref().filter(|review| review.objects);
+    IncidentDiagnosis {
         diagnoser: cut(diagnoser, 64),
+        ceiling: *ceiling,
         cause: *cause,
         confidence: (*confidence).clamp(0, 100),
         hypothesis: cut(hypothesis, MAX_TEXT),
@@ -30,7 +39,33 @@ pub(super) fn of(found: &InvestigationStatus) -> Option<IncidentDiagnosis> {
             .map(|fact| CitedFact { id: cut(&fact.id, 8), text: cut(&fact.text, MAX_TEXT) })
             .collect(),
         difference: difference(cited.iter().copied()).or_else(|| difference(found.facts.iter())),
-    })
+        objection: objection.map(|it| format!("{}: {}", cut(&it.rung, 64), cut(&it.reason, 1024))).unwrap_or_default(),
+        attempts: attempts(&found.attempts),
+        tokens: found.tokens.max(0),
+        cost_nano_dollars: found.cost_nano_dollars.max(0),
+    }
+}
+
+/// The attempts; of many the first and the last.
+fn attempts(all: &[Attempt]) -> Vec<Attempt> {
+    let half = MAX_ATTEMPTS / 2;
+    if all.len() <= MAX_ATTEMPTS {
+        return all.to_vec();
+    }
+    let last = all.len() - half;
+    all.iter().take(half).chain(all.iter().skip(last)).cloned().collect()
+}
+
+/// Adds what the models of a round took. A round ends once, so it is added once.
+pub(super) fn add_spend(status: &mut IncidentStatus, found: &InvestigationStatus) {
+    let called = found.attempts.iter().filter(|attempt| !attempt.upstream.is_empty()).count();
+    if called == 0 && found.tokens <= 0 && found.cost_nano_dollars <= 0 {
+        return;
+    }
+    let ModelSpend { tokens, cost_nano_dollars, calls } = status.model_spend.get_or_insert_default();
+    *tokens = tokens.saturating_add(found.tokens.max(0));
+    *cost_nano_dollars = cost_nano_dollars.saturating_add(found.cost_nano_dollars.max(0));
+    *calls = calls.saturating_add(called.try_into().unwrap_or(i32::MAX));
 }
 
 /// Whether a claim of `diagnosis` cites the fact `id`.

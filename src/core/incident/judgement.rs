@@ -13,7 +13,10 @@ use crate::core::{
     workload::Workload,
 };
 
-use super::{About, Effect, JudgementInputs, Measure, Need, Next, Notice, Step, ending, question, remediation, round};
+use super::{
+    About, Effect, JudgementInputs, Measure, Need, Next, Notice, Step, diagnosis, ending, question, remediation,
+    reroute, round,
+};
 
 /// Pause between two rounds: evidence that pods fail comes within seconds.
 const PAUSE: SignedDuration = SignedDuration::from_secs(4);
@@ -67,7 +70,7 @@ fn health<'a>(about: About<'_>, case: &'a JudgementInputs) -> Option<(&'a Worklo
 /// Decides what follows from the latest round.
 pub(super) fn step(about: About<'_>, mut status: IncidentStatus, case: &JudgementInputs) -> Step {
     let now = about.now;
-    let Judgement { mut decision, mut reason, prediction, anomalies, charge } =
+    let Judgement { mut decision, mut reason, prediction, anomalies, charge, ungrounded, on_second_opinion } =
         question::ask(about, &status, case, gate::judge);
     status.reading = case.workload.as_ref().ok().map(Workload::summary);
     let waited = now.duration_since(status.times.planned.unwrap_or(now));
@@ -97,6 +100,22 @@ pub(super) fn step(about: About<'_>, mut status: IncidentStatus, case: &Judgemen
     let (outcome, message) = (decision.outcome, decision.message.clone());
     let storm = question::storm_claim(about, case, reason, &anomalies);
     let mut effects: Vec<Effect> = anomalies.into_iter().map(Effect::CountAnomaly).collect();
+    if let Some(ungrounded) = &ungrounded {
+        reroute::note(about, &mut status, ungrounded);
+        // What waits, is over or is one of many needs no other answer.
+        let decides =
+            matches!(outcome, DecisionOutcome::Act | DecisionOutcome::AwaitApproval | DecisionOutcome::Escalate);
+        if let Some(to) = reroute::stronger(&status, ungrounded).filter(|_| decides && storm.is_none()) {
+            let to = to.to_owned();
+            return reroute::begin(about, status, ungrounded, to, effects);
+        }
+    }
+    if on_second_opinion
+        && let Some(found) = case.investigation.as_ref().and_then(|it| it.status.as_ref())
+        && let Some(opinion) = &found.second_opinion
+    {
+        status.diagnosis = Some(diagnosis::opinion(found, opinion));
+    }
     effects.push(Effect::Measure(Measure::Decided(outcome.as_str(), reason)));
     if outcome != DecisionOutcome::Wait {
         let passed = decision.checks.iter().filter(|check| check.verdict == Verdict::Passed).count();

@@ -17,6 +17,7 @@ mod opening;
 mod plan;
 mod question;
 mod remediation;
+mod reroute;
 mod round;
 mod telling;
 mod undo;

@@ -47,17 +47,18 @@ pub(super) fn details(
         ("runbooks", case.rules.runbooks.iter().take(MAX_LISTED).map(policy::runbook_name).collect()),
         ("approvals", approvals.take(MAX_LISTED).collect()),
         ("incidentUid", json!(incident.metadata.uid)),
-        ("diagnoser", json!(diagnoser(case))),
+        ("diagnoser", json!(decision.map(|decision| &decision.diagnoser))),
+        ("reviewer", json!(review(case))),
     ] {
         details.insert(key.into(), value);
     }
     Value::Object(details)
 }
 
-/// On whose word: the diagnoser whose proposal it is.
-fn diagnoser(case: &JudgementInputs) -> Option<&str> {
-    let found = case.investigation.as_ref()?.status.as_ref()?;
-    found.diagnosis.as_ref().map(|diagnosis| diagnosis.diagnoser.as_str())
+/// What a reviewer said: an objection that a person overruled is on the record.
+fn review(case: &JudgementInputs) -> Option<Value> {
+    let review = case.investigation.as_ref()?.status.as_ref()?.review.as_ref()?;
+    Some(json!({ "rung": cut(&review.rung, 64), "objects": review.objects, "reason": cut(&review.reason, MAX_VALUE) }))
 }
 
 /// The exact change: digests of both values, and the fields that differ as redacted text.

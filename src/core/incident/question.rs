@@ -1,6 +1,6 @@
 //! What was read of a case, as the gate asks for it.
 
-use crate::api::v1alpha1::IncidentStatus;
+use crate::api::v1alpha1::{Diagnosis, IncidentStatus, Mode};
 use crate::core::{
     gate::{self, RunbookRule, Unreadable},
     neighbours::Storm,
@@ -8,7 +8,7 @@ use crate::core::{
     reason::Reason,
 };
 
-use super::{About, Effect, JudgementInputs};
+use super::{About, Effect, JudgementInputs, reroute};
 
 /// What the Ledger has to note when the target is one of many that fail at once, so that one incident tells of all. A
 /// storm of the whole cluster, which is an anomaly, is told of by each.
@@ -25,6 +25,13 @@ pub(super) fn storm_claim(
     let alone = || Storm::alone(workload);
     let storm = case.books.storm.clone().unwrap_or_else(alone);
     Some(Effect::ClaimStorm(storm.claim(workload, about.name())))
+}
+
+/// How far an answer may go that the rules do not confirm: what the investigator says of its rung, and no further than what
+/// the plan says. What no plan names goes nowhere.
+fn ceiling(status: &IncidentStatus, diagnosis: Option<&Diagnosis>) -> Mode {
+    let Some(Diagnosis { diagnoser, ceiling, .. }) = diagnosis else { return Mode::Observe };
+    reroute::rung(status, diagnoser).map_or(Mode::Observe, |rung| rung.ceiling.min(*ceiling))
 }
 
 /// Puts what was read into a case of the gate, and asks `question` about it.
@@ -56,6 +63,8 @@ pub(super) fn ask<T>(
             names: spec.alerts.iter().map(|alert| alert.alertname.as_str()).collect(),
         },
         belief: gate::Belief {
+            ceiling: ceiling(status, found.and_then(|status| status.diagnosis.as_ref())),
+            review: found.and_then(|status| status.review.as_ref()),
             facts: found.map(|status| status.facts.as_slice()).unwrap_or_default(),
             diagnosis: found.and_then(|status| status.diagnosis.as_ref()),
             second_opinion: found.and_then(|status| status.second_opinion.as_ref()),

@@ -5,7 +5,8 @@ use std::time::Duration;
 use jiff::SignedDuration;
 
 use crate::api::v1alpha1::{
-    Actor, IncidentPhase, IncidentStatus, Investigation, InvestigationPhase, InvestigationSpec, PlannedChain, SourceName,
+    Actor, IncidentPhase, IncidentStatus, Investigation, InvestigationPhase, InvestigationSpec, PlannedChain,
+    SourceName,
 };
 use crate::core::{
     names,
@@ -13,7 +14,7 @@ use crate::core::{
     timeline::{self, Event},
 };
 
-use super::{About, Effect, Next, Step, diagnosis, ending};
+use super::{About, Effect, Next, Step, diagnosis, ending, reroute};
 
 /// Budget of one round without models, in seconds.
 pub const DEADLINE_SECONDS: i32 = 20;
@@ -24,7 +25,8 @@ pub(super) const LOOK: Duration = Duration::from_secs(2);
 
 /// Budget of one round, in seconds: what its models may take is added.
 fn deadline_seconds(status: &IncidentStatus) -> i32 {
-    let models = status.plan.as_ref().and_then(|plan| plan.model_chain.as_ref()).map_or(0, |chain| chain.deadline_seconds);
+    let models =
+        status.plan.as_ref().and_then(|plan| plan.model_chain.as_ref()).map_or(0, |chain| chain.deadline_seconds);
     DEADLINE_SECONDS.saturating_add(models.max(0))
 }
 
@@ -38,7 +40,7 @@ pub(super) fn begin(about: About<'_>, status: &mut IncidentStatus, number: i32) 
 /// Asks for the round that the status names. What is asked is what the plan says.
 pub(super) fn ask(about: About<'_>, status: &IncidentStatus) -> Effect {
     let planned = status.plan.as_ref().map(|plan| plan.sources.as_slice()).unwrap_or_default();
-    let chain = status.plan.as_ref().map(|plan| plan.diagnosers.clone()).unwrap_or_default();
+    let chain = reroute::diagnosers(status);
     let model_chain = status.plan.as_ref().and_then(|plan| plan.model_chain.as_ref()).and_then(PlannedChain::asked);
     let number = status.rounds.max(1);
     let (name, key) = investigation_name(about, number);
@@ -80,6 +82,7 @@ pub(super) fn step(about: About<'_>, mut status: IncidentStatus, found: Option<&
             });
             timeline::note(&mut status, now, Actor::Investigator, Event::Diagnosed, summary);
             status.diagnosis = diagnosis::of(result);
+            diagnosis::add_spend(&mut status, result);
             status.phase = IncidentPhase::Judging;
             Step::write(vec![], status, Next::Again)
         }

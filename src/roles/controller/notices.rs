@@ -4,10 +4,14 @@ use std::collections::BTreeMap;
 
 use kube::ResourceExt as _;
 
-use crate::api::v1alpha1::{Alert, Delivery, Incident, IncidentPhase, InvestigationStatus, ObjectRef, Runbook};
+use crate::api::v1alpha1::{
+    Alert, Attempt, Delivery, Incident, IncidentPhase, InvestigationStatus, ModelSpend, ObjectRef, RefusedAnswer,
+    Runbook,
+};
 use crate::core::{
-    grouping,
+    actions, grouping,
     incident::{Notice, deliveries, severity_word},
+    money::NanoDollars,
     reason::Reason,
 };
 use crate::notify::{Message, Notification, Told};
@@ -126,6 +130,12 @@ fn build(incident: &Incident, found: Option<InvestigationStatus>, runbooks: &[Ru
         },
         next_step: status.escalation.as_ref().map(|e| e.next_step.clone()).unwrap_or_default(),
         hypothesis: believed.hypothesis,
+        ceiling: status.diagnosis.as_ref().map(|diagnosis| diagnosis.ceiling.as_str().into()).unwrap_or_default(),
+        diagnoser: believed.diagnoser,
+        objection: believed.objection,
+        attempts: believed.attempts.iter().map(attempt).collect(),
+        refused_answers: status.refused_answers.iter().map(refused_answer).collect(),
+        model_cost: status.model_spend.as_ref().map(cost).unwrap_or_default(),
         cause: status.diagnosis.as_ref().map(|diagnosis| diagnosis.cause.as_str().into()).unwrap_or_default(),
         advice: believed.advice,
         changes: believed.difference.map(|difference| difference.changes).unwrap_or_default(),
@@ -138,6 +148,46 @@ fn build(incident: &Incident, found: Option<InvestigationStatus>, runbooks: &[Ru
         inspect: format!("kubectl -n {namespace} get incident {} -o yaml", incident.name_any()),
         omitted: vec![],
     }
+}
+
+/// One attempt, as a line.
+fn attempt(attempt: &Attempt) -> String {
+    let Attempt { rung, outcome, milliseconds, upstream, served_model, status, cost_nano_dollars, then, .. } = attempt;
+    let mut line = rung.clone();
+    if !upstream.is_empty() {
+        line.push_str(&format!(" at {upstream}"));
+    }
+    line.push_str(&format!(": {outcome}"));
+    if let Some(status) = status {
+        line.push_str(&format!(" ({status})"));
+    }
+    line.push_str(&format!(" after {milliseconds} ms"));
+    if !served_model.is_empty() {
+        line.push_str(&format!(", served by {served_model}"));
+    }
+    if *cost_nano_dollars > 0 {
+        line.push_str(&format!(", {}", dollars(*cost_nano_dollars)));
+    }
+    if !then.is_empty() {
+        line.push_str(&format!("; then {then}"));
+    }
+    line
+}
+
+/// One answer that did not hold, as a line.
+fn refused_answer(refused: &RefusedAnswer) -> String {
+    let RefusedAnswer { diagnoser, round, reason, message, action, confidence, hypothesis: _ } = refused;
+    let proposed = action.as_ref().map_or_else(|| "no action".to_owned(), |it| (actions::of(it.kind()).describe)(it));
+    format!("{diagnoser} in round {round} proposed {proposed} with confidence {confidence}: {reason}: {message}")
+}
+
+fn cost(spend: &ModelSpend) -> String {
+    let calls = if spend.calls == 1 { "1 call".to_owned() } else { format!("{} calls", spend.calls) };
+    format!("{} for {calls}, {} tokens", dollars(spend.cost_nano_dollars), spend.tokens)
+}
+
+fn dollars(nano: i64) -> NanoDollars {
+    NanoDollars(nano.max(0).unsigned_abs())
 }
 
 /// Text for people from the Runbooks, by Runbook and heading.

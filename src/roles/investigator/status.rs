@@ -114,7 +114,7 @@ pub fn complete(
     outcome: ChainAnswer,
 ) -> InvestigationStatus {
     let generation = investigation.metadata.generation.unwrap_or_default();
-    let ChainAnswer { diagnosis, second_opinion, attempts, spent } = outcome;
+    let ChainAnswer { diagnosis, second_opinion, review, attempts, spent } = outcome;
     let (reason, message) = (diagnosis.cause.as_str(), diagnosis.hypothesis.as_str());
     let mut conditions = Vec::new();
     conditions::set(&mut conditions, "Complete", true, reason, message, generation, completed_at);
@@ -125,6 +125,7 @@ pub fn complete(
         facts,
         diagnosis: Some(diagnosis),
         second_opinion,
+        review,
         attempts,
         tokens: spent.tokens,
         cost_nano_dollars: spent.nano_dollars,

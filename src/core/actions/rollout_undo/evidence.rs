@@ -157,7 +157,7 @@ fn revision_recorded(observed: &Observed<'_>) -> Outcome {
             Reason::RevisionUnknown,
             format!("revision {number} is proposed and is not a recorded earlier revision"),
         )
-        .anomaly(),
+        .ungrounded(),
         (None, None) => refuse(Reason::NothingProposed, "no revision to return to is named"),
     }
 }

@@ -68,6 +68,8 @@ pub struct Model {
     pub bend: fn(&mut Evidence),
     /// Approvals of the namespace.
     pub approvals: Vec<Consent>,
+    /// Policies that the executor reads.
+    pub policy_bounds: Vec<PolicyBounds>,
     /// The evidence cannot be read until then.
     pub readable_at: Time,
     /// How often the evidence was read.
@@ -115,6 +117,7 @@ impl Model {
             healthy: false,
             bend: |_| {},
             approvals: Vec::new(),
+            policy_bounds: Vec::new(),
             readable_at: Time::UNIX_EPOCH,
             looks: Default::default(),
         }
@@ -282,7 +285,7 @@ impl Model {
                 at: self.now,
             }],
             namespace_mode: Some(self.mode.into()),
-            policies: Vec::<PolicyBounds>::new(),
+            policies: self.policy_bounds.clone(),
             approvals: self.approvals.clone(),
         };
         (self.bend)(&mut evidence);

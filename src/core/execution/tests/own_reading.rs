@@ -71,33 +71,83 @@ fn a_policy_may_allow_what_helm_installed() {
     }
 }
 
+/// A write that the rules on the executor's reading do not propose, although all that the action needs is there.
+fn unconfirmed(kind: Kind) -> Model {
+    let mut model = Model::new(kind);
+    let mut spec = model.remediation.spec.clone();
+    // A revision between the two: the older one worked as well, and nobody would choose it on this reading.
+    for (number, image) in [(1, "cart:0"), (2, "cart:1"), (3, "cart:2")] {
+        let name = format!("cart-{number}");
+        let raw = conformance::revision(kind, &name, "uid-cart", number, image);
+        model.revisions.insert(name, raw);
+    }
+    field(&mut spec.write).after = template("cart:0");
+    model.remediation = conformance::named("rem", &mut spec);
+    model.bend = |it| {
+        // Both earlier ones are known good.
+        it.known_good = it.workload.revisions[1..]
+            .iter()
+            .map(|revision| crate::api::v1alpha1::KnownGood {
+                workload_uid: "uid-cart".into(),
+                revision_uid: revision.object.uid.clone(),
+                template_hash: revision.template_hash.clone(),
+                at: it.workload.read_at,
+            })
+            .collect();
+    };
+    model
+}
+
 #[test]
 fn another_revision_than_the_rules_pick_is_not_written() {
     for kind in Kind::ALL {
-        let mut model = Model::new(kind);
-        let mut spec = model.remediation.spec.clone();
-        // A revision between the two: the older one worked as well, and nobody would choose it on this reading.
-        for (number, image) in [(1, "cart:0"), (2, "cart:1"), (3, "cart:2")] {
-            let name = format!("cart-{number}");
-            let raw = conformance::revision(kind, &name, "uid-cart", number, image);
-            model.revisions.insert(name, raw);
-        }
-        field(&mut spec.write).after = template("cart:0");
-        model.remediation = conformance::named("rem", &mut spec);
-        model.bend = |it| {
-            // Both earlier ones are known good.
-            it.known_good = it.workload.revisions[1..]
-                .iter()
-                .map(|revision| crate::api::v1alpha1::KnownGood {
-                    workload_uid: "uid-cart".into(),
-                    revision_uid: revision.object.uid.clone(),
-                    template_hash: revision.template_hash.clone(),
-                    at: it.workload.read_at,
-                })
-                .collect();
-        };
+        let mut model = unconfirmed(kind);
         run(&mut model);
         assert_aborted(&model, "OpinionsDiffer");
+    }
+}
+
+#[test]
+fn what_the_rules_do_not_propose_is_written_only_if_every_policy_and_a_person_allow_exactly_it() {
+    /// Evidence with these Policies.
+    fn with(mut model: Model, policies: serde_json::Value, approved: bool) -> Model {
+        if approved {
+            let digest = model.remediation.spec.digest.clone();
+            model.approve(&digest);
+        }
+        model.policy_bounds = serde_json::from_value(policies).unwrap();
+        model
+    }
+    let approve = serde_json::json!({"mode": "auto", "modelMode": "approve"});
+    for kind in Kind::ALL {
+        for mode in ["auto", "approve"] {
+            let mut allowed = with(unconfirmed(kind), serde_json::json!([approve]), true);
+            allowed.mode = mode;
+            run(&mut allowed);
+            assert_fired_once(&allowed);
+        }
+        for (policies, approved) in [
+            (serde_json::json!([approve]), false),
+            (serde_json::json!([]), true),
+            (serde_json::json!([{"mode": "auto"}]), true),
+            (serde_json::json!([{"mode": "auto", "modelMode": "suggest"}]), true),
+            (serde_json::json!([approve, {"mode": "auto"}]), true),
+            (
+                serde_json::json!([{"mode": "auto", "modelMode": "approve", "matchConstraints": {"kinds": ["CronJob"]}}]),
+                true,
+            ),
+        ] {
+            let mut refused = with(unconfirmed(kind), policies.clone(), approved);
+            run(&mut refused);
+            assert_aborted(&refused, "OpinionsDiffer");
+        }
+        let mut expired = with(unconfirmed(kind), serde_json::json!([approve]), true);
+        expired.approvals[0].spec.expires_at = Time::UNIX_EPOCH;
+        run(&mut expired);
+        assert_aborted(&expired, "OpinionsDiffer");
+        let mut taken_back = with(unconfirmed(kind), serde_json::json!([approve]), true);
+        run_with(&mut taken_back, Verb::DryRunRight, |model| model.approvals.clear());
+        assert_aborted(&taken_back, "OpinionsDiffer");
     }
 }
 

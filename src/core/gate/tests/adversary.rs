@@ -9,7 +9,7 @@ use proptest::test_runner::{Config, TestRunner};
 
 use super::super::testing::{GateFixture, bad_rollout, claim, reading, undo_to};
 use super::super::*;
-use crate::api::v1alpha1::{Cause, ClaimKind, FactData, PodFailure};
+use crate::api::v1alpha1::{Cause, ClaimKind, FactData, Mode, PodFailure, Review};
 
 const CASES: u32 = 1024;
 
@@ -36,6 +36,10 @@ enum Lie {
     NoClaim(usize),
     AnotherClaim(ClaimKind, Option<i64>, Vec<String>),
     SecondOpinion(i64),
+    OfModel(Mode),
+    RulesSay(Option<i64>),
+    Change(String),
+    Review(bool),
     FactsWithoutFailure,
     FactsOfRevision(i64),
 }
@@ -73,13 +77,17 @@ fn lie() -> impl Strategy<Value = Lie> {
         (0usize..3).prop_map(Lie::NoClaim),
         (kind(), proptest::option::of(number()), cites()).prop_map(|(k, n, c)| Lie::AnotherClaim(k, n, c)),
         number().prop_map(Lie::SecondOpinion),
+        proptest::sample::select(vec![Mode::Observe, Mode::Approve, Mode::Auto]).prop_map(Lie::OfModel),
+        proptest::option::of(number()).prop_map(Lie::RulesSay),
+        "(api:[12]|[0-9a-f]{7}|\\PC{0,8})".prop_map(Lie::Change),
+        any::<bool>().prop_map(Lie::Review),
         Just(Lie::FactsWithoutFailure),
         number().prop_map(Lie::FactsOfRevision),
     ]
 }
 
 fn tell(world: &mut GateFixture, lie: Lie) {
-    let GateFixture { facts, diagnosis, second, .. } = world;
+    let GateFixture { facts, diagnosis, second, ceiling, review, .. } = world;
     let diagnosis = diagnosis.as_mut().unwrap();
     let claims = diagnosis.claims.len();
     match lie {
@@ -110,6 +118,19 @@ fn tell(world: &mut GateFixture, lie: Lie) {
             other.proposal.iter_mut().for_each(|p| p.action = undo_to(number));
             *second = Some(other);
         }
+        Lie::OfModel(mode) => {
+            (diagnosis.diagnoser, diagnosis.ceiling, *ceiling) = ("haiku".into(), mode, mode);
+        }
+        Lie::RulesSay(number) => {
+            let mut other = bad_rollout().diagnosis.unwrap();
+            match number {
+                Some(number) => other.proposal.iter_mut().for_each(|p| p.action = undo_to(number)),
+                None => other.proposal = None,
+            }
+            *second = Some(other);
+        }
+        Lie::Change(change) => diagnosis.suspected_change = Some(change),
+        Lie::Review(objects) => *review = Some(Review { rung: "second".into(), objects, reason: "no".into() }),
         Lie::FactsWithoutFailure => facts.retain(|fact| !matches!(fact.data, FactData::Pod(_))),
         Lie::FactsOfRevision(number) => facts.iter_mut().for_each(|fact| {
             if let FactData::Pod(pod) = &mut fact.data {
@@ -133,9 +154,9 @@ fn no_diagnosis_makes_the_controller_write_anything_but_the_recorded_template() 
     let acts = Cell::new(0u32);
     let mut runner = TestRunner::new(Config { cases: CASES, failure_persistence: None, ..Config::default() });
     runner
-        .run(&proptest::collection::vec(lie(), 0..=2), |lies| {
+        .run(&proptest::collection::vec(lie(), 0..=3), |lies| {
             let world = told(lies);
-            let Judgement { decision, prediction, charge, .. } = world.judge();
+            let Judgement { decision, prediction, charge, on_second_opinion, .. } = world.judge();
             if decision.outcome != DecisionOutcome::Act {
                 return Ok(());
             }
@@ -146,7 +167,10 @@ fn no_diagnosis_makes_the_controller_write_anything_but_the_recorded_template() 
             prop_assert_eq!(&field.before, &world.reading.template);
             prop_assert_eq!(field.path.as_str(), "/spec/template");
             prop_assert_eq!(&charge.unwrap().target_uid, &world.reading.object.uid);
-            let proposal = world.diagnosis.unwrap().proposal.unwrap();
+            prop_assert_eq!(decision.action, Some(undo_to(1)));
+            // Whoever was believed named the target, and nothing else.
+            let believed = if on_second_opinion { world.second } else { world.diagnosis };
+            let proposal = believed.unwrap().proposal.unwrap();
             prop_assert_eq!(proposal.action, undo_to(1));
             prop_assert_eq!((proposal.target.kind, proposal.target.name), ("Deployment".into(), "api".into()));
             prop_assert_eq!(proposal.target.namespace, "shop");
@@ -155,7 +179,7 @@ fn no_diagnosis_makes_the_controller_write_anything_but_the_recorded_template() 
         .unwrap();
     let share = f64::from(acts.get()) / f64::from(CASES);
     println!("{} of {CASES} cases acted: {:.0} %", acts.get(), share * 100.0);
-    assert!(share >= 0.25, "only {:.0} % of the cases reach a write: the property is hardly asked", share * 100.0);
+    assert!(share >= 0.15, "only {:.0} % of the cases reach a write: the property is hardly asked", share * 100.0);
 }
 
 /// Nothing that an investigator can say or show makes the controller write to a workload that works.

@@ -182,7 +182,7 @@ fn the_executor_sees_the_same_evidence_on_a_bad_rollout() {
     let world = bad_rollout();
     let spec = repair_of(&world);
     for marks in [None, Some(&[][..])] {
-        assert_eq!(own_evidence(&spec, &world.reading, marks, false).refusal, None);
+        assert_eq!(own_evidence(&spec, &world.reading, marks, false, Override::No).refusal, None);
     }
 }
 
@@ -191,8 +191,8 @@ fn the_executor_asks_itself_whether_a_policy_allows_what_helm_installed() {
     let mut world = bad_rollout();
     let spec = repair_of(&world);
     world.reading.state.managed_by = vec!["helm".into()];
-    assert_eq!(own_evidence(&spec, &world.reading, None, true).refusal, None);
-    let refusal = own_evidence(&spec, &world.reading, None, false).refusal.unwrap();
+    assert_eq!(own_evidence(&spec, &world.reading, None, true, Override::No).refusal, None);
+    let refusal = own_evidence(&spec, &world.reading, None, false, Override::No).refusal.unwrap();
     assert_eq!(refusal.reason, Reason::ManagedByHelm);
 }
 
@@ -209,7 +209,10 @@ fn a_stolen_controller_alone_moves_no_healthy_workload_and_chooses_no_revision()
                 let mut healthy = reading().healthy();
                 healthy.annotations.insert("backstop.dev/last-action".into(), repair.action_id.clone());
                 let spec = RemediationSpec { purpose, follows: follows.clone(), write, ..repair.clone() };
-                assert!(own_evidence(&spec, &healthy, None, true).refusal.is_some(), "{purpose:?} {follows:?}");
+                assert!(
+                    own_evidence(&spec, &healthy, None, true, Override::No).refusal.is_some(),
+                    "{purpose:?} {follows:?}"
+                );
             }
         }
     }
@@ -219,6 +222,6 @@ fn a_stolen_controller_alone_moves_no_healthy_workload_and_chooses_no_revision()
     let Prediction { write, provenance, .. } =
         (actions::of(ActionKind::RolloutUndo).predict)(&two_earlier, &action).unwrap();
     let spec = RemediationSpec { action, write, provenance, ..repair };
-    let refusal = own_evidence(&spec, &two_earlier, None, false).refusal.unwrap();
+    let refusal = own_evidence(&spec, &two_earlier, None, false, Override::No).refusal.unwrap();
     assert_eq!(refusal.reason, Reason::OpinionsDiffer);
 }

@@ -3,6 +3,7 @@
 
 mod adversary;
 mod following;
+mod models;
 mod registry;
 mod rollouts;
 

@@ -9,7 +9,8 @@ use super::super::testing::{GateFixture, at, bad_rollout, pod, policy, revision,
 use super::super::*;
 use super::following::{replacement, taking_back};
 use crate::api::v1alpha1::{
-    BreakerState, FactData, LedgerEntry, LedgerState, PodFailure, Reference, ReferenceKind, Verdict, WorkloadFact,
+    BreakerState, FactData, LedgerEntry, LedgerState, PodFailure, Reference, ReferenceKind, Review, Verdict,
+    WorkloadFact,
 };
 use crate::core::workload::{Kind, Strategy};
 
@@ -58,8 +59,15 @@ impl Bench {
         let case = self.world.case();
         let own = |mut spec: RemediationSpec| {
             (self.tamper)(&mut spec);
-            own_evidence_by(&spec, &self.world.reading, Some(&self.world.known_good), false, self.definition_of)
-                .verdicts
+            own_evidence_by(
+                &spec,
+                &self.world.reading,
+                Some(&self.world.known_good),
+                false,
+                Override::No,
+                self.definition_of,
+            )
+            .verdicts
         };
         let following = |purpose, judgement: Judgement| RemediationSpec {
             purpose,
@@ -177,6 +185,9 @@ fn case(action: Option<ActionKind>, check: &str) -> Option<Bend> {
             second.proposal.as_mut().unwrap().action = undo_to(9);
             b.world.second = Some(second);
         },
+        (_, "NoObjection") => |b| {
+            b.world.review = Some(Review { rung: "second".into(), objects: true, reason: "a node is full".into() });
+        },
         (_, "ConfidenceAboveFloor") => |b| {
             b.world.policies = vec![policy(json!({"mode": "auto", "confidenceFloor": 95}))];
         },
@@ -282,6 +293,29 @@ fn every_check_is_the_only_one_that_refuses_some_case_and_its_absence_is_noticed
         }
     }
     assert!(asked > 100, "{asked}");
+}
+
+/// A person's word on a model's proposal goes before the disagreement of rules and reviewers, and before nothing else.
+#[test]
+fn no_approval_of_a_models_proposal_gets_past_any_other_check() {
+    const OVERRULED: [&str; 4] = ["RulesAgree", "OpinionsAgree", "NoObjection", "Approved"];
+    let chain = chains::repair(ActionKind::RolloutUndo);
+    for (check, _) in &chain.checks {
+        let mut bent = bench(&chain);
+        let allow = policy(json!({"mode": "auto", "modelMode": "approve"}));
+        let world = &mut bent.world;
+        world.diagnosis().diagnoser = "haiku".into();
+        world.ceiling = crate::api::v1alpha1::Mode::Approve;
+        case(chain.action, check).unwrap()(&mut bent);
+        let world = &mut bent.world;
+        world.policies.push(allow);
+        let judged = judge_repair(&world.case(), Facts::Fresh, bent.definition_of);
+        let digest = judged.decision.digest.unwrap_or_default();
+        bent.world.approvals = vec![ValidApproval { digest, approver: "ann".into(), ..ValidApproval::default() }];
+        let judged = judge_repair(&bent.world.case(), Facts::Fresh, bent.definition_of);
+        let acts = judged.decision.outcome == DecisionOutcome::Act;
+        assert_eq!(acts, OVERRULED.contains(check), "{check}: {}", judged.decision.message);
+    }
 }
 
 #[test]

@@ -3,7 +3,9 @@
 use proptest::prelude::*;
 
 use super::{Aftermath, Executor, Fault, Investigator, StepFn, World, drive};
-use crate::api::v1alpha1::{Incident, IncidentPhase, IncidentStatus, LedgerState, Purpose, Remediation, Time};
+use crate::api::v1alpha1::{
+    Diagnosis, Incident, IncidentPhase, IncidentStatus, LedgerState, Purpose, Remediation, Time,
+};
 use crate::core::incident::{Effect, Next, Notice, Seen, Step, Terms, step};
 use crate::core::reason::Reason;
 use crate::core::workload::Workload;
@@ -45,6 +47,16 @@ const SCENARIOS: &[Scenario] = &[
         world.executor = Executor::FiresAndAbortsUndo(Reason::TargetChanged);
     }),
     ("is repaired by another action", |world| *world = World::planted()),
+    ("is lied to and re-routed", |world| *world = super::models::lied_to()),
+    ("is lied to by every model", |world| {
+        *world = super::models::lied_to();
+        world.model = |_, truth| Some(super::models::lie(truth));
+    }),
+    ("needs a person, because the model does not agree", |world| {
+        *world = super::models::lied_to();
+        world.model = |_, truth| Some(Diagnosis { proposal: None, ..truth.clone() });
+        world.approves = true;
+    }),
     ("has a stuck pod", |world| {
         *world = World::stateful();
         world.aftermath = Aftermath::Stuck;
@@ -87,6 +99,7 @@ fn verdict(world: &World, ended: bool) -> Result<(), String> {
         let id = Some(remediation.spec.action_id.clone());
         world.audit.iter().any(|(kind, of)| kind == "RemediationEnded" && *of == id)
     });
+    let reroutes = world.status().timeline.iter().filter(|entry| entry.event == "Rerouted").count();
     for (holds, sentence) in [
         (ended, "it did not end"),
         (world.violations.is_empty(), "a Grant was opened that must not be"),
@@ -99,6 +112,7 @@ fn verdict(world: &World, ended: bool) -> Result<(), String> {
         (!goes_on || world.phase() == IncidentPhase::Escalated, "the alert went on and nobody was told"),
         (booked, "a write is not in the Ledger"),
         (recorded, "the end of a Remediation is not in the audit log"),
+        (reroutes <= 1, "it was re-routed more than once"),
     ] {
         if !holds {
             return Err(format!("{sentence}: {:?} {} {:?}", world.phase(), world.reason(), world.violations));
@@ -297,6 +311,14 @@ fn planted_defects_are_noticed() {
         }
         step(&i, s, t, n)
     }
+    /// Asks a stronger rung again and again.
+    fn reroutes_for_ever(i: &Incident, s: &Seen, t: &Terms, n: Time) -> Step {
+        let mut i = i.clone();
+        if let Some(status) = &mut i.status {
+            status.reroute = None;
+        }
+        step(&i, s, t, n)
+    }
     /// Believes that nothing is wrong while something fails.
     fn sees_nothing(i: &Incident, s: &Seen, t: &Terms, n: Time) -> Step {
         let mut taken = step(i, s, t, n);
@@ -374,6 +396,7 @@ fn planted_defects_are_noticed() {
         ("looks away once it has resolved", looks_away),
         ("takes back what is no worse", takes_everything_back),
         ("sees nothing fail while it watches", sees_nothing),
+        ("re-routes again and again", reroutes_for_ever),
         ("asks nobody about the neighbours", alone),
         ("forgets the write that comes late", forgets_the_late_one),
     ] {

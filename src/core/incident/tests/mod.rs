@@ -4,6 +4,7 @@ mod driver;
 mod faults;
 mod late;
 mod life;
+mod models;
 mod others;
 mod phases;
 mod records;

@@ -5,8 +5,8 @@ use serde_json::json;
 
 use super::world::{Aftermath, Executor, Investigator, World};
 use crate::api::v1alpha1::{
-    Approval, Fact, IncidentPhase, InvestigationPhase, InvestigationStatus, OpenGrant, PodFailure, Purpose, Receipt,
-    ReceiptStep, RemediationPhase, RemediationSpec, RemediationStatus, Time,
+    Approval, Attempt, Diagnosis, Fact, IncidentPhase, InvestigationPhase, InvestigationStatus, Mode, OpenGrant,
+    PodFailure, Purpose, Receipt, ReceiptStep, RemediationPhase, RemediationSpec, RemediationStatus, Time,
 };
 use crate::core::{gate::testing, names, reason::Reason, workload::Pod};
 
@@ -21,14 +21,37 @@ impl World {
         }
         self.time_passes();
         if self.investigator == Investigator::Answers {
-            let (facts, diagnosis, now) = (self.facts.clone(), self.diagnosis.clone(), self.now);
+            let (facts, by_rules, now) = (self.facts.clone(), self.diagnosis.clone(), self.now);
+            let (model, review) = (self.model, self.review.clone());
             for investigation in self.investigations.values_mut() {
                 if investigation.status.is_none() {
                     let facts = facts.iter().cloned().map(|fact| Fact { seen_at: now, ..fact }).collect();
+                    let rungs = investigation.spec.chain.iter().filter(|rung| *rung != "rules");
+                    let mut attempts = vec![];
+                    let found = rungs.clone().find_map(|rung| {
+                        let answer = model(rung, &by_rules);
+                        let outcome = if answer.is_some() { "Answered" } else { "Unavailable" };
+                        let upstream = format!("{rung}-1");
+                        attempts.push(Attempt {
+                            rung: rung.clone(),
+                            upstream,
+                            outcome: outcome.into(),
+                            cost_nano_dollars: 2_000_000,
+                            ..Attempt::default()
+                        });
+                        answer.map(|answer| Diagnosis { diagnoser: rung.clone(), ceiling: Mode::Approve, ..answer })
+                    });
+                    let calls = i64::try_from(attempts.len()).unwrap();
+                    let second_opinion = found.is_some().then(|| by_rules.clone());
                     investigation.status = Some(InvestigationStatus {
                         phase: InvestigationPhase::Complete,
                         facts,
-                        diagnosis: Some(diagnosis.clone()),
+                        diagnosis: Some(found.unwrap_or_else(|| by_rules.clone())),
+                        second_opinion,
+                        review: review.clone(),
+                        attempts,
+                        tokens: calls * 100,
+                        cost_nano_dollars: calls * 2_000_000,
                         // A clock that is wrong decides nothing.
                         completed_at: Some(Time::UNIX_EPOCH),
                         ..InvestigationStatus::default()

@@ -8,7 +8,8 @@ use serde_json::json;
 
 use crate::api::v1alpha1::{
     Approval, Diagnosis, Fact, Grant, GrantSpec, Incident, IncidentPhase, IncidentSpec, Investigation, KnownGood,
-    LedgerState, LedgerStatus, OpenGrant, PodFailure, Purpose, Remediation, RemediationStatus, Severity, Time, Write,
+    LedgerState, LedgerStatus, ModelChain, OpenGrant, PodFailure, Purpose, Remediation, RemediationStatus, Review,
+    Severity, Time, Write,
 };
 use crate::core::{
     budget,
@@ -19,11 +20,14 @@ use crate::core::{
     },
     names,
     neighbours::Storm,
+    policy::CompiledPolicy,
     reason::Reason,
     surroundings,
     workload::{Kind, Strategy, Workload},
 };
 
+/// What the rung of this name answers, made from the right diagnosis; `None` when it cannot be reached.
+pub type Model = fn(&str, &Diagnosis) -> Option<Diagnosis>;
 pub type StepFn = fn(&Incident, &Seen, &Terms, Time) -> Step;
 
 /// What goes wrong at a request of the driver.
@@ -133,8 +137,15 @@ pub struct World {
     /// It cannot be read any more once it has recovered.
     pub unreadable_after_recovery: bool,
     pub known_good: Vec<KnownGood>,
+    pub policies: Vec<CompiledPolicy>,
     pub facts: Vec<Fact>,
     pub diagnosis: Diagnosis,
+    /// The ModelChains of the system namespace.
+    pub chains: Vec<ModelChain>,
+    /// How their models answer; the rules answer besides.
+    pub model: Model,
+    /// What a reviewer says of every proposal.
+    pub review: Option<Review>,
     pub mode: Option<String>,
     pub terms: Terms,
     pub audit_works: bool,
@@ -210,8 +221,12 @@ impl World {
             unreadable_after_write: false,
             unreadable_after_recovery: false,
             known_good: base.known_good.clone(),
+            policies: vec![],
             facts: base.facts.clone(),
             diagnosis: base.diagnosis.clone().expect("a diagnosis"),
+            chains: vec![],
+            model: |_, _| None,
+            review: None,
             mode: Some("auto".into()),
             terms: Terms {
                 system: "backstop-system".into(),
@@ -349,7 +364,13 @@ impl World {
     }
 
     fn rules(&self) -> Rules {
-        Rules { mode: self.mode.clone(), enrolled: true, policies: vec![].into(), runbooks: vec![], chains: Some(vec![]) }
+        Rules {
+            mode: self.mode.clone(),
+            enrolled: true,
+            policies: self.policies.clone().into(),
+            runbooks: vec![],
+            chains: Some(self.chains.clone()),
+        }
     }
 
     fn investigation(&self) -> Option<Investigation> {
