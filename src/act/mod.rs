@@ -17,7 +17,7 @@ use serde_json::Value;
 pub use read::{Reader, exists, surroundings, workloads};
 
 use crate::core::{
-    execution::{Response, Request, Resource, classify},
+    execution::{Request, Resource, Response, classify},
     names,
     workload::Kind,
 };

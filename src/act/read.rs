@@ -341,7 +341,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_list_that_is_not_there_is_no_evidence_and_not_an_empty_one() {
-        for path in ["/apis/apps/v1/namespaces/shop/replicasets", "/apis/backstop.dev/v1alpha1/namespaces/shop/policies"] {
+        for path in
+            ["/apis/apps/v1/namespaces/shop/replicasets", "/apis/backstop.dev/v1alpha1/namespaces/shop/policies"]
+        {
             let serve = serve(|_| None);
             let (client, _) =
                 client(move |asked| if asked.path == path { failure(404, "NotFound") } else { serve(asked) });

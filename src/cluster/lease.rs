@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     clock,
-    core::lease::{self as rules, Claim, DURATION, Observed, RENEW_DEADLINE, RETRY, LeaseRecord},
+    core::lease::{self as rules, Claim, DURATION, LeaseRecord, Observed, RENEW_DEADLINE, RETRY},
 };
 
 /// Longest wait for one call. Two of them fit between the renewals and the deadline.

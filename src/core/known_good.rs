@@ -180,7 +180,8 @@ mod tests {
 
     #[test]
     fn the_replicas_above_a_partition_are_enough_for_a_mark() {
-        let world = WorkloadFixture { replicas: 3, ..WorkloadFixture::two_revisions().of(Kind::StatefulSet).partition(2) };
+        let world =
+            WorkloadFixture { replicas: 3, ..WorkloadFixture::two_revisions().of(Kind::StatefulSet).partition(2) };
         let world = world.pods(1, 2, &ready(600));
         assert_eq!(health(&Workload::of(&world.snapshot()).unwrap(), AFTER), Health::NotHealthy);
         let now = Workload::of(&world.pods(2, 1, &ready(600)).snapshot()).unwrap();

@@ -88,7 +88,12 @@ impl Prices {
         let ModelPrices { input, output, cache_write, cache_read } = prices;
         let input = micro(input)?;
         let or_input = |price: &Option<String>| price.as_deref().map_or(Some(input), micro);
-        Some(Prices { input, output: micro(output)?, cache_write: or_input(cache_write)?, cache_read: or_input(cache_read)? })
+        Some(Prices {
+            input,
+            output: micro(output)?,
+            cache_write: or_input(cache_write)?,
+            cache_read: or_input(cache_read)?,
+        })
     }
 
     /// What a call cost, rounded up.
@@ -142,7 +147,10 @@ mod tests {
         assert_eq!(prices.cost(usage), NanoDollars(3_393_000));
         let tiny = Prices { input: 1, ..Prices::default() };
         assert_eq!(tiny.cost(Usage { input: 1, ..Usage::default() }), NanoDollars(1), "never rounded to nothing");
-        assert_eq!(Prices { input: u64::MAX, ..prices }.cost(Usage { input: u64::MAX, ..usage }), NanoDollars(u64::MAX));
+        assert_eq!(
+            Prices { input: u64::MAX, ..prices }.cost(Usage { input: u64::MAX, ..usage }),
+            NanoDollars(u64::MAX)
+        );
     }
 
     #[test]

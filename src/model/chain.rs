@@ -49,7 +49,13 @@ impl Chain {
 
     /// Asks the rungs that `names` lists, in that order, until one answers; the rules answer when no other does.
     /// `budget` is for all asks together. `clock` times the attempts.
-    pub async fn ask(&self, names: &[String], case: FactBundle<'_>, budget: Budget, clock: impl Fn() -> Time) -> ChainAnswer {
+    pub async fn ask(
+        &self,
+        names: &[String],
+        case: FactBundle<'_>,
+        budget: Budget,
+        clock: impl Fn() -> Time,
+    ) -> ChainAnswer {
         let began = clock();
         let mut attempts = Vec::new();
         let mut spent = Spent::default();

@@ -9,8 +9,8 @@ use backstop::{
     api::v1alpha1::{Grant, Remediation},
     core::{
         execution::{
-            Response, PolicyName, Probe, Request, Resource, Verb,
-            conformance::{Row, Expected, Live, State, cases, grant, ladder, remediations},
+            PolicyName, Probe, Request, Resource, Response, Verb,
+            conformance::{Expected, Live, Row, State, cases, grant, ladder, remediations},
             patch,
         },
         names, object,
@@ -339,7 +339,9 @@ fn differences<'a>(
         let expected = expectation(&one.case.expected);
         let same = match (&expected, &one.outcome) {
             (Expected::Accepted, Response::Done(_)) => true,
-            (Expected::RefusedBy(any), Response::Refused { policy: Some(policy), .. }) => any.contains(&policy.as_str()),
+            (Expected::RefusedBy(any), Response::Refused { policy: Some(policy), .. }) => {
+                any.contains(&policy.as_str())
+            }
             _ => false,
         };
         let words = match &expected {

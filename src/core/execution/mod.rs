@@ -43,7 +43,7 @@ pub use evidence::{Consent, Evidence, PolicyBounds, may_write};
 pub use orphans::{Surroundings, orphans};
 pub use policy_name::PolicyName;
 pub use refusal::classify;
-pub use request::{Response, Probe, Request, Resource, Verb};
+pub use request::{Probe, Request, Resource, Response, Verb};
 pub use response::on_response;
 pub use selftest::{SelfTest, self_tests, verdict};
 pub use spec::{check_spec, target_kind};

@@ -6,8 +6,8 @@ use jiff::SignedDuration;
 use serde_json::{Value, json};
 
 use super::{
-    EVICTION_RIGHT_WAIT, EVIDENCE_PAUSE, LAG, LAG_PAUSE, MAX_TRIES, Memory, Observation, Response, PolicyName, Probe,
-    Request, Resource, SETTLING, SETTLING_PAUSE, Verb, patch, refusal, target_kind,
+    EVICTION_RIGHT_WAIT, EVIDENCE_PAUSE, LAG, LAG_PAUSE, MAX_TRIES, Memory, Observation, PolicyName, Probe, Request,
+    Resource, Response, SETTLING, SETTLING_PAUSE, Verb, patch, refusal, target_kind,
 };
 use crate::api::v1alpha1::{Receipt, ReceiptStep, Time};
 use crate::core::{object, reason::Reason, workload::Kind};

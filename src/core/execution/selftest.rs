@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Response, PolicyName, Probe, Request, Resource, Verb, patch, refusal, step::armed_by};
+use super::{PolicyName, Probe, Request, Resource, Response, Verb, patch, refusal, step::armed_by};
 use crate::core::{actions, object, workload::Kind};
 
 /// One forbidden dry-run.

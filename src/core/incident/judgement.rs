@@ -13,7 +13,7 @@ use crate::core::{
     workload::Workload,
 };
 
-use super::{About, JudgementInputs, Effect, Measure, Need, Next, Notice, Step, ending, question, remediation, round};
+use super::{About, Effect, JudgementInputs, Measure, Need, Next, Notice, Step, ending, question, remediation, round};
 
 /// Pause between two rounds: evidence that pods fail comes within seconds.
 const PAUSE: SignedDuration = SignedDuration::from_secs(4);

@@ -8,11 +8,16 @@ use crate::core::{
     reason::Reason,
 };
 
-use super::{About, JudgementInputs, Effect};
+use super::{About, Effect, JudgementInputs};
 
 /// What the Ledger has to note when the target is one of many that fail at once, so that one incident tells of all. A
 /// storm of the whole cluster, which is an anomaly, is told of by each.
-pub(super) fn storm_claim(about: About<'_>, case: &JudgementInputs, reason: Reason, anomalies: &[Reason]) -> Option<Effect> {
+pub(super) fn storm_claim(
+    about: About<'_>,
+    case: &JudgementInputs,
+    reason: Reason,
+    anomalies: &[Reason],
+) -> Option<Effect> {
     let workload = case.workload.as_ref().ok()?;
     if reason != Reason::Storm || anomalies.contains(&Reason::Storm) {
         return None;

@@ -21,8 +21,8 @@ use crate::core::{
 };
 
 use super::{
-    About, JudgementInputs, Effect, Entry, Flight, Measure, Need, Next, Step, WriteAndJudgement, ending, opening, question,
-    remediation, undo, unsettled, verification,
+    About, Effect, Entry, Flight, JudgementInputs, Measure, Need, Next, Step, WriteAndJudgement, ending, opening,
+    question, remediation, undo, unsettled, verification,
 };
 
 /// The executor has this long to claim a Remediation, and to end it after its Grant was opened.
@@ -40,7 +40,9 @@ pub(super) fn follow(about: About<'_>, status: IncidentStatus, flight: Flight, f
         RemediationPhase::Fired if is_proven(&state) => fired(about, status, flight, remediation, &state),
         RemediationPhase::Fired | RemediationPhase::Unproven => Step::look(Need::WriteAndJudgement(flight)),
         RemediationPhase::Aborted => aborted(about, status, flight, remediation, &state),
-        RemediationPhase::Claimed if Some(state.epoch) > status.grant_epoch => Step::look(Need::WriteAndJudgement(flight)),
+        RemediationPhase::Claimed if Some(state.epoch) > status.grant_epoch => {
+            Step::look(Need::WriteAndJudgement(flight))
+        }
         RemediationPhase::Pending | RemediationPhase::Claimed => {
             if is_overdue(about, &status) {
                 return silent(about, status, remediation);
@@ -337,7 +339,12 @@ fn may_pass(about: About<'_>, status: &IncidentStatus, decision: Option<&Decisio
 }
 
 /// Decides about the write in flight again, by the chain for its purpose.
-fn decided_again(about: About<'_>, status: &IncidentStatus, flight: Flight, found: &WriteAndJudgement) -> Option<Judgement> {
+fn decided_again(
+    about: About<'_>,
+    status: &IncidentStatus,
+    flight: Flight,
+    found: &WriteAndJudgement,
+) -> Option<Judgement> {
     let repair = found.repair.as_ref().map(|repair| &repair.spec);
     match (flight, found.remediation.as_ref().map(|it| &it.spec.write)) {
         (Flight::Repair, _) => Some(question::ask(about, status, &found.case, gate::judge_again)),

@@ -65,7 +65,12 @@ impl std::error::Error for BadInput {}
 
 impl Sender {
     /// Finds the list of alerts in the field `key` of a payload.
-    pub(super) fn alerts<'a>(&self, payload: &'a [u8], key: &str, request: RequestInfo<'_>) -> Result<List<'a>, BadInput> {
+    pub(super) fn alerts<'a>(
+        &self,
+        payload: &'a [u8],
+        key: &str,
+        request: RequestInfo<'_>,
+    ) -> Result<List<'a>, BadInput> {
         let split = Split::of(payload, key).filter(|split| request.cut_off || !split.open);
         let Some(split) = split else { return self.no_list(payload, key) };
         let envelope = split.envelope(request.cut_off).ok_or_else(|| BadInput {

@@ -62,7 +62,8 @@ fn a_failure_of_new_pods_after_a_template_change_is_a_bad_rollout() {
         (waiting("CreateContainerConfigError"), PodFailure::ConfigError),
         (not_ready(100), PodFailure::ProbeFailing),
     ] {
-        let diagnosis = diagnosed(&WorkloadFixture::two_revisions().pods(1, 2, &ready(3600)).pods(2, 1, &status), vec![]);
+        let diagnosis =
+            diagnosed(&WorkloadFixture::two_revisions().pods(1, 2, &ready(3600)).pods(2, 1, &status), vec![]);
         assert_eq!((diagnosis.cause, undo_to(&diagnosis)), (Cause::BadRollout, Some(1)), "{failure:?}");
         assert_eq!(diagnosis.suspected_revision, Some(2));
         assert_eq!(diagnosis.confidence, 95);
@@ -268,7 +269,10 @@ fn what_others_wrote_is_cut_and_marked_as_quoted() {
     by_command.templates.push((template("shop:1", |t| t["spec"]["containers"][0]["command"] = json!([ORDER])), 120));
     let mut never = never_started();
     never["containerStatuses"][0]["state"]["waiting"]["message"] = json!(format!("exec: \"{ORDER}\": not found"));
-    let refused = WorkloadFixture { refused: Some(format!("admission webhook denied: {ORDER}")), ..WorkloadFixture::two_revisions() };
+    let refused = WorkloadFixture {
+        refused: Some(format!("admission webhook denied: {ORDER}")),
+        ..WorkloadFixture::two_revisions()
+    };
     for (world, status) in
         [(by_argument, crash_loop()), (by_variable, crash_loop()), (by_command, never), (refused, ready(10))]
     {

@@ -229,7 +229,8 @@ fn fields_are_found_by_their_path_in_the_object() {
 #[test]
 fn the_facts_are_those_of_the_three_sources_in_their_order() {
     for kind in Kind::ALL {
-        let workload = read(&WorkloadFixture::two_revisions().of(kind).pods(1, 1, &ready(600)).pods(2, 1, &crash_loop()));
+        let workload =
+            read(&WorkloadFixture::two_revisions().of(kind).pods(1, 1, &ready(600)).pods(2, 1, &crash_loop()));
         let drafts = [workload.workload_facts(), workload.pod_facts(), workload.history_facts()].concat();
         assert_eq!(workload.facts(), number(drafts));
         assert_eq!(workload.facts()[0].id, "f1");

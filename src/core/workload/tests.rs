@@ -188,7 +188,8 @@ fn a_container_is_ended_by_its_probe_when_it_ran_for_as_long_as_the_probe_takes(
 fn a_revision_whose_pods_are_refused_says_so_as_long_as_it_lacks_some() {
     let message =
         r#"pods "checkout-2-" is forbidden: exceeded quota: q, requested: pods=1, used: pods=2, limited: pods=2"#;
-    let world = WorkloadFixture { refused: Some(message.into()), ..WorkloadFixture::two_revisions().pods(1, 2, &ready(3600)) };
+    let world =
+        WorkloadFixture { refused: Some(message.into()), ..WorkloadFixture::two_revisions().pods(1, 2, &ready(3600)) };
     let workload = read(&world);
     assert_eq!(workload.refused().unwrap().1.message, message);
     assert!(workload.fails() && !workload.is_healthy());
@@ -235,7 +236,9 @@ fn a_healthy_workload_is_healthy() {
 #[test]
 fn old_pods_that_serve_do_not_make_a_new_revision_healthy() {
     let starting = waiting("ContainerCreating");
-    let world = WorkloadFixture { replicas: 1, ..WorkloadFixture::two_revisions() }.pods(1, 1, &ready(60)).pods(2, 1, &starting);
+    let world = WorkloadFixture { replicas: 1, ..WorkloadFixture::two_revisions() }
+        .pods(1, 1, &ready(60))
+        .pods(2, 1, &starting);
     assert!(!read(&world).is_healthy(), "nothing of revision 2 was ever ready");
 }
 

@@ -33,7 +33,7 @@ pub use tokens::Tokens;
 
 use self::{
     keep::Kept,
-    metrics::{Metrics, AlertOutcome, Why},
+    metrics::{AlertOutcome, Metrics, Why},
     store::Recent,
 };
 use crate::{

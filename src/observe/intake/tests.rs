@@ -654,8 +654,12 @@ async fn every_format_has_its_route_and_says_to_a_browser_how_its_sender_is_set_
 fn a_mebibyte_of_anything_is_read_in_bounded_time() {
     let mebibyte = 1 << 20;
     let alertmanager = formats::of(crate::api::v1alpha1::AlertSource::Alertmanager).unwrap();
-    let request =
-        || formats::RequestInfo { received_at: START.parse().unwrap(), request_id: "r1", cluster_name: "", cut_off: false };
+    let request = || formats::RequestInfo {
+        received_at: START.parse().unwrap(),
+        request_id: "r1",
+        cluster_name: "",
+        cut_off: false,
+    };
     let body = |alerts: Value| json!({"version": "4", "status": "firing", "alerts": alerts}).to_string().into_bytes();
     let nested_lists = format!(r#"{{"version":"4","alerts":[],"x":{}"#, "[".repeat(mebibyte));
     let nested_objects = format!(r#"{{"version":"4","x":{}"#, r#"{"a":"#.repeat(mebibyte / 5));

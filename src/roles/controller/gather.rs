@@ -16,7 +16,7 @@ use crate::core::{
     budget::storm,
     gate::{Unreadable, ValidApproval},
     grouping::{self, MAX_ALERTS},
-    incident::{Books, JudgementInputs, Flight, Need, Rules, Seen, Target, Watched, WriteAndJudgement},
+    incident::{Books, Flight, JudgementInputs, Need, Rules, Seen, Target, Watched, WriteAndJudgement},
     names::{GRANT, MODE},
     neighbours::Neighbours,
     policy::{self, CompiledPolicy, MAX_RUNBOOKS, runbook_matches},

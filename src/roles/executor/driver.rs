@@ -14,7 +14,7 @@ use crate::{
     api::v1alpha1::{Grant, Remediation},
     clock, cluster,
     core::enrolment::SWEEP,
-    core::execution::{Memory, Next, Observation, Response, RECHECK, Request, Verb, Wait, on_response, orphans, step},
+    core::execution::{Memory, Next, Observation, RECHECK, Request, Response, Verb, Wait, on_response, orphans, step},
     core::reason::Reason,
     tap,
 };
@@ -234,7 +234,10 @@ impl Driver {
             Response::Refused { .. } if request.verb.is_status() || request.verb == Verb::UnmarkRevision => {
                 slot.back_off()
             }
-            Response::Done(_) | Response::Conflict | Response::Refused { .. } | Response::BlockedByDisruptionBudget(_) => {
+            Response::Done(_)
+            | Response::Conflict
+            | Response::Refused { .. }
+            | Response::BlockedByDisruptionBudget(_) => {
                 slot.failures = 0;
                 Turn::Again
             }
@@ -265,8 +268,10 @@ impl Driver {
                 object = request.name,
                 "taking a leftover away"
             );
-            if !matches!(send(&self.reader.client, &self.metrics, &request).await, Response::Done(_) | Response::Conflict)
-            {
+            if !matches!(
+                send(&self.reader.client, &self.metrics, &request).await,
+                Response::Done(_) | Response::Conflict
+            ) {
                 return false;
             }
         }

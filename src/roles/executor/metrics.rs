@@ -6,7 +6,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::core::execution::{Response, PolicyName, Request, Verb};
+use crate::core::execution::{PolicyName, Request, Response, Verb};
 
 /// The executor's metrics. Cheap to clone; all clones count together.
 #[derive(Clone, Debug, Default)]

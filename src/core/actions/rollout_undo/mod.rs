@@ -130,8 +130,8 @@ fn by_hand(target: &ObjectRef, action: &Action) -> String {
 mod tests {
     use super::*;
     use crate::core::workload::fixtures::{
-        DAEMON_SET_BROKEN, DAEMON_SET_UNDONE, STATEFUL_SET_BROKEN, STATEFUL_SET_UNDONE, WorkloadFixture, crash_loop, ready,
-        recorded,
+        DAEMON_SET_BROKEN, DAEMON_SET_UNDONE, STATEFUL_SET_BROKEN, STATEFUL_SET_UNDONE, WorkloadFixture, crash_loop,
+        ready, recorded,
     };
 
     fn to(number: i64) -> Action {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::{
-    Consent, Evidence, Observation, Response, PolicyBounds, PolicyName, Request, Resource, conformance,
+    Consent, Evidence, Observation, PolicyBounds, PolicyName, Request, Resource, Response, conformance,
     conformance::{Live, State},
     patch,
     step::armed_by,

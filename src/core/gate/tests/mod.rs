@@ -418,7 +418,11 @@ fn an_alert_that_ended_is_not_acted_upon() {
 #[test]
 fn one_of_many_that_fail_at_once_is_told_as_that_and_not_written_to() {
     let storm = Storm { workloads: vec!["Deployment/api".into(), "Deployment/web".into()], of: 2, image: None };
-    for bend in [|_: &mut GateFixture| {}, |world: &mut GateFixture| world.mode = None, |world: &mut GateFixture| world.now = at(62)] {
+    for bend in [
+        |_: &mut GateFixture| {},
+        |world: &mut GateFixture| world.mode = None,
+        |world: &mut GateFixture| world.now = at(62),
+    ] {
         let mut world = bad_rollout();
         bend(&mut world);
         world.storm = Some(storm.clone());

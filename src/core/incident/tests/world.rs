@@ -14,7 +14,8 @@ use crate::core::{
     budget,
     gate::{Unreadable, testing},
     incident::{
-        self, Books, JudgementInputs, Effect, Flight, Need, Notice, Rules, Seen, Step, Target, Terms, Watched, WriteAndJudgement,
+        self, Books, Effect, Flight, JudgementInputs, Need, Notice, Rules, Seen, Step, Target, Terms, Watched,
+        WriteAndJudgement,
     },
     names,
     neighbours::Storm,
