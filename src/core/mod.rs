@@ -35,6 +35,7 @@ pub mod retention;
 pub mod rules;
 pub mod slots;
 pub mod sources;
+pub mod spend;
 pub mod surroundings;
 pub mod target;
 pub mod timeline;

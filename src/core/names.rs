@@ -35,6 +35,15 @@ pub fn known_good_ledger(namespace: &str) -> String {
     format!("known-good.{namespace}")
 }
 
+/// Name of the Ledger of what the models of the ModelChain `chain` cost; it is in the system namespace.
+pub fn models_ledger(chain: &str) -> String {
+    let name = format!("models.{chain}");
+    if name.len() <= MAX_NAME { name } else { format!("models.{}", short_digest(&[chain])) }
+}
+
+/// Characters of the name of an object.
+const MAX_NAME: usize = 253;
+
 /// Field manager of the executor; the grant policy looks for it in managedFields.
 pub const EXECUTOR: &str = "backstop-executor";
 /// Field manager of the controller.
@@ -97,6 +106,13 @@ mod tests {
             assert!(crate::core::kube_name::is_subdomain(&name) && name.len() <= 63, "{name}");
         }
         assert_ne!(readable("catalog", &hash), readable("catalog", &digest(&["y"])));
+    }
+
+    #[test]
+    fn the_ledger_of_any_chain_has_a_name() {
+        assert_eq!(models_ledger("default"), "models.default");
+        let long = models_ledger(&"a".repeat(253));
+        assert!(crate::core::kube_name::is_subdomain(&long) && long.starts_with("models."), "{long}");
     }
 
     #[test]

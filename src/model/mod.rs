@@ -2,6 +2,7 @@
 //! [`crate::core::rules`].
 
 pub mod chain;
+pub mod ledger;
 #[cfg(test)]
 mod planted;
 mod rules;

@@ -28,6 +28,10 @@ pub struct LedgerSpec {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 63))]
     pub namespace: String,
+    /// For `Models`: name of the ModelChain. Empty otherwise.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 253))]
+    pub chain: String,
 }
 
 /// What a Ledger is for.
@@ -37,9 +41,11 @@ pub enum LedgerPurpose {
     Actions,
     /// Revisions of the workloads of one namespace that were seen healthy.
     KnownGood,
+    /// Money that the models of one ModelChain cost.
+    Models,
 }
 
-/// Written by the controller only.
+/// Written by the controller only; that of a Ledger for `Models` by the investigator only.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LedgerStatus {
@@ -66,6 +72,9 @@ pub struct LedgerStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 2000))]
     pub known_good: Vec<KnownGood>,
+    /// For `Models`: what was spent and what is reserved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub models: Option<ModelSpend>,
 }
 
 /// One action that was charged to the budgets.
@@ -202,5 +211,122 @@ pub struct KnownGood {
     #[schemars(length(max = 64))]
     pub template_hash: String,
     /// Time at which it was last seen healthy.
+    pub at: Time,
+}
+
+/// What the models of one ModelChain cost. What is charged to a budget is what was settled and what is reserved.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelSpend {
+    /// Reservations whose outcome is open, oldest first. Those of a process that ended are settled in full by the next
+    /// one. At most 320.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 320))]
+    pub open: Vec<ModelReservation>,
+    /// Days (UTC), oldest first. At most 3.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 3))]
+    pub days: Vec<ModelDay>,
+    /// Incidents that were charged, kept for 7 days after the latest charge; when there are too many, at least for one
+    /// day. At most 2000.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 2000))]
+    pub incidents: Vec<ModelIncident>,
+}
+
+/// Money that was set aside before anything was sent to a model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelReservation {
+    /// ID of the reservation, 32 hexadecimal characters.
+    #[schemars(length(max = 32))]
+    pub id: String,
+    /// ID of the process that made it, 32 hexadecimal characters.
+    #[schemars(length(max = 32))]
+    pub holder: String,
+    /// The day (UTC) that it is charged to, such as `2026-01-31`.
+    #[schemars(length(max = 10))]
+    pub day: String,
+    /// The incident that it is charged to. Absent: probes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incident: Option<IncidentKey>,
+    /// Amount in billionths of a US dollar.
+    #[schemars(range(min = 0))]
+    pub nano_dollars: i64,
+    /// Time at which it was made.
+    pub at: Time,
+}
+
+/// An Incident, by namespace and name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct IncidentKey {
+    /// Its namespace.
+    #[schemars(length(max = 63))]
+    pub namespace: String,
+    /// Its name.
+    #[schemars(length(max = 253))]
+    pub name: String,
+}
+
+/// What was settled on one day (UTC), in billionths of a US dollar.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelDay {
+    /// The day, such as `2026-01-31`.
+    #[schemars(length(max = 10))]
+    pub day: String,
+    /// All diagnoses together.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub nano_dollars: i64,
+    /// All probes together.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub probes_nano_dollars: i64,
+    /// Diagnoses by namespace. At most 1000.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1000))]
+    pub namespaces: Vec<NamespaceSpend>,
+    /// Diagnoses and probes by upstream, where it is known. At most 64.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub upstreams: Vec<UpstreamSpend>,
+}
+
+/// What was settled for one namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NamespaceSpend {
+    /// The namespace.
+    #[schemars(length(max = 63))]
+    pub namespace: String,
+    /// Amount in billionths of a US dollar.
+    #[schemars(range(min = 0))]
+    pub nano_dollars: i64,
+}
+
+/// What was settled for one upstream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct UpstreamSpend {
+    /// Name of the upstream.
+    #[schemars(length(max = 63))]
+    pub upstream: String,
+    /// Amount in billionths of a US dollar.
+    #[schemars(range(min = 0))]
+    pub nano_dollars: i64,
+}
+
+/// What was settled for one incident, all its rounds together.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelIncident {
+    /// The Incident.
+    pub incident: IncidentKey,
+    /// Amount in billionths of a US dollar.
+    #[schemars(range(min = 0))]
+    pub nano_dollars: i64,
+    /// Time of the latest charge.
     pub at: Time,
 }

@@ -1,0 +1,71 @@
+//! What an attempt is charged when it has ended.
+
+use crate::core::money::{NanoDollars, Prices, Usage};
+
+/// What is known of an attempt that ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is proven that not a byte of the request was sent: it was not built, or no connection stood.
+    NothingSent,
+    /// The upstream's answer arrived whole and says what was used.
+    Used(Usage),
+    /// The upstream answered, whole, with this status and without a usage.
+    Status(u16),
+    /// Anything else: cancelled, timed out, broken off, or an answer that does not say what was used.
+    Unknown,
+}
+
+/// The charge: what was used where the upstream says so, nothing where the request cannot have run, all that was reserved
+/// otherwise.
+pub fn charge(outcome: Outcome, reserved: NanoDollars, prices: Option<&Prices>) -> NanoDollars {
+    match outcome {
+        Outcome::NothingSent => NanoDollars(0),
+        Outcome::Used(usage) => prices.map_or(NanoDollars(0), |prices| prices.cost(usage)),
+        Outcome::Status(status) if turned_away(status) => NanoDollars(0),
+        Outcome::Status(_) | Outcome::Unknown => reserved,
+    }
+}
+
+/// Whether a request that was answered so did not run: it was refused at the door, which no provider bills. Not among
+/// them: 408, 424 and 499, which are answered after the model began.
+fn turned_away(status: u16) -> bool {
+    matches!(status, 400..=407 | 409..=423 | 425..=431)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RESERVED: NanoDollars = NanoDollars(1000);
+
+    fn charged(outcome: Outcome) -> u64 {
+        let prices = Prices { input: 1_000_000, output: 1_000_000, cache_write: 0, cache_read: 0 };
+        charge(outcome, RESERVED, Some(&prices)).0
+    }
+
+    #[test]
+    fn what_was_used_is_charged_even_if_it_is_more_than_was_reserved() {
+        assert_eq!(charged(Outcome::Used(Usage { output: 7, ..Usage::default() })), 7000);
+        assert_eq!(charged(Outcome::Used(Usage::default())), 0);
+    }
+
+    #[test]
+    fn only_what_cannot_have_run_is_free() {
+        assert_eq!(charged(Outcome::NothingSent), 0);
+        for status in [400, 401, 402, 403, 404, 413, 422, 429] {
+            assert_eq!(charged(Outcome::Status(status)), 0, "{status}");
+        }
+        for status in [0, 200, 204, 302, 408, 424, 499, 500, 502, 503, 504, 529] {
+            assert_eq!(charged(Outcome::Status(status)), RESERVED.0, "{status}");
+        }
+        assert_eq!(charged(Outcome::Unknown), RESERVED.0);
+    }
+
+    #[test]
+    fn what_has_no_prices_costs_nothing() {
+        assert_eq!(
+            charge(Outcome::Used(Usage { output: 7, ..Usage::default() }), NanoDollars(0), None),
+            NanoDollars(0)
+        );
+    }
+}
