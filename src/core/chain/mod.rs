@@ -1,7 +1,8 @@
-//! The chain of diagnosers: what a `ModelChain` says once it is validated ([`spec`]), what a failed call of a model means
-//! ([`failure`]), and the names that a plan shows and an Investigation asks.
+//! The chain of diagnosers: what a `ModelChain` says once it is validated ([`spec`]), what is seen of a failed call
+//! of a model ([`signal`]) and what it means ([`failure`]), and the names that a plan shows and an Investigation asks.
 
 pub mod failure;
+pub mod signal;
 pub mod spec;
 
 use super::rules;
