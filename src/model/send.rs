@@ -92,7 +92,8 @@ impl Sender {
             let proxy = reqwest::Proxy::all(proxy).map_err(|_| anyhow::anyhow!("the proxy is not a URL"))?;
             client = client.proxy(proxy);
         }
-        let client = client.build().map_err(reqwest::Error::without_url).context("cannot build the HTTP client of models")?;
+        let client =
+            client.build().map_err(reqwest::Error::without_url).context("cannot build the HTTP client of models")?;
         Ok(Sender { client, credentials })
     }
 
@@ -116,12 +117,7 @@ impl Sender {
         }
     }
 
-    async fn attempt(
-        &self,
-        upstream: &Upstream,
-        question: &Question<'_>,
-        call: &mut Call,
-    ) -> Result<String, Fault> {
+    async fn attempt(&self, upstream: &Upstream, question: &Question<'_>, call: &mut Call) -> Result<String, Fault> {
         let wire = wire::of(upstream.api);
         let keys = self.credentials.read(upstream.credentials.as_ref()).await.map_err(|unreadable| {
             tracing::warn!(upstream = upstream.name, %unreadable, "a model cannot be asked");
@@ -256,7 +252,8 @@ impl Call {
         self.head_at = Some(Instant::now());
         self.status = Some(response.status().as_u16());
         let headers = response.headers();
-        self.headers = Headers::of(headers.iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?))));
+        self.headers =
+            Headers::of(headers.iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?))));
         self.request_id = REQUEST_IDS.iter().find_map(|name| label(headers.get(*name)?.to_str().ok()?));
         Ok(response)
     }
@@ -366,10 +363,7 @@ impl Content<'_> {
     }
 
     /// The next event, if the first piece of the answer is not late.
-    async fn next(
-        &self,
-        events: &mut BoxStream<'_, Result<OwnedEvent, Seen>>,
-    ) -> Result<Option<OwnedEvent>, Seen> {
+    async fn next(&self, events: &mut BoxStream<'_, Result<OwnedEvent, Seen>>) -> Result<Option<OwnedEvent>, Seen> {
         let mut next = pin!(events.next());
         loop {
             tokio::select! {

@@ -240,4 +240,30 @@ mod tests {
         assert_eq!(departure.revoke(), Sent::Maybe);
         assert!(matches!(poll(&mut body), Poll::Ready(None)));
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_limit_on_the_head_counts_from_when_the_connection_stands() {
+        let (head, began) = (Duration::from_millis(50), Instant::now());
+        let dial = Dial::new(Duration::from_secs(2));
+        assert_eq!(dial.head_until(began, head), began + head);
+        let mut service = Watch.layer(tower::service_fn(|_: ()| async {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            Ok::<(), BoxError>(())
+        }));
+        let connecting = dial.within(async { service.call(()) }).await;
+        assert_eq!(dial.head_until(began, head), began + Duration::from_millis(2050));
+        connecting.await.unwrap();
+        assert_eq!(dial.state(), State::Stands(began + Duration::from_millis(100)));
+        assert_eq!(dial.head_until(began, head), began + Duration::from_millis(150));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_does_not_stand_in_time_fails_as_such() {
+        let dial = Dial::new(Duration::from_secs(2));
+        let mut service = Watch.layer(tower::service_fn(|_: ()| std::future::pending::<Result<(), BoxError>>()));
+        let began = Instant::now();
+        let error = dial.within(async { service.call(()).await }).await.unwrap_err();
+        assert!(error.is::<TookTooLong>());
+        assert_eq!(began.elapsed(), Duration::from_secs(2));
+    }
 }

@@ -4,9 +4,7 @@ use http::{HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, value::RawValue};
 
-use super::shape::{
-    Event, Fault, NotBuilt, Question, Read, Reader, Request, Step, TOOL_DESCRIPTION, Wire, lenient,
-};
+use super::shape::{Event, Fault, NotBuilt, Question, Read, Reader, Request, Step, TOOL_DESCRIPTION, Wire, lenient};
 use crate::{
     api::v1alpha1::{ModelApi, StructuredOutput, Time},
     core::{
@@ -177,30 +175,34 @@ impl Wire for Anthropic {
         let Question { system: _, user, schema, schema_name, max_output_tokens } = *question;
         let how = upstream.structured_output;
         let tool = how == StructuredOutput::StrictTool;
-        let mut request = Request::post(upstream, "/v1/messages", &Body {
-            model: &upstream.model,
-            max_tokens: max_output_tokens,
-            stream: upstream.stream,
-            system: [SystemBlock {
-                r#type: "text",
-                text: &question.system_for(how),
-                cache_control: CacheControl { r#type: "ephemeral" },
-            }],
-            messages: [Message { role: "user", content: user }],
-            output_config: (how == StructuredOutput::Native)
-                .then_some(OutputConfig { format: Format { r#type: "json_schema", schema } }),
-            tools: tool.then_some([Tool {
-                name: schema_name,
-                description: TOOL_DESCRIPTION,
-                input_schema: schema,
-                strict: true,
-            }]),
-            tool_choice: tool.then_some(ToolChoice {
-                r#type: "tool",
-                name: schema_name,
-                disable_parallel_tool_use: true,
-            }),
-        })?;
+        let mut request = Request::post(
+            upstream,
+            "/v1/messages",
+            &Body {
+                model: &upstream.model,
+                max_tokens: max_output_tokens,
+                stream: upstream.stream,
+                system: [SystemBlock {
+                    r#type: "text",
+                    text: &question.system_for(how),
+                    cache_control: CacheControl { r#type: "ephemeral" },
+                }],
+                messages: [Message { role: "user", content: user }],
+                output_config: (how == StructuredOutput::Native)
+                    .then_some(OutputConfig { format: Format { r#type: "json_schema", schema } }),
+                tools: tool.then_some([Tool {
+                    name: schema_name,
+                    description: TOOL_DESCRIPTION,
+                    input_schema: schema,
+                    strict: true,
+                }]),
+                tool_choice: tool.then_some(ToolChoice {
+                    r#type: "tool",
+                    name: schema_name,
+                    disable_parallel_tool_use: true,
+                }),
+            },
+        )?;
         request.headers.insert(HeaderName::from_static("anthropic-version"), HeaderValue::from_static(VERSION));
         Ok(request)
     }

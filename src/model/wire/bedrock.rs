@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, value::RawValue};
 
 use super::shape::{
-    Event, Fault, NotBuilt, Question, Read, Reader, Request, Step, TOOL_DESCRIPTION, Wire, error_said, exception, lenient,
+    Event, Fault, NotBuilt, Question, Read, Reader, Request, Step, TOOL_DESCRIPTION, Wire, error_said, exception,
+    lenient,
 };
 use crate::{
     api::v1alpha1::{ModelApi, StructuredOutput, Time},
@@ -220,28 +221,32 @@ impl Wire for Bedrock {
         let how = upstream.structured_output;
         let call = if upstream.stream { "converse-stream" } else { "converse" };
         let path = format!("/model/{}/{call}", segment(&upstream.model));
-        Request::post(upstream, &path, &Body {
-            system: [Text { text: &question.system_for(how) }],
-            messages: [Message { role: "user", content: [Text { text: user }] }],
-            inference_config: InferenceConfig { max_tokens: max_output_tokens },
-            output_config: (how == StructuredOutput::Native).then(|| OutputConfig {
-                text_format: TextFormat {
-                    r#type: "json_schema",
-                    structure: Structure { json_schema: JsonSchema { name, schema: schema.to_string() } },
-                },
-            }),
-            tool_config: (how == StructuredOutput::StrictTool).then_some(ToolConfig {
-                tools: [Tool {
-                    tool_spec: ToolSpec {
-                        name,
-                        description: TOOL_DESCRIPTION,
-                        input_schema: InputSchema { json: schema },
-                        strict: true,
+        Request::post(
+            upstream,
+            &path,
+            &Body {
+                system: [Text { text: &question.system_for(how) }],
+                messages: [Message { role: "user", content: [Text { text: user }] }],
+                inference_config: InferenceConfig { max_tokens: max_output_tokens },
+                output_config: (how == StructuredOutput::Native).then(|| OutputConfig {
+                    text_format: TextFormat {
+                        r#type: "json_schema",
+                        structure: Structure { json_schema: JsonSchema { name, schema: schema.to_string() } },
                     },
-                }],
-                tool_choice: ToolChoice { tool: Named { name } },
-            }),
-        })
+                }),
+                tool_config: (how == StructuredOutput::StrictTool).then_some(ToolConfig {
+                    tools: [Tool {
+                        tool_spec: ToolSpec {
+                            name,
+                            description: TOOL_DESCRIPTION,
+                            input_schema: InputSchema { json: schema },
+                            strict: true,
+                        },
+                    }],
+                    tool_choice: ToolChoice { tool: Named { name } },
+                }),
+            },
+        )
     }
 
     fn authorize(&self, request: &mut Request, upstream: &Upstream, keys: &Keys, now: Time) -> Result<(), NotBuilt> {

@@ -185,26 +185,30 @@ impl Wire for OpenAiChat {
         let Question { system: _, user, schema, schema_name: name, max_output_tokens } = *question;
         let how = upstream.structured_output;
         let tool = how == StructuredOutput::StrictTool;
-        Request::post(upstream, "/chat/completions", &Body {
-            model: &upstream.model,
-            max_completion_tokens: max_output_tokens,
-            messages: [
-                Message { role: "system", content: &question.system_for(how) },
-                Message { role: "user", content: user },
-            ],
-            stream: upstream.stream.then_some(true),
-            stream_options: upstream.stream.then_some(StreamOptions { include_usage: true }),
-            response_format: (how == StructuredOutput::Native).then_some(ResponseFormat {
-                r#type: "json_schema",
-                json_schema: JsonSchema { name, schema, strict: true },
-            }),
-            tools: tool.then_some([Tool {
-                r#type: "function",
-                function: Function { name, description: TOOL_DESCRIPTION, parameters: schema, strict: true },
-            }]),
-            tool_choice: tool.then_some(ToolChoice { r#type: "function", function: Named { name } }),
-            parallel_tool_calls: tool.then_some(false),
-        })
+        Request::post(
+            upstream,
+            "/chat/completions",
+            &Body {
+                model: &upstream.model,
+                max_completion_tokens: max_output_tokens,
+                messages: [
+                    Message { role: "system", content: &question.system_for(how) },
+                    Message { role: "user", content: user },
+                ],
+                stream: upstream.stream.then_some(true),
+                stream_options: upstream.stream.then_some(StreamOptions { include_usage: true }),
+                response_format: (how == StructuredOutput::Native).then_some(ResponseFormat {
+                    r#type: "json_schema",
+                    json_schema: JsonSchema { name, schema, strict: true },
+                }),
+                tools: tool.then_some([Tool {
+                    r#type: "function",
+                    function: Function { name, description: TOOL_DESCRIPTION, parameters: schema, strict: true },
+                }]),
+                tool_choice: tool.then_some(ToolChoice { r#type: "function", function: Named { name } }),
+                parallel_tool_calls: tool.then_some(false),
+            },
+        )
     }
 
     fn authorize(&self, request: &mut Request, _: &Upstream, keys: &Keys, _: Time) -> Result<(), NotBuilt> {

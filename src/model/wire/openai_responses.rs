@@ -162,25 +162,29 @@ impl Wire for OpenAiResponses {
         let Question { system: _, user, schema, schema_name: name, max_output_tokens } = *question;
         let how = upstream.structured_output;
         let tool = how == StructuredOutput::StrictTool;
-        Request::post(upstream, "/responses", &Body {
-            model: &upstream.model,
-            max_output_tokens,
-            instructions: &question.system_for(how),
-            input: [Message { role: "user", content: user }],
-            store: false,
-            stream: upstream.stream.then_some(true),
-            text: (how == StructuredOutput::Native)
-                .then_some(Text { format: Format { r#type: "json_schema", name, schema, strict: true } }),
-            tools: tool.then_some([Tool {
-                r#type: "function",
-                name,
-                description: TOOL_DESCRIPTION,
-                parameters: schema,
-                strict: true,
-            }]),
-            tool_choice: tool.then_some(ToolChoice { r#type: "function", name }),
-            parallel_tool_calls: tool.then_some(false),
-        })
+        Request::post(
+            upstream,
+            "/responses",
+            &Body {
+                model: &upstream.model,
+                max_output_tokens,
+                instructions: &question.system_for(how),
+                input: [Message { role: "user", content: user }],
+                store: false,
+                stream: upstream.stream.then_some(true),
+                text: (how == StructuredOutput::Native)
+                    .then_some(Text { format: Format { r#type: "json_schema", name, schema, strict: true } }),
+                tools: tool.then_some([Tool {
+                    r#type: "function",
+                    name,
+                    description: TOOL_DESCRIPTION,
+                    parameters: schema,
+                    strict: true,
+                }]),
+                tool_choice: tool.then_some(ToolChoice { r#type: "function", name }),
+                parallel_tool_calls: tool.then_some(false),
+            },
+        )
     }
 
     fn authorize(&self, request: &mut Request, _: &Upstream, keys: &Keys, _: Time) -> Result<(), NotBuilt> {
@@ -297,9 +301,7 @@ impl Reader for Stream {
                 }
                 if r#type == "response.failed" { Err(Fault::error_event(event.data)) } else { Ok(Step::Nothing) }
             }
-            "response.output_text.delta"
-            | "response.refusal.delta"
-            | "response.function_call_arguments.delta" => {
+            "response.output_text.delta" | "response.refusal.delta" | "response.function_call_arguments.delta" => {
                 let some = delta.as_ref().and_then(Value::as_str).is_some_and(|delta| !delta.is_empty());
                 Ok(if some { Step::Content } else { Step::Nothing })
             }

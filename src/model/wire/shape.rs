@@ -377,7 +377,11 @@ mod tests {
     fn only_what_was_asked_for_is_an_answer() {
         let stop = Read { text: "{}".into(), finish: Some(Finish::Stop), ..Read::default() };
         assert_eq!(stop.answer(None), Ok("{}"));
-        assert_eq!(stop.answer(Some("diagnosis")), Ok("{}"), "text where a tool was asked for is checked like any other");
+        assert_eq!(
+            stop.answer(Some("diagnosis")),
+            Ok("{}"),
+            "text where a tool was asked for is checked like any other"
+        );
         let call = |name: &str| Call { name: name.into(), arguments: "[1]".into() };
         let called = Read { calls: vec![call("diagnosis")], ..stop.clone() };
         assert_eq!(called.answer(Some("diagnosis")), Ok("[1]"));

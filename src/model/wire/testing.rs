@@ -28,13 +28,7 @@ pub fn upstream(api: ModelApi, structured_output: StructuredOutput, stream: bool
         stream,
         prices: None,
         quota_scope: "first".into(),
-        timers: Timers {
-            connect: limit,
-            response_head: limit,
-            first_event: limit,
-            first_content: limit,
-            idle: limit,
-        },
+        timers: Timers { connect: limit, response_head: limit, first_event: limit, first_content: limit, idle: limit },
         extra_failover_statuses: Vec::new(),
     }
 }

@@ -104,8 +104,7 @@ fn anthropic_is_asked_as_its_api_says() {
 
 #[test]
 fn openai_chat_is_asked_as_its_api_says() {
-    let messages =
-        json!([{"role": "system", "content": "You diagnose."}, {"role": "user", "content": "[1] a fact"}]);
+    let messages = json!([{"role": "system", "content": "You diagnose."}, {"role": "user", "content": "[1] a fact"}]);
     assert_eq!(
         body(OpenAiChat, Native, true),
         json!({"model": "vendor.model-1:0", "max_completion_tokens": 512, "messages": messages, "stream": true,
@@ -215,7 +214,8 @@ async fn a_key_goes_into_the_header_of_its_api_and_is_never_shown() {
 /// The signatures are those that botocore 1.44 makes of the same request at the same time.
 #[tokio::test]
 async fn bedrock_is_signed_as_botocore_signs() {
-    let files = [("key", "AKIDEXAMPLE"), ("secret", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"), ("tok", "SESSIONTOKEN")];
+    let files =
+        [("key", "AKIDEXAMPLE"), ("secret", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"), ("tok", "SESSIONTOKEN")];
     for (session, signed, signature) in [
         (None, "content-type;host;x-amz-date", "407dd6b12588b41dd8a29f4cca1ee5e077b2f4122685b33fe5e5918f4240b6fb"),
         (
@@ -279,29 +279,59 @@ fn a_whole_answer_of_anthropic_is_read() {
 
 #[test]
 fn a_streamed_answer_of_anthropic_is_read() {
-    let (read, steps) = streamed(AnthropicMessages, &[
-        ("message_start", r#"{"type":"message_start","message":{"id":"msg_1","type":"message","role":"assistant","model":"claude-x","content":[],"stop_reason":null,"usage":{"input_tokens":10,"cache_read_input_tokens":30,"output_tokens":1}}}"#),
-        ("ping", r#"{"type":"ping"}"#),
-        ("content_block_start", r#"{"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}"#),
-        ("content_block_delta", r#"{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"{\"cause\""}}"#),
-        ("content_block_delta", r#"{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":":\"x\"}"}}"#),
-        ("content_block_stop", r#"{"type":"content_block_stop","index":0}"#),
-        ("message_delta", r#"{"type":"message_delta","delta":{"stop_reason":"end_turn","stop_sequence":null},"usage":{"output_tokens":40,"output_tokens_details":{"thinking_tokens":5}}}"#),
-        ("something_new", r#"{"type":"something_new"}"#),
-        ("message_stop", r#"{"type":"message_stop"}"#),
-    ]);
+    let (read, steps) = streamed(
+        AnthropicMessages,
+        &[
+            (
+                "message_start",
+                r#"{"type":"message_start","message":{"id":"msg_1","type":"message","role":"assistant","model":"claude-x","content":[],"stop_reason":null,"usage":{"input_tokens":10,"cache_read_input_tokens":30,"output_tokens":1}}}"#,
+            ),
+            ("ping", r#"{"type":"ping"}"#),
+            (
+                "content_block_start",
+                r#"{"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}"#,
+            ),
+            (
+                "content_block_delta",
+                r#"{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"{\"cause\""}}"#,
+            ),
+            (
+                "content_block_delta",
+                r#"{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":":\"x\"}"}}"#,
+            ),
+            ("content_block_stop", r#"{"type":"content_block_stop","index":0}"#),
+            (
+                "message_delta",
+                r#"{"type":"message_delta","delta":{"stop_reason":"end_turn","stop_sequence":null},"usage":{"output_tokens":40,"output_tokens_details":{"thinking_tokens":5}}}"#,
+            ),
+            ("something_new", r#"{"type":"something_new"}"#),
+            ("message_stop", r#"{"type":"message_stop"}"#),
+        ],
+    );
     use Step::{Content, Done, Nothing};
     assert_eq!(steps, [Nothing, Nothing, Nothing, Content, Content, Nothing, Nothing, Nothing, Done]);
     assert_eq!(read.answer(None), Ok(r#"{"cause":"x"}"#));
     assert_eq!((read.served_model, read.id), (some("claude-x"), some("msg_1")));
     assert_eq!(read.usage, Some(Usage { input: 10, cache_write: 0, cache_read: 30, output: 40, reasoning: 5 }));
-    let (read, steps) = streamed(AnthropicMessages, &[
-        ("", r#"{"type":"content_block_start","index":0,"content_block":{"type":"tool_use","id":"t","name":"diagnosis","input":{}}}"#),
-        ("", r#"{"type":"content_block_delta","index":0,"delta":{"type":"input_json_delta","partial_json":""}}"#),
-        ("", r#"{"type":"content_block_delta","index":0,"delta":{"type":"input_json_delta","partial_json":"{\"cause\":"}}"#),
-        ("", r#"{"type":"content_block_delta","index":0,"delta":{"type":"input_json_delta","partial_json":"\"x\"}"}}"#),
-        ("", r#"{"type":"message_delta","delta":{"stop_reason":"tool_use"},"usage":{"output_tokens":4}}"#),
-    ]);
+    let (read, steps) = streamed(
+        AnthropicMessages,
+        &[
+            (
+                "",
+                r#"{"type":"content_block_start","index":0,"content_block":{"type":"tool_use","id":"t","name":"diagnosis","input":{}}}"#,
+            ),
+            ("", r#"{"type":"content_block_delta","index":0,"delta":{"type":"input_json_delta","partial_json":""}}"#),
+            (
+                "",
+                r#"{"type":"content_block_delta","index":0,"delta":{"type":"input_json_delta","partial_json":"{\"cause\":"}}"#,
+            ),
+            (
+                "",
+                r#"{"type":"content_block_delta","index":0,"delta":{"type":"input_json_delta","partial_json":"\"x\"}"}}"#,
+            ),
+            ("", r#"{"type":"message_delta","delta":{"stop_reason":"tool_use"},"usage":{"output_tokens":4}}"#),
+        ],
+    );
     assert_eq!(steps, [Nothing, Nothing, Content, Content, Nothing]);
     assert_eq!(read.answer(Some("diagnosis")), Ok(r#"{"cause":"x"}"#));
 }
@@ -342,31 +372,61 @@ fn a_whole_answer_of_openai_chat_is_read() {
 #[test]
 fn a_streamed_answer_of_openai_chat_is_read() {
     use Step::{Content, Done, Nothing};
-    let (read, steps) = streamed(OpenAiChat, &[
-        ("", r#"{"id":"c1","object":"chat.completion.chunk","model":"gpt-5","choices":[],"prompt_filter_results":[]}"#),
-        ("", r#"{"id":"c1","model":"gpt-5","choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]}"#),
-        ("", r#"{"id":"c1","model":"gpt-5","choices":[{"index":0,"delta":{"reasoning_content":"hm"},"finish_reason":null}]}"#),
-        ("", r#"{"id":"c1","model":"gpt-5","choices":[{"index":0,"delta":{"content":"{\"cause\""},"finish_reason":null}],"usage":null}"#),
-        ("", r#"{"id":"c1","model":"gpt-5","choices":[{"index":0,"delta":{"content":":\"x\"}"},"finish_reason":null}]}"#),
-        ("", r#"{"id":"c1","model":"gpt-5","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#),
-        ("", r#"{"id":"c1","model":"gpt-5","choices":[],"usage":{"prompt_tokens":10,"completion_tokens":4,"total_tokens":14}}"#),
-        ("", "[DONE]"),
-    ]);
+    let (read, steps) = streamed(
+        OpenAiChat,
+        &[
+            (
+                "",
+                r#"{"id":"c1","object":"chat.completion.chunk","model":"gpt-5","choices":[],"prompt_filter_results":[]}"#,
+            ),
+            (
+                "",
+                r#"{"id":"c1","model":"gpt-5","choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]}"#,
+            ),
+            (
+                "",
+                r#"{"id":"c1","model":"gpt-5","choices":[{"index":0,"delta":{"reasoning_content":"hm"},"finish_reason":null}]}"#,
+            ),
+            (
+                "",
+                r#"{"id":"c1","model":"gpt-5","choices":[{"index":0,"delta":{"content":"{\"cause\""},"finish_reason":null}],"usage":null}"#,
+            ),
+            (
+                "",
+                r#"{"id":"c1","model":"gpt-5","choices":[{"index":0,"delta":{"content":":\"x\"}"},"finish_reason":null}]}"#,
+            ),
+            ("", r#"{"id":"c1","model":"gpt-5","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#),
+            (
+                "",
+                r#"{"id":"c1","model":"gpt-5","choices":[],"usage":{"prompt_tokens":10,"completion_tokens":4,"total_tokens":14}}"#,
+            ),
+            ("", "[DONE]"),
+        ],
+    );
     assert_eq!(steps, [Nothing, Nothing, Nothing, Content, Content, Nothing, Nothing, Done]);
     assert_eq!(read.answer(None), Ok(r#"{"cause":"x"}"#));
     assert_eq!(read.usage, Some(Usage { input: 10, output: 4, ..Usage::default() }));
-    let (read, _) = streamed(OpenAiChat, &[
-        ("", r#"{"choices":[{"delta":{"tool_calls":[{"index":0,"id":"c","type":"function","function":{"name":"diagnosis","arguments":""}}]}}]}"#),
-        ("", r#"{"choices":[{"delta":{"tool_calls":[{"index":0,"function":{"arguments":"{\"cause\":"}}]}}]}"#),
-        ("", r#"{"choices":[{"delta":{"tool_calls":[{"index":0,"function":{"arguments":"\"x\"}"}}]}}]}"#),
-        ("", r#"{"choices":[{"delta":{},"finish_reason":"tool_calls"}]}"#),
-        ("", "[DONE]"),
-    ]);
+    let (read, _) = streamed(
+        OpenAiChat,
+        &[
+            (
+                "",
+                r#"{"choices":[{"delta":{"tool_calls":[{"index":0,"id":"c","type":"function","function":{"name":"diagnosis","arguments":""}}]}}]}"#,
+            ),
+            ("", r#"{"choices":[{"delta":{"tool_calls":[{"index":0,"function":{"arguments":"{\"cause\":"}}]}}]}"#),
+            ("", r#"{"choices":[{"delta":{"tool_calls":[{"index":0,"function":{"arguments":"\"x\"}"}}]}}]}"#),
+            ("", r#"{"choices":[{"delta":{},"finish_reason":"tool_calls"}]}"#),
+            ("", "[DONE]"),
+        ],
+    );
     assert_eq!(read.answer(Some("diagnosis")), Ok(r#"{"cause":"x"}"#));
-    let (read, _) = streamed(OpenAiChat, &[
-        ("", r#"{"choices":[{"delta":{"refusal":"I cannot"}}]}"#),
-        ("", r#"{"choices":[{"delta":{},"finish_reason":"stop"}]}"#),
-    ]);
+    let (read, _) = streamed(
+        OpenAiChat,
+        &[
+            ("", r#"{"choices":[{"delta":{"refusal":"I cannot"}}]}"#),
+            ("", r#"{"choices":[{"delta":{},"finish_reason":"stop"}]}"#),
+        ],
+    );
     assert_eq!(read.answer(None), Err(Seen::Finished(Finish::Refused)));
 }
 
@@ -395,7 +455,8 @@ fn a_whole_answer_of_openai_responses_is_read() {
             ..Read::default()
         }
     );
-    let call = json!([{"type": "function_call", "name": "diagnosis", "arguments": "{\"cause\":\"x\"}", "call_id": "c"}]);
+    let call =
+        json!([{"type": "function_call", "name": "diagnosis", "arguments": "{\"cause\":\"x\"}", "call_id": "c"}]);
     let read = whole(OpenAiResponses, &response("completed", &call)).unwrap();
     assert_eq!(read.answer(Some("diagnosis")), Ok(r#"{"cause":"x"}"#));
     let refusal = message(&json!({"type": "refusal", "refusal": "I cannot"}));
@@ -410,13 +471,22 @@ fn a_whole_answer_of_openai_responses_is_read() {
 fn a_streamed_answer_of_openai_responses_is_read() {
     let text = message(&json!({"type": "output_text", "text": "{\"cause\":\"x\"}", "annotations": []}));
     let last = json!({"type": "response.completed", "response": response("completed", &text)}).to_string();
-    let (read, steps) = streamed(OpenAiResponses, &[
-        ("response.created", r#"{"type":"response.created","response":{"id":"resp_1","model":"gpt-5","status":"in_progress","output":[],"usage":null}}"#),
-        ("response.output_item.added", r#"{"type":"response.output_item.added","output_index":0,"item":{"type":"message"}}"#),
-        ("response.output_text.delta", r#"{"type":"response.output_text.delta","delta":"{\"cause\":\"x\"}"}"#),
-        ("response.output_text.done", r#"{"type":"response.output_text.done","text":"{\"cause\":\"x\"}"}"#),
-        ("response.completed", &last),
-    ]);
+    let (read, steps) = streamed(
+        OpenAiResponses,
+        &[
+            (
+                "response.created",
+                r#"{"type":"response.created","response":{"id":"resp_1","model":"gpt-5","status":"in_progress","output":[],"usage":null}}"#,
+            ),
+            (
+                "response.output_item.added",
+                r#"{"type":"response.output_item.added","output_index":0,"item":{"type":"message"}}"#,
+            ),
+            ("response.output_text.delta", r#"{"type":"response.output_text.delta","delta":"{\"cause\":\"x\"}"}"#),
+            ("response.output_text.done", r#"{"type":"response.output_text.done","text":"{\"cause\":\"x\"}"}"#),
+            ("response.completed", &last),
+        ],
+    );
     use Step::{Content, Done, Nothing};
     assert_eq!(steps, [Nothing, Nothing, Content, Nothing, Done]);
     assert_eq!(read.answer(None), Ok(r#"{"cause":"x"}"#));
@@ -424,7 +494,10 @@ fn a_streamed_answer_of_openai_responses_is_read() {
         OpenAiResponses,
         &[
             ("", r#"{"type":"response.created","response":{"id":"resp_1","model":"gpt-5","output":[]}}"#),
-            ("", r#"{"type":"response.failed","response":{"status":"failed","error":{"code":"rate_limit_exceeded","message":"…"},"output":[],"usage":{"input_tokens":7,"output_tokens":2}}}"#),
+            (
+                "",
+                r#"{"type":"response.failed","response":{"status":"failed","error":{"code":"rate_limit_exceeded","message":"…"},"output":[],"usage":{"input_tokens":7,"output_tokens":2}}}"#,
+            ),
         ],
         false,
     );
@@ -464,25 +537,34 @@ fn a_whole_answer_of_bedrock_is_read() {
 #[test]
 fn a_streamed_answer_of_bedrock_is_read() {
     use Step::{Content, Done, Nothing};
-    let (read, steps) = streamed(BedrockConverse, &[
-        ("messageStart", r#"{"role":"assistant"}"#),
-        ("contentBlockStart", r#"{"contentBlockIndex":0,"start":{}}"#),
-        ("contentBlockDelta", r#"{"contentBlockIndex":0,"delta":{"reasoningContent":{"text":"hm"}}}"#),
-        ("contentBlockDelta", r#"{"contentBlockIndex":1,"delta":{"text":"{\"cause\":"}}"#),
-        ("contentBlockDelta", r#"{"contentBlockIndex":1,"delta":{"text":"\"x\"}"}}"#),
-        ("contentBlockStop", r#"{"contentBlockIndex":1}"#),
-        ("messageStop", r#"{"stopReason":"end_turn"}"#),
-        ("metadata", r#"{"usage":{"inputTokens":10,"outputTokens":4,"totalTokens":14},"metrics":{"latencyMs":3}}"#),
-    ]);
+    let (read, steps) = streamed(
+        BedrockConverse,
+        &[
+            ("messageStart", r#"{"role":"assistant"}"#),
+            ("contentBlockStart", r#"{"contentBlockIndex":0,"start":{}}"#),
+            ("contentBlockDelta", r#"{"contentBlockIndex":0,"delta":{"reasoningContent":{"text":"hm"}}}"#),
+            ("contentBlockDelta", r#"{"contentBlockIndex":1,"delta":{"text":"{\"cause\":"}}"#),
+            ("contentBlockDelta", r#"{"contentBlockIndex":1,"delta":{"text":"\"x\"}"}}"#),
+            ("contentBlockStop", r#"{"contentBlockIndex":1}"#),
+            ("messageStop", r#"{"stopReason":"end_turn"}"#),
+            ("metadata", r#"{"usage":{"inputTokens":10,"outputTokens":4,"totalTokens":14},"metrics":{"latencyMs":3}}"#),
+        ],
+    );
     assert_eq!(steps, [Nothing, Nothing, Nothing, Content, Content, Nothing, Nothing, Done]);
     assert_eq!(read.answer(None), Ok(r#"{"cause":"x"}"#));
     assert_eq!(read.usage, Some(Usage { input: 10, output: 4, ..Usage::default() }));
-    let (read, _) = streamed(BedrockConverse, &[
-        ("contentBlockStart", r#"{"start":{"toolUse":{"toolUseId":"t","name":"diagnosis"}},"contentBlockIndex":0}"#),
-        ("contentBlockDelta", r#"{"delta":{"toolUse":{"input":"{\"cause\":"}},"contentBlockIndex":0}"#),
-        ("contentBlockDelta", r#"{"delta":{"toolUse":{"input":"\"x\"}"}},"contentBlockIndex":0}"#),
-        ("messageStop", r#"{"stopReason":"tool_use"}"#),
-    ]);
+    let (read, _) = streamed(
+        BedrockConverse,
+        &[
+            (
+                "contentBlockStart",
+                r#"{"start":{"toolUse":{"toolUseId":"t","name":"diagnosis"}},"contentBlockIndex":0}"#,
+            ),
+            ("contentBlockDelta", r#"{"delta":{"toolUse":{"input":"{\"cause\":"}},"contentBlockIndex":0}"#),
+            ("contentBlockDelta", r#"{"delta":{"toolUse":{"input":"\"x\"}"}},"contentBlockIndex":0}"#),
+            ("messageStop", r#"{"stopReason":"tool_use"}"#),
+        ],
+    );
     assert_eq!(read.answer(Some("diagnosis")), Ok(r#"{"cause":"x"}"#));
 }
 
@@ -490,8 +572,7 @@ fn a_streamed_answer_of_bedrock_is_read() {
 fn every_reason_to_stop_has_its_meaning() {
     let anthropic = |reason: &str| json!({"content": [{"type": "text", "text": "{}"}], "stop_reason": reason});
     let chat = |reason: &str| json!({"choices": [{"message": {"content": "{}"}, "finish_reason": reason}]});
-    let bedrock =
-        |reason: &str| json!({"output": {"message": {"content": [{"text": "{}"}]}}, "stopReason": reason});
+    let bedrock = |reason: &str| json!({"output": {"message": {"content": [{"text": "{}"}]}}, "stopReason": reason});
     for (api, body, finish) in [
         (AnthropicMessages, anthropic("stop_sequence"), Finish::Stop),
         (AnthropicMessages, anthropic("max_tokens"), Finish::OutputLimit),
@@ -552,7 +633,8 @@ fn an_error_in_a_2xx_is_seen_in_every_api_and_every_envelope() {
 #[test]
 fn an_error_event_is_seen_in_every_api() {
     let overloaded = r#"{"type":"error","error":{"type":"overloaded_error","message":"…"}}"#;
-    let start = r#"{"type":"message_start","message":{"model":"m","content":[],"usage":{"input_tokens":9,"output_tokens":1}}}"#;
+    let start =
+        r#"{"type":"message_start","message":{"model":"m","content":[],"usage":{"input_tokens":9,"output_tokens":1}}}"#;
     let (fault, read) = broken(AnthropicMessages, &[("message_start", start), ("error", overloaded)], false);
     assert_eq!((fault.seen, fault.error.kind), (Seen::ErrorEvent, some("overloaded_error")));
     assert_eq!(read.usage.map(|usage| usage.input), Some(9), "what was used before counts");
@@ -592,9 +674,14 @@ fn what_is_not_of_the_api_is_no_answer() {
 
 #[test]
 fn usage_of_another_shape_is_unknown_and_fails_no_call() {
-    for usage in [json!(null), json!({}), json!("many"), json!({"prompt_tokens": -1, "completion_tokens": 1e40}),
-        json!({"prompt_tokens": 0, "completion_tokens": 0}), json!({"prompt_tokens": 1.5, "completion_tokens": 2})]
-    {
+    for usage in [
+        json!(null),
+        json!({}),
+        json!("many"),
+        json!({"prompt_tokens": -1, "completion_tokens": 1e40}),
+        json!({"prompt_tokens": 0, "completion_tokens": 0}),
+        json!({"prompt_tokens": 1.5, "completion_tokens": 2}),
+    ] {
         let body = json!({"choices": [{"message": {"content": "{}"}, "finish_reason": "stop"}], "usage": usage});
         let read = whole(OpenAiChat, &body).unwrap();
         assert_eq!((read.answer(None), read.usage), (Ok("{}"), None), "{usage}");
