@@ -246,7 +246,8 @@ impl Call {
         };
         let response = response.map_err(|error| {
             let seen = unanswered(&error);
-            tracing::debug!(upstream = upstream.name, ?seen, cause = ?error.without_url(), "a call of a model failed");
+            let cause = error.without_url();
+            tracing::debug!(upstream = upstream.name, ?seen, ?cause, "a call of a model failed");
             seen
         })?;
         self.head_at = Some(Instant::now());
@@ -383,7 +384,7 @@ impl Content<'_> {
 async fn events_into(
     mut events: BoxStream<'_, Result<OwnedEvent, Seen>>,
     reader: &mut dyn Reader,
-    content: Content<'_>,
+    mut content: Content<'_>,
 ) -> Result<(), Fault> {
     let mut some = false;
     while let Some(OwnedEvent { name, exception, data }) = content.next(&mut events).await? {

@@ -149,20 +149,24 @@ impl<'a> Pieces<'a> {
 
     /// The messages of an event stream of AWS.
     pub fn messages(self) -> BoxStream<'a, Result<OwnedEvent, Seen>> {
-        let start = (self, BytesMut::new(), MessageFrameDecoder::new());
-        let messages = stream::try_unfold(start, |(mut pieces, mut buffer, mut decoder)| async move {
+        // The last of it: bytes came that belong to no message yet.
+        let start = (self, BytesMut::new(), MessageFrameDecoder::new(), false);
+        let messages = stream::try_unfold(start, |(mut pieces, mut buffer, mut decoder, mut begun)| async move {
             loop {
                 match decoder.decode_frame(&mut buffer) {
                     Ok(DecodedFrame::Complete(message)) => {
-                        return Ok(Some((event(&message), (pieces, buffer, decoder))));
+                        begun = !buffer.is_empty();
+                        return Ok(Some((event(&message), (pieces, buffer, decoder, begun))));
                     }
                     Ok(DecodedFrame::Incomplete) => {}
                     Err(_) => return Err(Seen::NotOfTheApi),
                 }
                 match pieces.next().await? {
                     Some(piece) => buffer.extend_from_slice(&piece),
+                    None if begun => return Err(Seen::Truncated),
                     None => return Ok(None),
                 }
+                begun = true;
             }
         });
         messages.boxed()

@@ -218,12 +218,11 @@ async fn a_server_that_streams_though_it_was_not_asked_to_or_does_not_though_it_
 #[tokio::test]
 async fn no_connection_means_that_nothing_was_sent_and_why_is_told_apart() {
     let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let plain = serve([Hang]).await;
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     for (url, connect, seen) in [
         ("http://no-such-host.invalid".to_owned(), 5_000, Seen::Unresolved),
         (format!("http://{closed}"), 5_000, Seen::Refused),
-        // It never reads a whole request, so it answers nothing to a handshake.
+        // It accepts, and says nothing to a handshake.
         (format!("https://{}", silent.local_addr().unwrap()), 100, Seen::TimerFired(Timer::Connect)),
     ] {
         let mut upstream = chat(&url, true);
@@ -232,7 +231,6 @@ async fn no_connection_means_that_nothing_was_sent_and_why_is_told_apart() {
         assert_eq!((signal.seen, signal.sent, signal.status), (seen, Sent::Nothing, None), "{url}");
         assert_eq!(signal.body, None);
     }
-    drop(plain);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://{}", listener.local_addr().unwrap());
     tokio::spawn(async move {
@@ -288,7 +286,7 @@ async fn a_body_that_is_late_stops_or_never_ends_is_seen_as_such() {
         (vec![sse_head(), event(CONTENT), Hang], Seen::TimerFired(Timer::Idle)),
         (vec![sse_head(), Act::Repeat(comment, 20)], Seen::TimerFired(Timer::FirstContent)),
         (vec![head("200 OK", length), say("{"), Close], Seen::Truncated),
-        (vec![head("200 OK", length), say("{"), Reset], Seen::Truncated),
+        (vec![head("200 OK", length), say("{"), Wait(50), Reset], Seen::Truncated),
         (vec![sse_head(), event(CONTENT), end()], Seen::Truncated),
         (vec![sse_head(), event(CONTENT), event(STOP), end()], Seen::Truncated),
         (vec![sse_head(), event(CONTENT), Close], Seen::Truncated),
@@ -364,7 +362,7 @@ async fn a_2xx_that_is_no_answer_is_seen_as_what_it_is() {
 
 #[tokio::test]
 async fn what_was_used_and_served_before_a_stream_broke_is_kept() {
-    let server = serve([sse_head(), event(CONTENT), event(STOP), Reset]).await;
+    let server = serve([sse_head(), event(CONTENT), event(STOP), Wait(50), Reset]).await;
     let signal = fail(&chat(&server.url, true), LIMIT).await;
     assert_eq!((signal.usage, signal.served_model.as_deref()), (Some(USAGE), Some("served")));
     assert_eq!(signal.request_id.as_deref(), Some("req-7"));
@@ -478,9 +476,7 @@ async fn keys_are_sent_and_stand_in_nothing_that_is_shown() {
     assert!(request.contains("authorization: bearer sk-very-secret\r\n"), "{request}");
     assert!(request.starts_with("post /chat/completions http/1.1\r\n"), "{request}");
     assert!(request.contains("accept: text/event-stream\r\n"), "{request}");
-    assert!(
-        !format!("{signal:?} {sender:?}").contains("secret\n") && !format!("{signal:?} {sender:?}").contains("very")
-    );
+    assert!(!format!("{signal:?} {sender:?}").contains("very"));
 
     let signal = sender.send(&with("absent", &server.url), &question(&schema()), LIMIT).await.unwrap_err();
     assert_eq!((signal.seen, signal.sent), (Seen::NoCredentials, Sent::Nothing));
@@ -545,7 +541,7 @@ async fn an_event_stream_of_bedrock_is_read_in_pieces_of_any_size() {
         (vec![text.clone()], Some(Seen::Truncated)),
         (vec![text.clone(), exception], Some(Seen::ErrorEvent)),
         (vec![corrupt], Some(Seen::NotOfTheApi)),
-        (vec![huge], Some(Seen::NotOfTheApi)),
+        (vec![huge], Some(Seen::Truncated)),
         (vec![], Some(Seen::Empty)),
     ] {
         let mut acts = vec![head()];

@@ -221,7 +221,7 @@ impl Wire for Anthropic {
         if error.is_some() {
             return Err(Fault::error_body(body));
         }
-        let content = content.ok_or(Seen::NotOfTheApi)?;
+        let content = content.ok_or_else(|| Fault::unlike(body, Seen::ErrorBody))?;
         let mut read = Read::default();
         read.named(id.as_deref());
         read.served(model.as_deref());

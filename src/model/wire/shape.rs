@@ -259,8 +259,13 @@ impl Fault {
 
     /// An event that could not be read.
     pub fn of_event(data: &[u8]) -> Fault {
-        match error_said(data) {
-            Some(said) => Fault { seen: Seen::ErrorEvent, error: said },
+        Fault::unlike(data, Seen::ErrorEvent)
+    }
+
+    /// JSON that is not what the API says: `error` if it says that it is one.
+    pub fn unlike(json: &[u8], error: Seen) -> Fault {
+        match error_said(json) {
+            Some(said) => Fault { seen: error, error: said },
             None => Seen::NotOfTheApi.into(),
         }
     }
