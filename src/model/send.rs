@@ -384,7 +384,7 @@ impl Content<'_> {
 async fn events_into(
     mut events: BoxStream<'_, Result<OwnedEvent, Seen>>,
     reader: &mut dyn Reader,
-    mut content: Content<'_>,
+    content: Content<'_>,
 ) -> Result<(), Fault> {
     let mut some = false;
     while let Some(OwnedEvent { name, exception, data }) = content.next(&mut events).await? {
