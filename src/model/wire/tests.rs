@@ -700,3 +700,35 @@ fn the_keys_of_a_tools_arguments_are_handed_on_as_they_came() {
     let read = of(AnthropicMessages).whole(body).unwrap();
     assert_eq!(read.answer(Some("diagnosis")), Ok(r#"{"cause":"a","cause":"b"}"#), "who reads it sees both");
 }
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn a_damaged_answer_is_read_or_refused_and_nothing_else(at in 0_usize..400, byte: u8, cut in 0_usize..400) {
+        let text = message(&json!({"type": "output_text", "text": "{}"}));
+        for (api, whole) in [
+            (AnthropicMessages, json!({"model": "m", "content": [{"type": "tool_use", "name": "diagnosis", "input": {"a": [1]}}],
+                "stop_reason": "tool_use", "usage": {"input_tokens": 1, "output_tokens": 2}})),
+            (OpenAiChat, json!({"choices": [{"message": {"content": "{}"}, "finish_reason": "stop"}],
+                "usage": {"prompt_tokens": 1, "completion_tokens": 2}})),
+            (OpenAiResponses, response("completed", &text)),
+            (BedrockConverse, json!({"output": {"message": {"content": [{"text": "{}"}]}}, "stopReason": "end_turn",
+                "usage": {"inputTokens": 1, "outputTokens": 2}})),
+        ] {
+            let mut body = whole.to_string().into_bytes();
+            let length = body.len();
+            body[at % length] = byte;
+            body.truncate(length - cut % length);
+            if let Ok(read) = of(api).whole(&body) {
+                let _ = read.answer(Some("diagnosis"));
+            }
+            for name in ["", "error", "contentBlockDelta", "metadata"] {
+                let mut reader = of(api).reader();
+                for exception in [false, true] {
+                    let _ = reader.take(Event { name, exception, data: &body });
+                }
+            }
+        }
+    }
+}
