@@ -1,9 +1,10 @@
 //! The chain of diagnosers: what a `ModelChain` says once it is validated ([`spec`], [`validate`]), which one an incident
-//! asks ([`choose`]), what a failed call of a model means ([`failure`]), what its status says ([`status`]), and the names
-//! that a plan shows and an Investigation asks.
+//! asks ([`choose`]), what is seen of a failed call of a model ([`signal`]) and what it means ([`failure`]), what its
+//! status says ([`status`]), and the names that a plan shows and an Investigation asks.
 
 pub mod choose;
 pub mod failure;
+pub mod signal;
 pub mod spec;
 pub mod status;
 pub mod validate;
