@@ -10,7 +10,7 @@ use kube::{Api, Client, ResourceExt as _, api::ListParams};
 use crate::{
     act, cluster,
     core::{
-        execution::{LAG_PAUSE, Outcome, SETTLING_PAUSE, orphans},
+        execution::{LAG_PAUSE, Response, SETTLING_PAUSE, orphans},
         kube_name,
     },
 };
@@ -86,18 +86,18 @@ async fn clear(client: &Client, namespace: &str, problem: &Cell<String>) -> anyh
         let Some(request) = orphans(&seen) else { return Ok(()) };
         let what = format!("{} {}/{}", request.verb.as_str(), request.namespace, request.name);
         match act::send(client, &request).await {
-            Outcome::Done(_) => println!("{what}: done"),
+            Response::Done(_) => println!("{what}: done"),
             // Changed or gone since it was read.
-            Outcome::Conflict | Outcome::NotFound => {}
-            Outcome::Refused { policy: None, message } => bail!("{what} was refused: {message}"),
-            Outcome::Refused { policy: Some(policy), message } => {
+            Response::Conflict | Response::NotFound => {}
+            Response::Refused { policy: None, message } => bail!("{what} was refused: {message}"),
+            Response::Refused { policy: Some(policy), message } => {
                 problem.set(format!(
                     "{what} was refused by {policy}: {message}. A person with the right to do so can remove binding \
                      {policy}, which frees the object; the next helm upgrade restores it"
                 ));
                 tokio::time::sleep(LAG_PAUSE * 4).await;
             }
-            Outcome::Unknown(why) | Outcome::BlockedByDisruptionBudget(why) => {
+            Response::Unknown(why) | Response::BlockedByDisruptionBudget(why) => {
                 problem.set(format!("{what}: {why}"));
                 tokio::time::sleep(SETTLING_PAUSE).await;
             }

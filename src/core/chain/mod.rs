@@ -1,7 +1,17 @@
-//! The chain of diagnosers: what a `ModelChain` says once it is validated ([`spec`]), what a failed call of a model means
-//! ([`failure`]), and the names that a plan shows and an Investigation asks.
+//! The chain of diagnosers: what a `ModelChain` says once it is validated ([`spec`]), and the names that a plan shows and
+//! an Investigation asks. How a model is asked: what is seen of a failed call ([`signal`]) and what it means
+//! ([`failure`]), what is known of the upstreams ([`fleet`]: their [`health`] and [`breaker`]), the time that there is
+//! ([`deadline`]), and one request over the upstreams of a rung ([`call`]).
 
+pub mod breaker;
+pub mod call;
+pub mod deadline;
 pub mod failure;
+pub mod fleet;
+pub mod health;
+pub mod moment;
+pub mod retry_after;
+pub mod signal;
 pub mod spec;
 
 use super::rules;
