@@ -259,6 +259,7 @@ impl Call {
         tried.failed = Some(class);
         tried.overloaded |= is_overload(failure);
         let repeat = tried.repeats < again;
+        let first = tried.repeats == 0;
         self.last = Some(class);
         at.end(asked, End::Failed(failure, &decision));
         match then {
@@ -269,7 +270,8 @@ impl Call {
             Then::Differently(how) => self.differently(at, index, how),
             Then::Next => {
                 let soon = failure.retry_after.is_some_and(|wait| wait <= WORTH_WAITING);
-                let here = if repeat && soon && class == Class::RateLimited { self.repeat(at, index, failure) } else { None };
+                let wait_here = repeat && first && soon && class == Class::RateLimited;
+                let here = if wait_here { self.repeat(at, index, failure) } else { None };
                 here.unwrap_or_else(|| self.go_on(at, Because::Elsewhere(class)))
             }
         }
@@ -382,12 +384,12 @@ impl Call {
             Standing::CoolingDown(until) => obeyed(at.now.until(until))?,
             Standing::Shut(_) | Standing::Quarantined | Standing::Gone => return None,
         };
-        if tried.attempts == 0 {
-            return Some((cooling, 0));
-        }
-        let pause = self.allowance.pause(tried.attempts, at.chance, at.now)?;
-        let pause = if cooling > pause { cooling } else { pause };
-        Some((pause, tried.attempts))
+        let pause = match tried.attempts {
+            0 => cooling,
+            attempts => cooling.max(self.allowance.pause(attempts, at.chance, at.now)?),
+        };
+        let then = at.fleet.standing(tried.id, self.tenant.as_ref(), at.now.after(pause));
+        then.may_be_asked().then_some((pause, tried.attempts))
     }
 
     fn attempt(&mut self, at: &mut At<'_>, index: usize, because: Because) -> Next {

@@ -7,6 +7,8 @@ pub mod breaker;
 pub mod call;
 pub mod deadline;
 pub mod failure;
+#[cfg(test)]
+pub mod fixtures;
 pub mod fleet;
 pub mod health;
 pub mod moment;
