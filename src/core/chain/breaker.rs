@@ -256,7 +256,14 @@ impl Circuit {
         self.epoch
     }
 
-    fn end(&mut self, epoch: u64, verdict: Verdict, asker: Option<Tenant>, terms: &Terms, now: Moment) -> Option<Change> {
+    fn end(
+        &mut self,
+        epoch: u64,
+        verdict: Verdict,
+        asker: Option<Tenant>,
+        terms: &Terms,
+        now: Moment,
+    ) -> Option<Change> {
         if epoch != self.epoch {
             return None;
         }

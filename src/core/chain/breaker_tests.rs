@@ -95,7 +95,11 @@ fn half_of_the_calls_of_a_minute_failing_opens_it_for_five_minutes() {
     let mut slow = Breaker::default();
     for number in 0..100 {
         let verdict = if number % 2 == 0 { FAILED } else { Verdict::Worked };
-        assert_eq!(call(&mut slow, None, verdict, seconds(number * 10)), Some(vec![]), "six calls a minute are no share");
+        assert_eq!(
+            call(&mut slow, None, verdict, seconds(number * 10)),
+            Some(vec![]),
+            "six calls a minute are no share"
+        );
     }
 }
 
@@ -244,7 +248,8 @@ fn violations(seed: u64, defect: Defect) -> Vec<&'static str> {
                 match change {
                     Change::Opened { until, cause } => {
                         let lasts = now.until(until);
-                        let grows = last_open.is_none_or(|last: Duration| lasts >= last.saturating_mul(2).min(terms.longest_open));
+                        let grows = last_open
+                            .is_none_or(|last: Duration| lasts >= last.saturating_mul(2).min(terms.longest_open));
                         if cause == Cause::Trial && !grows {
                             wrong.push("the open time did not double");
                         }

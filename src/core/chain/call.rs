@@ -233,7 +233,9 @@ impl Call {
                 at.end(asked, End::Answered);
                 Next::Answered
             }
-            (Event::Failed(failure), Some((index, limit, asked)), None) => self.failed(at, index, limit, asked, &failure),
+            (Event::Failed(failure), Some((index, limit, asked)), None) => {
+                self.failed(at, index, limit, asked, &failure)
+            }
             (Event::Unaffordable, Some((index, _, asked)), None) => self.unaffordable(at, index, asked),
             (Event::GivenUp, asked, _) => {
                 if let Some((_, _, asked)) = asked {
@@ -263,9 +265,7 @@ impl Call {
         self.last = Some(class);
         at.end(asked, End::Failed(failure, &decision));
         match then {
-            Then::Stop if repeat => {
-                self.repeat(at, index, failure).unwrap_or_else(|| self.give_up(at, Why::Stopped))
-            }
+            Then::Stop if repeat => self.repeat(at, index, failure).unwrap_or_else(|| self.give_up(at, Why::Stopped)),
             Then::Stop => self.give_up(at, Why::Stopped),
             Then::Differently(how) => self.differently(at, index, how),
             Then::Next => {

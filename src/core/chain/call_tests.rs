@@ -182,7 +182,11 @@ fn drive(
                         Does::TooDear => {
                             now = began;
                             // Nothing is made behind a pause before it, and nothing is wrong about that.
-                            trace.pauses.iter_mut().filter(|it| it.1 == trace.made.len()).for_each(|it| it.1 = usize::MAX);
+                            trace
+                                .pauses
+                                .iter_mut()
+                                .filter(|it| it.1 == trace.made.len())
+                                .for_each(|it| it.1 = usize::MAX);
                             event = Event::Unaffordable;
                             continue;
                         }
@@ -296,9 +300,8 @@ fn with_fault(does: &Does) -> (Trace, Trace) {
     let drive_on = |upstreams: Vec<Upstream>| {
         let chain = chain(vec![upstreams]);
         let mut fleet = Fleet::new(&chain, Terms::default());
-        let mut upstreams = |_: usize, upstream: usize, _: usize| {
-            (if upstream == 0 { does.clone() } else { Does::Answers }, ms(200))
-        };
+        let mut upstreams =
+            |_: usize, upstream: usize, _: usize| (if upstream == 0 { does.clone() } else { Does::Answers }, ms(200));
         drive(&chain, &mut fleet, Moment::default(), &mut || 0.5, Defect::None, &mut upstreams)
     };
     // The second has no weight, so that the first is asked first.
@@ -443,7 +446,8 @@ fn a_correction_goes_to_another_upstream_of_the_model_if_the_first_one_fails_mea
 
 #[test]
 fn each_rung_behind_keeps_an_attempt() {
-    let rungs = (0..4).map(|rung| vec![upstream(&format!("a{rung}"), 100), upstream(&format!("b{rung}"), 100)]).collect();
+    let rungs =
+        (0..4).map(|rung| vec![upstream(&format!("a{rung}"), 100), upstream(&format!("b{rung}"), 100)]).collect();
     let chain = chain(rungs);
     let mut fleet = Fleet::new(&chain, Terms::default());
     let mut does = |_: usize, _: usize, _: usize| (fails(status(503, &[])), ms(100));
@@ -608,12 +612,15 @@ fn at_random(seed: u64, defect: Defect) -> Vec<Trace> {
             bias = if random(3) == 0 { random(30) } else { bias };
             // One generator for both: the closures borrow it in turn.
             let shared = std::cell::RefCell::new(&mut random);
-            #[allow(clippy::cast_precision_loss)]
-            let mut chances = || (shared.borrow_mut())(1000) as f64 / 1000.0;
-            let mut does = |_: usize, _: usize, _: usize| {
+            let draw = |below: u64| -> u64 {
                 let mut random = shared.borrow_mut();
-                let fault = if random(2) == 0 { fault(bias) } else { fault(random(30)) };
-                (fault, ms(if random(6) == 0 { random(80_000) } else { random(1500) }))
+                (*random)(below)
+            };
+            #[allow(clippy::cast_precision_loss)]
+            let mut chances = || draw(1000) as f64 / 1000.0;
+            let mut does = |_: usize, _: usize, _: usize| {
+                let does = if draw(2) == 0 { fault(bias) } else { fault(draw(30)) };
+                (does, ms(if draw(6) == 0 { draw(80_000) } else { draw(1500) }))
             };
             drive(&chain, &mut fleet, start, &mut chances, defect, &mut does)
         })
@@ -663,8 +670,7 @@ fn a_thousand_requests_at_upstreams_that_fail_leave_a_failing_one_within_five_se
         let mut does = |_: usize, upstream: usize, _: usize| {
             (if upstream == 0 && broken { fails(status(503, &[])) } else { Does::Answers }, ms(40))
         };
-        let trace =
-            drive(&chain, &mut fleet, start, &mut || chances.next().unwrap_or(0.5), Defect::None, &mut does);
+        let trace = drive(&chain, &mut fleet, start, &mut || chances.next().unwrap_or(0.5), Defect::None, &mut does);
         assert_eq!(trace.answered, Some(0), "none is lost");
         if request >= 600 {
             late.push_back(trace.hits(0, 0));
@@ -687,9 +693,8 @@ fn the_time_of_a_decision_among_eight_candidates_is_printed() {
         fleet.end(asked, End::Answered, now.after(ms(number % 700)));
     }
     let now = Moment(ms(2000));
-    let mut calls: Vec<Call> = (0..2000)
-        .map(|_| Call::new(&fleet, 0, Some(tenant.clone()), 0, Allowance::new(ms(60_000), now)))
-        .collect();
+    let mut calls: Vec<Call> =
+        (0..2000).map(|_| Call::new(&fleet, 0, Some(tenant.clone()), 0, Allowance::new(ms(60_000), now))).collect();
     let began = std::time::Instant::now();
     for (number, call) in calls.iter_mut().enumerate() {
         #[allow(clippy::cast_precision_loss)]

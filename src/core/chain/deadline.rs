@@ -121,7 +121,11 @@ mod tests {
         assert_eq!(allowance.pause(1, 1.0, at(8_500)), None);
         assert_eq!(Allowance { attempts: 0, ..allowance }.pause(1, 1.0, at(0)), None, "never after the last attempt");
         assert_eq!(Allowance { waiting: ms(200), ..allowance }.pause(1, 1.0, at(0)), Some(ms(200)));
-        assert_eq!(Allowance { waiting: ms(20), ..allowance }.pause(1, 1.0, at(0)), None, "no hammering without a pause");
+        assert_eq!(
+            Allowance { waiting: ms(20), ..allowance }.pause(1, 1.0, at(0)),
+            None,
+            "no hammering without a pause"
+        );
     }
 
     #[test]
@@ -145,7 +149,8 @@ mod tests {
             idle: ms(10_000),
         };
         assert!(is_fair(ms(10_000), &direct) && !is_fair(ms(9_999), &direct));
-        let quick = Timers { connect: ms(100), response_head: ms(50), first_event: ms(50), first_content: ms(400), ..direct };
+        let quick =
+            Timers { connect: ms(100), response_head: ms(50), first_event: ms(50), first_content: ms(400), ..direct };
         assert!(is_fair(ms(500), &quick) && !is_fair(ms(499), &quick));
     }
 

@@ -76,7 +76,10 @@ fn a_402_is_the_account_unless_it_is_money_in_flight_with_a_wait() {
     let in_flight = said(status(402), "", "in_flight_budget_exhausted");
     assert_eq!(class_of(&in_flight), Class::Billing);
     let waits = with(in_flight, &[("retry-after", "2")]);
-    assert_eq!((class_of(&waits), classify(&waits, now()).retry_after), (Class::RateLimited, Some(Duration::from_secs(2))));
+    assert_eq!(
+        (class_of(&waits), classify(&waits, now()).retry_after),
+        (Class::RateLimited, Some(Duration::from_secs(2)))
+    );
     let too_heavy = with(said(status(402), "", "weight_exceeds_budget"), &[("retry-after", "2")]);
     assert_eq!(class_of(&too_heavy), Class::Billing);
 }
@@ -178,7 +181,11 @@ fn everything_else_that_is_seen_has_its_class() {
     }
     assert_eq!(class_of(&said(status(400), "invalid_request_error", "context_length_exceeded")), Class::ContextTooLong);
     assert_eq!(class_of(&said(status(400), "", "content_filter")), Class::Refused);
-    assert_eq!(class_of(&said(status(502), "", "content_filter")), Class::Refused, "a gateway's status hides no refusal");
+    assert_eq!(
+        class_of(&said(status(502), "", "content_filter")),
+        Class::Refused,
+        "a gateway's status hides no refusal"
+    );
     assert_eq!(class_of(&said(status(400), "billing_error", "")), Class::Billing);
 }
 
@@ -215,7 +222,9 @@ fn only_408_429_5xx_and_the_network_are_tried_elsewhere() {
     for what in [Seen::Unresolved, Seen::Refused, Seen::Tls, Seen::NotConnected, Seen::Broken, Seen::NotHttp] {
         assert_eq!(decided(&Signal::new(ModelApi::OpenAiChat, what)).then, Then::Next, "{what:?}");
     }
-    for what in [Seen::Html, Seen::Empty, Seen::NotOfTheApi, Seen::NoText, Seen::ErrorBody, Seen::Truncated, Seen::TooLarge] {
+    for what in
+        [Seen::Html, Seen::Empty, Seen::NotOfTheApi, Seen::NoText, Seen::ErrorBody, Seen::Truncated, Seen::TooLarge]
+    {
         assert_eq!(decided(&seen(what)).then, Then::Next, "{what:?}");
     }
 }
@@ -267,7 +276,9 @@ fn credentials_are_put_in_quarantine_by_what_was_refused() {
     for signal in [status(401), status(402), said(status(403), "ExpiredTokenException", "")] {
         assert_eq!(decided(&signal).set_aside, SetAside::QuarantineCredentials, "{signal:?}");
     }
-    for signal in [status(403), said(status(403), "permission_error", ""), said(status(403), "AccessDeniedException", "")] {
+    for signal in
+        [status(403), said(status(403), "permission_error", ""), said(status(403), "AccessDeniedException", "")]
+    {
         assert_eq!(decided(&signal).set_aside, SetAside::Quarantine, "{signal:?}");
     }
     let unreadable = decided(&Signal::new(ModelApi::OpenAiChat, Seen::NoCredentials));

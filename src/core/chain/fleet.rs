@@ -159,14 +159,8 @@ impl What {
 impl Fleet {
     /// Of a chain about whose upstreams nothing is known.
     pub fn new(chain: &ValidChain, terms: Terms) -> Fleet {
-        let empty = Fleet {
-            terms,
-            generation: chain.generation,
-            members: vec![],
-            quotas: vec![],
-            rungs: vec![],
-            next_id: 0,
-        };
+        let empty =
+            Fleet { terms, generation: chain.generation, members: vec![], quotas: vec![], rungs: vec![], next_id: 0 };
         empty.with(chain)
     }
 
@@ -276,16 +270,19 @@ impl Fleet {
 
     /// Those of `ids` that may be asked now, in the order in which they are asked; see [`order`].
     pub fn order(&self, ids: &[Id], tenant: Option<&Tenant>, chance: f64, now: Moment) -> Vec<Id> {
-        let askable = |member: &&Member| {
-            ids.contains(&member.id) && self.standing_of(member, tenant, now).may_be_asked()
-        };
+        let askable =
+            |member: &&Member| ids.contains(&member.id) && self.standing_of(member, tenant, now).may_be_asked();
         let members: Vec<&Member> = self.members.iter().filter(askable).collect();
         let candidates: Vec<Candidate<'_>> = members
             .iter()
             .enumerate()
             .map(|(index, member)| Candidate { index, weight: member.upstream.weight, health: &member.health })
             .collect();
-        order(&candidates, chance, now).into_iter().filter_map(|index| members.get(index)).map(|member| member.id).collect()
+        order(&candidates, chance, now)
+            .into_iter()
+            .filter_map(|index| members.get(index))
+            .map(|member| member.id)
+            .collect()
     }
 
     /// An upstream is asked; `None` when it may not be. It is over after `limit`.

@@ -32,13 +32,7 @@ pub struct Health {
 
 impl Default for Health {
     fn default() -> Health {
-        Health {
-            calls: VecDeque::new(),
-            succeeded: 0,
-            recent: 1.0,
-            latency: None,
-            ended: Moment::default(),
-        }
+        Health { calls: VecDeque::new(), succeeded: 0, recent: 1.0, latency: None, ended: Moment::default() }
     }
 }
 

@@ -205,7 +205,8 @@ mod tests {
     fn of_several_limits_the_used_up_one_counts_and_else_the_first_that_is_lifted() {
         let both = [("x-ratelimit-reset-requests", "2s"), ("x-ratelimit-reset-tokens", "40s")];
         assert_eq!(reset_ms(&both), Some(2000));
-        let used_up = [both[0], both[1], ("x-ratelimit-remaining-tokens", "0"), ("x-ratelimit-remaining-requests", "9")];
+        let used_up =
+            [both[0], both[1], ("x-ratelimit-remaining-tokens", "0"), ("x-ratelimit-remaining-requests", "9")];
         assert_eq!(reset_ms(&used_up), Some(40_000));
         let azure = [("x-ratelimit-reset-requests", "-1"), ("x-ratelimit-reset-tokens", "4")];
         assert_eq!(reset_ms(&azure), Some(4000), "what is negative says nothing");
@@ -213,7 +214,9 @@ mod tests {
 
     #[test]
     fn what_is_no_wait_says_nothing_and_what_is_too_long_is_cut() {
-        for nothing in ["", "-1", "-0.5", "NaN", "nan", "inf", "-inf", "soon", "1e3", "0x10", "1.2.3", "5 minutes", "m", "s"] {
+        for nothing in
+            ["", "-1", "-0.5", "NaN", "nan", "inf", "-inf", "soon", "1e3", "0x10", "1.2.3", "5 minutes", "m", "s"]
+        {
             assert_eq!(named_ms(&[("retry-after", nothing)]), None, "{nothing:?}");
             assert_eq!(reset_ms(&[("x-ratelimit-reset", nothing)]), None, "{nothing:?}");
         }
