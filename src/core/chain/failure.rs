@@ -1,8 +1,12 @@
-//! What a failed call of a model means: its class, and what the class asks for. Decided by status, header and code, never
-//! by the words of a message, which may come from anywhere.
+//! What a failed call of a model means: its class ([`classify`]), and what the class asks for ([`decide`]). Decided by
+//! status, header and code, never by the words of a message, which may come from anywhere.
 
 use std::time::Duration;
 
+use super::breaker::{Blame, Verdict};
+use super::retry_after;
+use super::signal::{ErrorSaid, Finish, Seen, Sent, Signal, Timer};
+use crate::api::v1alpha1::{ModelApi, Time};
 use crate::core::money::Usage;
 
 /// Classes of failures of a call.
@@ -18,7 +22,7 @@ pub enum Class {
     QuotaExhausted,
     /// The account has to pay first.
     Billing,
-    /// The credentials were refused, or may not do this.
+    /// The credentials were refused, or may not do this, or could not be read.
     CredentialsRefused,
     /// The upstream failed.
     Upstream,
@@ -40,6 +44,48 @@ pub enum Class {
     TooLarge,
 }
 
+impl Class {
+    /// Every class.
+    pub const ALL: [Class; 15] = [
+        Class::Transport,
+        Class::Timeout,
+        Class::RateLimited,
+        Class::QuotaExhausted,
+        Class::Billing,
+        Class::CredentialsRefused,
+        Class::Upstream,
+        Class::CallerError,
+        Class::ContextTooLong,
+        Class::Refused,
+        Class::Malformed,
+        Class::Truncated,
+        Class::OutputLimit,
+        Class::NotOfSchema,
+        Class::TooLarge,
+    ];
+
+    /// Its constant, as it stands in attempts, status, metrics and the audit log.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Class::Transport => "Transport",
+            Class::Timeout => "Timeout",
+            Class::RateLimited => "RateLimited",
+            Class::QuotaExhausted => "QuotaExhausted",
+            Class::Billing => "Billing",
+            Class::CredentialsRefused => "CredentialsRefused",
+            Class::Upstream => "Upstream",
+            Class::CallerError => "CallerError",
+            Class::ContextTooLong => "ContextTooLong",
+            Class::Refused => "Refused",
+            Class::Malformed => "Malformed",
+            Class::Truncated => "Truncated",
+            Class::OutputLimit => "OutputLimit",
+            Class::NotOfSchema => "NotOfSchema",
+            Class::TooLarge => "TooLarge",
+        }
+    }
+}
+
 /// A failed call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
@@ -51,6 +97,12 @@ pub struct Failure {
     pub retry_after: Option<Duration>,
     /// What the upstream says about trying again, in the header `x-should-retry`.
     pub should_retry: Option<bool>,
+    /// The code of the upstream that decided, if one did: one of those that are known here.
+    pub code: Option<&'static str>,
+    /// The limit of ours that passed, if one did.
+    pub timer: Option<Timer>,
+    /// Whether the upstream can have got the request, and so can charge for it.
+    pub sent: Sent,
     /// The upstream's id of the request, at most 128 characters.
     pub request_id: Option<String>,
     /// What was used before it failed, as far as the upstream said.
@@ -58,3 +110,427 @@ pub struct Failure {
     /// What happened, in words of ours, at most 256 characters: it quotes nothing of a body.
     pub message: String,
 }
+
+impl Failure {
+    /// A whole answer that is not of the schema. The error that is sent back to the model is the caller's to keep.
+    pub fn not_of_schema(request_id: Option<String>, usage: Usage) -> Failure {
+        Failure {
+            class: Class::NotOfSchema,
+            status: Some(200),
+            retry_after: None,
+            should_retry: None,
+            code: None,
+            timer: None,
+            sent: Sent::Maybe,
+            request_id: request_id.map(|id| clipped(&id)),
+            usage: Some(usage),
+            message: "the answer is whole and not of the schema".into(),
+        }
+    }
+}
+
+/// What was seen of a failed call, as a failure. `now` is the time of day, for dates in headers.
+pub fn classify(signal: &Signal, now: Time) -> Failure {
+    let Signal { seen, sent, status, headers, usage, request_id, .. } = signal;
+    let (class, code) = class(signal);
+    let retry_after = retry_after::named(signal, now);
+    // Responses of all kinds say when limits are lifted; it is a wait only where one was reached.
+    let limited = matches!(class, Class::RateLimited | Class::QuotaExhausted);
+    let until_reset = || limited.then(|| retry_after::until_reset(headers, now)).flatten();
+    Failure {
+        class,
+        status: *status,
+        retry_after: retry_after.or_else(until_reset),
+        should_retry: match headers.get("x-should-retry").map(|value| value.trim().to_ascii_lowercase()).as_deref() {
+            Some("true") => Some(true),
+            Some("false") => Some(false),
+            _ => None,
+        },
+        code,
+        timer: match seen {
+            Seen::TimerFired(timer) => Some(*timer),
+            _ => None,
+        },
+        sent: *sent,
+        request_id: request_id.as_deref().map(clipped),
+        usage: *usage,
+        message: message(*seen, *status, code),
+    }
+}
+
+fn clipped(id: &str) -> String {
+    id.chars().take(128).collect()
+}
+
+/// What a code of an upstream means where it is told inside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    Is(Class),
+    /// Bedrock's word for a failure of the model itself, which brings the model's own status.
+    AsOriginally,
+}
+
+/// Codes that are known, in lower case, and what each means. Bedrock's exceptions are here without regard to case.
+const CODES: &[(&str, Told)] = &[
+    // Quotas. Waiting a moment does not help.
+    ("insufficient_quota", Told::Is(Class::QuotaExhausted)),
+    ("credit_balance_exhausted", Told::Is(Class::QuotaExhausted)),
+    ("enforced_spend_limit_reached", Told::Is(Class::QuotaExhausted)),
+    ("contract_spend_limit_reached", Told::Is(Class::QuotaExhausted)),
+    // Limits for now.
+    ("rate_limit_error", Told::Is(Class::RateLimited)),
+    ("rate_limit_exceeded", Told::Is(Class::RateLimited)),
+    ("ramp_limit_exceeded", Told::Is(Class::RateLimited)),
+    ("slow_down", Told::Is(Class::RateLimited)),
+    ("in_flight_budget_exhausted", Told::Is(Class::RateLimited)),
+    ("throttlingexception", Told::Is(Class::RateLimited)),
+    ("modelnotreadyexception", Told::Is(Class::RateLimited)),
+    // The account.
+    ("billing_error", Told::Is(Class::Billing)),
+    ("weight_exceeds_budget", Told::Is(Class::Billing)),
+    ("authentication_error", Told::Is(Class::CredentialsRefused)),
+    ("invalid_api_key", Told::Is(Class::CredentialsRefused)),
+    ("permission_error", Told::Is(Class::CredentialsRefused)),
+    ("accessdeniedexception", Told::Is(Class::CredentialsRefused)),
+    ("unrecognizedclientexception", Told::Is(Class::CredentialsRefused)),
+    ("expiredtokenexception", Told::Is(Class::CredentialsRefused)),
+    ("expiredtoken", Told::Is(Class::CredentialsRefused)),
+    ("invalidsignatureexception", Told::Is(Class::CredentialsRefused)),
+    // The model, or a filter, does not want to.
+    ("content_filter", Told::Is(Class::Refused)),
+    ("content_policy_violation", Told::Is(Class::Refused)),
+    ("invalid_prompt", Told::Is(Class::Refused)),
+    ("refusal", Told::Is(Class::Refused)),
+    // The request.
+    ("context_length_exceeded", Told::Is(Class::ContextTooLong)),
+    ("invalid_request_error", Told::Is(Class::CallerError)),
+    ("not_found_error", Told::Is(Class::CallerError)),
+    ("model_not_found", Told::Is(Class::CallerError)),
+    ("request_too_large", Told::Is(Class::CallerError)),
+    ("validationexception", Told::Is(Class::CallerError)),
+    ("conflictexception", Told::Is(Class::CallerError)),
+    ("resourcenotfoundexception", Told::Is(Class::CallerError)),
+    ("servicequotaexceededexception", Told::Is(Class::CallerError)),
+    // The upstream.
+    ("modeltimeoutexception", Told::Is(Class::Timeout)),
+    ("timeout_error", Told::Is(Class::Upstream)),
+    ("overloaded_error", Told::Is(Class::Upstream)),
+    ("api_error", Told::Is(Class::Upstream)),
+    ("server_error", Told::Is(Class::Upstream)),
+    ("internalserverexception", Told::Is(Class::Upstream)),
+    ("serviceunavailableexception", Told::Is(Class::Upstream)),
+    ("modelerrorexception", Told::AsOriginally),
+    ("modelstreamerrorexception", Told::AsOriginally),
+];
+
+/// The codes that the upstream gives and that are known: the narrower one first. Bedrock's events name exceptions in
+/// another case than its headers do.
+fn known(error: &ErrorSaid) -> impl Iterator<Item = (&'static str, Told)> {
+    let words = [&error.code, &error.kind].into_iter().flatten().map(|word| word.to_ascii_lowercase());
+    words.filter_map(|word| CODES.iter().find(|(code, _)| *code == word).copied())
+}
+
+fn class(signal: &Signal) -> (Class, Option<&'static str>) {
+    match signal.seen {
+        Seen::Unresolved | Seen::Refused | Seen::Tls | Seen::NotConnected | Seen::Broken | Seen::NotHttp => {
+            (Class::Transport, None)
+        }
+        Seen::NoCredentials => (Class::CredentialsRefused, None),
+        Seen::NotBuilt => (Class::CallerError, None),
+        Seen::TimerFired(_) => (Class::Timeout, None),
+        Seen::Status => of_status(signal),
+        Seen::ErrorBody => of_error_body(signal),
+        Seen::ErrorEvent => of_error_event(signal),
+        Seen::Html | Seen::Empty | Seen::NotOfTheApi | Seen::NoText => (Class::Malformed, None),
+        Seen::Truncated => (Class::Truncated, None),
+        Seen::TooLarge => (Class::TooLarge, None),
+        Seen::Finished(finish) => (of_finish(finish), None),
+    }
+}
+
+/// By the status; a code only says which of the things it is that the status may mean.
+fn of_status(signal: &Signal) -> (Class, Option<&'static str>) {
+    let codes: Vec<(&'static str, Told)> = known(&signal.error).collect();
+    let said = |class: Class| codes.iter().find(|(_, told)| *told == Told::Is(class)).map(|(code, _)| *code);
+    // A refusal stays one whatever status a gateway gives it.
+    if let Some(code) = said(Class::Refused) {
+        return (Class::Refused, Some(code));
+    }
+    let any_of = |classes: &[Class], or: Class| {
+        classes.iter().find_map(|class| said(*class).map(|code| (*class, Some(code)))).unwrap_or((or, said(or)))
+    };
+    match signal.status.unwrap_or_default() {
+        402 => match said(Class::RateLimited) {
+            Some(code) if signal.headers.get("retry-after").is_some() => (Class::RateLimited, Some(code)),
+            _ => (Class::Billing, said(Class::Billing)),
+        },
+        401 | 403 => (Class::CredentialsRefused, said(Class::CredentialsRefused)),
+        408 => (Class::Timeout, said(Class::Timeout)),
+        424 => {
+            let bedrock = signal.api == ModelApi::BedrockConverse;
+            let code = codes.iter().find(|(_, told)| *told == Told::AsOriginally).map(|(code, _)| *code);
+            let class = if bedrock || code.is_some() { originally(signal.error.status) } else { Class::CallerError };
+            (class, code)
+        }
+        429 => any_of(&[Class::QuotaExhausted], Class::RateLimited),
+        400..=499 => any_of(&[Class::ContextTooLong, Class::Billing], Class::CallerError),
+        500..=599 => (Class::Upstream, said(Class::Upstream)),
+        // A redirect, which is not followed: the URL is wrong.
+        300..=399 => (Class::CallerError, None),
+        _ => (Class::Malformed, None),
+    }
+}
+
+/// A 2xx with an error in it counts as 502, unless it says that it is something else that another upstream may be asked
+/// after, or a refusal.
+fn of_error_body(signal: &Signal) -> (Class, Option<&'static str>) {
+    match told_inside(signal) {
+        Some((
+            class @ (Class::RateLimited | Class::QuotaExhausted | Class::Timeout | Class::Upstream | Class::Refused),
+            code,
+        )) => (class, code),
+        _ => (Class::Malformed, None),
+    }
+}
+
+/// An event that is an error counts as what it says it is, and as 502 when it says nothing that is known.
+fn of_error_event(signal: &Signal) -> (Class, Option<&'static str>) {
+    told_inside(signal).unwrap_or((Class::Upstream, None))
+}
+
+fn told_inside(signal: &Signal) -> Option<(Class, Option<&'static str>)> {
+    let of_code = |(code, told)| match told {
+        Told::Is(class) => (class, Some(code)),
+        Told::AsOriginally => (originally(signal.error.status), Some(code)),
+    };
+    let codes = || known(&signal.error).map(of_code);
+    // OpenAI's `invalid_request_error` is the kind of many a code; a refusal is one wherever it stands.
+    codes()
+        .find(|(class, _)| *class == Class::Refused)
+        .or_else(|| codes().next())
+        .or_else(|| signal.error.status.map(|status| (bare(status), None)))
+}
+
+/// The class of the status that a model gave to the one who answers for it; 502 where there is none.
+fn originally(status: Option<u16>) -> Class {
+    match status {
+        Some(424) | None => Class::Upstream,
+        Some(status) => bare(status),
+    }
+}
+
+/// The class of a status of which nothing else is known.
+fn bare(status: u16) -> Class {
+    match status {
+        402 => Class::Billing,
+        401 | 403 => Class::CredentialsRefused,
+        408 => Class::Timeout,
+        429 => Class::RateLimited,
+        400..=499 => Class::CallerError,
+        _ => Class::Upstream,
+    }
+}
+
+fn of_finish(finish: Finish) -> Class {
+    match finish {
+        Finish::OutputLimit => Class::OutputLimit,
+        Finish::ContextWindow => Class::ContextTooLong,
+        Finish::Refused | Finish::Filtered => Class::Refused,
+        Finish::Garbled | Finish::UnaskedTool => Class::NotOfSchema,
+        // Something that nobody asked for: asking again would bring it again.
+        Finish::Interrupted => Class::CallerError,
+        Finish::Stop | Finish::Unknown => Class::Malformed,
+    }
+}
+
+fn message(seen: Seen, status: Option<u16>, code: Option<&'static str>) -> String {
+    let what = match seen {
+        Seen::NoCredentials => "its credentials could not be read",
+        Seen::NotBuilt => "the request could not be built",
+        Seen::Unresolved => "the name of the host could not be resolved",
+        Seen::Refused => "the connection was refused",
+        Seen::Tls => "TLS failed",
+        Seen::NotConnected => "no connection could be made",
+        Seen::Broken => "the connection broke before the response began",
+        Seen::NotHttp => "what came is not HTTP",
+        Seen::TimerFired(Timer::Connect) => "no connection within its limit",
+        Seen::TimerFired(Timer::ResponseHead) => "no response within its limit",
+        Seen::TimerFired(Timer::FirstEvent) => "nothing of a body within its limit",
+        Seen::TimerFired(Timer::FirstContent) => "nothing of an answer within its limit",
+        Seen::TimerFired(Timer::Idle) => "the body stalled for longer than its limit",
+        Seen::TimerFired(Timer::Overall) => "no whole answer within its share of the deadline",
+        Seen::Status => "an error",
+        Seen::ErrorBody => "the body is an error",
+        Seen::ErrorEvent => "an event of the stream is an error",
+        Seen::Html => "the body is HTML",
+        Seen::Empty => "the body is empty",
+        Seen::NotOfTheApi => "the body is not of the API",
+        Seen::Truncated => "the body ended before its end",
+        Seen::TooLarge => "the body is larger than is read",
+        Seen::NoText => "the response holds no text",
+        Seen::Finished(Finish::OutputLimit) => "the answer reached the most tokens that were asked for",
+        Seen::Finished(Finish::ContextWindow) => "prompt and answer are longer than the model takes",
+        Seen::Finished(Finish::Refused) => "the model refused",
+        Seen::Finished(Finish::Filtered) => "a filter stopped the answer",
+        Seen::Finished(Finish::Garbled) => "the upstream says that the answer is broken",
+        Seen::Finished(Finish::UnaskedTool) => "the model called a tool that nobody offered",
+        Seen::Finished(Finish::Interrupted) => "the answer was interrupted",
+        Seen::Finished(Finish::Stop | Finish::Unknown) => "the answer ended for an unknown reason",
+    };
+    let status = status.map_or_else(String::new, |status| format!("HTTP {status}: "));
+    let code = code.map_or_else(String::new, |code| format!(" ({code})"));
+    format!("{status}{what}{code}")
+}
+
+/// What a failure asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// What follows in this request.
+    pub then: Then,
+    /// How often the same upstream may be asked the same once more in this request.
+    pub again: u32,
+    /// What it says to the breaker of the upstream.
+    pub verdict: Verdict,
+    /// Whether it counts as a failed call of the upstream, among the last 100; `None`: it says nothing about it.
+    pub success: Option<bool>,
+    /// What is not asked for a while, by anybody.
+    pub set_aside: SetAside,
+}
+
+/// What follows a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Then {
+    /// Another upstream, or the next rung, may be asked.
+    Next,
+    /// The same model is asked once more, in another way; then the next rung.
+    Differently(Differently),
+    /// No model is asked any more in this request.
+    Stop,
+}
+
+/// How a model is asked once more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Differently {
+    /// With what was wrong about its answer.
+    WithTheError,
+    /// With more tokens for its answer.
+    WithMoreTokens,
+}
+
+/// What is not asked for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SetAside {
+    /// All is asked as before.
+    Nothing,
+    /// The upstream.
+    Upstream(Duration),
+    /// All upstreams of its quota.
+    Quota(Duration),
+    /// The upstream, until its chain or its credentials change.
+    Quarantine,
+    /// All upstreams with the same credentials, until these or the chain change.
+    QuarantineCredentials,
+}
+
+/// How often an upstream is asked the same again that failed in a way that passes.
+const REPEATS: u32 = 2;
+/// How long an upstream is not asked that is limited and does not say until when, or that is wrongly configured.
+pub const COOLDOWN: Duration = Duration::from_secs(300);
+/// How long a quota is not asked again that is used up: at least.
+pub const QUOTA_COOLDOWN: Duration = Duration::from_secs(1800);
+/// The longest that an upstream that fails is not asked on its own word: it does not know when it will work.
+pub const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
+/// How long an upstream is not asked whose credentials could not be read.
+pub const UNREADABLE_COOLDOWN: Duration = Duration::from_secs(30);
+
+/// What a failure asks for. `extra` are the upstream's `extraFailoverStatuses`; `fair` says whether the call had as much
+/// time as the upstream may take, so that it is to blame for a share of the deadline that passed.
+pub fn decide(failure: &Failure, extra: &[u16], fair: bool) -> Decision {
+    let Failure { class, status, retry_after, should_retry, code, timer, .. } = failure;
+    let opted_in = status.is_some_and(|status| extra.contains(&status));
+    let pause = retry_after.map_or(SetAside::Nothing, |wait| SetAside::Upstream(wait.min(LONGEST_PAUSE)));
+    let failed = |blame| (Verdict::Failed(blame), Some(false));
+    let nothing = (Verdict::Nothing, None);
+    let (then, again, (verdict, success), set_aside) = match class {
+        Class::Transport => (Then::Next, 1, failed(Blame::Everyone), pause),
+        Class::Timeout => match timer {
+            None => (Then::Next, REPEATS, failed(Blame::Asker), pause),
+            Some(Timer::Connect) => (Then::Next, 0, failed(Blame::Everyone), pause),
+            Some(Timer::ResponseHead | Timer::FirstEvent | Timer::FirstContent | Timer::Idle) => {
+                (Then::Next, 0, failed(Blame::Asker), pause)
+            }
+            Some(Timer::Overall) if fair => (Then::Next, 0, failed(Blame::Asker), pause),
+            // Too little time was given: only the order of the upstreams learns from it.
+            Some(Timer::Overall) => (Then::Next, 0, (Verdict::Nothing, Some(false)), pause),
+        },
+        Class::RateLimited => match retry_after {
+            Some(wait) => (Then::Next, REPEATS, (Verdict::Nothing, Some(false)), SetAside::Quota(*wait)),
+            None => (Then::Next, 0, failed(Blame::Everyone), SetAside::Quota(COOLDOWN)),
+        },
+        Class::QuotaExhausted => {
+            let long = retry_after.map_or(QUOTA_COOLDOWN, |wait| wait.max(QUOTA_COOLDOWN));
+            (Then::Next, 0, (Verdict::Nothing, Some(false)), SetAside::Quota(long))
+        }
+        Class::Billing => (Then::Stop, 0, (Verdict::Nothing, Some(false)), SetAside::QuarantineCredentials),
+        Class::CredentialsRefused => match status {
+            // They could not even be read: nothing was sent.
+            None => (Then::Next, 0, (Verdict::Nothing, Some(false)), SetAside::Upstream(UNREADABLE_COOLDOWN)),
+            // 403 may be due to this one model; the same credentials may do another.
+            Some(403) if !names_the_credentials(*code) => {
+                (Then::Stop, 0, (Verdict::Nothing, Some(false)), SetAside::Quarantine)
+            }
+            Some(_) => (Then::Stop, 0, (Verdict::Nothing, Some(false)), SetAside::QuarantineCredentials),
+        },
+        // 500 is what some servers say to a request that they do not understand.
+        Class::Upstream if *status == Some(500) => (Then::Next, REPEATS, failed(Blame::Asker), pause),
+        Class::Upstream => (Then::Next, REPEATS, failed(Blame::Everyone), pause),
+        Class::CallerError => match status {
+            None => (Then::Next, 0, nothing, SetAside::Upstream(COOLDOWN)),
+            Some(404 | 410) => (Then::Stop, 0, nothing, SetAside::Upstream(COOLDOWN)),
+            Some(_) => (Then::Stop, 0, nothing, pause),
+        },
+        Class::ContextTooLong => (Then::Stop, 0, nothing, SetAside::Nothing),
+        Class::Refused => (Then::Stop, 0, nothing, SetAside::Nothing),
+        Class::Malformed | Class::Truncated => (Then::Next, 1, failed(Blame::Asker), pause),
+        Class::TooLarge => (Then::Next, 0, failed(Blame::Asker), pause),
+        Class::OutputLimit => {
+            (Then::Differently(Differently::WithMoreTokens), 0, (Verdict::Worked, None), SetAside::Nothing)
+        }
+        Class::NotOfSchema => {
+            (Then::Differently(Differently::WithTheError), 0, (Verdict::Worked, None), SetAside::Nothing)
+        }
+    };
+    let then = match then {
+        // A refusal is never taken to another model, whoever asks for it.
+        Then::Stop if opted_in && *class != Class::Refused => Then::Next,
+        then => then,
+    };
+    let again = match should_retry {
+        Some(false) => 0,
+        Some(true) if *class == Class::CallerError && status.is_some() => again.max(1),
+        Some(true) | None => again,
+    };
+    Decision { then, again, verdict, success, set_aside }
+}
+
+/// Whether a code says that the credentials are bad, and not what they are used for.
+fn names_the_credentials(code: Option<&str>) -> bool {
+    let of_credentials = [
+        "authentication_error",
+        "invalid_api_key",
+        "unrecognizedclientexception",
+        "expiredtokenexception",
+        "expiredtoken",
+        "invalidsignatureexception",
+    ];
+    code.is_some_and(|code| of_credentials.contains(&code))
+}
+
+/// Whether a failure says that the provider as a whole has too much to do: another key of it does not help.
+pub fn is_overload(failure: &Failure) -> bool {
+    failure.class == Class::Upstream && (failure.status == Some(529) || failure.code == Some("overloaded_error"))
+}
+
+#[cfg(test)]
+#[path = "failure_tests.rs"]
+mod tests;

@@ -1,9 +1,20 @@
 //! The chain of diagnosers: what a `ModelChain` says once it is validated ([`spec`], [`validate`]), which one an incident
-//! asks ([`choose`]), what is seen of a failed call of a model ([`signal`]) and what it means ([`failure`]), what its
-//! status says ([`status`]), and the names that a plan shows and an Investigation asks.
+//! asks ([`choose`]), what its status says ([`status`]), and the names that a plan shows and an Investigation asks. How a
+//! model is asked: what is seen of a failed call ([`signal`]) and what it means ([`failure`]), what is known of the
+//! upstreams ([`fleet`]: their [`health`] and [`breaker`]), the time that there is ([`deadline`]), and one request over
+//! the upstreams of a rung ([`call`]).
 
+pub mod breaker;
+pub mod call;
 pub mod choose;
+pub mod deadline;
 pub mod failure;
+#[cfg(test)]
+pub mod fixtures;
+pub mod fleet;
+pub mod health;
+pub mod moment;
+pub mod retry_after;
 pub mod signal;
 pub mod spec;
 pub mod status;

@@ -1,0 +1,494 @@
+//! What is known of the upstreams of a chain across requests: health, breakers, cooldowns, quarantine. Every change is
+//! returned, for the Event and the audit line that belong to it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::breaker::{Breaker, Cause, Change, Pass, Stands, Tenant, Terms, Ticket, Told, Verdict};
+use super::failure::{Class, Decision, Failure, SetAside};
+use super::health::{Candidate, Health, order};
+use super::moment::Moment;
+use super::spec::{Upstream, ValidChain};
+use crate::api::v1alpha1::{Time, UpstreamState, UpstreamStatus};
+
+/// After its attempt should have ended, a trial of a breaker is kept that long for the one who has it.
+const GRACE: Duration = Duration::from_secs(10);
+/// The interval of probes that decides what is stale where there are none.
+const USUAL_INTERVAL: Duration = Duration::from_secs(90);
+
+/// One upstream of a fleet. It stays the same when the chain is changed around it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Id(u64);
+
+/// The upstreams of a chain.
+#[derive(Clone, Debug)]
+pub struct Fleet {
+    terms: Terms,
+    generation: i64,
+    members: Vec<Member>,
+    quotas: Vec<Quota>,
+    /// The names of the rungs.
+    rungs: Vec<String>,
+    next_id: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Member {
+    id: Id,
+    rung: usize,
+    upstream: Upstream,
+    name: Arc<str>,
+    quota: usize,
+    health: Health,
+    breaker: Breaker,
+    aside: Option<Moment>,
+    quarantined: Option<Class>,
+    last_error: Option<(Class, Moment)>,
+    last_success: Option<Moment>,
+    last_asked: Option<Moment>,
+}
+
+#[derive(Clone, Debug)]
+struct Quota {
+    scope: String,
+    until: Option<Moment>,
+}
+
+/// Whether an upstream may be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It may.
+    Free,
+    /// It may, as the one trial of its breaker.
+    Trial,
+    /// It or its quota is limited until then.
+    CoolingDown(Moment),
+    /// Its breaker lets nobody through before then.
+    Shut(Moment),
+    /// Its credentials or its account have to change first.
+    Quarantined,
+    /// It is not in the chain any more.
+    Gone,
+}
+
+impl Standing {
+    /// Whether it may be asked now.
+    pub fn may_be_asked(self) -> bool {
+        matches!(self, Standing::Free | Standing::Trial)
+    }
+}
+
+/// An upstream that is being asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    id: Id,
+    ticket: Ticket,
+    began: Moment,
+    /// Whether it is the one trial of a breaker.
+    pub trial: bool,
+}
+
+/// How an ask ended.
+#[derive(Clone, Copy, Debug)]
+pub enum End<'a> {
+    /// With an answer.
+    Answered,
+    /// Without one.
+    Failed(&'a Failure, &'a Decision),
+    /// Nobody waited for it, or nothing was sent.
+    GivenUp,
+}
+
+/// A change of an upstream's standing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transition {
+    /// Name of the upstream.
+    pub upstream: Arc<str>,
+    /// The tenant for whom alone it holds; `None`: for all.
+    pub tenant: Option<Tenant>,
+    /// What changed.
+    pub what: What,
+}
+
+/// What changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum What {
+    /// Its breaker opened.
+    BreakerOpened {
+        /// For how long.
+        lasts: Duration,
+        /// Why.
+        cause: Cause,
+    },
+    /// Its breaker lets one call try.
+    BreakerHalfOpened,
+    /// Its breaker closed.
+    BreakerClosed,
+    /// It is not asked for a while.
+    CoolingDown {
+        /// For how long.
+        lasts: Duration,
+        /// Why.
+        class: Class,
+        /// The quota all of whose upstreams are not asked; `None`: this one only.
+        quota: Option<String>,
+    },
+    /// It is not asked until its credentials or the chain change.
+    Quarantined {
+        /// Why.
+        class: Class,
+    },
+    /// It is asked again: its credentials or the chain changed.
+    Released,
+}
+
+impl What {
+    /// Its constant, for Events, metrics and the audit log.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            What::BreakerOpened { .. } => "BreakerOpened",
+            What::BreakerHalfOpened => "BreakerHalfOpened",
+            What::BreakerClosed => "BreakerClosed",
+            What::CoolingDown { .. } => "CoolingDown",
+            What::Quarantined { .. } => "Quarantined",
+            What::Released => "Released",
+        }
+    }
+}
+
+impl Fleet {
+    /// Of a chain about whose upstreams nothing is known.
+    pub fn new(chain: &ValidChain, terms: Terms) -> Fleet {
+        let empty =
+            Fleet { terms, generation: chain.generation, members: vec![], quotas: vec![], rungs: vec![], next_id: 0 };
+        empty.with(chain)
+    }
+
+    /// Follows a chain that may have changed. What is known of upstreams that are still the same stays; who changed the
+    /// chain wants it to be tried again, so that nothing stays in quarantine or cools down.
+    pub fn follow(&mut self, chain: &ValidChain) -> Vec<Transition> {
+        let changed = chain.generation != self.generation;
+        let mut next = self.with(chain);
+        let mut told = Vec::new();
+        if changed {
+            next.quotas.iter_mut().for_each(|quota| quota.until = None);
+            for member in &mut next.members {
+                member.aside = None;
+                told.extend(member.release());
+            }
+        }
+        *self = next;
+        told
+    }
+
+    fn with(&self, chain: &ValidChain) -> Fleet {
+        let mut next = Fleet {
+            terms: self.terms,
+            generation: chain.generation,
+            members: vec![],
+            quotas: vec![],
+            rungs: vec![],
+            next_id: self.next_id,
+        };
+        for (rung, of) in chain.rungs.iter().enumerate() {
+            next.rungs.push(of.name.clone());
+            for upstream in &of.upstreams {
+                let member = next.member(self, rung, upstream);
+                next.members.push(member);
+            }
+        }
+        next
+    }
+
+    fn member(&mut self, before: &Fleet, rung: usize, upstream: &Upstream) -> Member {
+        let scope = |quota: &&Quota| quota.scope == upstream.quota_scope;
+        let quota = self.quotas.iter().position(|quota| scope(&quota)).unwrap_or_else(|| {
+            let until = before.quotas.iter().find(scope).and_then(|quota| quota.until);
+            self.quotas.push(Quota { scope: upstream.quota_scope.clone(), until });
+            self.quotas.len() - 1
+        });
+        match before.members.iter().find(|member| same_server(&member.upstream, upstream)) {
+            Some(known) => Member { rung, upstream: upstream.clone(), quota, ..known.clone() },
+            None => {
+                self.next_id += 1;
+                Member {
+                    id: Id(self.next_id),
+                    rung,
+                    upstream: upstream.clone(),
+                    name: upstream.name.as_str().into(),
+                    quota,
+                    health: Health::default(),
+                    breaker: Breaker::default(),
+                    aside: None,
+                    quarantined: None,
+                    last_error: None,
+                    last_success: None,
+                    last_asked: None,
+                }
+            }
+        }
+    }
+
+    /// The upstreams of a rung, in the order of the chain.
+    pub fn of_rung(&self, rung: usize) -> impl Iterator<Item = (Id, &Upstream)> {
+        self.members.iter().filter(move |member| member.rung == rung).map(|member| (member.id, &member.upstream))
+    }
+
+    /// How many of these rungs have an upstream that may be asked now.
+    pub fn rungs_left(&self, rungs: impl IntoIterator<Item = usize>, tenant: Option<&Tenant>, now: Moment) -> u32 {
+        let askable = |rung: &usize| self.of_rung(*rung).any(|(id, _)| self.standing(id, tenant, now).may_be_asked());
+        u32::try_from(rungs.into_iter().filter(askable).count()).unwrap_or(u32::MAX)
+    }
+
+    fn find(&self, id: Id) -> Option<&Member> {
+        self.members.iter().find(|member| member.id == id)
+    }
+
+    /// Whether an upstream may be asked for `tenant`; without one it is a probe of ours.
+    pub fn standing(&self, id: Id, tenant: Option<&Tenant>, now: Moment) -> Standing {
+        self.find(id).map_or(Standing::Gone, |member| self.standing_of(member, tenant, now))
+    }
+
+    fn standing_of(&self, member: &Member, tenant: Option<&Tenant>, now: Moment) -> Standing {
+        if member.quarantined.is_some() {
+            return Standing::Quarantined;
+        }
+        if let Some(until) = self.cooling(member, now) {
+            return Standing::CoolingDown(until);
+        }
+        match member.breaker.pass(tenant, now) {
+            Pass::Free => Standing::Free,
+            Pass::Trial => Standing::Trial,
+            Pass::Shut(until) => Standing::Shut(until),
+        }
+    }
+
+    fn cooling(&self, member: &Member, now: Moment) -> Option<Moment> {
+        let quota = self.quotas.get(member.quota).and_then(|quota| quota.until);
+        [member.aside, quota].into_iter().flatten().filter(|until| now < *until).max()
+    }
+
+    /// Those of `ids` that may be asked now, in the order in which they are asked; see [`order`].
+    pub fn order(&self, ids: &[Id], tenant: Option<&Tenant>, chance: f64, now: Moment) -> Vec<Id> {
+        let askable =
+            |member: &&Member| ids.contains(&member.id) && self.standing_of(member, tenant, now).may_be_asked();
+        let members: Vec<&Member> = self.members.iter().filter(askable).collect();
+        let candidates: Vec<Candidate<'_>> = members
+            .iter()
+            .enumerate()
+            .map(|(index, member)| Candidate { index, weight: member.upstream.weight, health: &member.health })
+            .collect();
+        order(&candidates, chance, now)
+            .into_iter()
+            .filter_map(|index| members.get(index))
+            .map(|member| member.id)
+            .collect()
+    }
+
+    /// An upstream is asked; `None` when it may not be. It is over after `limit`.
+    pub fn begin(
+        &mut self,
+        id: Id,
+        tenant: Option<&Tenant>,
+        limit: Duration,
+        now: Moment,
+    ) -> Option<(Asked, Vec<Transition>)> {
+        let trial = match self.standing(id, tenant, now) {
+            Standing::Free => false,
+            Standing::Trial => true,
+            Standing::CoolingDown(_) | Standing::Shut(_) | Standing::Quarantined | Standing::Gone => return None,
+        };
+        let member = self.members.iter_mut().find(|member| member.id == id)?;
+        let (ticket, told) = member.breaker.begin(tenant, limit.saturating_add(GRACE), now)?;
+        member.last_asked = Some(now);
+        Some((Asked { id, ticket, began: now, trial }, transitions(&member.name, told, now)))
+    }
+
+    /// An ask ended. Each has to be ended once; a trial that nobody ends is lost only for its limit.
+    pub fn end(&mut self, asked: Asked, end: End<'_>, now: Moment) -> Vec<Transition> {
+        let Asked { id, ticket, began, trial: _ } = asked;
+        let Some(at) = self.members.iter().position(|member| member.id == id) else { return vec![] };
+        let terms = self.terms;
+        let Some(member) = self.members.get_mut(at) else { return vec![] };
+        let (verdict, success) = match end {
+            End::Answered => (Verdict::Worked, Some(true)),
+            End::Failed(_, decision) => (decision.verdict, decision.success),
+            End::GivenUp => (Verdict::Nothing, None),
+        };
+        if let Some(success) = success {
+            member.health.record(success.then(|| now.since(began)), now);
+        }
+        let told = member.breaker.end(ticket, verdict, &terms, now);
+        let mut told = transitions(&member.name, told, now);
+        match end {
+            End::Answered => member.last_success = Some(now),
+            End::Failed(failure, decision) => {
+                member.last_error = Some((failure.class, now));
+                told.extend(self.set_aside(at, decision.set_aside, failure.class, now));
+            }
+            End::GivenUp => {}
+        }
+        told
+    }
+
+    fn set_aside(&mut self, at: usize, set_aside: SetAside, class: Class, now: Moment) -> Vec<Transition> {
+        let Some(member) = self.members.get_mut(at) else { return vec![] };
+        let (name, quota) = (member.name.clone(), member.quota);
+        let cooling = |lasts, quota| Transition {
+            upstream: name.clone(),
+            tenant: None,
+            what: What::CoolingDown { lasts, class, quota },
+        };
+        match set_aside {
+            SetAside::Nothing => vec![],
+            SetAside::Upstream(lasts) => {
+                cool(&mut member.aside, lasts, now).then(|| cooling(lasts, None)).into_iter().collect()
+            }
+            SetAside::Quota(lasts) => {
+                let Some(quota) = self.quotas.get_mut(quota) else { return vec![] };
+                let scope = quota.scope.clone();
+                cool(&mut quota.until, lasts, now).then(|| cooling(lasts, Some(scope))).into_iter().collect()
+            }
+            SetAside::Quarantine => member.quarantine(class).into_iter().collect(),
+            SetAside::QuarantineCredentials => {
+                let credentials = member.upstream.credentials.clone();
+                let own = member.id;
+                let shares = |member: &&mut Member| {
+                    member.id == own || (credentials.is_some() && member.upstream.credentials == credentials)
+                };
+                self.members.iter_mut().filter(shares).filter_map(|member| member.quarantine(class)).collect()
+            }
+        }
+    }
+
+    /// The files with the credentials of the Secret `name` changed: what is in quarantine because of them, or waits for
+    /// them, is asked again.
+    pub fn credentials_changed(&mut self, name: &str) -> Vec<Transition> {
+        let uses = |member: &&mut Member| member.upstream.credentials.as_ref().is_some_and(|own| own.secret == name);
+        self.members
+            .iter_mut()
+            .filter(uses)
+            .filter_map(|member| {
+                if member.last_error.is_some_and(|(class, _)| class == Class::CredentialsRefused) {
+                    member.aside = None;
+                }
+                member.release()
+            })
+            .collect()
+    }
+
+    /// Upstreams that a synthetic probe should ask: nobody asked them for an interval, and they may be asked.
+    pub fn to_probe(&self, interval: Duration, now: Moment) -> Vec<(Id, &Upstream)> {
+        let recent = |at: Option<Moment>| at.is_some_and(|at| now.since(at) < interval);
+        self.members
+            .iter()
+            .filter(|member| !recent(member.last_success) && !recent(member.last_asked))
+            .filter(|member| self.standing_of(member, None, now).may_be_asked())
+            .map(|member| (member.id, &member.upstream))
+            .collect()
+    }
+
+    /// Upstreams that may be asked now, and all.
+    pub fn available(&self, now: Moment) -> (usize, usize) {
+        let askable = |member: &&Member| self.standing_of(member, None, now).may_be_asked();
+        (self.members.iter().filter(askable).count(), self.members.len())
+    }
+
+    /// Name of the first rung of which an upstream may be asked now.
+    pub fn answering(&self, now: Moment) -> Option<&str> {
+        let askable = |member: &&Member| self.standing_of(member, None, now).may_be_asked();
+        let rung = self.members.iter().find(askable).map(|member| member.rung)?;
+        self.rungs.get(rung).map(String::as_str)
+    }
+
+    /// The latest failure of any upstream, as `upstream: class`.
+    pub fn last_error(&self) -> Option<String> {
+        let failed = self.members.iter().filter_map(|member| member.last_error.map(|(class, at)| (at, class, member)));
+        failed.max_by_key(|(at, ..)| *at).map(|(_, class, member)| format!("{}: {}", member.name, class.as_str()))
+    }
+
+    /// The state of each upstream, in the order of the chain. `time` is the time of day at `now`; `interval` that of the
+    /// probes. What was spent is for the caller to add.
+    pub fn snapshot(&self, interval: Option<Duration>, now: Moment, time: Time) -> Vec<UpstreamStatus> {
+        let stale = interval.unwrap_or(USUAL_INTERVAL).saturating_mul(3);
+        self.members.iter().map(|member| self.status(member, stale, now, time)).collect()
+    }
+
+    fn status(&self, member: &Member, stale: Duration, now: Moment, time: Time) -> UpstreamStatus {
+        let fresh = member.last_success.is_some_and(|at| now.since(at) < stale);
+        let (state, next_try) = match (member.quarantined, self.cooling(member, now), member.breaker.stands(now)) {
+            (Some(_), ..) => (UpstreamState::Quarantined, None),
+            (None, Some(until), Stands::Open { until: shut }) => (UpstreamState::Open, Some(until.max(shut))),
+            (None, Some(until), _) => (UpstreamState::CoolingDown, Some(until)),
+            (None, None, Stands::Open { until }) => (UpstreamState::Open, Some(until)),
+            (None, None, Stands::HalfOpen) => (UpstreamState::HalfOpen, None),
+            (None, None, Stands::Closed) if fresh => (UpstreamState::Available, None),
+            (None, None, Stands::Closed) => (UpstreamState::Unknown, None),
+        };
+        UpstreamStatus {
+            rung: self.rungs.get(member.rung).cloned().unwrap_or_default(),
+            name: member.upstream.name.clone(),
+            state,
+            last_error: member.last_error.map(|(class, _)| class.as_str().to_owned()).unwrap_or_default(),
+            last_error_at: member.last_error.and_then(|(_, at)| of_day(at, now, time)),
+            success_percent: member.health.success_percent(),
+            latency_milliseconds: member.health.median().and_then(|took| i64::try_from(took.as_millis()).ok()),
+            spent_nano_dollars: 0,
+            next_try_at: next_try.and_then(|at| of_day(at, now, time)),
+            last_success_at: member.last_success.and_then(|at| of_day(at, now, time)),
+        }
+    }
+}
+
+impl Member {
+    fn told(&self, what: What) -> Transition {
+        Transition { upstream: self.name.clone(), tenant: None, what }
+    }
+
+    fn quarantine(&mut self, class: Class) -> Option<Transition> {
+        let new = self.quarantined.replace(class).is_none();
+        new.then(|| self.told(What::Quarantined { class }))
+    }
+
+    fn release(&mut self) -> Option<Transition> {
+        self.quarantined.take().map(|_| self.told(What::Released))
+    }
+}
+
+/// Cools down until then, or as long as before if that is longer. Whether it begins with it.
+fn cool(until: &mut Option<Moment>, lasts: Duration, now: Moment) -> bool {
+    let begins = until.is_none_or(|until| until <= now) && !lasts.is_zero();
+    *until = (*until).max(Some(now.after(lasts)));
+    begins
+}
+
+/// Whether what is known of one holds for the other: whatever else changed, it is the same server with the same key.
+fn same_server(one: &Upstream, other: &Upstream) -> bool {
+    let identity = |upstream: &Upstream| {
+        let Upstream { name, url, api, model, credentials, region, .. } = upstream.clone();
+        (name, url, api, model, credentials, region)
+    };
+    identity(one) == identity(other)
+}
+
+fn transitions(upstream: &Arc<str>, told: Vec<Told>, now: Moment) -> Vec<Transition> {
+    let what = |change| match change {
+        Change::Opened { until, cause } => What::BreakerOpened { lasts: now.until(until), cause },
+        Change::HalfOpened => What::BreakerHalfOpened,
+        Change::Closed => What::BreakerClosed,
+    };
+    told.into_iter()
+        .map(|(tenant, change)| Transition { upstream: upstream.clone(), tenant, what: what(change) })
+        .collect()
+}
+
+/// The time of day of a moment.
+fn of_day(at: Moment, now: Moment, time: Time) -> Option<Time> {
+    // Whole milliseconds: a status is no place for more.
+    let moved = if at >= now { time.checked_add(now.until(at)) } else { time.checked_sub(now.since(at)) };
+    Time::from_millisecond(moved.ok()?.as_millisecond()).ok()
+}
+
+#[cfg(test)]
+#[path = "fleet_tests.rs"]
+mod tests;

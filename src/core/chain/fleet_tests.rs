@@ -1,0 +1,172 @@
+use super::*;
+use crate::api::v1alpha1::{ModelApi, ModelCredentials};
+use crate::core::chain::failure::{classify, decide};
+use crate::core::chain::fixtures::{chain, upstream};
+use crate::core::chain::signal::{Headers, Seen, Signal};
+
+const LIMIT: Duration = Duration::from_secs(10);
+
+fn at(seconds: u64) -> Moment {
+    Moment(Duration::from_secs(seconds))
+}
+
+fn time() -> Time {
+    "2026-11-27T10:00:00Z".parse().unwrap()
+}
+
+fn failure(status: u16, headers: &[(&str, &str)]) -> Failure {
+    let headers = Headers::of(headers.iter().copied());
+    let signal = Signal { status: Some(status), headers, ..Signal::new(ModelApi::OpenAiChat, Seen::Status) };
+    classify(&signal, time())
+}
+
+fn ids(fleet: &Fleet) -> Vec<Id> {
+    fleet.members.iter().map(|member| member.id).collect()
+}
+
+fn fails(fleet: &mut Fleet, id: Id, failure: &Failure, now: Moment) -> Vec<What> {
+    let (asked, mut told) = fleet.begin(id, None, LIMIT, now).unwrap();
+    told.extend(fleet.end(asked, End::Failed(failure, &decide(failure, &[], true)), now));
+    told.into_iter().map(|transition| transition.what).collect()
+}
+
+fn answers(fleet: &mut Fleet, id: Id, now: Moment) -> Vec<What> {
+    let (asked, mut told) = fleet.begin(id, None, LIMIT, now).unwrap();
+    told.extend(fleet.end(asked, End::Answered, now.after(Duration::from_millis(700))));
+    told.into_iter().map(|transition| transition.what).collect()
+}
+
+fn standings(fleet: &Fleet, now: Moment) -> Vec<Standing> {
+    ids(fleet).into_iter().map(|id| fleet.standing(id, None, now)).collect()
+}
+
+#[test]
+fn a_limit_cools_down_every_upstream_of_the_quota_and_no_other() {
+    let shared = |name| Upstream { quota_scope: "team".into(), ..upstream(name, 100) };
+    let chain = chain(vec![vec![shared("a"), upstream("b", 100)], vec![shared("c")]]);
+    let mut fleet = Fleet::new(&chain, Terms::default());
+    let a = ids(&fleet)[0];
+    let told = fails(&mut fleet, a, &failure(429, &[("retry-after", "20")]), at(0));
+    let lasts = Duration::from_secs(20);
+    assert_eq!(told, [What::CoolingDown { lasts, class: Class::RateLimited, quota: Some("team".into()) }]);
+    let cooling = Standing::CoolingDown(at(20));
+    assert_eq!(standings(&fleet, at(19)), [cooling, Standing::Free, cooling]);
+    assert_eq!(standings(&fleet, at(20)), [Standing::Free; 3]);
+    fails(&mut fleet, a, &failure(429, &[]), at(20));
+    assert_eq!(standings(&fleet, at(319))[0], Standing::CoolingDown(at(320)), "five minutes where it does not say");
+}
+
+#[test]
+fn refused_credentials_put_all_that_use_them_in_quarantine_until_they_or_the_chain_change() {
+    let key = |name| {
+        let credentials = ModelCredentials { secret: "key".into(), ..upstream("x", 1).credentials.unwrap() };
+        Upstream { credentials: Some(credentials), ..upstream(name, 100) }
+    };
+    let mut chain = chain(vec![vec![key("a"), upstream("b", 100)], vec![key("c")]]);
+    let mut fleet = Fleet::new(&chain, Terms::default());
+    let a = ids(&fleet)[0];
+    let quarantined = What::Quarantined { class: Class::CredentialsRefused };
+    assert_eq!(fails(&mut fleet, a, &failure(401, &[]), at(0)), [quarantined.clone(), quarantined.clone()]);
+    let both = [Standing::Quarantined, Standing::Free, Standing::Quarantined];
+    assert_eq!(standings(&fleet, at(1_000_000)), both);
+    assert_eq!(fleet.to_probe(Duration::from_secs(90), at(1_000_000)).len(), 1, "a dead key is not even probed");
+    assert_eq!(fleet.credentials_changed("another"), []);
+    assert_eq!(fleet.credentials_changed("key").len(), 2);
+    assert_eq!(standings(&fleet, at(1)), [Standing::Free; 3]);
+    assert_eq!(fails(&mut fleet, a, &failure(403, &[]), at(2)), [quarantined], "403 may be due to this one model");
+    assert_eq!(standings(&fleet, at(2))[2], Standing::Free);
+    assert_eq!(fleet.follow(&chain), [], "nobody changed anything");
+    chain.generation = 2;
+    assert_eq!(fleet.follow(&chain).len(), 1);
+    assert_eq!(standings(&fleet, at(3)), [Standing::Free; 3]);
+}
+
+#[test]
+fn what_is_known_of_an_upstream_outlives_changes_around_it_and_a_result_finds_its_upstream() {
+    let mut chain = chain(vec![vec![upstream("a", 100), upstream("b", 100)]]);
+    let mut fleet = Fleet::new(&chain, Terms::default());
+    let (a, b) = (ids(&fleet)[0], ids(&fleet)[1]);
+    for _ in 0..5 {
+        fails(&mut fleet, b, &failure(503, &[]), at(0));
+    }
+    let (asked, _) = fleet.begin(a, None, LIMIT, at(1)).unwrap();
+    chain.generation = 2;
+    chain.rungs[0].upstreams.remove(0);
+    chain.rungs[0].upstreams[0].weight = 7;
+    chain.rungs[0].upstreams.push(upstream("c", 1));
+    fleet.follow(&chain);
+    assert_eq!(fleet.standing(a, None, at(1)), Standing::Gone);
+    assert_eq!(fleet.standing(b, None, at(1)), Standing::Shut(at(5)));
+    assert_eq!(fleet.end(asked, End::Answered, at(2)), [], "the result of one that is gone is nobody's");
+    let successes: Vec<_> = fleet.snapshot(None, at(2), time()).into_iter().map(|it| it.success_percent).collect();
+    assert_eq!(successes, [Some(0), None]);
+    chain.rungs[0].upstreams[0].url = "https://elsewhere.example".into();
+    fleet.follow(&chain);
+    assert_eq!(standings(&fleet, at(2)), [Standing::Free; 2], "another server of the same name is another");
+}
+
+#[test]
+fn an_upstream_that_failed_is_tried_by_exactly_one_call_and_its_answer_brings_it_back() {
+    let chain = chain(vec![vec![upstream("a", 100)]]);
+    let mut fleet = Fleet::new(&chain, Terms::default());
+    let a = ids(&fleet)[0];
+    for _ in 0..4 {
+        assert_eq!(fails(&mut fleet, a, &failure(503, &[]), at(0)), []);
+    }
+    let opened = What::BreakerOpened { lasts: Duration::from_secs(5), cause: Cause::InARow(5) };
+    assert_eq!(fails(&mut fleet, a, &failure(503, &[]), at(0)), [opened]);
+    assert_eq!((fleet.available(at(4)), fleet.answering(at(4))), ((0, 1), None));
+    assert!(fleet.begin(a, None, LIMIT, at(4)).is_none());
+    let (asked, told) = fleet.begin(a, None, LIMIT, at(5)).unwrap();
+    assert!(asked.trial && told[0].what == What::BreakerHalfOpened);
+    assert_eq!(fleet.standing(a, None, at(5)), Standing::Shut(at(25)), "the limit of the trial, and a little more");
+    assert_eq!(fleet.end(asked, End::Answered, at(6))[0].what, What::BreakerClosed);
+    assert_eq!((fleet.available(at(6)), fleet.answering(at(6))), ((1, 1), Some("rung-0")));
+}
+
+#[test]
+fn probes_ask_only_those_that_nobody_asked_for_an_interval() {
+    let chain = chain(vec![vec![upstream("a", 100), upstream("b", 0)]]);
+    let mut fleet = Fleet::new(&chain, Terms::default());
+    let interval = Duration::from_secs(90);
+    let due = |fleet: &Fleet, now| -> Vec<String> {
+        fleet.to_probe(interval, now).into_iter().map(|(_, upstream)| upstream.name.clone()).collect()
+    };
+    assert_eq!(due(&fleet, at(0)), ["a", "b"]);
+    let (a, b) = (ids(&fleet)[0], ids(&fleet)[1]);
+    answers(&mut fleet, a, at(10));
+    fails(&mut fleet, b, &failure(503, &[]), at(50));
+    assert_eq!(due(&fleet, at(99)), [] as [&str; 0], "a just answered, b was just asked");
+    assert_eq!(due(&fleet, at(120)), ["a"]);
+    assert_eq!(due(&fleet, at(140)), ["a", "b"]);
+}
+
+#[test]
+fn a_person_reads_the_state_of_each_upstream() {
+    let names = ["fresh", "works", "failing", "open", "limited", "dead"];
+    let chain = chain(vec![names.iter().map(|name| upstream(name, 100)).collect()]);
+    let mut fleet = Fleet::new(&chain, Terms::default());
+    let all = ids(&fleet);
+    answers(&mut fleet, all[1], at(100));
+    fails(&mut fleet, all[2], &failure(503, &[]), at(100));
+    for _ in 0..5 {
+        fails(&mut fleet, all[3], &failure(503, &[]), at(100));
+    }
+    fails(&mut fleet, all[4], &failure(429, &[("retry-after", "60")]), at(101));
+    fails(&mut fleet, all[5], &failure(401, &[]), at(102));
+    let now = at(103);
+    let told = fleet.snapshot(Some(Duration::from_secs(90)), now, time());
+    let states: Vec<UpstreamState> = told.iter().map(|status| status.state).collect();
+    use UpstreamState::{Available, CoolingDown, HalfOpen, Open, Quarantined, Unknown};
+    assert_eq!(states, [Unknown, Available, Unknown, Open, CoolingDown, Quarantined]);
+    assert_eq!((told[1].success_percent, told[1].latency_milliseconds), (Some(100), Some(700)));
+    assert_eq!(told[1].last_success_at.map(|at| at.to_string()).as_deref(), Some("2026-11-27T09:59:57.7Z"));
+    assert_eq!(told[3].next_try_at.map(|at| at.to_string()).as_deref(), Some("2026-11-27T10:00:02Z"));
+    assert_eq!(told[4].next_try_at.map(|at| at.to_string()).as_deref(), Some("2026-11-27T10:00:58Z"));
+    assert_eq!((told[5].last_error.as_str(), told[5].next_try_at), ("CredentialsRefused", None));
+    assert_eq!(told[0].rung, "rung-0");
+    assert_eq!(fleet.last_error().as_deref(), Some("dead: CredentialsRefused"));
+    let later: Vec<UpstreamState> =
+        fleet.snapshot(Some(Duration::from_secs(90)), at(400), time()).iter().map(|status| status.state).collect();
+    assert_eq!(later, [Unknown, Unknown, Unknown, HalfOpen, Unknown, Quarantined], "what is stale is not known");
+}
