@@ -1,13 +1,17 @@
 //! The chain of diagnosers: rungs are asked in order, the first that answers counts, and the rules are the last of
 //! every chain. Whoever else answers, the rules are always asked too: as a second opinion.
 
+use futures::future::BoxFuture;
+
 use super::rules::Rules;
-use super::rung::{Answer, Budget, NoAnswer, Rung, Spent, Why};
+use super::rung::{Asked, Budget, Rung, Spent, Why};
 use crate::api::v1alpha1::{Attempt, Diagnosis, Review, Time};
 use crate::core::chain::MAX_RUNGS;
 use crate::core::redact::clip;
 use crate::core::rules::FactBundle;
-use crate::settings::Settings;
+
+/// Attempts that are kept of one diagnosis.
+const MAX_ATTEMPTS: usize = 32;
 
 /// What the chain says.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,35 +22,43 @@ pub struct ChainAnswer {
     pub second_opinion: Option<Diagnosis>,
     /// What the reviewer says of the proposal, where there is a reviewer.
     pub review: Option<Review>,
-    /// One entry per rung that was asked.
+    /// One entry for each call of a model, and for each rung that called none.
     pub attempts: Vec<Attempt>,
     /// What all asks took, those without an answer included.
     pub spent: Spent,
 }
 
-/// The rungs of this process.
+/// Who may object to the proposal of another rung.
+pub trait Reviewer: Send + Sync {
+    /// Its name.
+    fn name(&self) -> &str;
+
+    /// Reviews within the budget; `None` and why when there is no review.
+    fn review<'a>(
+        &'a self,
+        case: FactBundle<'a>,
+        diagnosis: &'a Diagnosis,
+        budget: Budget,
+    ) -> BoxFuture<'a, (Option<Review>, Asked)>;
+}
+
+/// The rungs of one diagnosis.
 pub struct Chain {
     /// All but the rules.
     rungs: Vec<Box<dyn Rung>>,
+    reviewer: Option<Box<dyn Reviewer>>,
     last: Rules,
 }
 
-/// Every rung that the settings configure, besides the rules: the one place that lists them. There are none yet.
-fn rungs(_: &Settings) -> Vec<Box<dyn Rung>> {
-    vec![
-        #[cfg(test)]
-        Box::new(super::planted::Planted(super::planted::Behaviour::Answers)),
-        #[cfg(test)]
-        Box::new(super::planted::Planted(super::planted::Behaviour::Fails)),
-        #[cfg(test)]
-        Box::new(super::planted::Planted(super::planted::Behaviour::Hangs)),
-    ]
-}
-
 impl Chain {
-    /// With the rungs that the settings configure.
-    pub fn new(settings: &Settings) -> Chain {
-        Chain { rungs: rungs(settings), last: Rules }
+    /// With these rungs before the rules, and maybe somebody who reviews what they propose.
+    pub fn new(rungs: Vec<Box<dyn Rung>>, reviewer: Option<Box<dyn Reviewer>>) -> Chain {
+        Chain { rungs, reviewer, last: Rules }
+    }
+
+    /// The rules alone.
+    pub fn of_rules() -> Chain {
+        Chain::new(Vec::new(), None)
     }
 
     /// Asks the rungs that `names` lists, in that order, until one answers; the rules answer when no other does.
@@ -59,50 +71,105 @@ impl Chain {
         clock: impl Fn() -> Time,
     ) -> ChainAnswer {
         let began = clock();
-        let mut attempts = Vec::new();
-        let mut spent = Spent::default();
+        let mut left = Left { budget, attempts: Vec::new(), spent: Spent::default() };
         let mut found = None;
-        for name in names.iter().filter(|name| *name != self.last.name()).take(MAX_RUNGS) {
+        let models: Vec<&String> = names.iter().filter(|name| *name != self.last.name()).take(MAX_RUNGS).collect();
+        for (index, name) in models.iter().enumerate() {
             let asked_at = clock();
-            let elapsed = std::time::Duration::from_millis(milliseconds(began, asked_at).unsigned_abs());
-            let left = Budget {
-                time: budget.time.saturating_sub(elapsed),
-                tokens: budget.tokens.saturating_sub(spent.tokens),
-            };
-            let answer = self.ask_one(name, case, left).await;
-            let outcome = match answer {
-                Ok((diagnosis, took)) => {
-                    spent.add(took);
-                    found.insert(diagnosis).outcome()
-                }
-                Err(NoAnswer { why, spent: took }) => {
-                    spent.add(took);
-                    why.as_str()
-                }
-            };
-            attempts.push(attempt(name, outcome, milliseconds(asked_at, clock())));
-            if found.is_some() {
+            let time = budget.time.saturating_sub(elapsed(began, asked_at));
+            let behind = models.iter().skip(index + 1);
+            let askable = behind.filter(|name| self.rung(name).is_some_and(Rung::may_be_asked)).count();
+            let later = u32::try_from(askable).unwrap_or(u32::MAX);
+            let asked = self.ask_one(name, case, Budget { time, later, ..left.budget }).await;
+            let last = asked.last;
+            let answer = left.take(name, asked, milliseconds(asked_at, clock()));
+            if let Ok(diagnosis) = answer {
+                found = Some(diagnosis);
+                break;
+            }
+            if last {
                 break;
             }
         }
+        let review = match &found {
+            Some(diagnosis) => {
+                let time = budget.time.saturating_sub(elapsed(began, clock()));
+                self.review(case, diagnosis, Budget { time, later: 0, ..left.budget }, &mut left, &clock).await
+            }
+            None => None,
+        };
         let asked_at = clock();
         let by_rules = signed(&self.last, self.last.diagnose(case));
-        attempts.push(attempt(self.last.name(), by_rules.outcome(), milliseconds(asked_at, clock())));
+        left.note(attempt(self.last.name(), by_rules.outcome(), milliseconds(asked_at, clock())));
         let (diagnosis, second_opinion) = match found {
             Some(diagnosis) => (diagnosis, Some(by_rules)),
             None => (by_rules, None),
         };
-        ChainAnswer { diagnosis, second_opinion, review: None, attempts, spent }
+        ChainAnswer { diagnosis, second_opinion, review, attempts: left.attempts, spent: left.spent }
     }
 
-    async fn ask_one(&self, name: &str, case: FactBundle<'_>, budget: Budget) -> Result<(Diagnosis, Spent), NoAnswer> {
-        let rung = self.rungs.iter().find(|rung| rung.name() == name).ok_or(Why::NotConfigured)?;
+    fn rung(&self, name: &str) -> Option<&dyn Rung> {
+        self.rungs.iter().find(|rung| rung.name() == name).map(AsRef::as_ref)
+    }
+
+    async fn ask_one(&self, name: &str, case: FactBundle<'_>, budget: Budget) -> Asked {
+        let Some(rung) = self.rung(name) else { return Asked::free(Err(Why::NotConfigured)) };
         if budget.tokens <= 0 {
-            return Err(Why::BudgetSpent.into());
+            return Asked::free(Err(Why::BudgetSpent));
         }
-        let answer = tokio::time::timeout(budget.time, rung.ask(case, budget)).await;
-        let Answer { diagnosis, spent } = answer.unwrap_or(Err(Why::Timeout.into()))?;
-        Ok((signed(rung.as_ref(), diagnosis), spent))
+        match tokio::time::timeout(budget.time, rung.ask(case, budget)).await {
+            Ok(asked) => Asked { answer: asked.answer.map(|diagnosis| signed(rung, diagnosis)), ..asked },
+            Err(_) => Asked::free(Err(Why::Timeout)),
+        }
+    }
+
+    /// Nobody reviews itself, and there is nothing to object to where nothing is proposed.
+    async fn review(
+        &self,
+        case: FactBundle<'_>,
+        diagnosis: &Diagnosis,
+        budget: Budget,
+        left: &mut Left,
+        clock: &impl Fn() -> Time,
+    ) -> Option<Review> {
+        let reviewer = self.reviewer.as_ref().filter(|reviewer| reviewer.name() != diagnosis.diagnoser)?;
+        diagnosis.proposal.as_ref()?;
+        let asked_at = clock();
+        let reviewed = tokio::time::timeout(budget.time, reviewer.review(case, diagnosis, budget)).await;
+        let (review, asked) = reviewed.unwrap_or_else(|_| (None, Asked::free(Err(Why::Timeout))));
+        let _ = left.take(reviewer.name(), asked, milliseconds(asked_at, clock()));
+        review
+    }
+}
+
+/// What a diagnosis may still take, and what it took.
+struct Left {
+    budget: Budget,
+    attempts: Vec<Attempt>,
+    spent: Spent,
+}
+
+impl Left {
+    /// Counts an ask and puts it on the record.
+    fn take(&mut self, name: &str, asked: Asked, took: i64) -> Result<Diagnosis, Why> {
+        let Asked { answer, spent, calls, waited, last: _ } = asked;
+        self.spent.add(spent);
+        let Budget { time: _, tokens, attempts, waiting, later: _ } = &mut self.budget;
+        *tokens = tokens.saturating_sub(spent.tokens);
+        *attempts = attempts.saturating_sub(u32::try_from(calls.len()).unwrap_or(u32::MAX));
+        *waiting = waiting.saturating_sub(waited);
+        let outcome = answer.as_ref().map_or_else(|why| why.as_str(), Diagnosis::outcome);
+        match calls.is_empty() {
+            true => self.note(attempt(name, outcome, took)),
+            false => calls.into_iter().for_each(|call| self.note(call)),
+        }
+        answer
+    }
+
+    fn note(&mut self, attempt: Attempt) {
+        if self.attempts.len() < MAX_ATTEMPTS {
+            self.attempts.push(attempt);
+        }
     }
 }
 
@@ -119,6 +186,10 @@ fn milliseconds(from: Time, to: Time) -> i64 {
     (to.as_millisecond() - from.as_millisecond()).max(0)
 }
 
+fn elapsed(from: Time, to: Time) -> std::time::Duration {
+    std::time::Duration::from_millis(milliseconds(from, to).unsigned_abs())
+}
+
 impl Diagnosis {
     /// The constant in `Attempt.outcome`.
     fn outcome(&self) -> &'static str {
@@ -130,15 +201,23 @@ impl Diagnosis {
 mod tests {
     use std::time::Duration;
 
+    use super::super::planted::{Behaviour, Planted};
     use super::*;
     use crate::api::v1alpha1::{Cause, Mode};
 
-    const BUDGET: Budget = Budget { time: Duration::from_secs(10), tokens: 1000 };
+    fn budget() -> Budget {
+        Budget::new(Duration::from_secs(10), 1000)
+    }
+
+    fn chain() -> Chain {
+        let all = [Behaviour::Answers, Behaviour::Fails, Behaviour::Stops, Behaviour::Hangs];
+        Chain::new(all.into_iter().map(|behaviour| Box::new(Planted(behaviour)) as Box<dyn Rung>).collect(), None)
+    }
 
     async fn ask(names: &[&str]) -> ChainAnswer {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let case = FactBundle { target: None, alert_started_at: Time::UNIX_EPOCH, facts: &[] };
-        Chain::new(&Settings::default()).ask(&names, case, BUDGET, || Time::UNIX_EPOCH).await
+        chain().ask(&names, case, budget(), || Time::UNIX_EPOCH).await
     }
 
     fn outcomes(outcome: &ChainAnswer) -> Vec<(&str, &str)> {
@@ -168,6 +247,13 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn after_a_failure_that_no_other_model_may_be_asked_about_the_rules_answer() {
+        let outcome = ask(&["planted-stops", "planted-answers"]).await;
+        assert_eq!(outcomes(&outcome), [("planted-stops", "Stopped"), ("rules", "NoProposal")]);
+        assert_eq!(outcome.diagnosis.diagnoser, "rules");
+    }
+
+    #[tokio::test]
     async fn what_was_spent_without_an_answer_counts_and_is_taken_from_the_next_rung() {
         let outcome = ask(&["planted-fails", "planted-answers"]).await;
         assert_eq!(outcome.spent, Spent { tokens: 500 + 250, nano_dollars: 14 });
@@ -177,8 +263,8 @@ mod tests {
     async fn without_tokens_no_model_is_asked() {
         let names = ["planted-answers".to_owned()];
         let case = FactBundle { target: None, alert_started_at: Time::UNIX_EPOCH, facts: &[] };
-        let budget = Budget { tokens: 0, ..BUDGET };
-        let outcome = Chain::new(&Settings::default()).ask(&names, case, budget, || Time::UNIX_EPOCH).await;
+        let budget = Budget { tokens: 0, ..budget() };
+        let outcome = chain().ask(&names, case, budget, || Time::UNIX_EPOCH).await;
         assert_eq!(outcomes(&outcome), [("planted-answers", "BudgetSpent"), ("rules", "NoProposal")]);
     }
 

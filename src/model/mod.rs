@@ -1,15 +1,17 @@
 //! Diagnosers: the [`chain`] asks its rungs in order. The embedded rules, the last rung of every chain, are in
-//! [`crate::core::rules`]. [`send`] asks a model over one of the wire APIs ([`wire`]), with keys from mounted files
-//! ([`credentials`]).
+//! [`crate::core::rules`]. A rung of a ModelChain ([`model_rung`]) is a model: what this process knows of the chain is in
+//! [`live`], its money in [`ledger`]; [`send`] asks one upstream once, over one of the wire APIs ([`wire`]), with keys from
+//! mounted files ([`credentials`]), and [`probe`] asks those that nobody asked lately.
 
 pub mod chain;
-<<<<<<< HEAD
-pub mod ledger;
-=======
 pub mod credentials;
->>>>>>> w-wire
+pub mod ledger;
+pub mod live;
+pub mod metrics;
+pub mod model_rung;
 #[cfg(test)]
 mod planted;
+pub mod probe;
 mod rules;
 pub mod rung;
 pub mod send;

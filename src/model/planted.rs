@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 
-use super::rung::{Answer, Budget, NoAnswer, Rung, Spent, Why};
+use super::rung::{Asked, Budget, Rung, Spent, Why};
 use crate::{
     api::v1alpha1::{Cause, Diagnosis, Mode},
     core::rules::FactBundle,
@@ -17,11 +17,13 @@ pub enum Behaviour {
     Answers,
     /// It fails after it has spent tokens.
     Fails,
+    /// It fails in a way after which no other may be asked.
+    Stops,
     /// It never answers.
     Hangs,
 }
 
-/// A rung that behaves as its name says: `planted-answers`, `planted-fails`, `planted-hangs`.
+/// A rung that behaves as its name says: `planted-answers`, `planted-fails`, `planted-stops`, `planted-hangs`.
 pub struct Planted(pub Behaviour);
 
 impl Rung for Planted {
@@ -29,6 +31,7 @@ impl Rung for Planted {
         match self.0 {
             Behaviour::Answers => "planted-answers",
             Behaviour::Fails => "planted-fails",
+            Behaviour::Stops => "planted-stops",
             Behaviour::Hangs => "planted-hangs",
         }
     }
@@ -37,25 +40,24 @@ impl Rung for Planted {
         Mode::Suggest
     }
 
-    fn ask<'a>(&'a self, _: FactBundle<'a>, budget: Budget) -> BoxFuture<'a, Result<Answer, NoAnswer>> {
+    fn ask<'a>(&'a self, _: FactBundle<'a>, budget: Budget) -> BoxFuture<'a, Asked> {
         let spent = Spent { tokens: budget.tokens / 2, nano_dollars: 7 };
         Box::pin(async move {
-            match self.0 {
-                Behaviour::Answers => {
-                    let diagnosis = Diagnosis {
-                        diagnoser: "rules".into(),
-                        ceiling: Mode::Auto,
-                        cause: Cause::BadRollout,
-                        ..Diagnosis::default()
-                    };
-                    Ok(Answer { diagnosis, spent })
-                }
-                Behaviour::Fails => Err(NoAnswer { why: Why::Unavailable, spent }),
+            let answer = match self.0 {
+                Behaviour::Answers => Ok(Diagnosis {
+                    diagnoser: "rules".into(),
+                    ceiling: Mode::Auto,
+                    cause: Cause::BadRollout,
+                    ..Diagnosis::default()
+                }),
+                Behaviour::Fails => Err(Why::Unavailable),
+                Behaviour::Stops => Err(Why::Stopped),
                 Behaviour::Hangs => {
                     tokio::time::sleep(Duration::from_secs(86_400)).await;
-                    Err(Why::Timeout.into())
+                    Err(Why::Timeout)
                 }
-            }
+            };
+            Asked { spent, last: self.0 == Behaviour::Stops, ..Asked::free(answer) }
         })
     }
 }

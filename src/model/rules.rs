@@ -2,7 +2,7 @@
 
 use futures::future::BoxFuture;
 
-use super::rung::{Answer, Budget, NoAnswer, Rung, Spent};
+use super::rung::{Asked, Budget, Rung};
 use crate::{
     api::v1alpha1::{Diagnosis, Mode},
     core::rules::{self, FactBundle},
@@ -27,7 +27,7 @@ impl Rung for Rules {
         rules::CEILING
     }
 
-    fn ask<'a>(&'a self, case: FactBundle<'a>, _: Budget) -> BoxFuture<'a, Result<Answer, NoAnswer>> {
-        Box::pin(async move { Ok(Answer { diagnosis: self.diagnose(case), spent: Spent::default() }) })
+    fn ask<'a>(&'a self, case: FactBundle<'a>, _: Budget) -> BoxFuture<'a, Asked> {
+        Box::pin(async move { Asked::free(Ok(self.diagnose(case))) })
     }
 }

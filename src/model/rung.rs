@@ -5,8 +5,11 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 
 use crate::{
-    api::v1alpha1::{Diagnosis, Mode},
-    core::rules::FactBundle,
+    api::v1alpha1::{Attempt, Diagnosis, Mode},
+    core::{
+        chain::deadline::{MOST_ATTEMPTS, MOST_WAITING},
+        rules::FactBundle,
+    },
 };
 
 /// One diagnoser of the chain.
@@ -17,17 +20,35 @@ pub trait Rung: Send + Sync {
     /// The highest mode in which its answer may lead to an action.
     fn ceiling(&self) -> Mode;
 
+    /// Whether it could be asked now. The rungs behind one share the time and the attempts with it that can.
+    fn may_be_asked(&self) -> bool {
+        true
+    }
+
     /// Diagnoses the case within the budget.
-    fn ask<'a>(&'a self, case: FactBundle<'a>, budget: Budget) -> BoxFuture<'a, Result<Answer, NoAnswer>>;
+    fn ask<'a>(&'a self, case: FactBundle<'a>, budget: Budget) -> BoxFuture<'a, Asked>;
 }
 
-/// What one ask may take.
+/// What an ask may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
     /// Time; the chain ends an ask that takes longer.
     pub time: Duration,
     /// Tokens of prompt and answer together. A rung is not asked when none are left.
     pub tokens: i64,
+    /// Calls of models.
+    pub attempts: u32,
+    /// Pauses, all together.
+    pub waiting: Duration,
+    /// Rungs behind this one that could be asked: something has to be left for them.
+    pub later: u32,
+}
+
+impl Budget {
+    /// Of one diagnosis that may take that long and so many tokens.
+    pub fn new(time: Duration, tokens: i64) -> Budget {
+        Budget { time, tokens, attempts: MOST_ATTEMPTS, waiting: MOST_WAITING, later: 0 }
+    }
 }
 
 /// What was spent.
@@ -48,22 +69,26 @@ impl Spent {
     }
 }
 
-/// A diagnosis and what it took.
+/// What came of an ask, and what it took whatever came of it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Answer {
-    /// The diagnosis. The chain writes name and ceiling of the rung into it.
-    pub diagnosis: Diagnosis,
+pub struct Asked {
+    /// The diagnosis, into which the chain writes name and ceiling of the rung; or why there is none.
+    pub answer: Result<Diagnosis, Why>,
     /// What it took.
     pub spent: Spent,
+    /// One entry for each call of a model; none where no model was called.
+    pub calls: Vec<Attempt>,
+    /// Pauses that it made.
+    pub waited: Duration,
+    /// Its failure is one after which no other model may be asked either.
+    pub last: bool,
 }
 
-/// No diagnosis, and what was spent on it all the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NoAnswer {
-    /// Why there is none.
-    pub why: Why,
-    /// What it took.
-    pub spent: Spent,
+impl Asked {
+    /// An answer, or none, that took nothing and called no model.
+    pub fn free(answer: Result<Diagnosis, Why>) -> Asked {
+        Asked { answer, spent: Spent::default(), calls: Vec::new(), waited: Duration::ZERO, last: false }
+    }
 }
 
 /// Why a rung gave no diagnosis.
@@ -75,8 +100,18 @@ pub enum Why {
     Timeout,
     /// The rungs before it took all tokens.
     BudgetSpent,
-    /// It answered with an error, or could not be reached.
+    /// A budget of money allows no call.
+    Unaffordable,
+    /// The namespace asked too often within a minute.
+    TooManyRequests,
+    /// None of its upstreams may be asked now.
+    NoUpstream,
+    /// It answered with errors, or could not be reached.
     Unavailable,
+    /// It answered, and not as it was asked to.
+    Unusable,
+    /// The failure is one after which no model is asked.
+    Stopped,
 }
 
 impl Why {
@@ -86,13 +121,12 @@ impl Why {
             Why::NotConfigured => "NotConfigured",
             Why::Timeout => "Timeout",
             Why::BudgetSpent => "BudgetSpent",
+            Why::Unaffordable => "Unaffordable",
+            Why::TooManyRequests => "TooManyRequests",
+            Why::NoUpstream => "NoUpstream",
             Why::Unavailable => "Unavailable",
+            Why::Unusable => "Unusable",
+            Why::Stopped => "Stopped",
         }
-    }
-}
-
-impl From<Why> for NoAnswer {
-    fn from(why: Why) -> NoAnswer {
-        NoAnswer { why, spent: Spent::default() }
     }
 }

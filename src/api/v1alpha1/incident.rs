@@ -148,7 +148,7 @@ pub struct IncidentStatus {
     pub reroute: Option<Reroute>,
     /// What the models of all rounds took so far. Absent when none was asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub model_spend: Option<ModelSpend>,
+    pub model_spend: Option<ModelUse>,
     /// Epoch of the claim for which a Grant was last opened, from 1. Absent until one was opened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grant_epoch: Option<i64>,
@@ -677,7 +677,7 @@ pub struct Reroute {
 /// What models took.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct ModelSpend {
+pub struct ModelUse {
     /// Tokens of prompts and answers together.
     pub tokens: i64,
     /// Cost in billionths of a US dollar.

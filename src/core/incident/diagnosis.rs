@@ -2,7 +2,7 @@
 
 use crate::api::v1alpha1::{
     Attempt, CitedFact, Diagnosis, Fact, FactData, FieldChange, IncidentDiagnosis, IncidentStatus, InvestigationStatus,
-    ModelSpend, RevisionDifference,
+    ModelUse, RevisionDifference,
 };
 
 /// Facts that are kept.
@@ -62,7 +62,7 @@ pub(super) fn add_spend(status: &mut IncidentStatus, found: &InvestigationStatus
     if called == 0 && found.tokens <= 0 && found.cost_nano_dollars <= 0 {
         return;
     }
-    let ModelSpend { tokens, cost_nano_dollars, calls } = status.model_spend.get_or_insert_default();
+    let ModelUse { tokens, cost_nano_dollars, calls } = status.model_spend.get_or_insert_default();
     *tokens = tokens.saturating_add(found.tokens.max(0));
     *cost_nano_dollars = cost_nano_dollars.saturating_add(found.cost_nano_dollars.max(0));
     *calls = calls.saturating_add(called.try_into().unwrap_or(i32::MAX));

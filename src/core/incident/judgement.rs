@@ -13,14 +13,10 @@ use crate::core::{
     workload::Workload,
 };
 
-<<<<<<< HEAD
 use super::{
     About, Effect, JudgementInputs, Measure, Need, Next, Notice, Step, diagnosis, ending, question, remediation,
     reroute, round,
 };
-=======
-use super::{About, Effect, JudgementInputs, Measure, Need, Next, Notice, Step, ending, question, remediation, round};
->>>>>>> w-money
 
 /// Pause between two rounds: evidence that pods fail comes within seconds.
 const PAUSE: SignedDuration = SignedDuration::from_secs(4);

@@ -8,11 +8,7 @@ use crate::core::{
     reason::Reason,
 };
 
-<<<<<<< HEAD
 use super::{About, Effect, JudgementInputs, reroute};
-=======
-use super::{About, Effect, JudgementInputs};
->>>>>>> w-money
 
 /// What the Ledger has to note when the target is one of many that fail at once, so that one incident tells of all. A
 /// storm of the whole cluster, which is an anomaly, is told of by each.

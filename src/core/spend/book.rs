@@ -282,9 +282,10 @@ fn charge(book: &mut ModelSpend, payer: &Payer, day: &str, amount: NanoDollars, 
 
 /// For people only: when there are too many names, the rest is not told apart.
 fn attribute(day: &mut ModelDay, name: &str, spent: NanoDollars) {
+    let room = day.upstreams.len() < MAX_UPSTREAMS;
     match day.upstreams.iter_mut().find(|known| known.upstream == name) {
         Some(known) => add(&mut known.nano_dollars, spent),
-        None if day.upstreams.len() >= MAX_UPSTREAMS => {}
+        None if !room => {}
         None => day.upstreams.push(UpstreamSpend { upstream: name.to_owned(), nano_dollars: stored(spent) }),
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use kube::ResourceExt as _;
 
 use crate::api::v1alpha1::{
-    Alert, Attempt, Delivery, Incident, IncidentPhase, InvestigationStatus, ModelSpend, ObjectRef, RefusedAnswer,
+    Alert, Attempt, Delivery, Incident, IncidentPhase, InvestigationStatus, ModelUse, ObjectRef, RefusedAnswer,
     Runbook,
 };
 use crate::core::{
@@ -181,7 +181,7 @@ fn refused_answer(refused: &RefusedAnswer) -> String {
     format!("{diagnoser} in round {round} proposed {proposed} with confidence {confidence}: {reason}: {message}")
 }
 
-fn cost(spend: &ModelSpend) -> String {
+fn cost(spend: &ModelUse) -> String {
     let calls = if spend.calls == 1 { "1 call".to_owned() } else { format!("{} calls", spend.calls) };
     format!("{} for {calls}, {} tokens", dollars(spend.cost_nano_dollars), spend.tokens)
 }

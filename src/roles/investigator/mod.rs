@@ -2,7 +2,8 @@
 //! status of Investigations and nothing else; what it reports are leads that the controller checks again.
 
 mod metrics;
-pub mod model_status;
+mod model_status;
+mod models;
 mod process;
 mod run;
 mod status;

@@ -6,9 +6,10 @@ use tokio::sync::watch;
 
 use super::{
     metrics::Metrics,
+    models::Models,
     run::{Investigator, run},
 };
-use crate::model::Chain;
+use crate::model::{self, credentials, send::Sender};
 use crate::observe::Gatherer;
 use crate::roles::Process;
 use crate::serve::{self, Health};
@@ -20,10 +21,14 @@ const LEASE: &str = "backstop-investigator";
 pub async fn main(process: Process) -> anyhow::Result<()> {
     let shutdown = process.shutdown()?;
     let mut registry = serve::registry("investigator");
+    let keys = credentials::Credentials::new(credentials::ROOT);
+    let sender = Arc::new(Sender::new(keys, None)?);
+    let models = model::metrics::Metrics::new(&mut registry);
+    let models = Arc::new(Models::new(process.client.clone(), process.system.clone(), sender, models));
     let investigator = Arc::new(Investigator {
         client: process.client.clone(),
         gatherer: Gatherer::new(process.client.clone(), &process.settings, &mut registry)?,
-        chain: Chain::new(&process.settings),
+        models: models.clone(),
         metrics: Metrics::new(&mut registry),
     });
     // A replica that does not lead is ready: a rolling update needs that.
@@ -33,7 +38,12 @@ pub async fn main(process: Process) -> anyhow::Result<()> {
     let stop = shutdown.clone();
     let work = async |_| {
         let stopped = stop.clone();
-        if let Err(error) = run(investigator, ready, async move { stopped.cancelled().await }).await {
+        let investigating = run(investigator, ready, async move { stopped.cancelled().await });
+        let ended = tokio::select! {
+            ended = investigating => ended,
+            () = models.run() => Err(anyhow::anyhow!("the watch on ModelChains ended")),
+        };
+        if let Err(error) = ended {
             tracing::error!(error = format!("{error:#}"), "the investigator ended");
         }
         // After a signal the caller ends this future; without one its end is an error.

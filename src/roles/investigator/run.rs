@@ -16,13 +16,14 @@ use tracing::Instrument as _;
 
 use super::{
     metrics::Metrics,
+    models::Models,
     status::{self, Writer, Written},
 };
 use crate::{
-    api::v1alpha1::{Investigation, InvestigationPhase, ObjectRef, Time},
+    api::v1alpha1::{IncidentKey, Investigation, InvestigationPhase, ObjectRef, Time},
     clock, cluster,
     core::rules::FactBundle,
-    model::{Chain, rung::Budget},
+    model::rung::Budget,
     observe::Gatherer,
     tap,
 };
@@ -43,6 +44,8 @@ const SETTLE: Duration = Duration::from_secs(60);
 const DRAIN: Duration = Duration::from_secs(10);
 /// Investigations in one page of a list: one with its facts may have most of a megabyte.
 const PAGE: u32 = 20;
+/// Time of an investigation that no model gets.
+const WRITING: Duration = Duration::from_secs(2);
 /// Model tokens that one investigation may take.
 const TOKENS: i64 = 100_000;
 
@@ -52,8 +55,8 @@ pub struct Investigator {
     pub client: Client,
     /// The sources of facts.
     pub gatherer: Gatherer,
-    /// The diagnosers.
-    pub chain: Chain,
+    /// The models that may be asked.
+    pub models: Arc<Models>,
     /// Metrics of this role.
     pub metrics: Metrics,
 }
@@ -209,8 +212,15 @@ impl Investigator {
             alert_started_at: investigation.spec.alert_started_at,
             facts: &facts,
         };
-        let budget = Budget { time: between(clock::now(), until), tokens: TOKENS };
-        let outcome = self.chain.ask(&investigation.spec.chain, case, budget, clock::now).await;
+        let key = IncidentKey {
+            namespace: investigation.namespace().unwrap_or_default(),
+            name: investigation.spec.incident.clone(),
+        };
+        let (chain, most) = self.models.chain(investigation.spec.model_chain.as_ref(), key).await;
+        // Something is left to write the diagnosis.
+        let left = between(clock::now(), until).saturating_sub(WRITING);
+        let budget = Budget::new(most.map_or(left, |most| most.min(left)), TOKENS);
+        let outcome = chain.ask(&investigation.spec.chain, case, budget, clock::now).await;
         let cause = outcome.diagnosis.cause;
         let (confidence, hypothesis) = (outcome.diagnosis.confidence, outcome.diagnosis.hypothesis.clone());
         let count = facts.len();

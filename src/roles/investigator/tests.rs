@@ -7,6 +7,7 @@ use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 
 use super::metrics::Metrics;
+use super::models::Models;
 use super::run::Investigator;
 use super::status::{Writer, Written};
 use crate::api::v1alpha1::{
@@ -19,7 +20,7 @@ use crate::core::{
     sources::{self, Offered},
     workload::fixtures::{WorkloadFixture, crash_loop, ready},
 };
-use crate::model::Chain;
+use crate::model::{credentials::Credentials, send::Sender};
 use crate::observe::Gatherer;
 use crate::settings::Settings;
 
@@ -51,11 +52,16 @@ fn investigation() -> Investigation {
     investigation
 }
 
+fn models(client: &kube::Client) -> Models {
+    let sender = Sender::new(Credentials::new("/nowhere"), None).unwrap();
+    Models::new(client.clone(), "backstop-system".into(), Arc::new(sender), crate::model::metrics::Metrics::default())
+}
+
 fn investigator(client: kube::Client) -> Investigator {
     let (settings, mut registry) = (Settings::default(), Registry::default());
     Investigator {
         gatherer: Gatherer::new(client.clone(), &settings, &mut registry).unwrap(),
-        chain: Chain::new(&settings),
+        models: Arc::new(models(&client)),
         metrics: Metrics::new(&mut registry),
         client,
     }

@@ -1,0 +1,431 @@
+//! One ModelChain in this process: what is known of its upstreams, its money, and one request over the upstreams of a rung.
+//! What is done next is decided by [`crate::core::chain::call`]; here it is sent, paid, timed and put on the record.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use serde_json::Value;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::{
+    ledger::{Advance, Hold, NoMoney, SpendLedger},
+    metrics::Metrics,
+    rung::{Budget, Spent, Why},
+    send::{Reply, Sender},
+    wire::Question,
+};
+use crate::{
+    api::v1alpha1::{Attempt, IncidentKey, Time, UpstreamStatus},
+    clock,
+    core::{
+        answer::Malformed,
+        chain::{
+            breaker::{Tenant, Terms},
+            call::{self, Because, Call, Event, GaveUp, Next, more_tokens},
+            deadline::Allowance,
+            failure::{Class, Failure, classify},
+            fleet::{Fleet, Transition, What},
+            moment::Moment,
+            signal::{Seen, Sent, Signal},
+            spec::{Upstream, ValidChain, ValidRung},
+        },
+        money::{NanoDollars, Usage},
+        prompt::Prompt,
+        redact::clip,
+        spend::{
+            Limits, Payer,
+            charge::{Outcome, charge},
+            rate::Rates,
+        },
+    },
+};
+
+/// Bytes of a request beside prompt and schema, all of which count as tokens before it is sent.
+const ENVELOPE: usize = 2048;
+
+/// One ModelChain. What is known of its upstreams outlives changes of the object.
+pub struct Live {
+    name: String,
+    start: Instant,
+    state: Mutex<State>,
+    ledger: SpendLedger,
+    sender: Arc<Sender>,
+    metrics: Metrics,
+}
+
+struct State {
+    chain: Arc<ValidChain>,
+    fleet: Fleet,
+    rates: Rates,
+}
+
+/// What a model is asked, and by whom.
+pub struct Job<'a> {
+    /// Index of the rung.
+    pub rung: usize,
+    /// Namespace for which it is asked; `None`: a probe or a check of ours.
+    pub tenant: Option<&'a Tenant>,
+    /// Who pays.
+    pub advance: &'a Advance,
+    /// The question.
+    pub prompt: &'a Prompt,
+    /// Schema of the answer.
+    pub schema: &'a Value,
+    /// Its name.
+    pub schema_name: &'a str,
+}
+
+/// What came of a request.
+#[derive(Debug)]
+pub struct Called<T> {
+    /// The answer, or why there is none.
+    pub answer: Result<T, Why>,
+    /// What it took.
+    pub spent: Spent,
+    /// Each call.
+    pub calls: Vec<Attempt>,
+    /// Pauses, all together.
+    pub waited: Duration,
+    /// No other model may be asked either.
+    pub last: bool,
+}
+
+/// What came of one call.
+struct Sending<T> {
+    event: Event,
+    answer: Option<T>,
+    malformed: Option<Malformed>,
+}
+
+impl Live {
+    /// A chain about whose upstreams nothing is known.
+    pub fn new(chain: ValidChain, ledger: SpendLedger, sender: Arc<Sender>, metrics: Metrics) -> Live {
+        let fleet = Fleet::new(&chain, Terms::default());
+        let name = chain.name.clone();
+        let state = Mutex::new(State { chain: Arc::new(chain), fleet, rates: Rates::default() });
+        Live { name, start: Instant::now(), state, ledger, sender, metrics }
+    }
+
+    /// The chain as it is now.
+    pub fn chain(&self) -> Arc<ValidChain> {
+        self.state().chain.clone()
+    }
+
+    /// Follows a change of the object.
+    pub fn follow(&self, chain: ValidChain) {
+        let mut state = self.state();
+        let told = state.fleet.follow(&chain);
+        state.chain = Arc::new(chain);
+        drop(state);
+        self.tell(&told);
+    }
+
+    /// The files of a Secret changed.
+    pub fn credentials_changed(&self, secret: &str) {
+        let told = self.state().fleet.credentials_changed(secret);
+        self.tell(&told);
+    }
+
+    /// Money for one diagnosis of an incident.
+    pub fn advance(&self, incident: IncidentKey) -> Advance {
+        self.ledger.advance(Payer::Incident(incident), Limits::of(&self.chain()))
+    }
+
+    /// Money for probes.
+    pub fn advance_for_probes(&self) -> Advance {
+        self.ledger.advance(Payer::Probes, Limits::of(&self.chain()))
+    }
+
+    /// Money that was spent today.
+    pub fn spent(&self, now: Time) -> crate::core::spend::book::Spent {
+        self.ledger.spent(now)
+    }
+
+    /// Waits until all money that was settled is written, or cannot be.
+    pub async fn flush(&self) {
+        self.ledger.flush().await;
+    }
+
+    /// Counts a diagnosis of a namespace, unless it asked too often.
+    pub fn admit(&self, namespace: &str) -> Result<(), Duration> {
+        let mut state = self.state();
+        let limit = state.chain.caps.requests_per_minute;
+        state.rates.count(namespace, limit, self.start.elapsed())
+    }
+
+    /// Whether a rung has an upstream that may be asked for a tenant.
+    pub fn may_be_asked(&self, rung: usize, tenant: Option<&Tenant>) -> bool {
+        self.state().fleet.rungs_left([rung], tenant, self.now()) > 0
+    }
+
+    /// State of each upstream; what was spent on each is added.
+    pub fn snapshot(&self, now: Time) -> Vec<UpstreamStatus> {
+        let spent = self.ledger.spent(now).upstreams;
+        let state = self.state();
+        let interval = state.chain.probe.map(|probe| probe.interval);
+        let mut all = state.fleet.snapshot(interval, self.now(), now);
+        for upstream in &mut all {
+            let cost = spent.get(&upstream.name).copied().unwrap_or_default();
+            upstream.spent_nano_dollars = i64::try_from(cost.0).unwrap_or(i64::MAX);
+        }
+        all
+    }
+
+    pub(super) fn with_fleet<T>(&self, what: impl FnOnce(&mut Fleet, Moment) -> T) -> T {
+        let now = self.now();
+        what(&mut self.state().fleet, now)
+    }
+
+    pub(super) fn sender(&self) -> &Sender {
+        &self.sender
+    }
+
+    /// Reports changes of upstreams.
+    pub(super) fn tell(&self, told: &[Transition]) {
+        for Transition { upstream, tenant, what } in told {
+            let (chain, change, tenant) = (self.name.as_str(), what.as_str(), tenant.as_deref().unwrap_or_default());
+            self.metrics.changed(chain, upstream, change);
+            match what {
+                What::BreakerHalfOpened | What::BreakerClosed | What::Released => {
+                    tracing::info!(chain, upstream = &**upstream, tenant, change, "an upstream of a model changed");
+                }
+                What::BreakerOpened { .. } | What::CoolingDown { .. } | What::Quarantined { .. } => {
+                    tracing::warn!(chain, upstream = &**upstream, tenant, change, ?what, "an upstream of a model changed");
+                }
+            }
+        }
+    }
+
+    fn now(&self) -> Moment {
+        Moment(self.start.elapsed())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks the upstreams of a rung until one gives an answer that `read` takes.
+    pub async fn ask<T>(
+        &self,
+        job: &Job<'_>,
+        budget: Budget,
+        read: impl Fn(&[u8]) -> Result<T, Malformed>,
+    ) -> Called<T> {
+        let Budget { time, tokens: _, attempts, waiting, later } = budget;
+        let allowance = Allowance { deadline: self.now().after(time), attempts, waiting };
+        let (chain, mut call) = {
+            let state = self.state();
+            (state.chain.clone(), Call::new(&state.fleet, job.rung, job.tenant.cloned(), later, allowance))
+        };
+        let mut called = Called {
+            answer: Err(Why::Unavailable),
+            spent: Spent::default(),
+            calls: Vec::new(),
+            waited: Duration::ZERO,
+            last: false,
+        };
+        let Some(rung) = chain.rungs.get(job.rung) else {
+            return Called { answer: Err(Why::NotConfigured), ..called };
+        };
+        let (mut event, mut answer, mut malformed) = (Event::Begin, None, None);
+        loop {
+            let step = self.with_fleet(|fleet, now| call.step(fleet, event, now, rand::random()));
+            self.tell(&step.transitions);
+            if let Some(last) = called.calls.last_mut() {
+                last.then = then(&step.next).into();
+            }
+            event = match step.next {
+                Next::Attempt(attempt) => {
+                    let sending = self.send(job, rung, attempt, malformed.as_ref(), &read, &mut called).await;
+                    answer = sending.answer;
+                    malformed = sending.malformed.or(malformed);
+                    sending.event
+                }
+                Next::Wait(pause) => {
+                    sleep(pause).await;
+                    called.waited = called.waited.saturating_add(pause);
+                    Event::Waited
+                }
+                Next::Answered => {
+                    called.answer = answer.ok_or(Why::Unavailable);
+                    return called;
+                }
+                Next::GaveUp(gave_up) => {
+                    called.answer = Err(why(&gave_up));
+                    called.last = !gave_up.next_rung_may_be_asked();
+                    return called;
+                }
+            };
+        }
+    }
+
+    /// One attempt: reserve, send, settle, read, note.
+    async fn send<T>(
+        &self,
+        job: &Job<'_>,
+        rung: &ValidRung,
+        attempt: call::Attempt,
+        malformed: Option<&Malformed>,
+        read: &impl Fn(&[u8]) -> Result<T, Malformed>,
+        called: &mut Called<T>,
+    ) -> Sending<T> {
+        let gave_up = |event| Sending { event, answer: None, malformed: None };
+        let Some(upstream) = rung.upstreams.get(attempt.upstream) else { return gave_up(Event::GivenUp) };
+        let again = malformed.filter(|_| attempt.with_the_error).map(|malformed| job.prompt.again(malformed));
+        let prompt = again.as_ref().unwrap_or(job.prompt);
+        let most = rung.max_output_tokens;
+        let max_output_tokens = if attempt.with_more_tokens { more_tokens(most) } else { most };
+        let question = Question {
+            system: prompt.system,
+            user: &prompt.user,
+            schema: job.schema,
+            schema_name: job.schema_name,
+            max_output_tokens,
+        };
+        let began = Instant::now();
+        let mut note = Attempt {
+            rung: clip(&rung.name, 64),
+            upstream: clip(&upstream.name, 63),
+            model: clip(&upstream.model, 256),
+            ..Attempt::default()
+        };
+        let hold = match self.reserve(job.advance, upstream, &question, attempt.limit).await {
+            Ok(hold) => hold,
+            Err(no_money) => {
+                note.outcome = no_money.reason().into();
+                note.message = clip(&no_money.to_string(), 256);
+                self.record(called, note, began, job.advance);
+                return gave_up(Event::Unaffordable);
+            }
+        };
+        // What waited for the Ledger is no time of the upstream.
+        let limit = attempt.limit.saturating_sub(began.elapsed());
+        let sent = self.sender.send(upstream, &question, limit).await;
+        let (event, answer, error) = match sent {
+            Ok(reply) => {
+                let Reply { text, served_model, usage, request_id, timing: _ } = reply;
+                let outcome = usage.map_or(Outcome::Unknown, Outcome::Used);
+                settle(&mut note, hold, outcome, usage, upstream);
+                note.served_model = served_model.map(|model| clip(&model, 256)).unwrap_or_default();
+                note.request_id = request_id.clone().map(|id| clip(&id, 128)).unwrap_or_default();
+                match read(text.as_bytes()) {
+                    Ok(answer) => {
+                        note.outcome = "Answered".into();
+                        (Event::Answered, Some(answer), None)
+                    }
+                    Err(malformed) => {
+                        let failure = Failure::not_of_schema(request_id, usage.unwrap_or_default());
+                        note.outcome = failure.class.as_str().into();
+                        // Words of ours only: what the model wrote is in the question that asks it again.
+                        note.message = format!("{}: {}", failure.message, malformed.problem.as_str());
+                        (Event::Failed(failure), None, Some(malformed))
+                    }
+                }
+            }
+            Err(signal) => {
+                let failure = classify(&signal, clock::now());
+                settle(&mut note, hold, outcome(&signal), failure.usage, upstream);
+                failed(&mut note, &signal, &failure);
+                if let (Class::CredentialsRefused, Some(refused)) = (failure.class, &upstream.credentials) {
+                    self.sender.credentials().forget(refused);
+                }
+                (Event::Failed(failure), None, None)
+            }
+        };
+        self.record(called, note, began, job.advance);
+        Sending { event, answer, malformed: error }
+    }
+
+    async fn reserve(
+        &self,
+        advance: &Advance,
+        upstream: &Upstream,
+        question: &Question<'_>,
+        limit: Duration,
+    ) -> Result<Hold, NoMoney> {
+        let amount = upstream.prices.as_ref().map_or(NanoDollars(0), |prices| {
+            let schema = question.schema.to_string().len();
+            let bytes = question.system.len() + question.user.len() + schema + ENVELOPE;
+            prices.at_most(bytes as u64, question.max_output_tokens.into())
+        });
+        match timeout(limit, advance.reserve(&upstream.name, amount)).await {
+            Ok(reserved) => reserved,
+            Err(_) => Err(NoMoney::Unavailable("it was not written in time".into())),
+        }
+    }
+
+    fn record<T>(&self, called: &mut Called<T>, mut note: Attempt, began: Instant, advance: &Advance) {
+        note.milliseconds = i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX);
+        note.budget_left_nano_dollars = Some(i64::try_from(advance.left(clock::now()).0).unwrap_or(i64::MAX));
+        called.spent.add(Spent { tokens: note.tokens, nano_dollars: note.cost_nano_dollars });
+        self.metrics.called(&self.name, &note, note.outcome == "Answered");
+        tracing::info!(
+            chain = self.name,
+            rung = note.rung,
+            upstream = note.upstream,
+            model = note.model,
+            served_model = note.served_model,
+            outcome = note.outcome,
+            status = note.status,
+            milliseconds = note.milliseconds,
+            tokens = note.tokens,
+            cost_nano_dollars = note.cost_nano_dollars,
+            "a model was called"
+        );
+        called.calls.push(note);
+    }
+}
+
+/// What an attempt that failed is charged by.
+fn outcome(signal: &Signal) -> Outcome {
+    match (signal.sent, signal.seen, signal.status, signal.usage) {
+        (Sent::Nothing, ..) => Outcome::NothingSent,
+        (_, Seen::Finished(_) | Seen::NoText, _, Some(usage)) => Outcome::Used(usage),
+        (_, Seen::Status, Some(status), _) => Outcome::Status(status),
+        // What it says that it used up to then may be less than what it bills.
+        _ => Outcome::Unknown,
+    }
+}
+
+fn settle(note: &mut Attempt, hold: Hold, outcome: Outcome, usage: Option<Usage>, upstream: &Upstream) {
+    let cost = charge(outcome, hold.amount(), upstream.prices.as_ref());
+    hold.settle(cost);
+    note.cost_nano_dollars = i64::try_from(cost.0).unwrap_or(i64::MAX);
+    note.tokens = usage.map_or(0, |usage| i64::try_from(usage.total()).unwrap_or(i64::MAX));
+}
+
+fn failed(note: &mut Attempt, signal: &Signal, failure: &Failure) {
+    note.outcome = failure.class.as_str().into();
+    note.status = failure.status.map(i32::from);
+    note.served_model = signal.served_model.as_deref().map(|model| clip(model, 256)).unwrap_or_default();
+    note.request_id = failure.request_id.clone().unwrap_or_default();
+    note.message = clip(&failure.message, 256);
+}
+
+/// What follows a call, for its record.
+fn then(next: &Next) -> &'static str {
+    match next {
+        Next::Answered => "",
+        Next::Wait(_) => "Pause",
+        Next::Attempt(attempt) => match attempt.because {
+            Because::First | Because::Elsewhere(_) | Because::TooDear => "NextUpstream",
+            Because::Again(_) => "SameUpstream",
+            Because::Differently(_) => "AskedDifferently",
+        },
+        Next::GaveUp(gave_up) if gave_up.next_rung_may_be_asked() => "NextRung",
+        Next::GaveUp(_) => "Stopped",
+    }
+}
+
+fn why(gave_up: &GaveUp) -> Why {
+    match gave_up.why {
+        call::Why::Stopped | call::Why::OutOfStep => Why::Stopped,
+        call::Why::NoUsableAnswer => Why::Unusable,
+        call::Why::Exhausted => Why::Unavailable,
+        call::Why::NothingToAsk => Why::NoUpstream,
+        call::Why::Unaffordable => Why::Unaffordable,
+        call::Why::OutOfTime | call::Why::GivenUp => Why::Timeout,
+    }
+}
