@@ -429,3 +429,7 @@ fn why(gave_up: &GaveUp) -> Why {
         call::Why::OutOfTime | call::Why::GivenUp => Why::Timeout,
     }
 }
+
+#[cfg(test)]
+#[path = "live_tests.rs"]
+mod tests;
