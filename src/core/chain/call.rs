@@ -355,6 +355,17 @@ impl Call {
         fresh
     }
 
+    /// How many fresh upstreams there are besides this one.
+    fn others(&self, at: &At<'_>, index: usize) -> u32 {
+        let fresh = |(other, tried): &(usize, &Tried)| {
+            *other != index
+                && tried.attempts == 0
+                && !tried.out
+                && at.fleet.standing(tried.id, self.tenant.as_ref(), at.now).may_be_asked()
+        };
+        u32::try_from(self.upstreams.iter().enumerate().filter(fresh).count()).unwrap_or(u32::MAX)
+    }
+
     fn is_overloaded(&self, url: &str) -> bool {
         self.upstreams.iter().any(|tried| tried.overloaded && tried.url == url)
     }
@@ -393,8 +404,7 @@ impl Call {
     }
 
     fn attempt(&mut self, at: &mut At<'_>, index: usize, because: Because) -> Next {
-        let others = self.fresh(at).into_iter().filter(|fresh| *fresh != index).count();
-        let others = u32::try_from(others).unwrap_or(u32::MAX).min(self.own.saturating_sub(1));
+        let others = self.others(at, index).min(self.own.saturating_sub(1));
         let share = self.allowance.share(others.saturating_add(self.later).saturating_add(1), at.now);
         let Some(limit) = share else { return self.give_up(at, Why::OutOfTime) };
         let Some(tried) = self.upstreams.get_mut(index) else { return self.give_up(at, Why::OutOfStep) };

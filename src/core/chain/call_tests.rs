@@ -251,6 +251,12 @@ fn violations(trace: &Trace) -> Vec<&'static str> {
             Class::Refused | Class::ContextTooLong | Class::Billing if !behind.is_empty() => {
                 wrong.push("an attempt after a failure that stops");
             }
+            // An upstream that says that the same may be sent again is asked once more itself, and no other.
+            Class::CallerError if failure.should_retry == Some(true) => {
+                if behind.first().is_some_and(|next| (next.rung, next.upstream) != (made.rung, made.upstream)) {
+                    wrong.push("another upstream after a 4xx");
+                }
+            }
             Class::CallerError | Class::CredentialsRefused if failure.status.is_some() && !behind.is_empty() => {
                 wrong.push("an attempt after a 4xx");
             }
@@ -562,7 +568,8 @@ fn fault(number: u64) -> Does {
         6 => wait(429, "4"),
         7 => wait(429, "20"),
         8 => fails(said(status(429, &[]), "insufficient_quota")),
-        9 | 10 => fails(status(500, &[])),
+        9 => fails(status(409, &[("x-should-retry", "true")])),
+        10 => fails(status(500, &[])),
         11..=14 => fails(status(503, &[])),
         15 => wait(503, "3"),
         16 => fails(status(529, &[])),

@@ -301,6 +301,7 @@ impl Fleet {
         let member = self.members.iter_mut().find(|member| member.id == id)?;
         let (ticket, told) = member.breaker.begin(tenant, limit.saturating_add(GRACE), now)?;
         member.last_asked = Some(now);
+        member.health.begin(limit, now);
         Some((Asked { id, ticket, began: now, trial }, transitions(&member.name, told, now)))
     }
 
@@ -315,6 +316,7 @@ impl Fleet {
             End::Failed(_, decision) => (decision.verdict, decision.success),
             End::GivenUp => (Verdict::Nothing, None),
         };
+        member.health.end(began);
         if let Some(success) = success {
             member.health.record(success.then(|| now.since(began)), now);
         }

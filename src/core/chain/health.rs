@@ -15,6 +15,12 @@ const LATEST: f64 = 0.3;
 const HALF_LIFE: f64 = 60.0;
 /// How much slower an upstream can be made to look.
 const SLOWEST: f64 = 0.1;
+/// A call that takes longer than this, and than it usually takes three times over, is overdue.
+const OVERDUE: f64 = 3.0;
+/// What each overdue call leaves of the share.
+const IF_OVERDUE: f64 = 0.3;
+/// Calls under way that are looked at.
+const MAX_UNDER_WAY: usize = 64;
 
 /// The last calls of one upstream.
 #[derive(Clone, Debug)]
@@ -28,15 +34,39 @@ pub struct Health {
     latency: Option<f64>,
     /// When the last call ended.
     ended: Moment,
+    /// Calls under way: when each began, and when it is over at the latest.
+    under_way: Vec<(Moment, Moment)>,
 }
 
 impl Default for Health {
     fn default() -> Health {
-        Health { calls: VecDeque::new(), succeeded: 0, recent: 1.0, latency: None, ended: Moment::default() }
+        Health {
+            calls: VecDeque::new(),
+            succeeded: 0,
+            recent: 1.0,
+            latency: None,
+            ended: Moment::default(),
+            under_way: vec![],
+        }
     }
 }
 
 impl Health {
+    /// A call begins that is over after `limit`, whether somebody says so or not.
+    pub fn begin(&mut self, limit: Duration, now: Moment) {
+        self.under_way.retain(|(_, over)| now < *over);
+        if self.under_way.len() < MAX_UNDER_WAY {
+            self.under_way.push((now, now.after(limit)));
+        }
+    }
+
+    /// The call that began then is over.
+    pub fn end(&mut self, began: Moment) {
+        if let Some(at) = self.under_way.iter().position(|(call, _)| *call == began) {
+            self.under_way.swap_remove(at);
+        }
+    }
+
     /// A call ended: with an answer after that time, or without one.
     pub fn record(&mut self, answered_after: Option<Duration>, now: Moment) {
         // Failures that are long ago have faded; what is left of them is what the next call adds to.
@@ -55,10 +85,18 @@ impl Health {
 
     /// The share of its declared weight that it gets, 0.01 to 1.
     pub fn share(&self, now: Moment) -> f64 {
-        let success = self.success().unwrap_or(1.0);
-        let faded = 1.0 - (1.0 - success) * self.fading(now);
-        let share = self.recent_at(now).powi(2) * faded;
-        share.clamp(LEAST, 1.0)
+        let fading = self.fading(now);
+        let faded = |success: f64| 1.0 - (1.0 - success) * fading;
+        let share = faded(self.recent).powi(2) * faded(self.success().unwrap_or(1.0));
+        (share * self.patience(now)).clamp(LEAST, 1.0)
+    }
+
+    /// Less with each call that is overdue: so that traffic leaves an upstream that hangs before its calls time out.
+    fn patience(&self, now: Moment) -> f64 {
+        let usual = self.latency.map_or(OVERDUE, |latency| (latency * 3.0).max(OVERDUE));
+        let overdue = |call: &&(Moment, Moment)| now.since(call.0).as_secs_f64() > usual && now < call.1;
+        let count = self.under_way.iter().filter(overdue).count();
+        IF_OVERDUE.powi(i32::try_from(count).unwrap_or(i32::MAX))
     }
 
     fn recent_at(&self, now: Moment) -> f64 {
@@ -233,6 +271,30 @@ mod tests {
         let firsts = firsts(&healths, &[100, 100], at(2000 + 40 * 250));
         assert!(asked_late <= 2, "{asked_late} of 20 calls after five seconds went to it");
         assert!(firsts[0] <= 100, "{firsts:?}");
+    }
+
+    #[test]
+    fn traffic_leaves_an_upstream_that_hangs_before_its_calls_time_out() {
+        let mut healths = vec![Health::default(), Health::default()];
+        let mut asked_late = 0;
+        for (number, chance) in chances(40).enumerate() {
+            let chance = (chance * 17.0).fract();
+            let now = at(number as u64 * 250);
+            let first = order(&candidates(&healths, &[100, 100]), chance, now)[0];
+            asked_late += usize::from(first == 0 && number >= 20);
+            healths[first].begin(Duration::from_secs(30), now);
+            if first == 1 {
+                healths[first].end(now);
+                healths[first].record(Some(Duration::from_millis(800)), now);
+            }
+        }
+        assert!(asked_late <= 2, "{asked_late} of 20 calls after five seconds went to it");
+        assert_eq!(firsts(&healths, &[1, 1], at(60_000)), [500, 500], "calls that nobody ended are forgotten");
+        let mut slow = Health::default();
+        slow.record(Some(Duration::from_secs(20)), at(0));
+        slow.begin(Duration::from_secs(90), at(0));
+        assert!(slow.share(at(50_000)) > 0.99, "it always takes its time");
+        assert!(slow.share(at(61_000)) < 0.31);
     }
 
     #[test]
