@@ -13,7 +13,8 @@ use serde_json::{Number, Value};
 
 use crate::api::v1alpha1::{
     self, AlertSpec, AlertStatus, ApprovalStatus, GrantSpec, IncidentSpec, IncidentStatus, InvestigationSpec,
-    InvestigationStatus, LedgerStatus, ModelChainStatus, PolicyStatus, RemediationSpec, RemediationStatus, RunbookStatus, Write,
+    InvestigationStatus, LedgerStatus, ModelChainStatus, PolicyStatus, RemediationSpec, RemediationStatus,
+    RunbookStatus, Write,
 };
 
 /// Ends a longer text that was cut.

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use super::fit::{self, Bounded, MAX_WRITE, fitted, schema};
 use crate::api::v1alpha1::{
     AlertSpec, AlertStatus, CheckVerdict, Decision, FieldWrite, GrantSpec, IncidentSpec, IncidentStatus,
-    InvestigationSpec, InvestigationStatus, LedgerStatus, ModelChainStatus, PolicyStatus, RemediationSpec, RemediationStatus,
-    RunbookStatus, Time, TimelineEntry, Write,
+    InvestigationSpec, InvestigationStatus, LedgerStatus, ModelChainStatus, PolicyStatus, RemediationSpec,
+    RemediationStatus, RunbookStatus, Time, TimelineEntry, Write,
 };
 
 /// What the API server's schema validation would say of `value`, for what our schemas use.
@@ -34,6 +34,7 @@ pub(super) fn violations(value: &Value, schema: &Value, at: &str, found: &mut Ve
             check(pattern.is_none_or(matches), "does not match");
         }
         (Value::Number(number), "integer" | "number") => {
+            check(kind == "number" || number.is_i64() || number.is_u64(), "no integer");
             let number = number.as_f64().unwrap();
             let limit = |name: &str| schema.get(name).and_then(Value::as_f64);
             check(limit("minimum").is_none_or(|min| number >= min), "too small");

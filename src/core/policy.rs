@@ -15,8 +15,8 @@ use kube_cel::cel::Value as CelValue;
 use serde_json::{Value, json};
 
 use crate::api::v1alpha1::{
-    ActionKind, DEFAULT_MODEL_MODE, Limits, MatchConstraints, Mode, Policy, PolicySpec, Runbook, RunbookDocs, RunbookMatch, RunbookSpec,
-    Time, Validation, WindowKind,
+    ActionKind, DEFAULT_MODEL_MODE, Limits, MatchConstraints, Mode, Policy, PolicySpec, Runbook, RunbookDocs,
+    RunbookMatch, RunbookSpec, Time, Validation, WindowKind,
 };
 
 use super::cel::{self, Branches, EXPRESSION_UNITS, Expression, JUDGEMENT_UNITS, Meter, Stop, Variables};

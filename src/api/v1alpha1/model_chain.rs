@@ -31,10 +31,7 @@ fn chain_rules() -> serde_json::Value {
     let fits = |timer: &str| format!("(!has(u.timers.{timer}) || u.timers.{timer} <= self.deadlineSeconds * 1000)");
     let fit = ["connect", "responseHead", "firstEvent", "firstContent", "idle"].map(fits).join(" && ");
     rules([
-        (
-            "self.rungs.all(r, self.rungs.exists_one(s, s.name == r.name))".into(),
-            "two rungs have the same name",
-        ),
+        ("self.rungs.all(r, self.rungs.exists_one(s, s.name == r.name))".into(), "two rungs have the same name"),
         (
             "self.rungs.all(r, r.upstreams.all(u, r.upstreams.exists_one(v, v.name == u.name) && \
              self.rungs.exists_one(s, s.upstreams.exists(v, v.name == u.name))))"
@@ -55,10 +52,7 @@ fn chain_rules() -> serde_json::Value {
             "!has(self.reviewer) || self.rungs.exists(r, r.name == self.reviewer)".into(),
             "reviewer names a rung that does not exist",
         ),
-        (
-            "!has(self.reviewer) || size(self.rungs) > 1".into(),
-            "the only rung of a chain cannot review itself",
-        ),
+        ("!has(self.reviewer) || size(self.rungs) > 1".into(), "the only rung of a chain cannot review itself"),
         (
             format!("self.rungs.all(r, r.upstreams.all(u, !has(u.timers) || ({fit})))"),
             "a timer is longer than deadlineSeconds, the time for the whole diagnosis",

@@ -239,8 +239,14 @@ mod tests {
         let chains = [chain("default"), bad];
         for (policies, expected) in [
             (vec![names("gone")], "ModelChain backstop-system/gone does not exist"),
-            (vec![names("bad")], "ModelChain backstop-system/bad is not valid: spec.rungs[0].upstreams[0].url: plain http"),
-            (vec![names("bad"), policy("shop", "q", json!({"mode": "auto", "modelChain": "default"}))], "and Policy shop/q"),
+            (
+                vec![names("bad")],
+                "ModelChain backstop-system/bad is not valid: spec.rungs[0].upstreams[0].url: plain http",
+            ),
+            (
+                vec![names("bad"), policy("shop", "q", json!({"mode": "auto", "modelChain": "default"}))],
+                "and Policy shop/q",
+            ),
         ] {
             let planned = chosen(&policies, &[], &chains).unwrap();
             assert_eq!((planned.rungs.len(), planned.asked()), (0, None));

@@ -172,11 +172,11 @@ fn rung(
                        rules confirm may be done in the namespace's own mode";
         found.refuse(format!("{at}.ceiling"), Fault::OutOfRange, message);
     }
-    let max_output_tokens =
-        numbers::range(found, &format!("{at}.maxOutputTokens"), *max_output_tokens, 64, 32_000);
+    let max_output_tokens = numbers::range(found, &format!("{at}.maxOutputTokens"), *max_output_tokens, 64, 32_000);
     numbers::count(found, &format!("{at}.upstreams"), upstreams.len(), MOST);
     if upstreams.len() > 1 && upstreams.iter().all(|upstream| upstream.weight == 0) {
-        let message = "every weight is 0, so all upstreams count alike; 0 is for one that is asked only when no other is left";
+        let message =
+            "every weight is 0, so all upstreams count alike; 0 is for one that is asked only when no other is left";
         found.warn(format!("{at}.upstreams"), Fault::Invalid, message);
     }
     let terms = upstream::Terms { bounds, max_output_tokens, model };
@@ -207,9 +207,8 @@ fn caps(found: &mut Findings, said: &ModelBudgets) -> Caps {
             PER_NAMESPACE_PER_DAY,
         ),
         per_day: numbers::budget(found, &at("perDay"), per_day.as_deref(), PER_DAY),
-        requests_per_minute: requests_per_minute.map_or(REQUESTS_PER_MINUTE, |said| {
-            numbers::range(found, &at("requestsPerMinute"), said, 1, 1000)
-        }),
+        requests_per_minute: requests_per_minute
+            .map_or(REQUESTS_PER_MINUTE, |said| numbers::range(found, &at("requestsPerMinute"), said, 1, 1000)),
     };
     let smaller = |found: &mut Findings, field: &str, (smaller, than): (NanoDollars, NanoDollars), what: &str| {
         if smaller < than {

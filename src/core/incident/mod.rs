@@ -359,7 +359,9 @@ pub fn step(incident: &Incident, seen: &Seen, terms: &Terms, now: Time) -> Step 
         (IncidentPhase::Remediating, Seen::Write(found)) => {
             write::follow(about, status, Flight::Repair, found.as_deref())
         }
-        (IncidentPhase::Remediating, Seen::WriteAndJudgement(found)) => write::grant(about, status, Flight::Repair, found),
+        (IncidentPhase::Remediating, Seen::WriteAndJudgement(found)) => {
+            write::grant(about, status, Flight::Repair, found)
+        }
         (IncidentPhase::Verifying, Seen::Write(found)) if status.replacement.is_some() => {
             write::follow(about, status, Flight::Replacement, found.as_deref())
         }

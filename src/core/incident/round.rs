@@ -5,7 +5,8 @@ use std::time::Duration;
 use jiff::SignedDuration;
 
 use crate::api::v1alpha1::{
-    Actor, IncidentPhase, IncidentStatus, Investigation, InvestigationPhase, InvestigationSpec, PlannedChain, SourceName,
+    Actor, IncidentPhase, IncidentStatus, Investigation, InvestigationPhase, InvestigationSpec, PlannedChain,
+    SourceName,
 };
 use crate::core::{
     names,
@@ -24,7 +25,8 @@ pub(super) const LOOK: Duration = Duration::from_secs(2);
 
 /// Budget of one round, in seconds: what its models may take is added.
 fn deadline_seconds(status: &IncidentStatus) -> i32 {
-    let models = status.plan.as_ref().and_then(|plan| plan.model_chain.as_ref()).map_or(0, |chain| chain.deadline_seconds);
+    let models =
+        status.plan.as_ref().and_then(|plan| plan.model_chain.as_ref()).map_or(0, |chain| chain.deadline_seconds);
     DEADLINE_SECONDS.saturating_add(models.max(0))
 }
 

@@ -9,15 +9,15 @@ use kube::{Api, Resource, ResourceExt as _, api::ListParams, core::DeserializeGu
 use serde::de::DeserializeOwned;
 
 use crate::api::v1alpha1::{
-    Alert, Approval, Grant, Incident, Investigation, ModelChain, ObjectRef, Policy, ReferenceKind, Remediation, Runbook,
-    Time,
+    Alert, Approval, Grant, Incident, Investigation, ModelChain, ObjectRef, Policy, ReferenceKind, Remediation,
+    Runbook, Time,
 };
 use crate::cluster::{self, PODS, ReadError, Undecodable, api, snapshot};
 use crate::core::{
     budget::storm,
     gate::{Unreadable, ValidApproval},
     grouping::{self, MAX_ALERTS},
-    incident::{Books, JudgementInputs, Flight, Need, Rules, Seen, Target, Watched, WriteAndJudgement},
+    incident::{Books, Flight, JudgementInputs, Need, Rules, Seen, Target, Watched, WriteAndJudgement},
     names::{GRANT, MODE},
     neighbours::Neighbours,
     policy::{self, CompiledPolicy, MAX_RUNBOOKS, runbook_matches},
@@ -194,24 +194,23 @@ pub async fn rules(ctx: &Context, incident: &Incident, freshness: Freshness) -> 
             Freshness::AtHand => chains(ctx).await,
         }
     };
-    let (object, (policies, Declared { policies: _, runbooks, denying }), chains) =
-        tokio::try_join!(
-            call("read Namespace", namespaces.get_opt(&namespace)),
-            async {
-                match freshness {
-                    Freshness::Quorum => {
-                        let mut declared = declared(ctx, &namespace).await?;
-                        let policies = std::mem::take(&mut declared.policies);
-                        Ok((ctx.compiled.bounded(policies).await, declared))
-                    }
-                    Freshness::AtHand => {
-                        let declared = at_hand(ctx, &namespace).await?;
-                        Ok((policy::bounded(&declared.policies, CompiledPolicy::of), declared))
-                    }
+    let (object, (policies, Declared { policies: _, runbooks, denying }), chains) = tokio::try_join!(
+        call("read Namespace", namespaces.get_opt(&namespace)),
+        async {
+            match freshness {
+                Freshness::Quorum => {
+                    let mut declared = declared(ctx, &namespace).await?;
+                    let policies = std::mem::take(&mut declared.policies);
+                    Ok((ctx.compiled.bounded(policies).await, declared))
                 }
-            },
-            async { Ok(chains.await) }
-        )?;
+                Freshness::AtHand => {
+                    let declared = at_hand(ctx, &namespace).await?;
+                    Ok((policy::bounded(&declared.policies, CompiledPolicy::of), declared))
+                }
+            }
+        },
+        async { Ok(chains.await) }
+    )?;
     let names: Vec<&str> = incident.spec.alerts.iter().map(|alert| alert.alertname.as_str()).collect();
     let kind = incident.spec.target.as_ref().map(|target| target.kind.as_str());
     Ok(Rules {

@@ -64,9 +64,10 @@ impl ModelStatus {
         if seen.status.as_ref() == Some(&status) {
             return Ok(Published::Unchanged);
         }
-        let recent = self.written.get(&name).is_some_and(|last| {
-            Duration::try_from(now.duration_since(*last)).is_ok_and(|age| age < PACE)
-        });
+        let recent = self
+            .written
+            .get(&name)
+            .is_some_and(|last| Duration::try_from(now.duration_since(*last)).is_ok_and(|age| age < PACE));
         if recent && ready(&status) == seen.status.as_ref().and_then(ready) {
             return Ok(Published::TooSoon);
         }

@@ -13,7 +13,11 @@ pub(super) fn unique(found: &mut Findings, rungs: &[ModelRung]) {
         let field = format!("spec.rungs[{index}].name");
         label(found, &field, &rung.name);
         if rung.name == rules::NAME {
-            found.refuse(&field, Fault::Invalid, "`rules` is taken: the embedded rules are the last rung of every chain");
+            found.refuse(
+                &field,
+                Fault::Invalid,
+                "`rules` is taken: the embedded rules are the last rung of every chain",
+            );
         }
         once(found, &mut places, &rung.name, field);
     }
@@ -30,7 +34,8 @@ pub(super) fn unique(found: &mut Findings, rungs: &[ModelRung]) {
 /// A DNS label.
 pub(super) fn label(found: &mut Findings, field: &str, name: &str) {
     if !kube_name::is_label(name) {
-        let message = "it has to be lower-case letters, digits and `-`, at most 63, with a letter or digit at both ends";
+        let message =
+            "it has to be lower-case letters, digits and `-`, at most 63, with a letter or digit at both ends";
         found.refuse(field, Fault::Invalid, message);
     }
 }

@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use super::url::BaseUrl;
 use super::{Fault, Findings, ORDINARY_PROMPT, names, numbers};
-use crate::api::v1alpha1::{
-    ModelApi, ModelCredentials, ModelPrices, ModelTimers, ModelUpstream, TargetClass,
-};
+use crate::api::v1alpha1::{ModelApi, ModelCredentials, ModelPrices, ModelTimers, ModelUpstream, TargetClass};
 use crate::core::chain::spec::{Timers, Upstream};
 use crate::core::{
     kube_name,
@@ -74,7 +72,8 @@ pub(super) fn of(found: &mut Findings, at: &str, said: &ModelUpstream, terms: Te
         found.warn(format!("{at}.credentials"), Fault::Required, message);
     }
     self::region(found, &format!("{at}.region"), region.as_deref(), *api);
-    let prices = self::prices(found, &format!("{at}.prices"), prices.as_ref(), url.is_some() && !internal, *class, terms);
+    let prices =
+        self::prices(found, &format!("{at}.prices"), prices.as_ref(), url.is_some() && !internal, *class, terms);
     if let Some(scope) = quota_scope {
         names::label(found, &format!("{at}.quotaScope"), scope);
     }
@@ -109,7 +108,11 @@ fn url(found: &mut Findings, at: &str, url: &BaseUrl, api: ModelApi) {
         ModelApi::BedrockConverse => ("converse", None),
     };
     if url.path == own || url.path.ends_with(&format!("/{own}")) {
-        found.refuse(at, Fault::Invalid, format!("it ends with /{own}, which is added to it; write what stands before that"));
+        found.refuse(
+            at,
+            Fault::Invalid,
+            format!("it ends with /{own}, which is added to it; write what stands before that"),
+        );
     } else if let (true, Some(advice)) = (url.path.is_empty(), advice) {
         found.warn(at, Fault::Invalid, format!("it has no path; nearly every server has this API below {advice}"));
     } else if api == ModelApi::AnthropicMessages && (url.path == "v1" || url.path.ends_with("/v1")) {
@@ -147,7 +150,11 @@ fn is_secret_key(key: &str) -> bool {
 fn region(found: &mut Findings, at: &str, said: Option<&str>, api: ModelApi) {
     match (api, said) {
         (ModelApi::BedrockConverse, None) => {
-            found.refuse(at, Fault::Required, "`BedrockConverse` needs the AWS region that its requests are signed for");
+            found.refuse(
+                at,
+                Fault::Required,
+                "`BedrockConverse` needs the AWS region that its requests are signed for",
+            );
         }
         (ModelApi::BedrockConverse, Some(region)) => {
             if region.len() > 32 || !kube_name::is_label(region) {
@@ -169,7 +176,8 @@ fn prices(
 ) -> Option<Prices> {
     let Some(said) = said else {
         if outside {
-            let message = "a server outside the cluster needs prices: what a call may cost is reserved before it is made";
+            let message =
+                "a server outside the cluster needs prices: what a call may cost is reserved before it is made";
             found.refuse(at, Fault::Required, message);
         } else if class == TargetClass::Gateway {
             let message = "it is a gateway and costs nothing; if it forwards to a provider, no budget counts its calls";
@@ -178,8 +186,12 @@ fn prices(
         return None;
     };
     let ModelPrices { input, output, cache_write, cache_read } = said;
-    let fields =
-        [("input", Some(input)), ("output", Some(output)), ("cacheWrite", cache_write.as_ref()), ("cacheRead", cache_read.as_ref())];
+    let fields = [
+        ("input", Some(input)),
+        ("output", Some(output)),
+        ("cacheWrite", cache_write.as_ref()),
+        ("cacheRead", cache_read.as_ref()),
+    ];
     for (field, price) in fields {
         let Some(price) = price else { continue };
         let field_at = format!("{at}.{field}");

@@ -47,7 +47,9 @@ impl BaseUrl {
             return Err("it has more than 512 characters");
         }
         if !SHAPE.is_match(text) {
-            return Err("it is not of the form https://host[:port][/path], with a host in lower case and a path of letters, digits and -._~");
+            return Err(
+                "it is not of the form https://host[:port][/path], with a host in lower case and a path of letters, digits and -._~",
+            );
         }
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         let path = path.trim_end_matches('/');
@@ -65,12 +67,7 @@ impl BaseUrl {
         if !is_host(host) {
             return Err("its host is neither a DNS name nor an IP address");
         }
-        Ok(BaseUrl {
-            text: text.trim_end_matches('/').to_owned(),
-            tls,
-            host: host.to_owned(),
-            path: path.to_owned(),
-        })
+        Ok(BaseUrl { text: text.trim_end_matches('/').to_owned(), tls, host: host.to_owned(), path: path.to_owned() })
     }
 
     /// The server is inside the cluster or the pod: the name of a Service, or the loopback address.
@@ -105,7 +102,9 @@ mod tests {
         let BaseUrl { text, tls, host, path } = url;
         assert_eq!(text, "https://gateway.example.com:8443/openai/v1");
         assert_eq!((tls, host.as_str(), path.as_str()), (true, "gateway.example.com", "openai/v1"));
-        for good in ["https://a", "https://10.0.0.1:443", "https://[2001:db8::1]:8443/v1", "http://llama.models.svc:8080"] {
+        for good in
+            ["https://a", "https://10.0.0.1:443", "https://[2001:db8::1]:8443/v1", "http://llama.models.svc:8080"]
+        {
             assert!(BaseUrl::parse(good).is_ok(), "{good}");
         }
     }

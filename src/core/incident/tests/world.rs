@@ -14,7 +14,8 @@ use crate::core::{
     budget,
     gate::{Unreadable, testing},
     incident::{
-        self, Books, JudgementInputs, Effect, Flight, Need, Notice, Rules, Seen, Step, Target, Terms, Watched, WriteAndJudgement,
+        self, Books, Effect, Flight, JudgementInputs, Need, Notice, Rules, Seen, Step, Target, Terms, Watched,
+        WriteAndJudgement,
     },
     names,
     neighbours::Storm,
@@ -348,7 +349,13 @@ impl World {
     }
 
     fn rules(&self) -> Rules {
-        Rules { mode: self.mode.clone(), enrolled: true, policies: vec![].into(), runbooks: vec![], chains: Some(vec![]) }
+        Rules {
+            mode: self.mode.clone(),
+            enrolled: true,
+            policies: vec![].into(),
+            runbooks: vec![],
+            chains: Some(vec![]),
+        }
     }
 
     fn investigation(&self) -> Option<Investigation> {
