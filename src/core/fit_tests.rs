@@ -34,6 +34,7 @@ pub(super) fn violations(value: &Value, schema: &Value, at: &str, found: &mut Ve
             check(pattern.is_none_or(matches), "does not match");
         }
         (Value::Number(number), "integer" | "number") => {
+            check(kind == "number" || number.is_i64() || number.is_u64(), "no integer");
             let number = number.as_f64().unwrap();
             let limit = |name: &str| schema.get(name).and_then(Value::as_f64);
             check(limit("minimum").is_none_or(|min| number >= min), "too small");
