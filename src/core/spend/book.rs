@@ -18,7 +18,7 @@ pub const MAX_FORCED: usize = 320;
 const MAX_DAYS: usize = 3;
 const MAX_NAMESPACES: usize = 1000;
 const MAX_UPSTREAMS: usize = 64;
-const MAX_INCIDENTS: usize = 2000;
+const MAX_INCIDENTS: usize = 1500;
 /// How long an incident is remembered after its latest charge.
 const KEEP: SignedDuration = SignedDuration::from_hours(7 * 24);
 /// How long an incident is remembered at least, even if there are too many.
@@ -282,8 +282,8 @@ fn charge(book: &mut ModelSpend, payer: &Payer, day: &str, amount: NanoDollars, 
 
 /// For people only: when there are too many names, the rest is not told apart.
 fn attribute(day: &mut ModelDay, name: &str, spent: NanoDollars) {
-    match day.upstreams.iter_mut().find(|known| known.upstream == name) {
-        Some(known) => add(&mut known.nano_dollars, spent),
+    match day.upstreams.iter().position(|known| known.upstream == name) {
+        Some(at) => add(&mut day.upstreams[at].nano_dollars, spent),
         None if day.upstreams.len() >= MAX_UPSTREAMS => {}
         None => day.upstreams.push(UpstreamSpend { upstream: name.to_owned(), nano_dollars: stored(spent) }),
     }
