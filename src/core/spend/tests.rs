@@ -260,6 +260,7 @@ fn a_full_book_refuses_instead_of_forgetting_and_makes_room_after_a_day() {
     );
     book::reconcile(&mut book, "another", now);
     assert!(refused(&mut book, &known, now).is_ok());
+    book.open.clear();
     let (no_namespace, no_incident) = (incident("new", "new"), incident(&format!("{:063}", 500), "new"));
     assert!(refused(&mut book, &no_namespace, now).unwrap_err().contains("1000 namespaces of one day"));
     book.open.clear();

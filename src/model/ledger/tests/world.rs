@@ -500,7 +500,7 @@ fn play(seed: u64, terms: Terms) -> Shared {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(500))]
+    #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
     fn no_interleaving_of_processes_kills_and_faults_overdraws_a_budget(seed in any::<u64>()) {
@@ -601,8 +601,8 @@ fn rand_of_shuttle() -> u64 {
 
 #[test]
 fn no_schedule_of_shuttle_overdraws_a_budget() {
-    shuttle::check_random(|| under_shuttle(ALL), 200);
-    shuttle::check_pct(|| under_shuttle(ALL), 200, 3);
+    shuttle::check_random(|| under_shuttle(ALL), 400);
+    shuttle::check_pct(|| under_shuttle(ALL), 400, 3);
 }
 
 #[test]
