@@ -100,6 +100,47 @@ pub fn new_holder() -> String {
     format!("{:032x}", rand::random::<u128>())
 }
 
+/// The ledgers of all chains that this process asks. Made when it begins to lead.
+pub struct Ledgers {
+    client: kube::Client,
+    system_namespace: String,
+    open: Mutex<BTreeMap<String, SpendLedger>>,
+}
+
+impl Ledgers {
+    /// None is open yet.
+    pub fn new(client: kube::Client, system_namespace: String) -> Ledgers {
+        Ledgers { client, system_namespace, open: Mutex::default() }
+    }
+
+    /// The ledger of a chain; opened, and its work begun, when it is first asked for.
+    pub fn of(&self, chain: &str) -> SpendLedger {
+        let mut open = lock(&self.open);
+        if let Some(known) = open.get(chain) {
+            return known.clone();
+        }
+        let store = InCluster::new(&self.client, &self.system_namespace, chain);
+        // Another holder each time: the number of a reservation begins anew.
+        let (ledger, work) = SpendLedger::new(store, new_holder(), Arc::new(crate::clock::now));
+        tokio::spawn(work);
+        open.insert(chain.to_owned(), ledger.clone());
+        ledger
+    }
+
+    /// Lets the ledger of a chain go that is not asked any more; what is under way is still settled.
+    pub fn forget(&self, chain: &str) {
+        lock(&self.open).remove(chain);
+    }
+
+    /// Waits until all that was settled is written, or cannot be: before the process ends.
+    pub async fn flush(&self) {
+        let open: Vec<SpendLedger> = lock(&self.open).values().cloned().collect();
+        for ledger in open {
+            ledger.flush().await;
+        }
+    }
+}
+
 impl SpendLedger {
     /// The ledger, and the work that somebody has to run for it: it ends when the ledger, its advances and holds are
     /// dropped and all is written. Its first act is to settle in full what other holders have reserved: call it when

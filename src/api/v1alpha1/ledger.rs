@@ -228,9 +228,9 @@ pub struct ModelSpend {
     #[schemars(length(max = 3))]
     pub days: Vec<ModelDay>,
     /// Incidents that were charged, kept for 7 days after the latest charge; when there are too many, at least for one
-    /// day. At most 2000.
+    /// day. At most 1500.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 2000))]
+    #[schemars(length(max = 1500))]
     pub incidents: Vec<ModelIncident>,
 }
 

@@ -18,7 +18,7 @@ pub const MAX_FORCED: usize = 320;
 const MAX_DAYS: usize = 3;
 const MAX_NAMESPACES: usize = 1000;
 const MAX_UPSTREAMS: usize = 64;
-const MAX_INCIDENTS: usize = 2000;
+const MAX_INCIDENTS: usize = 1500;
 /// How long an incident is remembered after its latest charge.
 const KEEP: SignedDuration = SignedDuration::from_hours(7 * 24);
 /// How long an incident is remembered at least, even if there are too many.
@@ -89,6 +89,7 @@ pub fn reserve(book: &mut ModelSpend, ask: &Ask, limits: &Limits, now: Time) -> 
     if let Some(open) = book.open.iter().find(|open| open.id == ask.id) {
         return Ok(money(open.nano_dollars));
     }
+    forget(book, KEEP, now);
     let day = charged_day(book, now);
     let mut amount = ask.want.max(ask.need);
     for (account, cap) in accounts(&ask.payer, limits) {
@@ -223,7 +224,6 @@ fn make_room(book: &mut ModelSpend, key: &IncidentKey, day: &str, now: Time) -> 
     if !has_namespace && the_day(book, day).is_some_and(|day| day.namespaces.len() >= MAX_NAMESPACES) {
         return Err(Refusal::Full { of: "namespaces of one day", bound: MAX_NAMESPACES });
     }
-    forget(book, KEEP, now);
     if incident(book, key).is_none() {
         if book.incidents.len() >= MAX_INCIDENTS {
             forget(book, KEEP_AT_LEAST, now);

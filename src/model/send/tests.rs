@@ -123,7 +123,7 @@ async fn request_of(stream: &mut TcpStream) -> Option<String> {
         }
     };
     let head = String::from_utf8(read[..end].to_vec()).unwrap().to_ascii_lowercase();
-    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap().parse().unwrap();
+    let length: usize = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap().parse().unwrap();
     while read.len() < end + length {
         if stream.read_buf(&mut read).await.ok()? == 0 {
             return None;
