@@ -17,7 +17,7 @@ pub fn chain() -> ModelChain {
     let upstream = |name: &str| json!([{"name": name, "url": "http://vllm:8000/v1", "api": "OpenAiChat"}]);
     let spec = json!({"rungs": [
         {"name": "small", "model": "s", "ceiling": "approve", "onUngrounded": "big", "upstreams": upstream("one")},
-        {"name": "big", "model": "b", "ceiling": "approve", "onUngrounded": "small", "upstreams": upstream("two")},
+        {"name": "big", "model": "b", "ceiling": "approve", "upstreams": upstream("two")},
     ]});
     let mut chain = ModelChain::new("default", serde_json::from_value(spec).unwrap());
     chain.metadata.generation = Some(1);
