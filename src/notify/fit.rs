@@ -27,12 +27,26 @@ pub(super) fn fit<T: Serialize>(message: &Message, max: usize, written: impl Fn(
     // Whatever is left is prose: halve it until it fits.
     let mut prose = 1024;
     while size(&written(&message)) > max && prose > 8 {
-        let Message { message: text, next_step, hypothesis, advice, reason, cluster, inspect, runbook_docs, .. } =
-            &mut message;
-        for text in [text, next_step, hypothesis, advice, reason, cluster, inspect] {
+        let Message {
+            message: text,
+            next_step,
+            hypothesis,
+            advice,
+            objection,
+            reason,
+            cluster,
+            inspect,
+            runbook_docs,
+            attempts,
+            refused_answers,
+            ..
+        } = &mut message;
+        for text in [text, next_step, hypothesis, advice, objection, reason, cluster, inspect] {
             *text = bounded(text, prose);
         }
         runbook_docs.clear();
+        attempts.clear();
+        refused_answers.clear();
         prose /= 2;
     }
     message
@@ -155,6 +169,9 @@ mod tests {
             next_step: long(2048),
             hypothesis: long(1024),
             advice: long(1024),
+            objection: long(1100),
+            attempts: vec![long(512); 16],
+            refused_answers: vec![long(1024); 8],
             reason: "OnlyOneRevision".into(),
             inspect: "kubectl -n shop get incident i1 -o yaml".into(),
             ..Message::default()

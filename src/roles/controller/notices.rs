@@ -214,6 +214,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::api::v1alpha1::Mode;
 
     fn incident() -> Incident {
         serde_json::from_value(json!({
@@ -240,6 +241,60 @@ mod tests {
         assert_eq!(message.advice, "check the name of the image");
         assert_eq!((message.facts, message.cited), (vec!["f3: ErrImagePull".to_owned()], 1));
         assert_eq!(message.changes[0].path, "/image");
+    }
+
+    #[test]
+    fn a_page_tells_who_answered_what_was_refused_and_what_it_cost() {
+        let mut incident = incident();
+        let status = incident.status.as_mut().unwrap();
+        let diagnosis = status.diagnosis.as_mut().unwrap();
+        (diagnosis.diagnoser, diagnosis.ceiling) = ("big".into(), Mode::Approve);
+        diagnosis.objection = "second: f2 shows a full node".into();
+        let failed = Attempt {
+            rung: "small".into(),
+            upstream: "anthropic".into(),
+            outcome: "RateLimited".into(),
+            status: Some(429),
+            milliseconds: 31,
+            then: "NextUpstream".into(),
+            ..Attempt::default()
+        };
+        let answered = Attempt {
+            rung: "big".into(),
+            upstream: "bedrock".into(),
+            outcome: "Answered".into(),
+            milliseconds: 900,
+            served_model: "claude-x".into(),
+            cost_nano_dollars: 20_000_000,
+            ..Attempt::default()
+        };
+        diagnosis.attempts = vec![failed, answered];
+        status.refused_answers = vec![RefusedAnswer {
+            diagnoser: "small".into(),
+            round: 1,
+            reason: "ObjectUnknown".into(),
+            message: "revision 77 is suspected and does not exist".into(),
+            confidence: 99,
+            ..RefusedAnswer::default()
+        }];
+        status.model_spend = Some(ModelSpend { tokens: 4000, cost_nano_dollars: 30_000_000, calls: 3 });
+        let message = build(&incident, None, &[], "");
+        assert_eq!((message.diagnoser.as_str(), message.ceiling.as_str()), ("big", "approve"));
+        assert_eq!(message.objection, "second: f2 shows a full node");
+        assert_eq!(
+            message.attempts,
+            [
+                "small at anthropic: RateLimited (429) after 31 ms; then NextUpstream",
+                "big at bedrock: Answered after 900 ms, served by claude-x, $0.02",
+            ]
+        );
+        assert_eq!(
+            message.refused_answers,
+            [
+                "small in round 1 proposed no action with confidence 99: ObjectUnknown: revision 77 is suspected and does not exist"
+            ]
+        );
+        assert_eq!(message.model_cost, "$0.03 for 3 calls, 4000 tokens");
     }
 
     #[test]
