@@ -79,8 +79,7 @@ func TestAnUnfinishedLineIsNotRead(t *testing.T) {
 }
 
 func TestTheCustomersCountIsReadToItsEnd(t *testing.T) {
-	terminal := &terminal{out: os.Stderr}
-	log := &customerLog{t: terminal}
+	log := &customerLog{say: func(string) {}, now: time.Now}
 	if _, err := log.Write([]byte("   3.1s failing: 502 Bad Gateway\n   7.4s working again\nprobe: 90 checked, 4")); err != nil {
 		t.Fatal(err)
 	}

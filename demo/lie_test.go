@@ -94,7 +94,7 @@ func TestMoneyIsExactAndRoundedUp(t *testing.T) {
 	if got := p.cost(usage{Input: 1}); got != 1 {
 		t.Errorf("a thousandth of a nano-dollar is %d", got)
 	}
-	for nano, want := range map[int64]string{0: "$0.000000", 1: "$0.000001", 377_500: "$0.000378", 2_500_000_000: "$2.500000"} {
+	for nano, want := range map[int64]string{0: "$0.000000", 1: "$0.000001", 377_500: "$0.000378", 2_500_000_000: "$2.500000", 999_999_999: "$1.000000"} {
 		if got := dollars(nano); got != want {
 			t.Errorf("%d: %s, want %s", nano, got, want)
 		}

@@ -74,8 +74,10 @@ func (o outcome) columns() (naive, guarded agent) {
 	return naive, guarded
 }
 
+// dollars are rounded up to a millionth.
 func dollars(nano int64) string {
-	return fmt.Sprintf("$%d.%06d", nano/1e9, (nano%1e9+999)/1000)
+	micro := (nano + 999) / 1000
+	return fmt.Sprintf("$%d.%06d", micro/1e6, micro%1e6)
 }
 
 func (o outcome) written(namespace string) string {

@@ -110,7 +110,7 @@ func (f fault) pause() time.Duration {
 func (f fault) answerText(text string) string {
 	switch f.Kind {
 	case "invalidUtf8":
-		return strings.Replace(text, " ", " \xff\xfe ", 1)
+		return strings.Replace(text, " ", " "+notUTF8+" ", 1)
 	case "duplicateKeys":
 		if inner, ok := strings.CutPrefix(text, "{"); ok {
 			return "{" + strings.TrimSuffix(inner, "}") + "," + inner

@@ -112,6 +112,8 @@ type director struct {
 	random   *rand.Rand
 	journal  []entry
 	requests int
+	scripts  int             // how many there were: a call belongs to the one that it came under
+	open     int             // requests that are not in the journal yet
 	prefixes map[string]bool // what is in the provider's cache
 }
 
@@ -127,6 +129,7 @@ func (d *director) direct(s script) {
 	defer d.mu.Unlock()
 	d.script, d.random = s, rand.New(rand.NewPCG(s.Seed, 9))
 	d.journal, d.requests, d.prefixes = nil, 0, map[string]bool{}
+	d.scripts++
 }
 
 // decide picks the rule for a call, with every random choice made.
@@ -167,17 +170,36 @@ func (d *director) shown() script {
 	return s
 }
 
-// arrived numbers a request.
-func (d *director) arrived() int {
+// arrived numbers a request, and tells under which script it came.
+func (d *director) arrived() (number, under int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.open++
 	d.requests++
-	return d.requests
+	return d.requests, d.scripts
 }
 
-func (d *director) record(e entry) {
+// settle gives a moment to calls that have their answer already and are not in
+// the journal yet. One that hangs is not waited for.
+func (d *director) settle() {
+	for deadline := time.Now().Add(250 * time.Millisecond); time.Now().Before(deadline); time.Sleep(2 * time.Millisecond) {
+		d.mu.Lock()
+		open := d.open
+		d.mu.Unlock()
+		if open == 0 {
+			return
+		}
+	}
+}
+
+// record puts a call into the journal, unless that was started over meanwhile.
+func (d *director) record(e entry, under int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.open--
+	if under != d.scripts {
+		return
+	}
 	d.journal = append(d.journal, e)
 	if last := len(d.journal) - 1 - maxTexts; last >= 0 {
 		d.journal[last].System, d.journal[last].User, d.journal[last].Text = "", "", ""

@@ -42,6 +42,7 @@ func (s *server) handler() http.Handler {
 	mux.HandleFunc("POST /control", s.control)
 	mux.HandleFunc("GET /journal", func(w http.ResponseWriter, r *http.Request) {
 		after, _ := strconv.Atoi(r.URL.Query().Get("after")) // absent: all
+		s.settle()
 		show(w, s.director.read(after, r.URL.Query().Get("texts") != ""))
 	})
 	return mux
@@ -71,12 +72,12 @@ func (s *server) control(w http.ResponseWriter, r *http.Request) {
 
 func (s *server) answer(out http.ResponseWriter, r *http.Request, w wire) {
 	began := time.Now()
-	n := s.arrived()
+	n, under := s.arrived()
 	id := fmt.Sprintf("%024d", n)
 	e := entry{N: n, At: began.UTC(), API: w.name()}
 	defer func() {
 		e.Millis = time.Since(began).Milliseconds()
-		s.record(e)
+		s.record(e, under)
 		s.log("%d %s %s key %s: %d %s%s%s%s", e.N, e.API, e.Model, e.Key, e.Status, e.Answer, note(" lie ", e.Lie), note(" fault ", e.Fault), note(" refused: ", e.Refused))
 	}()
 	refuse := func(refused *refusal) {

@@ -133,8 +133,12 @@ func encode(v any) []byte {
 	if err := encoder.Encode(v); err != nil {
 		panic(err) // maps, strings and numbers of ours
 	}
-	return bytes.TrimRight(out.Bytes(), "\n")
+	return bytes.ReplaceAll(bytes.TrimRight(out.Bytes(), "\n"), []byte(notUTF8), []byte("\xff\xfe\xfd"))
 }
+
+// notUTF8 stands in an answer for bytes that are no UTF-8: it becomes them when
+// the answer is encoded, which would repair them otherwise.
+const notUTF8 = "\uE000"
 
 // event is one server-sent event.
 func event(name string, v any) []byte {
