@@ -363,13 +363,13 @@ async fn in_chaos_no_diagnosis_is_lost_no_budget_passed_and_no_deadline_overrun(
     let mut by: BTreeMap<String, usize> = BTreeMap::new();
     let cap = NanoDollars(500_000_000);
     for number in 0..count {
-        let bench = bench.clone();
+        let own = bench.clone();
         tasks.spawn(async move {
             let began = std::time::Instant::now();
             let key = IncidentKey { namespace: "shop".into(), name: format!("i-{number}") };
-            let chain = model_rung::chain(&bench.live, key);
+            let chain = model_rung::chain(&own.live, key);
             let case = FactBundle { target: None, alert_started_at: Time::UNIX_EPOCH, facts: &[] };
-            let answer = chain.ask(&bench.rungs, case, Budget::new(most, 100_000), clock::now).await;
+            let answer = chain.ask(&own.rungs, case, Budget::new(most, 100_000), clock::now).await;
             (answer, began.elapsed())
         });
         if tasks.len() >= 20 {

@@ -67,6 +67,9 @@ pub struct Belief<'a> {
     pub ceiling: Mode,
     /// What a reviewer says of the proposal.
     pub review: Option<&'a Review>,
+    /// Its claims were true when the action was decided. The same pods may fail in another way by now, or not at all for
+    /// a moment: that is no lie.
+    pub held: bool,
 }
 
 impl Belief<'_> {

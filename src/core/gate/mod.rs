@@ -75,7 +75,8 @@ pub fn judge(case: &Case<'_>) -> Judgement {
 /// Decides the same once more, right before the write is granted. That the facts were fresh was asked when the action
 /// was decided; what counts now is the new reading.
 pub fn judge_again(case: &Case<'_>) -> Judgement {
-    opinions::judge(case, |case| judge_repair(case, Facts::AnyAge, actions::of))
+    let held = Case { belief: Belief { held: true, ..case.belief }, ..case.clone() };
+    opinions::judge(&held, |case| judge_repair(case, Facts::AnyAge, actions::of))
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -164,15 +164,16 @@ fn claims_supported(readable: &Readable<'_>) -> Outcome {
 
 fn claims_hold(readable: &Readable<'_>) -> Outcome {
     let workload = readable.workload();
+    let held = readable.case.belief.held;
     for (number, claim) in numbered(claims_of(readable)) {
-        if !(claims::of(claim.kind).holds)(claim, workload) {
+        // How pods fail changes with every try of a container: that they fail is what the action rests on.
+        let asked = if held { &Claim { failure: None, ..claim.clone() } } else { claim };
+        if !(claims::of(claim.kind).holds)(asked, workload) {
             let about = claim.revision.map(|revision| format!(", revision {revision}")).unwrap_or_default();
             let (kind, read_at) = (claim.kind.as_str(), workload.read_at);
-            return refuse(
-                Reason::ClaimUngrounded,
-                format!("claim {number} ({kind}{about}) is not true of the cluster as it was read at {read_at}"),
-            )
-            .ungrounded();
+            let sentence = format!("claim {number} ({kind}{about}) is not true of the cluster as it was read at {read_at}");
+            let refused = refuse(Reason::ClaimUngrounded, sentence);
+            return if held { refused.wait() } else { refused.ungrounded() };
         }
     }
     pass("every claim is true of the cluster as the controller reads it")

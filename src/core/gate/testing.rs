@@ -285,6 +285,7 @@ impl GateFixture {
                 second_opinion: self.second.as_ref(),
                 ceiling: self.ceiling,
                 review: self.review.as_ref(),
+                held: false,
             },
             cluster: Cluster {
                 workload: match &self.unreadable {

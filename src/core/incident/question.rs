@@ -68,6 +68,7 @@ pub(super) fn ask<T>(
             facts: found.map(|status| status.facts.as_slice()).unwrap_or_default(),
             diagnosis: found.and_then(|status| status.diagnosis.as_ref()),
             second_opinion: found.and_then(|status| status.second_opinion.as_ref()),
+            held: false,
         },
         cluster: gate::Cluster {
             workload: workload.as_ref().map_err(Clone::clone),

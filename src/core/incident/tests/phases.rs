@@ -314,3 +314,36 @@ fn what_looks_well_for_a_moment_right_before_the_write_is_looked_at_again() {
     assert_eq!((world.phase(), world.reason()), (IncidentPhase::Resolved, Reason::Recovered.as_str()));
     assert_eq!(purposes(&world), [Purpose::Repair]);
 }
+
+/// As [`step`], but after the decision the pods fail in another way: a container that is ended again and again is now
+/// running and not ready, now waiting.
+fn step_while_it_fails_otherwise(
+    incident: &crate::api::v1alpha1::Incident,
+    seen: &crate::core::incident::Seen,
+    terms: &crate::core::incident::Terms,
+    now: crate::api::v1alpha1::Time,
+) -> crate::core::incident::Step {
+    use crate::api::v1alpha1::PodFailure;
+    use crate::core::incident::Seen;
+    let mut seen = seen.clone();
+    if let Seen::WriteAndJudgement(found) = &mut seen
+        && let Ok(workload) = &mut found.case.workload
+    {
+        for pod in workload.pods.iter_mut().filter(|pod| pod.fact.failure.is_hard()) {
+            pod.fact.failure = match pod.fact.failure {
+                PodFailure::LivenessFailing => PodFailure::CrashLoop,
+                _ => PodFailure::LivenessFailing,
+            };
+        }
+    }
+    step(incident, &seen, terms, now)
+}
+
+#[test]
+fn pods_that_fail_in_another_way_right_before_the_write_are_no_lie_and_the_write_is_made() {
+    let mut world = World::new();
+    let run = drive(&mut world, step_while_it_fails_otherwise, |_| Fault::None);
+    assert!(run.ended && world.violations.is_empty(), "{:?}", world.violations);
+    assert_eq!((world.phase(), world.reason()), (IncidentPhase::Resolved, Reason::Recovered.as_str()));
+    assert_eq!(purposes(&world), [Purpose::Repair]);
+}
