@@ -34,6 +34,8 @@ pub struct Call {
     made: u32,
     last: Option<Class>,
     unaffordable: bool,
+    /// The last failure lets only the same upstream be asked again.
+    stopping: bool,
     over: bool,
 }
 
@@ -207,6 +209,7 @@ impl Call {
             made: 0,
             last: None,
             unaffordable: false,
+            stopping: false,
             over: false,
         }
     }
@@ -263,6 +266,7 @@ impl Call {
         let repeat = tried.repeats < again;
         let first = tried.repeats == 0;
         self.last = Some(class);
+        self.stopping = then == Then::Stop;
         at.end(asked, End::Failed(failure, &decision));
         match then {
             Then::Stop if repeat => self.repeat(at, index, failure).unwrap_or_else(|| self.give_up(at, Why::Stopped)),
@@ -331,6 +335,9 @@ impl Call {
 
     /// A fresh upstream, or a pause before one that may be asked again.
     fn go_on(&mut self, at: &mut At<'_>, because: Because) -> Next {
+        if self.stopping {
+            return self.give_up(at, Why::Stopped);
+        }
         if self.own == 0 {
             return self.give_up(at, Why::Exhausted);
         }

@@ -508,6 +508,20 @@ fn what_is_too_dear_uses_up_no_attempt_and_a_cheaper_one_is_asked() {
 }
 
 #[test]
+fn a_4xx_stops_the_request_even_if_the_repeat_that_the_upstream_asks_for_cannot_be_made() {
+    let chain = chain(vec![vec![upstream("a", 100), upstream("b", 0)], vec![upstream("c", 100)]]);
+    let mut fleet = Fleet::new(&chain, Terms::default());
+    let mut asked = 0;
+    let mut does = |_: usize, _: usize, _: usize| {
+        asked += 1;
+        let conflict = fails(status(409, &[("x-should-retry", "true")]));
+        (if asked == 1 { conflict } else { Does::TooDear }, ms(10))
+    };
+    let trace = drive(&chain, &mut fleet, Moment::default(), &mut || 0.5, Defect::None, &mut does);
+    assert_eq!((asked, trace.made.len(), trace.gave_up.map(|it| it.why)), (2, 1, Some(Why::Stopped)));
+}
+
+#[test]
 fn with_nothing_to_ask_it_says_when_there_will_be() {
     let chain = chain(vec![vec![upstream("a", 100)]]);
     let mut fleet = Fleet::new(&chain, Terms::default());

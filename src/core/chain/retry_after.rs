@@ -21,7 +21,7 @@ const EPOCH_IN_MILLISECONDS_FROM: f64 = 1e11;
 pub fn named(signal: &Signal, now: Time) -> Option<Duration> {
     let Signal { headers, error, .. } = signal;
     let now = their_now(headers, now);
-    let milliseconds = |name: &str| headers.get(name).and_then(|value| number(value)).map(|ms| seconds(ms / 1000.0));
+    let milliseconds = |name: &str| headers.get(name).and_then(number).map(|ms| seconds(ms / 1000.0));
     headers
         .get("retry-after")
         .and_then(|value| wait(value, now))
