@@ -264,7 +264,7 @@ fn a_full_book_refuses_instead_of_forgetting_and_makes_room_after_a_day() {
     let (no_namespace, no_incident) = (incident("new", "new"), incident(&format!("{:063}", 500), "new"));
     assert!(refused(&mut book, &no_namespace, now).unwrap_err().contains("1000 namespaces of one day"));
     book.open.clear();
-    // The incidents of the first day are two days old: they make room, but those that were charged again.
+    // The incidents of the first day are two days old and make room; those of the others were charged again.
     assert!(refused(&mut book, &no_incident, now).is_ok());
     assert_eq!(book.incidents.len(), 1001);
     for n in 0..499 {
