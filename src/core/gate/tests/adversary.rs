@@ -179,7 +179,7 @@ fn no_diagnosis_makes_the_controller_write_anything_but_the_recorded_template() 
         .unwrap();
     let share = f64::from(acts.get()) / f64::from(CASES);
     println!("{} of {CASES} cases acted: {:.0} %", acts.get(), share * 100.0);
-    assert!(share >= 0.15, "only {:.0} % of the cases reach a write: the property is hardly asked", share * 100.0);
+    assert!(share >= 0.25, "only {:.0} % of the cases reach a write: the property is hardly asked", share * 100.0);
 }
 
 /// Nothing that an investigator can say or show makes the controller write to a workload that works.

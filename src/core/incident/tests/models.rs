@@ -109,7 +109,7 @@ fn where_every_model_lies_and_the_rules_are_unsure_a_person_is_called_with_what_
     let mut world = lied_to();
     world.model = |_, truth| Some(Diagnosis { suspected_revision: Some(77), ..truth.clone() });
     world.diagnosis.proposal = None;
-    ends(&mut world, IncidentPhase::Escalated, Reason::OpinionsDiffer);
+    ends(&mut world, IncidentPhase::Escalated, Reason::NothingProposed);
     assert!(world.writes.is_empty());
     assert_eq!(world.status().refused_answers.len(), 2);
 }
