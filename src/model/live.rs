@@ -192,7 +192,14 @@ impl Live {
                     tracing::info!(chain, upstream = &**upstream, tenant, change, "an upstream of a model changed");
                 }
                 What::BreakerOpened { .. } | What::CoolingDown { .. } | What::Quarantined { .. } => {
-                    tracing::warn!(chain, upstream = &**upstream, tenant, change, ?what, "an upstream of a model changed");
+                    tracing::warn!(
+                        chain,
+                        upstream = &**upstream,
+                        tenant,
+                        change,
+                        ?what,
+                        "an upstream of a model changed"
+                    );
                 }
             }
         }

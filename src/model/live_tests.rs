@@ -242,7 +242,7 @@ async fn a_caller_error_stops_every_model_after_one_hit_and_refused_credentials_
 #[tokio::test]
 async fn what_the_budget_does_not_allow_is_not_sent_and_a_rung_that_costs_nothing_is_asked() {
     let bench = bench(&[&["a"], &["own"]], |spec| {
-        spec["budgets"]["perIncident"] = json!("0.000001");
+        spec["budgets"]["perIncident"] = json!("0.021");
         spec["rungs"][1]["upstreams"][0]["prices"] = Value::Null;
     });
     let bench = bench.await;

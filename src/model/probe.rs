@@ -6,12 +6,7 @@ use std::{sync::LazyLock, time::Duration};
 use futures::future::join_all;
 use serde_json::{Value, json};
 
-use super::{
-    ledger::Advance,
-    live::Live,
-    send::Reply,
-    wire::Question,
-};
+use super::{ledger::Advance, live::Live, send::Reply, wire::Question};
 use crate::{
     clock,
     core::{

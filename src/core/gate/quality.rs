@@ -171,7 +171,8 @@ fn claims_hold(readable: &Readable<'_>) -> Outcome {
         if !(claims::of(claim.kind).holds)(asked, workload) {
             let about = claim.revision.map(|revision| format!(", revision {revision}")).unwrap_or_default();
             let (kind, read_at) = (claim.kind.as_str(), workload.read_at);
-            let sentence = format!("claim {number} ({kind}{about}) is not true of the cluster as it was read at {read_at}");
+            let sentence =
+                format!("claim {number} ({kind}{about}) is not true of the cluster as it was read at {read_at}");
             let refused = refuse(Reason::ClaimUngrounded, sentence);
             return if held { refused.wait() } else { refused.ungrounded() };
         }

@@ -235,8 +235,10 @@ async fn no_connection_means_that_nothing_was_sent_and_why_is_told_apart() {
     let url = format!("https://{}", listener.local_addr().unwrap());
     tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
-        let _ = stream.read(&mut [0; 1024]).await;
+        // All of the greeting: what is left unread resets the connection.
+        let _ = stream.read(&mut [0; 16 * 1024]).await;
         let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\nyou spoke TLS to a plain server\r\n").await;
+        while stream.read(&mut [0; 1024]).await.is_ok_and(|read| read > 0) {}
     });
     let signal = fail(&chat(&url, true), LIMIT).await;
     assert_eq!((signal.seen, signal.sent), (Seen::Tls, Sent::Nothing));
@@ -260,6 +262,8 @@ async fn what_breaks_before_the_head_is_whole_may_have_been_charged() {
         ),
     ] {
         let server = serve(acts).await;
+        // How soon a busy machine sees what is wrong is nothing that is tested here.
+        let timers = if seen == Seen::NotHttp { chat("", false).timers } else { timers };
         let signal = fail(&Upstream { timers, ..chat(&server.url, false) }, LIMIT).await;
         assert_eq!((signal.seen, signal.sent, signal.status), (seen, Sent::Maybe, None));
         assert_eq!(server.hits(), 1, "{seen:?}: sent once, whatever comes of it");

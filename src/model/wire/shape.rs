@@ -69,10 +69,12 @@ pub struct Request {
 impl Request {
     /// `POST` of `body` as JSON to `path` below the upstream's URL. Of the URL's own query and fragment nothing is sent.
     pub fn post(upstream: &Upstream, path: &str, body: &impl serde::Serialize) -> Result<Request, NotBuilt> {
-        let url = Url::parse(&format!("{}{path}", upstream.url.trim_end_matches('/'))).map_err(|_| NotBuilt)?;
-        if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+        // By itself: with a path behind it, `https://` would be the host that the path begins with.
+        let base = Url::parse(&upstream.url).map_err(|_| NotBuilt)?;
+        if !matches!(base.scheme(), "http" | "https") || !base.has_host() {
             return Err(NotBuilt);
         }
+        let url = Url::parse(&format!("{}{path}", upstream.url.trim_end_matches('/'))).map_err(|_| NotBuilt)?;
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         Ok(Request { url, headers, body: serde_json::to_vec(body).map_err(|_| NotBuilt)? })

@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use kube::ResourceExt as _;
 
 use crate::api::v1alpha1::{
-    Alert, Attempt, Delivery, Incident, IncidentPhase, InvestigationStatus, ModelUse, ObjectRef, RefusedAnswer,
-    Runbook,
+    Alert, Attempt, Delivery, Incident, IncidentPhase, InvestigationStatus, ModelUse, ObjectRef, RefusedAnswer, Runbook,
 };
 use crate::core::{
     actions, grouping,
@@ -277,7 +276,8 @@ mod tests {
             confidence: 99,
             ..RefusedAnswer::default()
         }];
-        status.model_spend = Some(crate::api::v1alpha1::ModelUse { tokens: 4000, cost_nano_dollars: 30_000_000, calls: 3 });
+        status.model_spend =
+            Some(crate::api::v1alpha1::ModelUse { tokens: 4000, cost_nano_dollars: 30_000_000, calls: 3 });
         let message = build(&incident, None, &[], "");
         assert_eq!((message.diagnoser.as_str(), message.ceiling.as_str()), ("big", "approve"));
         assert_eq!(message.objection, "second: f2 shows a full node");

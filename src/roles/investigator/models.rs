@@ -158,7 +158,8 @@ impl Models {
 
     /// Looks whether its keys changed, and publishes its status.
     async fn look_after(&self, name: &str, status: &mut ModelStatus) {
-        let Some((seen, checked, live)) = self.lock().get(name).map(|it| (it.seen.clone(), it.checked.clone(), it.live.clone()))
+        let Some((seen, checked, live)) =
+            self.lock().get(name).map(|it| (it.seen.clone(), it.checked.clone(), it.live.clone()))
         else {
             return;
         };
