@@ -1,7 +1,7 @@
 # The proof. `make test` is what continuous integration runs, and nothing else.
 # Rust is built once, with the profile `dev`: the operator under test is that build.
 
-.PHONY: test-faults test-cel test test-static test-unit test-cluster test-cluster-loaded measure measure-retention
+.PHONY: test-faults test-chaos test-cel test test-static test-unit test-cluster test-cluster-loaded measure measure-retention
 
 # Said before anything is built or asked.
 ifeq ($(CLUSTER),current)
@@ -24,6 +24,10 @@ test-unit: | operator-deps ## Unit and property tests, drift of crds/, direction
 # Minutes; the unit tests run a slice of it.
 test-faults: | operator-deps ## Every fault, and every pair of two, at every request of the controller's state machine
 	BACKSTOP_FULL_FAULTS=1 cargo test --locked --lib incident::tests::faults -- --nocapture
+
+# A minute or two; the unit tests run a slice of it.
+test-chaos: | operator-deps ## A thousand diagnoses while upstreams fail at random, two at once, all at once
+	BACKSTOP_FULL_CHAOS=1 cargo test --locked --lib model::live::tests::in_chaos -- --nocapture
 
 # Minutes; the unit tests run a slice of it.
 test-cel: | operator-deps ## A hundred thousand hostile CEL expressions: memory, time, and an ordinary decision between them

@@ -327,7 +327,7 @@ async fn upstreams_that_nobody_asked_are_probed_once_cheaply_and_from_a_budget_o
 /// Upstreams fail at random, two at once, all at once.
 #[tokio::test]
 async fn in_chaos_no_diagnosis_is_lost_no_budget_passed_and_no_deadline_overrun() {
-    let count: usize = std::env::var("BACKSTOP_CHAOS").ok().and_then(|it| it.parse().ok()).unwrap_or(100);
+    let count = if option_env!("BACKSTOP_FULL_CHAOS").is_some() { 1000 } else { 100 };
     let bench = Arc::new(
         bench(&[&["a", "b"], &["c"]], |spec| {
             spec["budgets"] = json!({"perDay": "0.5", "perNamespacePerDay": "0.5", "requestsPerMinute": 1000});

@@ -110,6 +110,10 @@ impl Sender {
         limit: Duration,
     ) -> Result<Reply, Box<Signal>> {
         let mut call = Call::new(upstream);
+        if limit.is_zero() {
+            // A timer of nothing would let the call begin.
+            return Err(Box::new(call.signal(Seen::TimerFired(Timer::Overall).into())));
+        }
         let outcome = timeout(limit, self.attempt(upstream, question, &mut call)).await;
         match outcome.unwrap_or_else(|_| Err(Seen::TimerFired(Timer::Overall).into())) {
             Ok(text) => Ok(call.reply(text)),
@@ -420,6 +424,14 @@ fn whole(wire: &dyn Wire, body: &[u8]) -> Result<Read, Fault> {
     wire.whole(body)
 }
 
+/// Whether an error of the connection is one of TLS. Its source is the source of what it holds, not what it holds, and one
+/// may hold another.
+fn holds_tls(error: &io::Error) -> bool {
+    error
+        .get_ref()
+        .is_some_and(|inner| inner.is::<rustls::Error>() || inner.downcast_ref::<io::Error>().is_some_and(holds_tls))
+}
+
 /// What ended a call before the head of a response was there.
 fn unanswered(error: &reqwest::Error) -> Seen {
     if error.is_builder() {
@@ -444,8 +456,7 @@ fn unanswered(error: &reqwest::Error) -> Seen {
             if connecting && error.kind() == io::ErrorKind::ConnectionRefused {
                 return Seen::Refused;
             }
-            // The source of such an error is the source of what it holds, not what it holds.
-            if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) {
+            if holds_tls(error) {
                 return Seen::Tls;
             }
         }

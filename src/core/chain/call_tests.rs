@@ -252,11 +252,13 @@ fn violations(trace: &Trace) -> Vec<&'static str> {
                 wrong.push("an attempt after a failure that stops");
             }
             // An upstream that says that the same may be sent again is asked once more itself, and no other.
-            Class::CallerError if failure.should_retry == Some(true) => {
-                if behind.first().is_some_and(|next| (next.rung, next.upstream) != (made.rung, made.upstream)) {
-                    wrong.push("another upstream after a 4xx");
-                }
+            Class::CallerError
+                if failure.should_retry == Some(true)
+                    && behind.first().is_some_and(|next| (next.rung, next.upstream) != (made.rung, made.upstream)) =>
+            {
+                wrong.push("another upstream after a 4xx");
             }
+            Class::CallerError if failure.should_retry == Some(true) => {}
             Class::CallerError | Class::CredentialsRefused if failure.status.is_some() && !behind.is_empty() => {
                 wrong.push("an attempt after a 4xx");
             }

@@ -4,6 +4,7 @@
 //! The schema of the CRD and its CEL rules refuse the same when the object is stored, as far as they can say it. Here
 //! everything is checked again: a chain may come from a file, or from a time when the definition was another.
 
+mod finding;
 mod names;
 mod numbers;
 mod upstream;
@@ -12,8 +13,10 @@ mod url;
 #[cfg(test)]
 mod tests;
 
-use std::fmt;
 use std::time::Duration;
+
+use finding::Findings;
+pub use finding::{Fault, Finding};
 
 use super::spec::{Caps, ProbeTerms, ValidChain, ValidRung};
 use crate::api::v1alpha1::{Mode, ModelBudgets, ModelChain, ModelChainSpec, ModelProbe, ModelRung};
@@ -27,8 +30,6 @@ const PER_NAMESPACE_PER_DAY: NanoDollars = NanoDollars(10_000_000_000);
 const PER_DAY: NanoDollars = NanoDollars(50_000_000_000);
 const PROBES_PER_DAY: NanoDollars = NanoDollars(1_000_000_000);
 const REQUESTS_PER_MINUTE: u32 = 20;
-/// Bytes of an ordinary prompt, for warnings: 8,000 tokens of four bytes.
-const ORDINARY_PROMPT: u64 = 32_000;
 
 /// A valid chain, and what about it is probably not meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,78 +38,6 @@ pub struct Checked {
     pub chain: ValidChain,
     /// What should be looked at. The chain is used all the same.
     pub warnings: Vec<Finding>,
-}
-
-/// Something about one field of a chain.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
-    /// Where, such as `spec.rungs[0].upstreams[1].url`.
-    pub field: String,
-    /// What kind of fault it is.
-    pub fault: Fault,
-    /// One sentence for people.
-    pub message: String,
-}
-
-impl fmt::Display for Finding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Finding { field, fault: _, message } = self;
-        write!(f, "{field}: {message}")
-    }
-}
-
-/// Kinds of faults.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Fault {
-    /// It has to be there.
-    Required,
-    /// It is not what it has to be.
-    Invalid,
-    /// Its name is taken.
-    Duplicate,
-    /// It names what does not exist.
-    Unknown,
-    /// It leads back to where it began.
-    Cycle,
-    /// It is too small or too large.
-    OutOfRange,
-    /// It does not go with something else.
-    Unsupported,
-    /// It leaves no call that could be made.
-    Impossible,
-}
-
-impl Fault {
-    /// The constant, as it stands in conditions.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Fault::Required => "Required",
-            Fault::Invalid => "Invalid",
-            Fault::Duplicate => "Duplicate",
-            Fault::Unknown => "Unknown",
-            Fault::Cycle => "Cycle",
-            Fault::OutOfRange => "OutOfRange",
-            Fault::Unsupported => "Unsupported",
-            Fault::Impossible => "Impossible",
-        }
-    }
-}
-
-/// What was found so far.
-#[derive(Default)]
-struct Findings {
-    refused: Vec<Finding>,
-    warnings: Vec<Finding>,
-}
-
-impl Findings {
-    fn refuse(&mut self, field: impl Into<String>, fault: Fault, message: impl Into<String>) {
-        self.refused.push(Finding { field: field.into(), fault, message: message.into() });
-    }
-
-    fn warn(&mut self, field: impl Into<String>, fault: Fault, message: impl Into<String>) {
-        self.warnings.push(Finding { field: field.into(), fault, message: message.into() });
-    }
 }
 
 /// Checks a `ModelChain` object.

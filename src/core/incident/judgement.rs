@@ -107,7 +107,9 @@ pub(super) fn step(about: About<'_>, mut status: IncidentStatus, case: &Judgemen
             matches!(outcome, DecisionOutcome::Act | DecisionOutcome::AwaitApproval | DecisionOutcome::Escalate);
         if let Some(to) = reroute::stronger(&status, ungrounded).filter(|_| decides && storm.is_none()) {
             let to = to.to_owned();
-            return reroute::begin(about, status, ungrounded, to, effects);
+            effects.push(reroute::note_begin(about, &mut status, ungrounded, &to));
+            let Step { effects: _, status, after, next } = another_round(about, status);
+            return Step { effects, status, after, next };
         }
     }
     if on_second_opinion

@@ -8,7 +8,7 @@ use crate::core::{
     timeline::{self, Event},
 };
 
-use super::{About, Effect, Entry, Step, diagnosis::cut, judgement};
+use super::{About, Effect, Entry, diagnosis::cut};
 
 /// Refused answers that a status holds.
 const MAX_REFUSED: usize = 8;
@@ -66,29 +66,21 @@ pub(super) fn note(about: About<'_>, status: &mut IncidentStatus, ungrounded: &U
     });
 }
 
-/// Asks `to` once more.
-pub(super) fn begin(
-    about: About<'_>,
-    mut status: IncidentStatus,
-    ungrounded: &Ungrounded,
-    to: String,
-    mut effects: Vec<Effect>,
-) -> Step {
+/// Puts on the record that `to` is asked once more; the next round begins with it.
+pub(super) fn note_begin(about: About<'_>, status: &mut IncidentStatus, ungrounded: &Ungrounded, to: &str) -> Effect {
     let Ungrounded { diagnoser: from, reason, message, .. } = ungrounded;
     let sentence = format!("{to} is asked, because the answer of {from} is not grounded: {reason}");
-    timeline::note(&mut status, about.now, Actor::Controller, Event::Rerouted, sentence);
+    timeline::note(status, about.now, Actor::Controller, Event::Rerouted, sentence);
     let details = serde_json::json!({
         "from": from, "to": to, "reason": reason.as_str(), "message": cut(message, 512), "round": status.rounds,
         "hypothesis": quoted(&ungrounded.hypothesis, 256), "proposed": ungrounded.action,
     });
+    status.reroute =
+        Some(Reroute { from: cut(from, 64), to: cut(to, 64), reason: reason.as_str().into(), at: about.now });
     // A record of what happened; nothing is written to the target because of it.
-    effects.push(Effect::AuditAfter(Entry {
+    Effect::AuditAfter(Entry {
         kind: "Rerouted",
         action_id: None,
         details: details.as_object().cloned().unwrap_or_default(),
-    }));
-    status.reroute =
-        Some(Reroute { from: cut(from, 64), to: cut(&to, 64), reason: reason.as_str().into(), at: about.now });
-    let Step { effects: _, status, after, next } = judgement::another_round(about, status);
-    Step { effects, status, after, next }
+    })
 }

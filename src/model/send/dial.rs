@@ -250,6 +250,8 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(100)).await;
             Ok::<(), BoxError>(())
         }));
+        // Within the dial the call begins, and goes on without it.
+        #[expect(clippy::async_yields_async, reason = "it is awaited later")]
         let connecting = dial.within(async { service.call(()) }).await;
         assert_eq!(dial.head_until(began, head), began + Duration::from_millis(2050));
         connecting.await.unwrap();

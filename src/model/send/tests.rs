@@ -257,7 +257,7 @@ async fn what_breaks_before_the_head_is_whole_may_have_been_charged() {
         (vec![Hang], Seen::TimerFired(Timer::ResponseHead)),
         (vec![say("SSH-2.0-OpenSSH_9.9\r\n\r\n")], Seen::NotHttp),
         (
-            vec![say("HTTP/1.1 200 OK\r\n"), Act::Repeat(b"x-a: bbbbbbbbbbbbbbbbbbbbbbbb\r\n".to_vec(), 0)],
+            vec![say("HTTP/1.1 200 OK\r\n"), Act::Repeat(b"x-a: bbbbbbbbbbbbbbbbbbbbbbbb\r\n".repeat(1000), 0)],
             Seen::NotHttp,
         ),
     ] {

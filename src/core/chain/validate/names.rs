@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Fault, Findings};
+use super::finding::{Fault, Findings};
 use crate::api::v1alpha1::ModelRung;
 use crate::core::{kube_name, rules};
 

@@ -1,6 +1,6 @@
 //! Amounts, counts and ranges.
 
-use super::{Fault, Findings};
+use super::finding::{Fault, Findings};
 use crate::core::money::NanoDollars;
 
 /// `said`, which has to be from `least` to `most`; what is not is refused, and the nearest bound stands for it.

@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::finding::{Fault, Findings};
 use super::url::BaseUrl;
-use super::{Fault, Findings, ORDINARY_PROMPT, names, numbers};
+use super::{names, numbers};
 use crate::api::v1alpha1::{ModelApi, ModelCredentials, ModelPrices, ModelTimers, ModelUpstream, TargetClass};
 use crate::core::chain::spec::{Timers, Upstream};
 use crate::core::{
@@ -18,6 +19,9 @@ const SHORT: Duration = Duration::from_millis(500);
 /// Most that a connection may take, in milliseconds, and any other phase.
 const CONNECT: u32 = 60_000;
 const PHASE: u32 = 300_000;
+
+/// Bytes of an ordinary prompt, for warnings: 8,000 tokens of four bytes.
+const ORDINARY_PROMPT: u64 = 32_000;
 
 /// What the chain says about all upstreams.
 #[derive(Clone, Copy)]

@@ -123,8 +123,11 @@ fn in_mode_approve_one_approval_answers_both_questions() {
     assert_eq!(outcome(&world), DecisionOutcome::Act);
 }
 
+/// Changes a fixture.
+type Change = fn(&mut GateFixture);
+
 /// The lies that the checks of quality catch.
-const LIES: &[(fn(&mut GateFixture), Reason)] = &[
+const LIES: &[(Change, Reason)] = &[
     (|w| w.diagnosis().suspected_revision = Some(77), Reason::ObjectUnknown),
     (|w| w.diagnosis().suspect.as_mut().unwrap().name = "ghost".into(), Reason::ObjectUnknown),
     (|w| w.diagnosis().suspected_change = Some("deadbeef42".into()), Reason::ObjectUnknown),
@@ -204,7 +207,7 @@ fn an_answer_that_is_not_sure_enough_is_no_lie_and_goes_to_a_person() {
 }
 
 /// What the model says instead of what the rules propose, each of it true.
-const OTHER_ANSWERS: &[(&str, fn(&mut GateFixture))] = &[
+const OTHER_ANSWERS: &[(&str, Change)] = &[
     ("hands over", |w| w.diagnosis().proposal = None),
     ("blames configuration", |w| {
         w.diagnosis().proposal = None;
