@@ -444,7 +444,12 @@ impl Call {
             Standing::Free | Standing::Trial | Standing::Quarantined | Standing::Gone => None,
         };
         let next_try = self.upstreams.iter().filter_map(next_try).min();
-        Next::GaveUp(GaveUp { why, last: self.last, next_try })
+        let gave_up = GaveUp { why, last: self.last, next_try };
+        // Whatever keeps the same upstream from being asked again: after a failure that stops, no other rung is asked.
+        if self.stopping && gave_up.next_rung_may_be_asked() {
+            return Next::GaveUp(GaveUp { why: Why::Stopped, ..gave_up });
+        }
+        Next::GaveUp(gave_up)
     }
 }
 
