@@ -2,6 +2,7 @@
 
 mod audit;
 mod crd;
+mod diagnose;
 mod disarm;
 mod role;
 mod timeline;
@@ -34,6 +35,10 @@ enum Command {
     Disarm(disarm::Args),
     /// Verifies the hash chain of an audit log.
     Audit(audit::Args),
+    /// Runs one diagnosis from files, without a cluster, and prints each attempt.
+    Diagnose(diagnose::Args),
+    /// Checks the models of a chain.
+    Models(diagnose::ModelsArgs),
     /// Shows what happened in an incident, and with --follow what happens.
     Timeline(timeline::Args),
 }
@@ -59,6 +64,8 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Executor(args) => executor::main(role::start(args).await?).await,
         Command::Disarm(args) => disarm::run(args).await,
         Command::Audit(args) => audit::run(&args),
+        Command::Diagnose(args) => diagnose::run(args).await,
+        Command::Models(args) => diagnose::models(args).await,
         Command::Timeline(args) => timeline::run(args).await,
     }
 }
