@@ -79,7 +79,7 @@ type place struct {
 // plurals asks the API server what it serves, by "apiVersion kind".
 func (s *suite) plurals() map[string]place {
 	all := map[string]place{}
-	for _, version := range []string{"v1", "apps/v1", "batch/v1", "rbac.authorization.k8s.io/v1", "networking.k8s.io/v1", "admissionregistration.k8s.io/v1", "apiextensions.k8s.io/v1"} {
+	for _, version := range []string{"v1", "apps/v1", "batch/v1", "rbac.authorization.k8s.io/v1", "networking.k8s.io/v1", "admissionregistration.k8s.io/v1", "apiextensions.k8s.io/v1", "backstop.dev/v1alpha1"} {
 		prefix := "/apis/" + version
 		if version == "v1" {
 			prefix = "/api/v1"

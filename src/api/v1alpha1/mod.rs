@@ -1,6 +1,6 @@
 //! API group `backstop.dev`, version `v1alpha1`.
 //!
-//! One file per kind, and one for the facts of an Investigation. Every list and string is bounded, because the API server
+//! One file per kind, one for the facts of an Investigation, and one each for plan and diagnosis of an Incident. Every list and string is bounded, because the API server
 //! prices CEL rules by the largest object that the schema admits. Each `status`
 //! has exactly one writer, named at its type; the API server's RBAC holds it to that.
 
@@ -10,9 +10,11 @@ mod common;
 mod facts;
 mod grant;
 mod incident;
+mod incident_diagnosis;
 mod investigation;
 mod ledger;
 mod model_chain;
+mod plan;
 mod policy;
 mod remediation;
 mod runbook;
@@ -23,9 +25,11 @@ pub use common::*;
 pub use facts::*;
 pub use grant::*;
 pub use incident::*;
+pub use incident_diagnosis::*;
 pub use investigation::*;
 pub use ledger::*;
 pub use model_chain::*;
+pub use plan::*;
 pub use policy::*;
 pub use remediation::*;
 pub use runbook::*;

@@ -5,8 +5,8 @@ use std::time::Duration;
 use jiff::SignedDuration;
 
 use crate::api::v1alpha1::{
-    Actor, IncidentPhase, IncidentStatus, Investigation, InvestigationPhase, InvestigationSpec, PlannedChain,
-    SourceName,
+    Actor, IncidentPhase, IncidentStatus, Investigation, InvestigationPhase, InvestigationSpec, InvestigationStatus,
+    PlannedChain, SourceName,
 };
 use crate::core::{
     names,
@@ -14,12 +14,14 @@ use crate::core::{
     timeline::{self, Event},
 };
 
-use super::{About, Effect, Next, Step, diagnosis, ending, reroute};
+use super::{About, Effect, Entry, Next, Step, diagnosis, ending, reroute};
 
 /// Budget of one round without models, in seconds.
 pub const DEADLINE_SECONDS: i32 = 20;
 /// How long after its deadline a round may still end.
 const GRACE: SignedDuration = SignedDuration::from_secs(20);
+/// Calls of models that a record holds.
+const MAX_CALLS: usize = 16;
 /// Interval at which a round is polled; a watch reports its end earlier.
 pub(super) const LOOK: Duration = Duration::from_secs(2);
 
@@ -84,7 +86,8 @@ pub(super) fn step(about: About<'_>, mut status: IncidentStatus, found: Option<&
             status.diagnosis = diagnosis::of(result);
             diagnosis::add_spend(&mut status, result);
             status.phase = IncidentPhase::Judging;
-            Step::write(vec![], status, Next::Again)
+            let asked = models_asked(result, status.rounds);
+            Step::write(asked.into_iter().collect(), status, Next::Again)
         }
         _ if late => {
             let message = format!(
@@ -96,6 +99,22 @@ pub(super) fn step(about: About<'_>, mut status: IncidentStatus, found: Option<&
         _ if found.is_none() => Step::effect(ask(about, &status), LOOK),
         _ => Step::wait(LOOK),
     }
+}
+
+/// The audit record of the calls of models in a round; `None` when no model was called. It is the investigator's word.
+fn models_asked(result: &InvestigationStatus, round: i32) -> Option<Effect> {
+    let called = result.attempts.iter().filter(|attempt| !attempt.upstream.is_empty());
+    let calls: Vec<serde_json::Value> = called.take(MAX_CALLS).map(|attempt| serde_json::json!(attempt)).collect();
+    (!calls.is_empty()).then(|| {
+        let details = serde_json::json!({
+            "round": round, "calls": calls, "tokens": result.tokens, "costNanoDollars": result.cost_nano_dollars,
+        });
+        Effect::AuditAfter(Entry {
+            kind: "ModelsAsked",
+            action_id: None,
+            details: details.as_object().cloned().unwrap_or_default(),
+        })
+    })
 }
 
 /// Name of the Investigation of a round.

@@ -83,6 +83,8 @@ fn what_the_models_took_is_added_up_over_the_rounds_and_the_attempts_of_the_late
     assert_eq!((spend.calls, spend.tokens, spend.cost_nano_dollars), (2, 200, 4_000_000));
     let diagnosis = status.diagnosis.unwrap();
     assert_eq!((diagnosis.attempts.len(), diagnosis.attempts[0].upstream.as_str()), (1, "big-1"));
+    let asked: Vec<_> = world.audit.iter().filter(|(kind, _)| kind == "ModelsAsked").collect();
+    assert_eq!(asked.len(), 2, "each round's calls are in the audit log");
     assert_eq!((diagnosis.tokens, diagnosis.cost_nano_dollars), (100, 2_000_000));
     let mut without = World::new();
     run(&mut without);
