@@ -91,7 +91,11 @@ func (b *bench) inForce() error {
 func (b *bench) selfTest(policy string) request {
 	label, _, _ := strings.Cut(policy, "-")
 	metadata := object{"labels": object{"backstop.dev/armed": "self-test-" + label}}
-	if policy == "static" {
+	switch policy {
+	case "guard":
+		// Not the armed label: the grant policy would look at it too, and either may be named.
+		metadata = object{"labels": object{"backstop.dev/undo-to": "true"}}
+	case "static":
 		metadata = object{"annotations": object{"backstop.dev/self-test": "static"}}
 	}
 	return request{method: "PATCH", kind: mergePatch, path: b.path("other") + manager + "&dryRun=All", body: object{"metadata": metadata}}
