@@ -181,7 +181,7 @@ async fn the_first_upstream_that_answers_counts_and_every_attempt_is_on_the_reco
 }
 
 #[tokio::test]
-async fn a_failed_call_of_unknown_cost_stays_charged_and_an_answered_one_costs_what_it_used() {
+async fn a_call_that_is_refused_at_the_door_costs_nothing_and_one_that_was_answered_costs_what_it_used() {
     let bench = bench(&[&["a"]], |_| {}).await;
     bench.upstreams.set("a", |_, _| says(&diagnosis()));
     bench.diagnose("i").await;
@@ -300,7 +300,7 @@ async fn a_diagnosis_ends_with_the_time_that_it_has_whatever_the_upstreams_do() 
 }
 
 #[tokio::test]
-async fn a_reviewer_can_object_and_is_not_asked_where_nothing_is_proposed() {
+async fn a_reviewer_is_not_asked_where_nothing_is_proposed() {
     let bench = bench(&[&["a"], &["b"]], |spec| spec["reviewer"] = json!("rung-1")).await;
     bench.upstreams.set("a", |_, _| says(&diagnosis()));
     bench.upstreams.set("b", |_, _| says(&json!({"objects": true, "reason": "f1 says otherwise"}).to_string()));
