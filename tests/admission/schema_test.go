@@ -53,18 +53,31 @@ func theRenderedChartFitsTheSchemas(t *testing.T) {
 }
 
 // The API server checks types of policies about known kinds beside their work; a
-// warning is an expression that fails when it is needed.
+// warning is an expression that fails when it is needed. It checks a policy once,
+// right after it is written: the chart's own may come before the API server knows
+// the schema of the chart's CRDs, and would be warned about for that. So each is
+// checked as a copy, which nothing binds, written when all of them are served.
 func theTypeCheckerHasNothingToSay(t *testing.T) {
-	for _, item := range shared.admin.get(admissionAPI + "validatingadmissionpolicies")["items"].([]any) {
+	const policies = admissionAPI + "validatingadmissionpolicies"
+	for _, item := range shared.admin.get(policies)["items"].([]any) {
 		name := at(item, "metadata", "name").(string)
 		if !strings.HasPrefix(name, "backstop-") {
 			continue
 		}
+		copied := policies + "/type-check-" + name
+		shared.admin.must(request{method: "POST", path: policies, body: object{
+			"apiVersion": "admissionregistration.k8s.io/v1",
+			"kind":       "ValidatingAdmissionPolicy",
+			"metadata":   object{"name": "type-check-" + name},
+			"spec":       at(item, "spec"),
+		}})
+		var warnings any
 		err := eventually("policy "+name+" is checked", func() bool {
-			policy := shared.admin.get(admissionAPI + "validatingadmissionpolicies/" + name)
-			return fmt.Sprint(at(policy, "status", "observedGeneration")) == fmt.Sprint(at(policy, "metadata", "generation"))
+			status := at(shared.admin.get(copied), "status")
+			warnings = at(status, "typeChecking", "expressionWarnings")
+			return fmt.Sprint(at(status, "observedGeneration")) == "1"
 		})
-		warnings := at(shared.admin.get(admissionAPI+"validatingadmissionpolicies/"+name), "status", "typeChecking", "expressionWarnings")
+		shared.admin.must(request{method: "DELETE", path: copied})
 		report(t, err == nil && warnings == nil, "%s: %v %v", name, err, warnings)
 	}
 }
