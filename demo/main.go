@@ -171,10 +171,10 @@ func (d *demo) build(ctx context.Context) error {
 		what   string
 		target []string
 	}{
-		{"Building the operator, the shop and the models, an image each (Rust and Go; some minutes the first time)", []string{"image", "image-shop", "image-models", "image-naive"}},
-		{"Starting the cluster (the first time Kubernetes is built: about 5 minutes on 2 cores)", up},
+		{"Building the operator, the shop, the models and what the cluster needs (Rust and Go; about 10 minutes on 2 cores the first time)", []string{"demo-build"}},
+		{"Starting the cluster", up},
 		{"Loading the images onto the nodes", []string{"cluster-load"}},
-		{"Building Helm, if there is none", []string{"demo-tools"}},
+		{"Looking for Helm and kubectl", []string{"demo-tools"}},
 	} {
 		if err := d.t.long(ctx, step.what, d.make, append([]string{"--no-print-directory"}, step.target...)...); err != nil {
 			return err

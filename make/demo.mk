@@ -30,13 +30,28 @@ DEMO_ARGS = --kubectl='$(DEMO_KUBECTL)' --helm='$(HELM)' --backstop='$(OPERATOR)
             --model-key-file='$(MODEL_KEY_FILE)' --model-prices='$(MODEL_PRICES)' \
             $(if $(filter current,$(CLUSTER)),,--throwaway) $(if $(MONITORING),--monitoring) $(if $(FULL),--full)
 
-.PHONY: demo demo-clean demo-tools demo-test
+.PHONY: demo demo-build demo-build-go demo-clean demo-tools demo-test
 
 demo: $(BUILD)/demo ## Break a shop on a real cluster and watch it recover; then the lie, side by side (ACT=1 or 2; FULL=1: all facts)
 ifneq ($(MONITORING),)
 	@[ '$(CLUSTER)' = lab ] || { echo 'MONITORING=1 needs the parts that only CLUSTER=lab brings along.' >&2; exit 1; }
 endif
 	@KUBECONFIG='$(CLUSTER_KUBECONFIG)' $(BUILD)/demo --make="$(DEMO_MAKE)" $(DEMO_ARGS)
+
+# Rust beside Go: while one is at a part that cannot be divided, as with our own crate and with each link, the other uses the
+# processors that are left. Not one Go module beside another: what they share is compiled once only where they wait for
+# each other.
+demo-build: | operator-deps lab-go
+	@$(MAKE) --no-print-directory -j2 operator demo-build-go
+	@$(MAKE) --no-print-directory image image-shop image-models image-naive
+
+DEMO_GO := shop models naive lab
+ifeq ($(CLUSTER),lab)
+DEMO_GO += lab-kubernetes lab-coredns lab-pause
+endif
+
+demo-build-go:
+	@$(MAKE) --no-print-directory -j1 $(DEMO_GO) $(HELM)
 
 # A cluster of ours is removed whole. In one that stays, only what the demo made
 # goes, and our copy of the kubeconfig at the very end: everything before needs it.

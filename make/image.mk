@@ -32,7 +32,8 @@ operator-deps:
 	  exit 1; }
 
 operator: | operator-deps ## Build the operator (PROFILE=release or dev)
-	cargo build --locked --profile $(PROFILE) --bin backstop
+	@# Beside other builds: the jobs of make are not cargo's.
+	env -u MAKEFLAGS cargo build --locked --profile $(PROFILE) --bin backstop
 
 image: operator .build/lab ## Write .build/backstop.tar, the operator's image
 	.build/lab image $(OPERATOR_IMAGE)=$(OPERATOR) --output .build/backstop.tar

@@ -17,13 +17,14 @@ use super::{
     wire::Question,
 };
 use crate::{
-    api::v1alpha1::{Attempt, IncidentKey, Time, UpstreamStatus},
+    api::v1alpha1::{Attempt, IncidentKey, Time, UpstreamChange, UpstreamStatus},
     clock,
     core::{
         answer::Malformed,
         chain::{
             breaker::{Tenant, Terms},
             call::{self, Because, Call, Event, GaveUp, Next, more_tokens},
+            changes,
             deadline::Allowance,
             failure::{Class, Failure, classify},
             fleet::{Fleet, Transition, What},
@@ -59,6 +60,8 @@ struct State {
     chain: Arc<ValidChain>,
     fleet: Fleet,
     rates: Rates,
+    /// The newest changes of upstreams, oldest first, for the status.
+    changes: Vec<UpstreamChange>,
 }
 
 /// What a model is asked, and by whom.
@@ -104,7 +107,7 @@ impl Live {
     pub fn new(chain: ValidChain, ledger: SpendLedger, sender: Arc<Sender>, metrics: Metrics) -> Live {
         let fleet = Fleet::new(&chain, Terms::default());
         let name = chain.name.clone();
-        let state = Mutex::new(State { chain: Arc::new(chain), fleet, rates: Rates::default() });
+        let state = Mutex::new(State { chain: Arc::new(chain), fleet, rates: Rates::default(), changes: Vec::new() });
         Live { name, start: Instant::now(), state, ledger, sender, metrics }
     }
 
@@ -173,6 +176,11 @@ impl Live {
         all
     }
 
+    /// The newest changes of upstreams, oldest first.
+    pub fn changes(&self) -> Vec<UpstreamChange> {
+        self.state().changes.clone()
+    }
+
     pub(super) fn with_fleet<T>(&self, what: impl FnOnce(&mut Fleet, Moment) -> T) -> T {
         let now = self.now();
         what(&mut self.state().fleet, now)
@@ -184,6 +192,14 @@ impl Live {
 
     /// Reports changes of upstreams.
     pub(super) fn tell(&self, told: &[Transition]) {
+        if told.is_empty() {
+            return;
+        }
+        let now = clock::now();
+        let new: Vec<UpstreamChange> = told.iter().map(|transition| changes::record(transition, now)).collect();
+        let mut state = self.state();
+        state.changes = changes::merged(&state.changes, &new);
+        drop(state);
         for Transition { upstream, tenant, what } in told {
             let (chain, change, tenant) = (self.name.as_str(), what.as_str(), tenant.as_deref().unwrap_or_default());
             self.metrics.changed(chain, upstream, change);

@@ -24,11 +24,15 @@ pub(super) struct Events {
 }
 
 /// One Event that is to be written.
-struct Note {
-    type_: EventType,
-    regarding: ObjectReference,
-    related: Option<ObjectReference>,
-    text: String,
+pub struct Note {
+    /// Whether a person should look.
+    pub type_: EventType,
+    /// The object that it is about.
+    pub regarding: ObjectReference,
+    /// Another object that has to do with it.
+    pub related: Option<ObjectReference>,
+    /// The sentence; cut at 1,024 bytes.
+    pub text: String,
 }
 
 impl Channel for Events {
@@ -73,7 +77,8 @@ impl Events {
         Events { recorder: Recorder::new(client.clone(), reporter.clone()), client, reporter }
     }
 
-    async fn write(&self, note: Note, reason: &str) -> Result<(), String> {
+    /// Writes it once; repeats inside a few minutes are counted in one series.
+    pub async fn write(&self, note: Note, reason: &str) -> Result<(), String> {
         let Note { type_, regarding, related, text } = note;
         let event = Event {
             type_,

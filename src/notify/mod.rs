@@ -19,6 +19,7 @@ use prometheus_client::{
 use tokio::sync::Semaphore;
 
 pub use channel::{Channel, ChannelName, Message, Notification};
+pub use event::Note;
 
 use crate::{api::v1alpha1::Delivery, settings::Settings};
 
@@ -28,6 +29,8 @@ const SLOW: usize = 4;
 /// The channels of this process. Made once: Events of one kind are folded into a series by it.
 pub struct Notifier {
     channels: Vec<Box<dyn Channel>>,
+    /// Writes Events that are about no incident; `None` in tests of a single channel.
+    events: Option<event::Events>,
     sent: Family<ChannelOutcome, Counter>,
     slow: Semaphore,
 }
@@ -83,7 +86,8 @@ impl Notifier {
     ) -> anyhow::Result<Notifier> {
         let channels = ChannelName::ALL.iter().map(|name| channel(*name, client, instance, settings));
         let channels: anyhow::Result<Vec<_>> = channels.filter_map(Result::transpose).collect();
-        let notifier = Notifier::with(channels?);
+        let mut notifier = Notifier::with(channels?);
+        notifier.events = Some(event::Events::new(client.clone(), instance));
         if settings.escalation_webhook.url.is_empty() {
             tracing::warn!(
                 "no escalationWebhook is set: people are told by Events alone, which a cluster keeps for an hour"
@@ -94,7 +98,7 @@ impl Notifier {
     }
 
     fn with(channels: Vec<Box<dyn Channel>>) -> Notifier {
-        Notifier { channels, sent: Family::default(), slow: Semaphore::new(SLOW) }
+        Notifier { channels, events: None, sent: Family::default(), slow: Semaphore::new(SLOW) }
     }
 
     /// Tells people by all channels at once, except those by which `earlier` says that it arrived, and adds the
@@ -114,6 +118,15 @@ impl Notifier {
         let gone: Vec<Delivery> = gone.collect();
         told.deliveries.extend(gone);
         told
+    }
+
+    /// Writes an Event that is about no incident, and tries no second time: it is news, and not what people rely on.
+    pub async fn note(&self, note: Note, reason: &str) {
+        let Some(events) = &self.events else { return };
+        let on = note.regarding.name.clone().unwrap_or_default();
+        if let Err(error) = events.write(note, reason).await {
+            tracing::warn!(%error, reason, on, "an Event could not be written");
+        }
     }
 
     /// One channel, and whether it has to wait for its turn.

@@ -1,11 +1,12 @@
 //! The chain of diagnosers: what a `ModelChain` says once it is validated ([`spec`], [`validate`]), which one an incident
 //! asks ([`choose`]), what its status says ([`status`]), and the names that a plan shows and an Investigation asks. How a
 //! model is asked: what is seen of a failed call ([`signal`]) and what it means ([`failure`]), what is known of the
-//! upstreams ([`fleet`]: their [`health`] and [`breaker`]), the time that there is ([`deadline`]), and one request over
+//! upstreams ([`fleet`]: their [`health`] and [`breaker`]; who is told of its [`changes`]), the time that there is ([`deadline`]), and one request over
 //! the upstreams of a rung ([`call`]).
 
 pub mod breaker;
 pub mod call;
+pub mod changes;
 pub mod choose;
 pub mod deadline;
 pub mod failure;

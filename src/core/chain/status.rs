@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use super::changes;
 use super::validate::{Checked, Finding};
-use crate::api::v1alpha1::{Condition, ModelChainStatus, Time, UpstreamState, UpstreamStatus};
+use crate::api::v1alpha1::{Condition, ModelChainStatus, Time, UpstreamChange, UpstreamState, UpstreamStatus};
 use crate::core::{conditions, money::NanoDollars, redact::clip, rules};
 
 /// An upstream without a success for so many intervals of the probe is not known any more.
@@ -27,11 +28,13 @@ pub struct Snapshot {
     pub upstreams: Vec<UpstreamStatus>,
     /// What was spent today (UTC), without probes.
     pub spent_today: NanoDollars,
+    /// What changed lately about its upstreams.
+    pub changes: Vec<UpstreamChange>,
 }
 
 /// The status for `snapshot`. `before` is the stored one, whose conditions go on.
 pub fn of(snapshot: &Snapshot, before: Option<&ModelChainStatus>, now: Time) -> ModelChainStatus {
-    let Snapshot { generation, checked, missing, upstreams, spent_today } = snapshot;
+    let Snapshot { generation, checked, missing, upstreams, spent_today, changes } = snapshot;
     let probe = checked.as_ref().ok().and_then(|checked| checked.chain.probe.as_ref());
     let stale = probe.and_then(|probe| probe.interval.checked_mul(STALE));
     let upstreams: Vec<UpstreamStatus> = upstreams.iter().map(|upstream| aged(upstream, stale, now)).collect();
@@ -52,6 +55,7 @@ pub fn of(snapshot: &Snapshot, before: Option<&ModelChainStatus>, now: Time) -> 
         spent_today: spent_today.to_string(),
         last_error: latest.map(|upstream| format!("{}: {}", upstream.name, upstream.last_error)).unwrap_or_default(),
         upstreams,
+        changes: changes::merged(before.map(|status| status.changes.as_slice()).unwrap_or_default(), changes),
         conditions: list,
     }
 }
@@ -151,7 +155,14 @@ mod tests {
 
     fn snapshot(upstreams: Vec<UpstreamStatus>) -> Snapshot {
         let checked = checked("http://vllm:8000/v1");
-        Snapshot { generation: 2, checked, missing: vec![], upstreams, spent_today: NanoDollars(420_000_000) }
+        Snapshot {
+            generation: 2,
+            checked,
+            missing: vec![],
+            upstreams,
+            spent_today: NanoDollars(420_000_000),
+            changes: vec![],
+        }
     }
 
     fn condition<'a>(status: &'a ModelChainStatus, name: &str) -> (&'a str, &'a str, &'a str) {

@@ -19,6 +19,7 @@ mod retention;
 #[cfg(test)]
 mod tests;
 mod undecodable;
+mod upstreams;
 mod watchdog;
 
 use std::collections::BTreeSet;
@@ -39,7 +40,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use crate::api::v1alpha1::{Alert, Approval, Grant, Incident, ModelChain, Policy, Runbook};
+use crate::api::v1alpha1::{Alert, Approval, Grant, Incident, ModelChain, ModelChainStatus, Policy, Runbook};
 use crate::audit::Audit;
 use crate::clock;
 use crate::cluster::{self, Leading};
@@ -136,7 +137,7 @@ async fn run(parts: Parts, leading: Leading) {
         policies,
         runbooks,
         grant_events.for_each(|_| async {}),
-        chain_events.for_each(|_| async {}),
+        upstreams::run(ctx.clone(), chain_events),
         grants::run(ctx.clone(), grants, enrolled.clone()),
         known_good::run(ctx.clone(), enrolled),
         retention::run(ctx.clone(), &crowded),
@@ -181,9 +182,10 @@ fn trim_runbook(runbook: &mut Runbook) {
     trim_metadata(&mut runbook.metadata);
 }
 
-/// Drops the status, which the investigator writes all the time.
+/// Keeps of the status, which the investigator writes all the time, what people are told.
 fn trim_chain(chain: &mut ModelChain) {
-    chain.status = None;
+    let changes = chain.status.take().map(|status| status.changes).unwrap_or_default();
+    chain.status = Some(ModelChainStatus { changes, ..ModelChainStatus::default() });
     trim_metadata(&mut chain.metadata);
 }
 

@@ -226,6 +226,7 @@ mod tests {
             missing: vec![],
             upstreams: vec![upstream],
             spent_today: NanoDollars(0),
+            changes: vec![],
         }
     }
 

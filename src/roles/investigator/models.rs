@@ -182,7 +182,8 @@ impl Models {
             checked,
             missing: missing.into_iter().map(|(_, finding)| finding).collect(),
             upstreams,
-            spent_today: live.map(|live| live.spent(now).diagnoses).unwrap_or_default(),
+            spent_today: live.as_ref().map(|live| live.spent(now).diagnoses).unwrap_or_default(),
+            changes: live.map(|live| live.changes()).unwrap_or_default(),
         };
         if let Err(error) = status.publish(&seen, &snapshot, now).await {
             tracing::debug!(%error, name, "the status of a ModelChain was not written");
