@@ -161,7 +161,7 @@ func (d *demo) firstAct(ctx context.Context) error {
 // build makes and starts everything that the demo needs, with make.
 func (d *demo) build(ctx context.Context) error {
 	if !d.throwaway && (d.operatorImage == chartImage || d.shopImage == manifestImage) {
-		d.t.say("Images are not loaded onto the nodes of this cluster. Unless they have %s and %s,\nuse a registry of yours: OPERATOR_IMAGE and SHOP_IMAGE, see docs/install.md.", d.operatorImage, d.shopImage)
+		d.t.say("Images are not loaded onto the nodes of this cluster. Unless they have %s, %s,\n%s and %s, use a registry of yours: OPERATOR_IMAGE, SHOP_IMAGE,\nMODELS_IMAGE and NAIVE_IMAGE, see docs/install.md.", d.operatorImage, d.shopImage, d.modelsImage, d.naiveImage)
 	}
 	up := []string{"cluster-up"}
 	if d.monitoring {

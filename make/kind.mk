@@ -42,7 +42,7 @@ endif
 .PHONY: cluster-up cluster-load cluster-down
 cluster-up: $(CLUSTER)-up ## Start the cluster chosen by CLUSTER=lab|kind|current
 cluster-load: $(CLUSTER)-load ## Bring our images onto its nodes
-cluster-down: $(CLUSTER)-down ## Remove it (CLUSTER=current: only our copy of the kubeconfig)
+cluster-down: $(CLUSTER)-down ## Remove that cluster (CLUSTER=current: only our copy of the kubeconfig)
 
 .PHONY: kind-up kind-load kind-down kind-docker
 kind-up: $(filter .build/kind,$(KIND)) kind-docker

@@ -30,7 +30,7 @@ lab: $(LAB) ## Build the lab's command line, .build/lab
 lab-up: $(LAB) ## Start a Kubernetes cluster on this machine
 	LAB_SOURCE=$(CURDIR) $(LAB) up $(LAB_UP_FLAGS)
 
-lab-down: $(LAB) ## Remove it without a trace
+lab-down: $(LAB) ## Remove the lab's cluster without a trace
 	$(LAB) down
 
 lab-status: $(LAB) ## Show the cluster's components and nodes

@@ -77,7 +77,7 @@ pub struct Retention {
     /// An Alert that its sender does not repeat for so long counts as ended, in hours. Three times the longest repeat
     /// interval of any sender.
     pub alert_silence_hours: u32,
-    /// At most this many Alerts in one namespace, firing ones included; beyond, senders are asked to come again.
+    /// From this many Alerts on, firing ones included, a namespace counts as full, and retention runs more often.
     pub alerts_per_namespace: u32,
 }
 

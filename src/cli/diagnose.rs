@@ -175,7 +175,8 @@ pub async fn models(args: ModelsArgs) -> anyhow::Result<()> {
 /// Reads an object from a file of YAML or JSON.
 fn read<T: serde::de::DeserializeOwned>(path: &Path) -> anyhow::Result<T> {
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    serde_saphyr::from_str(&text).with_context(|| format!("{} is not the object that is expected", path.display()))
+    serde_saphyr::from_str(&text)
+        .with_context(|| format!("{} is not a valid object of the kind that its flag names", path.display()))
 }
 
 /// A chain from a file; warnings go to the terminal.

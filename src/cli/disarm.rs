@@ -67,7 +67,7 @@ async fn selected(client: &Client, selector: &str) -> Result<Vec<String>, kube::
 
 async fn clear(client: &Client, namespace: &str, problem: &Cell<String>) -> anyhow::Result<()> {
     if !kube_name::is_subdomain(namespace) {
-        bail!("{namespace:?} is not the name of a namespace");
+        bail!("{namespace:?} is not a valid namespace name: expected lower-case letters, digits and hyphens");
     }
     loop {
         let seen = match act::surroundings(client, namespace, Vec::new()).await {

@@ -49,7 +49,7 @@ pub struct Args {
     /// Follow until the incident ends. Waits for an incident if there is none.
     #[arg(short, long)]
     follow: bool,
-    /// With --follow: fail if the incident has not ended after so many seconds.
+    /// With --follow: fail if the incident has not ended within this many seconds.
     #[arg(long, requires = "follow")]
     timeout: Option<u64>,
     /// Show everything: facts that the diagnosis does not cite, long facts such as logs, each verdict, the plan's steps.

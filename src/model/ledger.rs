@@ -251,7 +251,7 @@ impl Account {
         let beyond = sheet.settle(held, cost, upstream);
         if beyond > NanoDollars(0) {
             let (reserved, billed) = (held.to_string(), cost.to_string());
-            tracing::warn!(upstream, reserved, billed, "an attempt cost more than the most that was reckoned with");
+            tracing::warn!(upstream, reserved, billed, "an attempt cost more than was reserved for it");
             let ask = self.ledger.ask(&self.payer, beyond, beyond);
             sheet.grant(ask.id.clone(), beyond);
             self.ledger.send(Request::Force(ask));

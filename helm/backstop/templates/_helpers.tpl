@@ -179,7 +179,7 @@ has(request.namespace) && request.namespace in {{ include "backstop.celList" .Va
 {{- fail "audit.persistentVolumeClaim has both create and existingClaim: set one of them." }}
 {{- end }}
 {{- if and (gt (int .Values.controller.replicas) 1) (include "backstop.auditClaim" .) }}
-{{- fail (printf "controller.replicas is %d, and the audit trail is on a claim (audit.persistentVolumeClaim): one process at a time may open its file, so every further pod would crash at its start, again and again. Set controller.replicas to 1; the Deployment starts another pod when this one ends." (int .Values.controller.replicas)) }}
+{{- fail (printf "controller.replicas is %d, and the audit log is on a claim (audit.persistentVolumeClaim): one process at a time may open its file, and with ReadWriteOnce a pod on another node waits for the volume without end. Set controller.replicas to 1; the Deployment starts another pod when this one ends." (int .Values.controller.replicas)) }}
 {{- end }}
 {{- end -}}
 

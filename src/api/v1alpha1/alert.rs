@@ -14,6 +14,7 @@ use super::{Condition, ObjectRef, READABLE_TIME, Time};
     group = "backstop.dev",
     version = "v1alpha1",
     kind = "Alert",
+    doc = "One alert, as the intake received it or as a person wrote it.",
     plural = "alerts",
     shortname = "al",
     category = "backstop",

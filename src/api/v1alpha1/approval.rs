@@ -11,6 +11,7 @@ use super::{Condition, READABLE_TIME, Time};
     group = "backstop.dev",
     version = "v1alpha1",
     kind = "Approval",
+    doc = "A person's approval of one exact action.",
     plural = "approvals",
     shortname = "apr",
     category = "backstop",

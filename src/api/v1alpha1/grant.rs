@@ -12,6 +12,7 @@ use super::{Time, Write};
     group = "backstop.dev",
     version = "v1alpha1",
     kind = "Grant",
+    doc = "The one write that the executor may make in a namespace now, if any.",
     plural = "grants",
     category = "backstop",
     namespaced,

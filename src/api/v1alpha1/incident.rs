@@ -13,6 +13,7 @@ use super::{
     group = "backstop.dev",
     version = "v1alpha1",
     kind = "Incident",
+    doc = "The alerts about one target, and everything that Backstop did about them.",
     plural = "incidents",
     shortname = "inc",
     category = "backstop",
@@ -237,8 +238,8 @@ pub struct TargetReading {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RolloutProgress {
-    /// Replicas of the current template, and those of them that are ready, and all that are available, added up: the
-    /// most since the write.
+    /// Sum of the replicas on the current template, the ready ones among them, and all available replicas: its highest
+    /// value since the write. It grows while the rollout advances.
     pub steps: i32,
     /// Time at which `steps` last grew, by the controller's clock.
     pub at: Time,

@@ -11,6 +11,7 @@ use super::Time;
     group = "backstop.dev",
     version = "v1alpha1",
     kind = "Ledger",
+    doc = "What budgets count. Kept in the system namespace.",
     plural = "ledgers",
     category = "backstop",
     namespaced,

@@ -136,6 +136,7 @@ fn probe_rules() -> serde_json::Value {
     group = "backstop.dev",
     version = "v1alpha1",
     kind = "ModelChain",
+    doc = "An ordered chain of models that diagnose. Kept in the system namespace.",
     plural = "modelchains",
     shortname = "mc",
     category = "backstop",
@@ -346,17 +347,17 @@ fn default_key() -> String {
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = prices_rules()))]
 pub struct ModelPrices {
-    /// Tokens of the prompt.
+    /// Price of the prompt's tokens, in US dollars per million, such as `"3.00"`; at most six decimals.
     #[schemars(length(max = 16), regex(pattern = r"^[0-9]{1,6}([.][0-9]{1,6})?$"))]
     pub input: String,
-    /// Tokens of the answer, reasoning included.
+    /// Price of the answer's tokens, reasoning included, in US dollars per million; at most six decimals.
     #[schemars(length(max = 16), regex(pattern = r"^[0-9]{1,6}([.][0-9]{1,6})?$"))]
     pub output: String,
-    /// Tokens of the prompt that are written to the provider's cache. Absent: as `input`.
+    /// Price of prompt tokens that are written to the provider's cache, in US dollars per million. Absent: as `input`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16), regex(pattern = r"^[0-9]{1,6}([.][0-9]{1,6})?$"))]
     pub cache_write: Option<String>,
-    /// Tokens of the prompt that are read from the provider's cache. Absent: as `input`.
+    /// Price of prompt tokens that are read from the provider's cache, in US dollars per million. Absent: as `input`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16), regex(pattern = r"^[0-9]{1,6}([.][0-9]{1,6})?$"))]
     pub cache_read: Option<String>,
@@ -366,23 +367,25 @@ pub struct ModelPrices {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ModelTimers {
-    /// Until the connection stands, TLS included, 10 to 60000. Default: 2000.
+    /// Time until the connection is established, TLS included, in milliseconds, 10 to 60000. Default: 2000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 10, max = 60000))]
     pub connect: Option<i32>,
-    /// Until the head of the response is there, 10 to 300000. Default: 30000 direct, 50 behind a gateway.
+    /// Time until the response headers arrive, in milliseconds, 10 to 300000. Default: 30000 for class `Direct`, 50 for
+    /// class `Gateway`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 10, max = 300_000))]
     pub response_head: Option<i32>,
-    /// Until the first event or byte of the body, comments and pings included, 10 to 300000. Default: 30000.
+    /// Time until the first event or byte of the body, comments and pings included, in milliseconds, 10 to 300000.
+    /// Default: 30000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 10, max = 300_000))]
     pub first_event: Option<i32>,
-    /// Until the first piece of the answer itself, 10 to 300000. Default: 30000.
+    /// Time until the first piece of the answer itself, in milliseconds, 10 to 300000. Default: 30000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 10, max = 300_000))]
     pub first_content: Option<i32>,
-    /// Between two pieces of the body, 10 to 300000. Default: 10000.
+    /// Longest time between two pieces of the body, in milliseconds, 10 to 300000. Default: 10000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 10, max = 300_000))]
     pub idle: Option<i32>,
@@ -394,15 +397,15 @@ pub struct ModelTimers {
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = budgets_rules()))]
 pub struct ModelBudgets {
-    /// For one incident, all rounds together. Default: `"1"`.
+    /// For one incident, all rounds together, in US dollars. Default: `"1"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16), regex(pattern = r"^[0-9]{1,6}([.][0-9]{1,6})?$"))]
     pub per_incident: Option<String>,
-    /// For one namespace in a day (UTC). Default: `"10"`.
+    /// For one namespace in a day (UTC), in US dollars. Default: `"10"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16), regex(pattern = r"^[0-9]{1,6}([.][0-9]{1,6})?$"))]
     pub per_namespace_per_day: Option<String>,
-    /// For the chain in a day (UTC), probes not included. Default: `"50"`.
+    /// For the chain in a day (UTC), probes not included, in US dollars. Default: `"50"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16), regex(pattern = r"^[0-9]{1,6}([.][0-9]{1,6})?$"))]
     pub per_day: Option<String>,

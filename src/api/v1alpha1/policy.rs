@@ -15,6 +15,7 @@ use super::{ActionKind, Condition, Mode, up_to_approve};
     group = "backstop.dev",
     version = "v1alpha1",
     kind = "Policy",
+    doc = "What may be done to the workloads that it matches.",
     plural = "policies",
     shortname = "bpol",
     category = "backstop",

@@ -12,6 +12,7 @@ use super::{Action, Condition, ObjectRef, Time, Write};
     group = "backstop.dev",
     version = "v1alpha1",
     kind = "Remediation",
+    doc = "One exact write, which the executor carries out.",
     plural = "remediations",
     shortname = "rem",
     category = "backstop",

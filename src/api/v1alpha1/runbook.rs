@@ -11,6 +11,7 @@ use super::{ActionKind, Condition, SourceName};
     group = "backstop.dev",
     version = "v1alpha1",
     kind = "Runbook",
+    doc = "What to gather, what may be done and what people should know when certain alerts fire.",
     plural = "runbooks",
     shortname = "rbk",
     category = "backstop",

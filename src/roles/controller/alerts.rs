@@ -94,7 +94,7 @@ pub async fn end_silent(ctx: &Context, alert: &Alert, end: Time) -> Result<(), E
         "spec": { "endsAt": end },
     });
     let params = PatchParams { field_manager: Some(names::CONTROLLER.into()), ..PatchParams::default() };
-    tracing::info!(alert = %alert.name_any(), namespace = ?alert.namespace(), %end, "not repeated for long: it counts as ended");
+    tracing::info!(alert = %alert.name_any(), namespace = ?alert.namespace(), %end, "not repeated within retention.alertSilenceHours: counts as ended");
     call("end an Alert", api.patch(&alert.name_any(), &params, &Patch::Merge(&patch))).await.map(drop)
 }
 
