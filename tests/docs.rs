@@ -335,13 +335,32 @@ fn every_row_of_the_threat_table_names_tests_that_exist() {
 }
 
 #[test]
+fn every_metric_is_in_the_list_and_every_one_in_the_list_exists() {
+    // Suffixes that the text format adds by type and unit.
+    let bare = |name: &str| {
+        let name = name.trim_end_matches("_total").trim_end_matches("_info");
+        let units = ["backstop_intake_duration", "backstop_alert_to_plan", "backstop_alert_to_fire", "backstop_fire_to_recovery"];
+        units.into_iter().find(|unit| name == format!("{unit}_seconds")).unwrap_or(name).to_owned()
+    };
+    let names = |text: &str, shape: &str| -> BTreeSet<String> {
+        let shape = Regex::new(shape).unwrap();
+        shape.captures_iter(text).map(|found| bare(&found[1])).collect()
+    };
+    let page = read(&root().join("docs/metrics.md"));
+    let listed = names(&page, r"(?m)^\| `(backstop_[a-z_]+)`");
+    let registered = names(&sources(&["src"], "rs"), r#""(backstop_[a-z_]+)""#);
+    assert_eq!(listed, registered);
+    assert!(listed.len() > 30, "{listed:?}");
+}
+
+#[test]
 fn the_alerting_rules_ask_for_metrics_that_exist() {
     let rules = read(&root().join("docs/examples/prometheus-rules.yaml"));
     let code = sources(&["src"], "rs");
     let metric = Regex::new(r"backstop_[a-z_]+").unwrap();
     let mut asked = BTreeSet::new();
     for found in metric.find_iter(&rules) {
-        let name = found.as_str().trim_end_matches("_total");
+        let name = found.as_str().trim_end_matches("_total").trim_end_matches("_info");
         assert!(code.contains(&format!("\"{name}\"")), "no metric is called {name}");
         asked.insert(name.to_owned());
     }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::SignedDuration;
 use serde_json::Value;
 
-use crate::api::v1alpha1::Time;
+use crate::api::v1alpha1::{Severity, Time};
 
 use super::object::{array, controller, label, string, text};
 use super::workload::{Kind, Pod, Workload, read_pod};
@@ -130,10 +130,11 @@ impl Storm {
     }
 
     /// What the Ledger notes of it.
-    pub fn claim(&self, target: &Workload, incident: &str) -> Claim {
+    pub fn claim(&self, target: &Workload, incident: &str, severity: Severity) -> Claim {
         Claim {
             namespace: target.object.namespace.clone(),
             incident: incident.to_owned(),
+            severity,
             target: name_of(target),
             workloads: self.workloads.clone(),
         }

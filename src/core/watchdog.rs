@@ -63,7 +63,10 @@ pub struct Mark {
 /// The incident, unless it is over. `timings` are the operator's.
 pub fn incident(incident: &Incident, timings: &Timings) -> Option<Subject> {
     let status = incident.status.clone().unwrap_or_default();
-    let allowance = allowance(status.phase, timings)?;
+    // A round of models may last as long as their chain allows.
+    let models = status.plan.as_ref().and_then(|plan| plan.model_chain.as_ref());
+    let models = SignedDuration::from_secs(models.map_or(0, |chain| chain.deadline_seconds.max(0)).into());
+    let allowance = allowance(status.phase, timings)?.saturating_add(models);
     let IncidentStatus { phase, rounds, grant_epoch, times, .. } = status;
     Some(Subject {
         key: key("Incident", &incident.metadata),
@@ -310,7 +313,7 @@ pub fn minimal(incident: &Incident, why: &Why, now: Time) -> [Value; 2] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::v1alpha1::AlertSpec;
+    use crate::api::v1alpha1::{AlertSpec, Plan, PlannedChain};
 
     const PATIENCE: SignedDuration = SignedDuration::from_mins(5);
 
@@ -356,6 +359,16 @@ mod tests {
             assert_eq!(stuck.len(), 1, "{phase:?}");
             assert!(stuck[0].why.sentence().contains("unknown variant `freeze`"), "{}", stuck[0].why.sentence());
         }
+    }
+
+    #[test]
+    fn a_round_has_the_time_that_its_models_may_take() {
+        let mut asked = an_incident("a", IncidentPhase::Investigating);
+        let short = subjects(std::slice::from_ref(&asked))[0].allowance;
+        let chain = PlannedChain { deadline_seconds: 240, ..PlannedChain::default() };
+        asked.status.as_mut().unwrap().plan = Some(Plan { model_chain: Some(chain), ..Plan::default() });
+        let long = subjects(std::slice::from_ref(&asked))[0].allowance;
+        assert_eq!(long - short, SignedDuration::from_secs(240));
     }
 
     #[test]

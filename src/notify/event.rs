@@ -11,7 +11,7 @@ use kube::{
 
 use super::channel::{Channel, ChannelName, Message, Notification, bounded};
 use crate::api::v1alpha1::{Delivery, ObjectRef};
-use crate::core::names;
+use crate::core::{names, redact::quoted, rules};
 
 /// Longest wait for one Event to be written.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -134,11 +134,14 @@ fn notes(notification: &Notification) -> Vec<Note> {
 /// What is wrong, what is believed and what to do, each cut so that the others stay.
 fn text(message: &Message) -> String {
     let Message { message, hypothesis, next_step, diagnoser, .. } = message;
-    let believed = !hypothesis.is_empty() && !message.contains(hypothesis.as_str());
+    let is_of_rules = diagnoser.is_empty() || diagnoser == rules::NAME;
+    let shown = if is_of_rules { bounded(hypothesis, 300) } else { quoted(hypothesis, 280) };
+    // The message may have it already, cut at another place.
+    let believed = !hypothesis.is_empty() && !message.contains(bounded(hypothesis, 120).trim_end_matches('…'));
     let mut text = bounded(message, if believed { 360 } else { 520 });
     if believed {
-        let by = if diagnoser.is_empty() || diagnoser == "rules" { String::new() } else { format!(" of {diagnoser}") };
-        text = format!("{text} Diagnosis{by}: {}", bounded(hypothesis, 300));
+        let by = if is_of_rules { String::new() } else { format!(" of {diagnoser}") };
+        text = format!("{text} Diagnosis{by}: {shown}");
     }
     if !next_step.is_empty() {
         text = format!("{text} Next: {next_step}");

@@ -2,7 +2,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Time;
+use super::{Severity, Time};
 
 /// What budgets count, kept in the system namespace. Every change is a compare-and-swap, so concurrent writers cannot
 /// overspend.
@@ -178,6 +178,9 @@ pub struct StormRecord {
     /// Name of the Incident that tells of it.
     #[schemars(length(max = 253))]
     pub incident: String,
+    /// The highest severity of the incidents that told of it.
+    #[serde(default)]
+    pub severity: Severity,
     /// Time at which it was last seen.
     pub at: Time,
     /// The workloads that people were told of, as `Kind/name`. At most 50.

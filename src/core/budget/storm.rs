@@ -4,7 +4,7 @@
 use jiff::SignedDuration;
 
 use super::{Budgets, Charge, Refusal, counted};
-use crate::api::v1alpha1::{LedgerStatus, StormRecord, Time};
+use crate::api::v1alpha1::{LedgerStatus, Severity, StormRecord, Time};
 use crate::core::reason::Reason;
 
 const MAX_STORMS: usize = 200;
@@ -20,6 +20,8 @@ pub struct Claim {
     pub namespace: String,
     /// Name of the Incident.
     pub incident: String,
+    /// Its severity: who was told of the storm at a lower one has not been told what this is.
+    pub severity: Severity,
     /// Its own target, as `Kind/name`.
     pub target: String,
     /// All workloads that fail, as `Kind/name`.
@@ -27,13 +29,14 @@ pub struct Claim {
 }
 
 /// Notes the storm, with this incident as the one that tells people of it. Refused when another one has told people of
-/// this very target already. Safe to repeat.
+/// this very target already, at its severity or a higher one. Safe to repeat.
 pub fn claim(ledger: &LedgerStatus, claim: &Claim, now: Time) -> Result<LedgerStatus, Refusal> {
     let mut next = ledger.clone();
     prune(&mut next, now);
     let record = next.storms.iter_mut().find(|record| record.namespace == claim.namespace);
     if let Some(record) = record {
-        if record.incident != claim.incident && record.workloads.contains(&claim.target) {
+        let told = record.severity >= claim.severity && record.workloads.contains(&claim.target);
+        if record.incident != claim.incident && told {
             return Err(Refusal {
                 reason: Reason::Storm,
                 message: format!(
@@ -44,7 +47,8 @@ pub fn claim(ledger: &LedgerStatus, claim: &Claim, now: Time) -> Result<LedgerSt
         }
         let told = record.workloads.drain(..).filter(|told| !claim.workloads.contains(told));
         let all: Vec<String> = claim.workloads.iter().cloned().chain(told).take(MAX_WORKLOADS).collect();
-        *record = StormRecord { workloads: all, ..record_of(claim, now) };
+        let severity = record.severity.max(claim.severity);
+        *record = StormRecord { workloads: all, severity, ..record_of(claim, now) };
         return Ok(next);
     }
     if next.storms.len() >= MAX_STORMS {
@@ -54,10 +58,17 @@ pub fn claim(ledger: &LedgerStatus, claim: &Claim, now: Time) -> Result<LedgerSt
     Ok(next)
 }
 
+/// The storm that an incident has claimed to tell people of.
+pub fn claimed_by<'a>(ledger: &'a LedgerStatus, namespace: &str, incident: &str, now: Time) -> Option<&'a StormRecord> {
+    let by = |record: &&StormRecord| record.namespace == namespace && record.incident == incident;
+    ledger.storms.iter().find(|record| by(record) && holds(record, now))
+}
+
 fn record_of(claim: &Claim, now: Time) -> StormRecord {
     StormRecord {
         namespace: claim.namespace.clone(),
         incident: claim.incident.clone(),
+        severity: claim.severity,
         at: now,
         workloads: claim.workloads.iter().take(MAX_WORKLOADS).cloned().collect(),
     }

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::breaker::closed;
 use super::*;
-use crate::api::v1alpha1::{Anomaly, BreakerState};
+use crate::api::v1alpha1::{Anomaly, BreakerState, Severity};
 
 fn at(second: i64) -> Time {
     Time::from_second(1_800_000_000 + second).unwrap()
@@ -135,6 +135,7 @@ fn one_incident_tells_of_all_that_it_names_and_the_next_of_what_is_new() {
     let claim = |incident: &str, target: &str, workloads: &[&str]| storm::Claim {
         namespace: "shop".into(),
         incident: incident.into(),
+        severity: Severity::Warning,
         target: target.into(),
         workloads: workloads.iter().map(|name| (*name).to_owned()).collect(),
     };
@@ -147,6 +148,10 @@ fn one_incident_tells_of_all_that_it_names_and_the_next_of_what_is_new() {
     let third = storm::claim(&ledger, &claim("third", "d", &["a", "b", "c", "d"]), at(2)).unwrap();
     assert_eq!((third.storms.len(), third.storms[0].incident.as_str()), (1, "third"));
     assert!(storm::claim(&third, &claim("fourth", "d", &["d"]), at(3)).is_err());
+    let louder = storm::Claim { severity: Severity::Critical, ..claim("louder", "b", &["b"]) };
+    let louder = storm::claim(&third, &louder, at(3)).unwrap();
+    assert_eq!((louder.storms[0].incident.as_str(), louder.storms[0].severity), ("louder", Severity::Critical));
+    assert!(storm::claim(&louder, &claim("fifth", "a", &["a"]), at(4)).is_err(), "what was told stays told");
     let elsewhere = storm::Claim { namespace: "other".into(), ..claim("fifth", "b", &["b"]) };
     assert_eq!(storm::claim(&ledger, &elsewhere, at(4)).unwrap().storms.len(), 2);
     assert!(storm::claim(&ledger, &claim("later", "b", &["b"]), at(1_800)).is_ok(), "half an hour later it is new");
@@ -157,6 +162,7 @@ fn while_a_storm_is_under_way_nothing_is_written_in_its_namespace() {
     let claim = storm::Claim {
         namespace: "shop".into(),
         incident: "i".into(),
+        severity: Severity::Warning,
         target: "Deployment/a".into(),
         workloads: vec!["Deployment/a".into()],
     };

@@ -67,12 +67,19 @@ pub struct Belief<'a> {
     pub ceiling: Mode,
     /// What a reviewer says of the proposal.
     pub review: Option<&'a Review>,
-    /// Its claims were true when the action was decided. The same pods may fail in another way by now, or not at all for
-    /// a moment: that is no lie.
-    pub held: bool,
+    /// The diagnoser whose answer was decided on; empty before that. Its claims were true then. The same pods may fail in
+    /// another way by now, or not at all for a moment: that is no lie. An answer that was not decided on has no such past.
+    pub decided: &'a str,
+    /// The decision is asked for once more.
+    pub again: bool,
 }
 
 impl Belief<'_> {
+    /// Its claims were true when the action was decided.
+    pub fn held(&self) -> bool {
+        self.again && self.diagnosis.is_some_and(|diagnosis| diagnosis.diagnoser == self.decided)
+    }
+
     /// A model answered, by its own word: whether the rules confirm it, the reading tells.
     pub fn is_of_model(&self) -> bool {
         self.diagnosis.is_some_and(|diagnosis| diagnosis.diagnoser != rules::NAME)

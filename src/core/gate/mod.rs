@@ -38,6 +38,7 @@ use super::actions::{self, Definition, Prediction, Refusal};
 use super::budget::Charge;
 use super::policy::CompiledPolicy;
 use super::reason::Reason;
+use super::redact::quoted;
 use super::workload::Workload;
 
 use case::{Follow, Own};
@@ -75,7 +76,7 @@ pub fn judge(case: &Case<'_>) -> Judgement {
 /// Decides the same once more, right before the write is granted. That the facts were fresh was asked when the action
 /// was decided; what counts now is the new reading.
 pub fn judge_again(case: &Case<'_>) -> Judgement {
-    let held = Case { belief: Belief { held: true, ..case.belief }, ..case.clone() };
+    let held = Case { belief: Belief { again: true, ..case.belief }, ..case.clone() };
     opinions::judge(&held, |case| judge_repair(case, Facts::AnyAge, actions::of))
 }
 
@@ -309,6 +310,9 @@ fn conclude(
     Judgement { decision, reason, prediction, anomalies, charge, ungrounded, on_second_opinion: false }
 }
 
+/// Characters of a model's sentence within one of ours.
+const MAX_QUOTED: usize = 512;
+
 const UNREAD: Refusal = Refusal { reason: Reason::ClusterUnreadable, message: String::new() };
 
 fn decide(
@@ -347,9 +351,10 @@ fn decide(
 
 fn with_hypothesis(case: &Case<'_>, message: &str) -> String {
     match case.belief.diagnosis {
-        Some(diagnosis) if !diagnosis.hypothesis.is_empty() => {
-            format!("{message}. Diagnosis: {}", diagnosis.hypothesis)
-        }
+        Some(diagnosis) if !diagnosis.hypothesis.is_empty() => match case.belief.is_of_model() {
+            true => format!("{message}. {} says {}", diagnosis.diagnoser, quoted(&diagnosis.hypothesis, MAX_QUOTED)),
+            false => format!("{message}. Diagnosis: {}", diagnosis.hypothesis),
+        },
         _ => message.to_string(),
     }
 }

@@ -164,7 +164,7 @@ fn claims_supported(readable: &Readable<'_>) -> Outcome {
 
 fn claims_hold(readable: &Readable<'_>) -> Outcome {
     let workload = readable.workload();
-    let held = readable.case.belief.held;
+    let held = readable.case.belief.held();
     for (number, claim) in numbered(claims_of(readable)) {
         // How pods fail changes with every try of a container: that they fail is what the action rests on.
         let asked = if held { &Claim { failure: None, ..claim.clone() } } else { claim };

@@ -285,7 +285,8 @@ impl GateFixture {
                 second_opinion: self.second.as_ref(),
                 ceiling: self.ceiling,
                 review: self.review.as_ref(),
-                held: false,
+                decided: self.diagnosis.as_ref().map_or("", |diagnosis| diagnosis.diagnoser.as_str()),
+                again: false,
             },
             cluster: Cluster {
                 workload: match &self.unreadable {

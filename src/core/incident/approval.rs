@@ -4,17 +4,18 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 
-use crate::api::v1alpha1::IncidentStatus;
+use crate::api::v1alpha1::{IncidentPhase, IncidentStatus};
 use crate::core::{gate::ValidApproval, reason::Reason};
 
-use super::{About, Step, ending, judgement};
+use super::{About, Next, Step, ending, judgement};
 
 /// Interval at which Approvals are polled; a watch reports them earlier.
 const LOOK: Duration = Duration::from_secs(10);
 
-/// Once the Approval is there, the target is investigated and the checks are evaluated again: the cluster may have
-/// changed since it was asked for.
-pub(super) fn step(about: About<'_>, status: IncidentStatus, firing: bool, approvals: &[ValidApproval]) -> Step {
+/// Once the Approval is there, the checks are evaluated again on a new reading: the cluster may have changed since it was
+/// asked for. Nobody is asked for a diagnosis again: what was approved is the action that this one proposes, and a model
+/// that answers differently the second time would make the Approval void.
+pub(super) fn step(about: About<'_>, mut status: IncidentStatus, firing: bool, approvals: &[ValidApproval]) -> Step {
     let asked = status.times.decided.unwrap_or(about.now);
     let patience = SignedDuration::from_secs(about.terms.timings.approval_timeout_seconds.into());
     if about.now.duration_since(asked) > patience {
@@ -29,5 +30,6 @@ pub(super) fn step(about: About<'_>, status: IncidentStatus, firing: bool, appro
     if !approvals.iter().any(|approval| Some(&approval.digest) == digest) {
         return Step::wait(LOOK);
     }
-    judgement::another_round(about, status)
+    status.phase = IncidentPhase::Judging;
+    Step::write(vec![], status, Next::Again)
 }

@@ -6,6 +6,7 @@ use crate::api::v1alpha1::{Actor, Escalation, Incident, IncidentPhase, IncidentS
 use crate::core::{
     actions, budget, conditions,
     reason::Reason,
+    rules,
     timeline::{self, Event},
 };
 
@@ -187,7 +188,11 @@ pub fn next_step(incident: &Incident, status: &IncidentStatus, reason: Reason) -
         Reason::ExecutorSilent | Reason::WrittenLate | Reason::WriteUnproven => Some(format!(
             "`kubectl -n {namespace} get {object} -o yaml` shows backstop.dev/last-action if it was written"
         )),
-        _ => status.diagnosis.as_ref().map(|diagnosis| &diagnosis.advice).filter(|advice| !advice.is_empty()).cloned(),
+        // What a model advises is in the page under its name. Nobody is told to do it in our voice.
+        _ => {
+            let of_rules = status.diagnosis.as_ref().filter(|diagnosis| diagnosis.diagnoser == rules::NAME);
+            of_rules.map(|diagnosis| &diagnosis.advice).filter(|advice| !advice.is_empty()).cloned()
+        }
     };
     match first {
         Some(first) => format!("{}. Details: `{look}`", first.trim_end_matches('.')),

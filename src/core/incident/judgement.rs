@@ -67,17 +67,28 @@ fn health<'a>(about: About<'_>, case: &'a JudgementInputs) -> Option<(&'a Worklo
     Some((workload, known_good::health(workload, floor)))
 }
 
+/// A person approved exactly what was decided last.
+fn is_approved(status: &IncidentStatus, case: &JudgementInputs) -> bool {
+    let asked = status.decision.as_ref().filter(|decision| decision.outcome == DecisionOutcome::AwaitApproval);
+    let digest = asked.and_then(|decision| decision.digest.as_ref());
+    digest.is_some_and(|digest| case.books.approvals.iter().any(|approval| approval.digest == *digest))
+}
+
 /// Decides what follows from the latest round.
 pub(super) fn step(about: About<'_>, mut status: IncidentStatus, case: &JudgementInputs) -> Step {
     let now = about.now;
+    // What a person approved is what was decided; the age of its facts was asked then.
+    let judge = if is_approved(&status, case) { gate::judge_again } else { gate::judge };
+    let mut judgement = question::ask(about, &status, case, judge);
+    let claimed = question::hold_to_claim(about, &status, case, &mut judgement);
     let Judgement { mut decision, mut reason, prediction, anomalies, charge, ungrounded, on_second_opinion } =
-        question::ask(about, &status, case, gate::judge);
+        judgement;
     status.reading = case.workload.as_ref().ok().map(Workload::summary);
     let waited = now.duration_since(status.times.planned.unwrap_or(now));
     let mut patience = SignedDuration::from_secs(about.terms.timings.evidence_wait_seconds.into());
     let undecided = matches!(decision.outcome, DecisionOutcome::Wait | DecisionOutcome::Escalate);
     match health(about, case) {
-        Some((workload, Health::Good(_))) if undecided => {
+        Some((workload, Health::Good(_))) if undecided && !claimed => {
             let WorkloadFact { ready, desired, .. } = &workload.state;
             reason = Reason::NothingWrong;
             decision.outcome = DecisionOutcome::Resolve;

@@ -1,8 +1,9 @@
 //! What was read of a case, as the gate asks for it.
 
-use crate::api::v1alpha1::{Diagnosis, IncidentStatus, Mode};
+use crate::api::v1alpha1::{DecisionOutcome, Diagnosis, IncidentStatus, Mode};
 use crate::core::{
-    gate::{self, RunbookRule, Unreadable},
+    budget,
+    gate::{self, Judgement, RunbookRule, Unreadable},
     neighbours::Storm,
     policy::runbook_name,
     reason::Reason,
@@ -11,7 +12,8 @@ use crate::core::{
 use super::{About, Effect, JudgementInputs, reroute};
 
 /// What the Ledger has to note when the target is one of many that fail at once, so that one incident tells of all. A
-/// storm of the whole cluster, which is an anomaly, is told of by each.
+/// storm of the whole cluster, which is an anomaly, is told of by each. An incident that calls nobody claims nothing: the
+/// others would be silent because of it.
 pub(super) fn storm_claim(
     about: About<'_>,
     case: &JudgementInputs,
@@ -19,12 +21,43 @@ pub(super) fn storm_claim(
     anomalies: &[Reason],
 ) -> Option<Effect> {
     let workload = case.workload.as_ref().ok()?;
-    if reason != Reason::Storm || anomalies.contains(&Reason::Storm) {
+    if reason != Reason::Storm || anomalies.contains(&Reason::Storm) || about.only_informs() {
         return None;
     }
     let alone = || Storm::alone(workload);
     let storm = case.books.storm.clone().unwrap_or_else(alone);
-    Some(Effect::ClaimStorm(storm.claim(workload, about.name())))
+    Some(Effect::ClaimStorm(storm.claim(workload, about.name(), about.incident.spec.severity)))
+}
+
+/// An incident that has claimed to tell of a storm tells of it, whatever became of its own target before its status was
+/// stored: others have ended without calling anybody because of the claim. Whether it does.
+pub(super) fn hold_to_claim(
+    about: About<'_>,
+    status: &IncidentStatus,
+    case: &JudgementInputs,
+    it: &mut Judgement,
+) -> bool {
+    if it.reason == Reason::Storm || status.escalation.is_some() {
+        return false;
+    }
+    let namespace = about.target().map(|target| target.namespace.as_str()).unwrap_or_default();
+    let Some(claimed) = budget::storm::claimed_by(&case.books.ledger, namespace, about.name(), about.now) else {
+        return false;
+    };
+    let message = format!(
+        "many workloads of namespace {namespace} failed at once at {}: {}. Of {} itself: {}",
+        claimed.at,
+        claimed.workloads.join(", "),
+        about.name(),
+        it.decision.message
+    );
+    it.reason = Reason::Storm;
+    it.prediction = None;
+    it.charge = None;
+    it.decision.outcome = DecisionOutcome::Escalate;
+    it.decision.reason = Reason::Storm.as_str().into();
+    it.decision.message = message.chars().take(gate::MAX_MESSAGE).collect();
+    true
 }
 
 /// How far an answer may go that the rules do not confirm: what the investigator says of its rung, and no further than what
@@ -68,7 +101,8 @@ pub(super) fn ask<T>(
             facts: found.map(|status| status.facts.as_slice()).unwrap_or_default(),
             diagnosis: found.and_then(|status| status.diagnosis.as_ref()),
             second_opinion: found.and_then(|status| status.second_opinion.as_ref()),
-            held: false,
+            decided: status.decision.as_ref().map_or("", |decision| decision.diagnoser.as_str()),
+            again: false,
         },
         cluster: gate::Cluster {
             workload: workload.as_ref().map_err(Clone::clone),

@@ -347,7 +347,11 @@ fn decided_again(
 ) -> Option<Judgement> {
     let repair = found.repair.as_ref().map(|repair| &repair.spec);
     match (flight, found.remediation.as_ref().map(|it| &it.spec.write)) {
-        (Flight::Repair, _) => Some(question::ask(about, status, &found.case, gate::judge_again)),
+        (Flight::Repair, _) => {
+            let mut judgement = question::ask(about, status, &found.case, gate::judge_again);
+            question::hold_to_claim(about, status, &found.case, &mut judgement);
+            Some(judgement)
+        }
         (Flight::Undo, _) => {
             Some(question::ask(about, status, &found.case, |case| repair.map(|repair| gate::judge_undo(case, repair)))?)
         }

@@ -12,6 +12,7 @@ use crate::audit::Record;
 use crate::clock;
 use crate::core::{
     fit,
+    incident::Notice,
     reason::Reason,
     watchdog::{self, HandedOver, Key, Stuck, Watchdog},
 };
@@ -167,7 +168,7 @@ async fn page_incident(ctx: &Context, incident: &Incident, stored: bool) -> Hand
     };
     let heard = told.deliveries.iter().any(|delivery| delivery.delivered);
     if stored {
-        ctx.progress.remember_told(progress::key("Incident", incident), told.deliveries);
+        ctx.progress.remember_told(progress::key(Notice::Escalated.as_str(), incident), told.deliveries);
     }
     if heard { HandedOver::Told } else { HandedOver::Unheard }
 }

@@ -178,6 +178,30 @@ fn an_answer_that_is_not_grounded_decides_nothing_and_the_rules_answer_does() {
 }
 
 #[test]
+fn a_lie_that_decided_nothing_does_not_hold_up_the_write_either() {
+    for (lie, reason) in LIES {
+        let mut world = diagnosed_by_model();
+        world.proposal().action = undo_to(1);
+        lie(&mut world);
+        let decided = world.judge().decision.diagnoser;
+        let mut case = world.case();
+        case.belief.decided = &decided;
+        let again = judge_again(&case);
+        assert_eq!(again.decision.outcome, DecisionOutcome::Act, "{reason}: {}", again.decision.message);
+        assert_eq!(again.decision.diagnoser, "rules");
+    }
+}
+
+#[test]
+fn what_a_model_says_is_quoted_in_a_sentence_of_ours() {
+    let mut world = diagnosed_by_model();
+    world.mode = None;
+    world.diagnosis().hypothesis = "it is fine; operators: run `kubectl delete pvc data`".into();
+    let message = world.judge().decision.message;
+    assert!(message.contains("haiku says (quoted: \u{ab}it is fine; operators:"), "{message}");
+}
+
+#[test]
 fn the_rules_answer_is_judged_like_any_other_also_where_it_stands_in() {
     let mut world = diagnosed_by_model();
     world.diagnosis().suspected_revision = Some(77);

@@ -164,6 +164,39 @@ fn one_of_many_that_fail_at_once_is_told_with_all_and_not_written_to() {
 }
 
 #[test]
+fn an_incident_that_only_informs_never_speaks_for_a_storm_and_a_louder_one_is_told_of_it_again() {
+    let mut quiet = World { storm: Some(storm()), ..World::new() };
+    quiet.incident.spec.severity = Severity::Info;
+    run(&mut quiet);
+    assert_eq!((quiet.phase(), quiet.reason(), times_told(&quiet)), (IncidentPhase::Escalated, "Storm", 0));
+    assert_eq!(quiet.ledger.storms, [], "it tells nobody, so nobody may rely on it");
+
+    let mut told = World { storm: Some(storm()), ..World::new() };
+    ends(&mut told, IncidentPhase::Escalated, Reason::Storm);
+    told.ledger.storms[0].incident = "web-0".into();
+    for (severity, times) in [(Severity::Warning, 0), (Severity::Critical, 1)] {
+        let mut ledger = told.ledger.clone();
+        ledger.storms[0].severity = Severity::Warning;
+        let mut world = World { storm: Some(storm()), ledger, ..World::new() };
+        world.incident.spec.severity = severity;
+        run(&mut world);
+        assert_eq!((world.phase(), world.reason()), (IncidentPhase::Escalated, "Storm"));
+        assert_eq!(times_told(&world), times, "{severity:?}");
+    }
+}
+
+#[test]
+fn who_claimed_to_tell_of_a_storm_tells_of_it_although_its_own_target_is_well_by_then() {
+    let mut claimed = World { storm: Some(storm()), ..World::new() };
+    ends(&mut claimed, IncidentPhase::Escalated, Reason::Storm);
+    // The claim reached the Ledger and the status did not: it is judged again, and its target has recovered meanwhile.
+    let mut world = World { ledger: claimed.ledger.clone(), ..World::healthy() };
+    ends(&mut world, IncidentPhase::Escalated, Reason::Storm);
+    assert_eq!(times_told(&world), 1);
+    assert!(world.status().message.contains("Deployment/web"), "{}", world.status().message);
+}
+
+#[test]
 fn people_who_use_kubectl_apply_are_warned_of_what_it_believes_to_have_applied() {
     let mut world = World::new();
     let manifest = serde_json::json!({"spec": {"template": world.broken.template}}).to_string();

@@ -8,7 +8,7 @@ use crate::api::v1alpha1::{
     Diagnosis, IncidentPhase, IncidentStatus, LedgerState, Mode, ModelChain, Policy, Purpose, Review,
 };
 use crate::core::gate::testing::{revision, undo_to};
-use crate::core::incident::step;
+use crate::core::incident::{next_step, step};
 use crate::core::policy::CompiledPolicy;
 use crate::core::reason::Reason;
 
@@ -134,9 +134,13 @@ fn everything_down_means_that_the_rules_answer_with_the_attempts_on_record() {
     assert_eq!(world.status().model_spend.unwrap().calls, 2);
 }
 
+/// The model hands over where the rules propose an action.
+fn disagrees() -> World {
+    World { model: |_, truth| Some(Diagnosis { proposal: None, ..truth.clone() }), ..lied_to() }
+}
+
 #[test]
 fn a_model_that_does_not_agree_makes_it_a_persons_decision() {
-    let disagrees = || World { model: |_, truth| Some(Diagnosis { proposal: None, ..truth.clone() }), ..lied_to() };
     let mut world = disagrees();
     ends(&mut world, IncidentPhase::Escalated, Reason::ApprovalTimeout);
     assert!(world.writes.is_empty() && world.remediations.is_empty());
@@ -146,6 +150,29 @@ fn a_model_that_does_not_agree_makes_it_a_persons_decision() {
     assert_eq!((purposes(&world), world.approvals.len()), (vec![Purpose::Repair], 1));
     assert_eq!(world.ledger.entries[0].state, LedgerState::Spent);
     assert!(!world.approvals[0].status.as_ref().unwrap().used_by.is_empty(), "the Approval is used up");
+}
+
+#[test]
+fn what_a_person_approved_is_judged_on_a_new_reading_without_asking_a_model_again() {
+    let mut world = World { approves: true, ..disagrees() };
+    ends(&mut world, IncidentPhase::Resolved, Reason::Recovered);
+    let asked = world.audit.iter().position(|(kind, _)| kind == "GrantOpening").unwrap();
+    let before = world.audit[..asked].iter().filter(|(kind, _)| kind == "ModelsAsked").count();
+    assert_eq!(before, 1, "the one that led to the request: {:?}", world.audit);
+}
+
+#[test]
+fn nobody_is_told_to_do_what_a_model_advises_as_if_we_said_it() {
+    let advice = "run `kubectl delete pvc data`";
+    let mut world = World { mode: Some("suggest".into()), ..lied_to() };
+    run(&mut world);
+    for reason in Reason::ALL {
+        let mut status = world.status();
+        let diagnosis = status.diagnosis.as_mut().unwrap();
+        advice.clone_into(&mut diagnosis.advice);
+        let said = |status: &IncidentStatus| next_step(&world.incident, status, *reason);
+        assert!(!said(&status).contains("pvc"), "{reason}: {}", said(&status));
+    }
 }
 
 #[test]
