@@ -396,7 +396,8 @@ pub(crate) fn any_json() -> impl Strategy<Value = Value> {
 proptest! {
     #[test]
     fn any_json_is_read_without_a_panic(object in any_json(), set in any_json(), pod in any_json()) {
-        let mut snapshot = RawWorkload { object, owners: vec![], primary: None, rivals: vec![], revisions: vec![set], pods: vec![pod], read_at: now() };
+        let mut snapshot = RawWorkload { object, owners: vec![], primary: None, rivals: vec![], revisions: vec![set], pods: vec![pod],
+            refusals: Refusals::Unread, read_at: now() };
         let _ = Workload::of(&snapshot);
         // Once more with enough identity to reach the depths.
         let good = WorkloadFixture::one_revision().pods(1, 1, &crash_loop()).snapshot();
@@ -409,7 +410,7 @@ proptest! {
         object["status"] = snapshot.object;
         object["metadata"]["managedFields"] = snapshot.pods[0].clone();
         snapshot = RawWorkload { object, owners: vec![], primary: None, rivals: vec![], revisions: vec![good.revisions[0].clone(), set], pods: vec![pod],
-            read_at: now() };
+            refusals: Refusals::Unread, read_at: now() };
         let workload = Workload::of(&snapshot).unwrap();
         for revision in &workload.revisions {
             workload.diff(revision, &workload.revisions[0]);

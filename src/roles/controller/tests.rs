@@ -418,3 +418,29 @@ fn an_ended_incident_in_the_cache_still_knows_which_alerts_say_nothing_new() {
         assert_eq!(status.watch.is_some(), !watch.is_null());
     }
 }
+
+/// What the API server does not serve for a moment was not deleted: an incident that is watched would end unseen.
+#[tokio::test]
+async fn a_target_whose_pods_cannot_be_listed_is_not_taken_for_one_that_is_gone() {
+    use crate::core::workload::fixtures::{WorkloadFixture, ready};
+    let world = WorkloadFixture::two_revisions().pods(1, 2, &ready(60)).snapshot();
+    for (missing, expected) in [("deployments/checkout", Reason::TargetGone), ("pods", Reason::ClusterUnreadable)] {
+        let world = world.clone();
+        let (ctx, _, _folder) = context(vec![], move |asked| match asked.path.rsplit("/shop/").next() {
+            Some(path) if path == missing => failure(404, "NotFound"),
+            Some("deployments/checkout") => Reply::Json(200, world.object.clone()),
+            Some("replicasets") => list(&world.revisions),
+            Some("pods") => list(&world.pods),
+            _ => failure(404, "NotFound"),
+        });
+        let target = crate::api::v1alpha1::ObjectRef {
+            api_version: "apps/v1".into(),
+            kind: "Deployment".into(),
+            namespace: "shop".into(),
+            name: "checkout".into(),
+            uid: String::new(),
+        };
+        let error = gather::read_workload(&ctx, &target, clock::now()).await.unwrap_err();
+        assert_eq!(error.reason, expected, "{missing}: {}", error.message);
+    }
+}

@@ -16,8 +16,8 @@ const OLD_HASH: &str = "1f3870be274f6c49b3e31a0c6728957f";
 const NEW_HASH: &str = "8b04d5e3775d298e78455efc5ca404d5";
 
 /// A release of Deployment `shop/checkout`, with what is known beside it.
-struct Told {
-    world: WorkloadFixture,
+pub struct Told {
+    pub world: WorkloadFixture,
     /// Changes what the API server prints.
     twist: fn(&mut Value),
     presence: Vec<Presence>,
@@ -30,7 +30,7 @@ fn exists(kind: ReferenceKind, name: &str, exists: Option<bool>) -> Presence {
 }
 
 /// Revision 1 as the fixtures have it, and a second one that differs by `change`, two minutes old.
-fn release(change: impl FnOnce(&mut Value)) -> WorkloadFixture {
+pub fn release(change: impl FnOnce(&mut Value)) -> WorkloadFixture {
     let mut world = WorkloadFixture::one_revision();
     world.templates.push((template("shop:1", change), 120));
     world
@@ -55,7 +55,7 @@ fn serving(world: WorkloadFixture, new: &Value) -> Told {
     told(world.pods(1, 2, &ready(3600)).pods(2, 1, new))
 }
 
-fn told(world: WorkloadFixture) -> Told {
+pub fn told(world: WorkloadFixture) -> Told {
     let presence = vec![exists(ReferenceKind::ConfigMap, "checkout", Some(true))];
     Told { world, twist: |_| {}, presence, marked: false }
 }
@@ -69,7 +69,8 @@ impl Told {
         Told { twist, ..self }
     }
 
-    fn decide(&self) -> (DecisionOutcome, String, Diagnosis) {
+    /// What the controller has, and what the rules say of it.
+    pub fn gate(&self) -> (testing::GateFixture, Diagnosis) {
         let mut snapshot = self.world.snapshot();
         (self.twist)(&mut snapshot.object);
         let reading = Workload::of(&snapshot).unwrap();
@@ -90,6 +91,11 @@ impl Told {
         if self.marked {
             world.known_good = vec![world.mark(world.reading.revisions.len() - 1)];
         }
+        (world, diagnosis)
+    }
+
+    fn decide(&self) -> (DecisionOutcome, String, Diagnosis) {
+        let (world, diagnosis) = self.gate();
         let judgement = world.judge();
         let bad = ["ClaimUncited", "ClaimUnsupported", "ClaimUngrounded", "ObjectUnknown"];
         let told = judgement.decision.checks.iter().find(|check| bad.contains(&check.reason.as_str()));
@@ -111,7 +117,7 @@ fn level(template: &mut Value) {
     template["spec"]["containers"][0]["env"][0]["value"] = json!("debug");
 }
 
-fn image(template: &mut Value) {
+pub fn image(template: &mut Value) {
     template["spec"]["containers"][0]["image"] = json!("shop:2");
 }
 
