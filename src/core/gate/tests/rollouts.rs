@@ -108,6 +108,10 @@ fn selector(template: &mut Value) {
     template["spec"]["nodeSelector"] = json!({"disk": "tape"});
 }
 
+fn scheduler(template: &mut Value) {
+    template["spec"]["schedulerName"] = json!("tape");
+}
+
 fn secret(template: &mut Value) {
     let variable = json!({"name": "DB", "valueFrom": {"secretKeyRef": {"name": "db", "key": "url"}}});
     template["spec"]["containers"][0]["env"].as_array_mut().unwrap().push(variable);
@@ -148,6 +152,7 @@ fn a_bad_rollout_is_taken_back_however_it_shows() {
     let serving = |world, new: &Value| serving(world, new);
     for (what, told) in [
         ("a selector that no node has", serving(release(selector), &unschedulable(SELECTOR, 60))),
+        ("a scheduler that does not run", serving(release(scheduler), &json!({"phase": "Pending"}))),
         ("a GPU", serving(release(resources(json!({"limits": {"nvidia.com/gpu": "1"}}))), &unschedulable(gpu, 60))),
         (
             "a claim that does not exist",
@@ -261,6 +266,7 @@ fn what_the_release_does_not_explain_is_a_persons() {
     };
     for (what, told, reason, cause) in [
         ("a node went away", serving(release(image), &unschedulable(away, 60)), "FailureUnexplained", Unknown),
+        ("no scheduler runs at all", serving(release(image), &json!({"phase": "Pending"})), "FailureUnexplained", Unknown),
         (
             "the selector was there before",
             serving(releases(selector, image), &unschedulable(SELECTOR, 60)),
