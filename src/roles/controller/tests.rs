@@ -444,3 +444,35 @@ async fn a_target_whose_pods_cannot_be_listed_is_not_taken_for_one_that_is_gone(
         assert_eq!(error.reason, expected, "{missing}: {}", error.message);
     }
 }
+
+/// Of an incident that lists as many alerts as it can, those that it does not list count too.
+#[tokio::test]
+async fn an_alert_beyond_those_that_an_incident_lists_keeps_it_firing() {
+    let mut full = incident(IncidentPhase::Judging);
+    let listed = full.spec.alerts[0].clone();
+    full.spec.alerts = vec![listed; crate::core::grouping::MAX_ALERTS];
+    let alert = |ends: Value, namespace: &str| {
+        json!({"apiVersion": "backstop.dev/v1alpha1", "kind": "Alert", "metadata": {"name": "more", "namespace": "shop"},
+            "spec": {"fingerprint": "f", "labels": {}, "startsAt": "2026-01-01T00:00:00Z", "endsAt": ends},
+            "status": {"incident": "api-1", "incidentNamespace": namespace}})
+    };
+    let ended = json!("2026-01-02T00:00:00Z");
+    for (more, fires) in [
+        (vec![], false),
+        (vec![alert(ended.clone(), "shop")], false),
+        (vec![alert(Value::Null, "shop")], true),
+        (vec![alert(Value::Null, "another")], false),
+        (vec![alert(json!("9999-12-31T23:59:59Z"), "shop")], true),
+    ] {
+        let listed = alert(ended.clone(), "shop");
+        let items = more.clone();
+        let (ctx, log, _folder) = context(vec![], move |asked| match asked.path.ends_with("/alerts") {
+            true => list(&items),
+            false => Reply::Json(200, listed.clone()),
+        });
+        assert_eq!(gather::firing(&ctx, &full).await.unwrap(), fires, "{more:?}");
+        let log = log.lock().unwrap();
+        let asked = log.iter().find(|asked| asked.path.ends_with("/alerts")).unwrap();
+        assert!(asked.query.contains("status.incident%3Dapi-1"), "{}", asked.query);
+    }
+}
