@@ -3,8 +3,9 @@ use serde_json::json;
 use super::*;
 use crate::cluster::testing::{Asked, Reply, client, failure, list};
 use crate::core::workload::{
-    Kind, Refusals, Workload, lacks_pods,
+    Kind, Refusals, Workload,
     fixtures::{WorkloadFixture, crash_loop, now, ready},
+    lacks_pods,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -97,9 +98,8 @@ async fn a_list_that_is_not_there_is_an_error_and_not_an_empty_one() {
         let world = world(kind);
         for missing in [format!("/{}", api::revisions(kind).plural), "/pods".to_owned()] {
             let (inner, path) = (serve(&world), missing.clone());
-            let (client, _) = client(move |asked| {
-                if asked.path.ends_with(&path) { failure(404, "NotFound") } else { inner(asked) }
-            });
+            let (client, _) =
+                client(move |asked| if asked.path.ends_with(&path) { failure(404, "NotFound") } else { inner(asked) });
             let error = snapshot(&client, &of(kind, world.uid()), SECOND, now()).await.unwrap_err();
             assert_eq!(error.reason(), "Unavailable", "{kind} {missing}");
         }

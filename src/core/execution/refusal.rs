@@ -152,7 +152,9 @@ mod tests {
         for sentence in CONTENT {
             assert!(chart.contains(sentence.trim_end()), "no policy says {sentence:?}");
         }
-        for other in ["mode of namespace shop is observe", "not granted (", "the grant has expired (", "no params found"] {
+        for other in
+            ["mode of namespace shop is observe", "not granted (", "the grant has expired (", "no params found"]
+        {
             assert!(!about_content(other), "{other}");
         }
     }

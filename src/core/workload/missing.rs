@@ -40,9 +40,8 @@ pub fn lacks_pods(raw: &RawWorkload) -> bool {
     if !seen || own.iter().any(ends) {
         return false;
     }
-    let fewer = |wanted: i32| {
-        pod_count(kind, object) < wanted && i32::try_from(own.len()).is_ok_and(|there| there < wanted)
-    };
+    let fewer =
+        |wanted: i32| pod_count(kind, object) < wanted && i32::try_from(own.len()).is_ok_and(|there| there < wanted);
     match (kind, Strategy::of(kind, object)) {
         (Kind::DaemonSet, Strategy::RollingUpdate { .. }) => fewer(int32(object, "/status/desiredNumberScheduled")),
         (Kind::StatefulSet, Strategy::RollingUpdate { partition, ordered }) => {

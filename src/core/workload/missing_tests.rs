@@ -6,7 +6,8 @@ use crate::core::workload::{
     fixtures::{WorkloadFixture, ago, crash_loop, failed_create, ready},
 };
 
-const SAID: &str = r#"pods "c" is forbidden: violates PodSecurity "baseline:latest": host namespaces (hostNetwork=true)"#;
+const SAID: &str =
+    r#"pods "c" is forbidden: violates PodSecurity "baseline:latest": host namespaces (hostNetwork=true)"#;
 
 /// Three are wanted.
 fn world(kind: Kind) -> WorkloadFixture {
@@ -45,7 +46,11 @@ fn what_is_not_due_yet_or_not_known_is_not_missing() {
     for (what, world, twist) in [
         ("all are there", world(Kind::StatefulSet).pods(1, 3, &ready(60)), nothing as fn(&mut RawWorkload)),
         ("an ordered set waits for a lower ordinal", world(Kind::StatefulSet).pods(1, 2, &crash_loop()), nothing),
-        ("the first one missing is below the partition", world(Kind::StatefulSet).partition(3).pods(1, 2, &ready(60)), nothing),
+        (
+            "the first one missing is below the partition",
+            world(Kind::StatefulSet).partition(3).pods(1, 2, &ready(60)),
+            nothing,
+        ),
         ("people delete the pods", set().on_delete(), nothing),
         ("people delete the pods of a DaemonSet", daemon().on_delete(), nothing),
         ("a Deployment has a condition for it", world(Kind::Deployment).pods(1, 2, &ready(60)), nothing),
@@ -101,7 +106,9 @@ fn the_newest_event_about_the_workload_since_the_template_was_made_says_why() {
 
 #[test]
 fn a_reader_without_events_sees_that_pods_are_missing_and_no_words() {
-    for (kind, there, missing) in [(Kind::StatefulSet, 2, true), (Kind::DaemonSet, 2, true), (Kind::DaemonSet, 3, false)] {
+    for (kind, there, missing) in
+        [(Kind::StatefulSet, 2, true), (Kind::DaemonSet, 2, true), (Kind::DaemonSet, 3, false)]
+    {
         let snapshot = world(kind).pods(1, there, &ready(3600)).snapshot();
         let raw = RawWorkload { refusals: Refusals::Unread, ..snapshot.clone() };
         let workload = Workload::of(&raw).unwrap();

@@ -156,7 +156,8 @@ impl Workload {
     /// Reads a snapshot. Whatever is absent or of another type than Kubernetes writes counts as absent; a child
     /// that lacks its identity is left out.
     pub fn of(snapshot: &RawWorkload) -> Result<Workload, WorkloadError> {
-        let RawWorkload { object: raw, owners, primary, rivals, revisions, pods: raw_pods, refusals: _, read_at } = snapshot;
+        let RawWorkload { object: raw, owners, primary, rivals, revisions, pods: raw_pods, refusals: _, read_at } =
+            snapshot;
         let object = object_ref(raw, Kind::API_VERSION, Kind::Deployment.as_str());
         let Some(kind) = Kind::of(&object) else {
             return Err(WorkloadError::Kind { kind: object.kind, name: object.name });

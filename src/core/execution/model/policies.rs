@@ -118,8 +118,9 @@ pub(super) fn refusal(model: &Model, request: &Request, old: &Value, new: &Value
             let same =
                 body(old) == body(new) && other_metadata(old, names::UNDO_TO) == other_metadata(new, names::UNDO_TO);
             let fits = same && (is == "true" || (is.is_empty() && !was.is_empty()));
-            (model.on(PolicyName::STATIC) && !fits)
-                .then(|| (PolicyName::STATIC, "on a revision (any) only label backstop.dev/undo-to may change".to_owned()))
+            (model.on(PolicyName::STATIC) && !fits).then(|| {
+                (PolicyName::STATIC, "on a revision (any) only label backstop.dev/undo-to may change".to_owned())
+            })
         }
         Resource::Target(kind) => target(model, kind, request, old, new),
     }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::super::*;
 use super::following::repair_of;
 use super::rollouts::{Told, image, release, told};
-use crate::api::v1alpha1::{Cause, PodFailure};
+use crate::api::v1alpha1::{Cause, PodFailure, Verdict};
 use crate::core::workload::fixtures::*;
 use crate::core::workload::{Kind, RawWorkload, Refusals, Workload};
 
@@ -21,13 +21,12 @@ fn memory(template: &mut Value) {
 }
 
 const SECURITY: &str = r#"create Pod checkout-1 in StatefulSet checkout failed error: pods "checkout-1" is forbidden: violates PodSecurity "baseline:latest": host namespaces (hostNetwork=true)"#;
-const RANGE: &str =
-    r#"Error creating: pods "checkout-2-" is forbidden: maximum memory usage per Container is 128Mi, but limit is 256Mi"#;
+const RANGE: &str = r#"Error creating: pods "checkout-2-" is forbidden: maximum memory usage per Container is 128Mi, but limit is 256Mi"#;
 const QUOTA: &str = r#"Error creating: pods "checkout-2-" is forbidden: exceeded quota: q, requested: limits.memory=256Mi, used: limits.memory=128Mi, limited: limits.memory=256Mi"#;
-const WEBHOOK: &str =
-    r#"Error creating: admission webhook "v.example.com" denied the request: image must be signed"#;
+const WEBHOOK: &str = r#"Error creating: admission webhook "v.example.com" denied the request: image must be signed"#;
 const POLICY: &str = r#"Error creating: pods "checkout-2-" is forbidden: ValidatingAdmissionPolicy 'signed' with binding 'signed' denied request: image must be signed"#;
-const PODS: &str = r#"Error creating: pods "c" is forbidden: exceeded quota: q, requested: pods=1, used: pods=2, limited: pods=2"#;
+const PODS: &str =
+    r#"Error creating: pods "c" is forbidden: exceeded quota: q, requested: pods=1, used: pods=2, limited: pods=2"#;
 const AWAY: &str = r#"Error creating: Internal error occurred: failed calling webhook "v.example.com": failed to call webhook: Post "https://v.p.svc:443/": connect: connection refused"#;
 
 /// Two are wanted, the old ones serve, and a pod of the release is refused with these words.
@@ -54,7 +53,7 @@ fn a_release_whose_pods_are_refused_is_taken_back_whatever_the_kind() {
             assert_eq!(decision.outcome, DecisionOutcome::Act, "{kind}, {what}: {failed:#?}");
             assert_eq!(diagnosis.cause, Cause::BadRollout, "{kind}, {what}");
             assert!(diagnosis.claims.iter().any(|claim| claim.failure == Some(PodFailure::Refused)), "{kind}, {what}");
-            assert!(diagnosis.hypothesis.contains("the API server says «"), "{}", diagnosis.hypothesis);
+            assert!(diagnosis.hypothesis.contains("the API server says (quoted: «"), "{}", diagnosis.hypothesis);
 
             // The executor reads no Events: that pods are missing has to be enough for it, and is not more than that.
             let spec = repair_of(&world);

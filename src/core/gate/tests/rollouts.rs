@@ -266,7 +266,12 @@ fn what_the_release_does_not_explain_is_a_persons() {
     };
     for (what, told, reason, cause) in [
         ("a node went away", serving(release(image), &unschedulable(away, 60)), "FailureUnexplained", Unknown),
-        ("no scheduler runs at all", serving(release(image), &json!({"phase": "Pending"})), "FailureUnexplained", Unknown),
+        (
+            "no scheduler runs at all",
+            serving(release(image), &json!({"phase": "Pending"})),
+            "FailureUnexplained",
+            Unknown,
+        ),
         (
             "the selector was there before",
             serving(releases(selector, image), &unschedulable(SELECTOR, 60)),

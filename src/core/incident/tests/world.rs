@@ -8,8 +8,8 @@ use serde_json::json;
 
 use crate::api::v1alpha1::{
     Approval, Diagnosis, Fact, Grant, GrantSpec, Incident, IncidentPhase, IncidentSpec, IncidentStatus, Investigation,
-    KnownGood, LedgerState, LedgerStatus, ModelChain, OpenGrant, PodFailure, Purpose, Remediation, RemediationStatus, Review,
-    Severity, Time, Write,
+    KnownGood, LedgerState, LedgerStatus, ModelChain, OpenGrant, PodFailure, Purpose, Remediation, RemediationStatus,
+    Review, Severity, Time, Write,
 };
 use crate::core::{
     budget,
