@@ -100,7 +100,23 @@ impl Told {
         let bad = ["ClaimUncited", "ClaimUnsupported", "ClaimUngrounded", "ObjectUnknown"];
         let told = judgement.decision.checks.iter().find(|check| bad.contains(&check.reason.as_str()));
         assert_eq!(told, None, "the rules say what is not so");
+        let (reason, cause) = (judgement.reason, diagnosis.cause);
+        assert!(!contradict(reason, cause), "the headline says {reason}, the diagnosis {cause:?}: {diagnosis:#?}");
         (judgement.decision.outcome, judgement.decision.reason.clone(), diagnosis)
+    }
+}
+
+/// Whether a person who reads the reason of a hand-over and then the cause of the diagnosis has to believe one of them.
+fn contradict(reason: Reason, cause: Cause) -> bool {
+    match reason {
+        Reason::NothingFails | Reason::NothingWrong => cause != Cause::Recovered,
+        Reason::OnlyOneRevision => cause == Cause::BadRollout,
+        Reason::TemplateUnchanged | Reason::FailureUnexplained => {
+            matches!(cause, Cause::BadRollout | Cause::NeverWorked | Cause::Recovered)
+        }
+        Reason::ReferenceMissing => matches!(cause, Cause::NeverWorked | Cause::Recovered),
+        Reason::AllChecksPassed => cause != Cause::BadRollout,
+        _ => false,
     }
 }
 
