@@ -490,7 +490,8 @@ impl World {
             Effect::CloseGrant { remediation } => {
                 let open = self.grant.spec.open.as_ref();
                 let of_another = open.is_some_and(|open| open.remediation != *remediation && open.not_after > self.now);
-                if !of_another && !(self.closes_carelessly && open.is_none()) {
+                let stays = of_another || (self.closes_carelessly && open.is_none());
+                if !stays {
                     self.grant.spec.open = None;
                     self.grant.metadata.resource_version = Some(self.bump());
                 }
