@@ -1,12 +1,14 @@
 # The proof. `make test` is what continuous integration runs, and nothing else.
 # Rust is built once, with the profile `dev`: the operator under test is that build.
 
-.PHONY: test-faults test-chaos test-cel test test-static test-unit test-cluster test-cluster-loaded measure measure-retention
+.PHONY: test-faults test-chaos test-cel test test-static test-unit test-cluster test-cluster-loaded measure measure-retention \
+  measure-enrolment
 
 # Said before anything is built or asked.
 ifeq ($(CLUSTER),current)
-ifneq ($(filter test test-cluster test-cluster-loaded measure measure-retention,$(MAKECMDGOALS)),)
-$(error CLUSTER=current is not for $(filter test test-cluster test-cluster-loaded measure measure-retention,$(MAKECMDGOALS)): the cluster tests judge by the API server's audit log and end processes on nodes, and can do neither there. Use CLUSTER=lab, as root on Debian, or CLUSTER=kind, with Docker)
+NEEDS_THE_AUDIT_LOG := test test-cluster test-cluster-loaded measure measure-retention measure-enrolment
+ifneq ($(filter $(NEEDS_THE_AUDIT_LOG),$(MAKECMDGOALS)),)
+$(error CLUSTER=current is not for $(filter $(NEEDS_THE_AUDIT_LOG),$(MAKECMDGOALS)): the cluster tests judge by the API server's audit log and end processes on nodes, and can do neither there. Use CLUSTER=lab, as root on Debian, or CLUSTER=kind, with Docker)
 endif
 endif
 
@@ -86,3 +88,16 @@ measure-retention: $(HELM) $(LAB) $(CLUSTER_IS_UP_NEEDS) ## Measure the controll
 	$(TEST_MAKE) cluster-up; \
 	$(TEST_MAKE) cluster-load PROFILE=$(PROFILE) $(TEST_IMAGES); \
 	$(CLUSTER_SUITE) --measure-retention
+
+# Namespaces that measure-enrolment makes, and how they are enrolled: BY_NAME=1 lists them in executor.namespaces.
+ENROLLED ?= 500
+
+# Some ten minutes, most of it for making and removing so many namespaces.
+measure-enrolment: $(HELM) $(LAB) $(CLUSTER_IS_UP_NEEDS) ## Count the requests of ENROLLED=500 idle namespaces by the audit log, and repair in one of them
+	@set -e; \
+	was_up=; if $(CLUSTER_IS_UP); then was_up=1; fi; \
+	finish() { status=$$?; trap - EXIT; [ -n "$$was_up" ] || $(TEST_MAKE) cluster-down || status=1; exit $$status; }; \
+	trap finish EXIT; trap 'exit 130' INT TERM; \
+	$(TEST_MAKE) cluster-up; \
+	$(TEST_MAKE) cluster-load PROFILE=$(PROFILE) $(TEST_IMAGES); \
+	$(CLUSTER_SUITE) --measure-enrolment --enrolled $(ENROLLED) $(if $(BY_NAME),--by-name)

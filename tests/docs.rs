@@ -334,6 +334,30 @@ fn every_row_of_the_threat_table_names_tests_that_exist() {
     assert!(rows > 25, "only {rows} rows");
 }
 
+/// Each point under "What it is" has promises, each promise stands there in these words, and its tests exist.
+#[test]
+fn every_promise_of_the_readme_names_tests_that_exist() {
+    let unwrapped = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let readme = read(&root().join("README.md"));
+    let (_, rest) = readme.split_once("\n## What it is\n").expect("the section");
+    let (section, _) = rest.split_once("\nWhat `make demo` shows").expect("its end");
+    let points: Vec<String> = section.split("\n- ").skip(1).map(unwrapped).collect();
+    let (exist, name) = (tests(), Regex::new("`([^`]+)`").unwrap());
+    let page = read(&root().join("docs/promises.md"));
+    let mut kept = vec![0; points.len()];
+    for row in page.lines().filter(|line| line.starts_with("| ") && !line.ends_with("shown by |")) {
+        let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+        let [promise, shown] = cells.as_slice() else { panic!("no two cells: {row}") };
+        let named: Vec<&str> = name.captures_iter(shown).map(|found| found.get(1).unwrap().as_str()).collect();
+        let missing: Vec<&&str> = named.iter().filter(|name| !exist.contains(**name)).collect();
+        assert!(!named.is_empty() && missing.is_empty(), "no such tests: {missing:?} in {row}");
+        assert!(unwrapped(&readme).contains(promise), "the README does not say {promise:?}");
+        points.iter().zip(&mut kept).filter(|(point, _)| point.contains(promise)).for_each(|(_, kept)| *kept += 1);
+    }
+    let bare: Vec<&String> = points.iter().zip(&kept).filter(|(_, kept)| **kept == 0).map(|(point, _)| point).collect();
+    assert!(points.len() >= 6 && bare.is_empty(), "no test shows: {bare:#?}");
+}
+
 #[test]
 fn every_metric_is_in_the_list_and_every_one_in_the_list_exists() {
     // Suffixes that the text format adds by type and unit.

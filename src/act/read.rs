@@ -15,7 +15,7 @@ use crate::{
         execution::{Consent, Evidence, Observation, PolicyBounds, Surroundings, target_kind},
         kube_name, names, object,
         policy::MAX_POLICIES,
-        workload::{Kind, Workload},
+        workload::{Kind, RawWorkload, Refusals, Workload},
     },
 };
 
@@ -91,7 +91,9 @@ impl Reader {
         let ledger = names::known_good_ledger(namespace);
         let raw = async {
             let read = cluster::snapshot(client, target, DEADLINE, clock::now()).await;
-            read.map_err(|error| error.to_string())
+            // No Event reaches a decision of the executor.
+            let unread = |raw| RawWorkload { refusals: Refusals::Unread, ..raw };
+            read.map(unread).map_err(|error| error.to_string())
         };
         let text = |error: ReadError| error.to_string();
         let ours = async {

@@ -107,6 +107,17 @@ impl ReadError {
             other => ReadError::Unavailable { object, message: other.to_string() },
         }
     }
+
+    /// A list is there, if empty: an API server that answers 404 does not serve the kind now, and says nothing of what
+    /// exists.
+    fn of_list(object: String, error: &kube::Error) -> ReadError {
+        match ReadError::of(object, error) {
+            ReadError::NotFound { object } => {
+                ReadError::Unavailable { object, message: "the API server does not serve such a list (404)".into() }
+            }
+            other => other,
+        }
+    }
 }
 
 /// A resource of the API: where its objects are found.
@@ -307,8 +318,8 @@ impl ResourceType {
                 let request = request
                     .list(&params)
                     .map_err(|e| ReadError::Unavailable { object: object.clone(), message: e.to_string() })?;
-                let mut page: Value =
-                    client.request(request).await.map_err(|error| ReadError::of(object.clone(), &error))?;
+                let answer = client.request(request).await;
+                let mut page: Value = answer.map_err(|error| ReadError::of_list(object.clone(), &error))?;
                 if let Some(Value::Array(mut items)) = page.get_mut("items").map(Value::take) {
                     look(&mut items);
                 }

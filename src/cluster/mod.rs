@@ -10,7 +10,7 @@ pub mod watch;
 
 pub use api::{PODS, ReadError};
 pub use client::connect;
-pub use snapshot::{resolve_top, snapshot};
+pub use snapshot::{resolve_top, snapshot, snapshot_with_events};
 pub mod lease;
 
 pub use lease::{Leading, Lease, Lost};

@@ -5,14 +5,14 @@ use std::time::Duration;
 use kube::{Client, api::ListParams};
 use serde_json::Value;
 
-use super::api::{self, PODS, ReadError};
+use super::api::{self, EVENTS, PODS, ReadError};
 use crate::{
     api::v1alpha1::{ObjectRef, Time},
     core::{
         kube_name,
         managers::PRIMARY,
         object::{controller_of, controller_uid, owned_by, string},
-        workload::{Kind, RawWorkload},
+        workload::{FAILED_CREATE, Kind, RawWorkload, Refusals, lacks_pods},
     },
 };
 
@@ -31,6 +31,26 @@ pub async fn snapshot(
 ) -> Result<RawWorkload, ReadError> {
     let timeout = || ReadError::Timeout { object: target.to_string(), milliseconds: deadline.as_millis() };
     tokio::time::timeout(deadline, read(client, target, deadline, now)).await.unwrap_or_else(|_| Err(timeout()))
+}
+
+/// As [`snapshot`], with what Events say where pods are missing that should be there. Events that cannot be read are
+/// none; that they say nothing has to end in a decision too.
+pub async fn snapshot_with_events(
+    client: &Client,
+    target: &ObjectRef,
+    deadline: Duration,
+    now: Time,
+) -> Result<RawWorkload, ReadError> {
+    let mut raw = snapshot(client, target, deadline, now).await?;
+    if lacks_pods(&raw) {
+        let uid = string(&raw.object, "/metadata/uid");
+        let chosen = format!("reason={FAILED_CREATE},regarding.uid={uid}");
+        match EVENTS.list(client, &target.namespace, ListParams::default().fields(&chosen), deadline / 4).await {
+            Ok(events) => raw.refusals = Refusals::Events(events),
+            Err(error) => tracing::debug!(%error, "why pods are missing cannot be looked up"),
+        }
+    }
+    Ok(raw)
 }
 
 async fn read(client: &Client, target: &ObjectRef, deadline: Duration, now: Time) -> Result<RawWorkload, ReadError> {
@@ -65,7 +85,8 @@ async fn read(client: &Client, target: &ObjectRef, deadline: Duration, now: Time
         }
         Kind::StatefulSet | Kind::DaemonSet => owned_by(pod, &uid),
     });
-    Ok(RawWorkload { object, owners, primary, rivals, revisions, pods, read_at: now })
+    let refusals = Refusals::Unknown;
+    Ok(RawWorkload { object, owners, primary, rivals, revisions, pods, refusals, read_at: now })
 }
 
 /// Metadata of the copy that a canary controller makes of its target, whose name follows from the target's. The kinds of

@@ -3,8 +3,9 @@ use serde_json::json;
 use super::*;
 use crate::cluster::testing::{Asked, Reply, client, failure, list};
 use crate::core::workload::{
-    Kind, Workload,
+    Kind, Refusals, Workload,
     fixtures::{WorkloadFixture, crash_loop, now, ready},
+    lacks_pods,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -57,6 +58,50 @@ async fn a_snapshot_is_exactly_what_the_api_server_said_of_the_workload_and_its_
         assert_eq!(Workload::of(&found).unwrap().failing_pods().count(), 1);
         for asked in log.lock().unwrap().iter() {
             assert!(!asked.query.contains("resourceVersion"), "not a quorum read: {asked:?}");
+        }
+    }
+}
+
+/// Asked for only where pods are missing, and only about the workload itself. An answer that is none says nothing.
+#[tokio::test]
+async fn events_are_read_only_where_pods_are_missing_that_should_be_there() {
+    let events = "/apis/events.k8s.io/v1/namespaces/shop/events";
+    for kind in Kind::ALL {
+        let complete = world(kind);
+        let lacking = WorkloadFixture { replicas: 3, ..WorkloadFixture::two_revisions().of(kind) };
+        let lacking = lacking.pods(1, 2, &ready(3600));
+        let event = json!({"reason": "FailedCreate"});
+        for (world, code) in [(&complete, 200), (&lacking, 200), (&lacking, 403), (&lacking, 404)] {
+            let (inner, said) = (serve(world), event.clone());
+            let (client, log) = client(move |asked| match (asked.path == events, code) {
+                (false, _) => inner(asked),
+                (true, 200) => list(std::slice::from_ref(&said)),
+                (true, code) => failure(code, "Forbidden"),
+            });
+            let found = snapshot_with_events(&client, &of(kind, world.uid()), SECOND, now()).await.unwrap();
+            let asked: Vec<Asked> = log.lock().unwrap().iter().filter(|it| it.path == events).cloned().collect();
+            let wanted = lacks_pods(&found);
+            assert_eq!(wanted, kind != Kind::Deployment && world.replicas == 3, "{kind}");
+            assert_eq!(asked.len(), usize::from(wanted), "{kind}");
+            assert!(asked.iter().all(|it| it.query.contains("reason%3DFailedCreate%2Cregarding.uid%3D")), "{asked:?}");
+            let expected =
+                if wanted && code == 200 { Refusals::Events(vec![event.clone()]) } else { Refusals::Unknown };
+            assert_eq!(found.refusals, expected, "{kind} {code}");
+        }
+    }
+}
+
+/// A 404 to a list is an API server that does not know the kind, or a wrong path: never an empty list.
+#[tokio::test]
+async fn a_list_that_is_not_there_is_an_error_and_not_an_empty_one() {
+    for kind in Kind::ALL {
+        let world = world(kind);
+        for missing in [format!("/{}", api::revisions(kind).plural), "/pods".to_owned()] {
+            let (inner, path) = (serve(&world), missing.clone());
+            let (client, _) =
+                client(move |asked| if asked.path.ends_with(&path) { failure(404, "NotFound") } else { inner(asked) });
+            let error = snapshot(&client, &of(kind, world.uid()), SECOND, now()).await.unwrap_err();
+            assert_eq!(error.reason(), "Unavailable", "{kind} {missing}");
         }
     }
 }

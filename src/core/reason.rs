@@ -187,6 +187,8 @@ reasons! {
     GrantExpired,
     /// The API server refused for a reason other than Backstop's policies.
     Refused,
+    /// An admission webhook or a policy that is not Backstop's refused the write, or could not be asked.
+    RefusedByAdmission,
     /// A forbidden dry-run was accepted: an admission policy is missing or was changed.
     PolicyMissing,
     /// The dry-run showed something other than the granted value.

@@ -64,12 +64,13 @@ impl Gatherer {
         number(drafts)
     }
 
-    /// One reading for all sources that need the target; its breaker is that of the source `Workload`.
+    /// One reading for all sources that need the target; its breaker is that of the source `Workload` in its namespace.
     fn workload<'a>(&'a self, target: &'a ObjectRef, until: Time) -> SharedWorkload<'a> {
         let source = &workload::Target;
         async move {
             let budget = left(until, source.timeout());
-            self.guard.request(source.name(), budget, workload::read(&self.client, target, budget)).await
+            let read = workload::read(&self.client, target, budget);
+            self.guard.request(source.name(), &target.namespace, budget, read).await
         }
         .boxed()
         .shared()

@@ -58,21 +58,23 @@ impl Guard {
         registry.register("backstop_source_requests", help, self.requests.clone());
     }
 
-    /// Does `work`, one request to `source`, within `budget`. Not done while the breaker of the source is open.
+    /// Does `work`, one request to `source` about an object of `namespace`, within `budget`. Not done while the breaker of
+    /// the two is open.
     pub async fn request<T>(
         &self,
         source: SourceName,
+        namespace: &str,
         budget: Duration,
         work: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Failure> {
-        if !self.breakers.allows(source, clock::now()) {
+        if !self.breakers.allows(source, namespace, clock::now()) {
             self.count(source, "CircuitOpen");
             let message = "it failed several times in a row and is not asked again for half a minute".into();
             return Err(Failure { reason: "CircuitOpen", message });
         }
         let answer = tokio::time::timeout(budget, work).await.unwrap_or_else(|_| Err(Failure::timeout(budget)));
         let fault = answer.as_ref().is_err_and(Failure::is_fault);
-        self.breakers.record(source, fault, clock::now());
+        self.breakers.record(source, namespace, fault, clock::now());
         self.count(source, answer.as_ref().map_or_else(|failure| failure.reason, |_| "Answered"));
         answer
     }

@@ -167,7 +167,7 @@ func (b *bench) grant(open object) error {
 	}
 	var version string
 	if b.admin.exists(path) == nil {
-		made := b.controller.must(request{method: "POST", path: ourPath(b.ns, "grants", ""), body: object{
+		made := b.controller.must(request{method: "POST", path: ourPath(b.ns, "grants", "") + ofController, body: object{
 			"apiVersion": "backstop.dev/v1alpha1", "kind": "Grant", "metadata": object{"name": "active"}, "spec": spec,
 		}})
 		version = at(made, "metadata", "resourceVersion").(string)
@@ -175,7 +175,7 @@ func (b *bench) grant(open object) error {
 		// Replaced whole, as the controller does it: `after` is not merged.
 		grant := b.admin.get(path)
 		grant["spec"] = spec
-		version = at(b.controller.must(request{method: "PUT", path: path, body: grant}), "metadata", "resourceVersion").(string)
+		version = at(b.controller.must(request{method: "PUT", path: path + ofController, body: grant}), "metadata", "resourceVersion").(string)
 	}
 	var last answer
 	err := eventually("the grant policy sees the Grant", func() bool {
@@ -221,6 +221,9 @@ func (b *bench) unmark(name string) {
 
 // manager is the query that every write of the executor carries.
 const manager = "?fieldManager=backstop-executor"
+
+// ofController is the same for the controller's writes of Grants.
+const ofController = "?fieldManager=backstop-controller"
 
 func armOps(extra ...any) []any {
 	return append([]any{op("add", armedPtr, "rollout-undo"), op("add", actionPtr, actionID)}, extra...)

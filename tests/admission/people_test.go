@@ -163,6 +163,22 @@ func ourKinds(b *bench) []peopleRow {
 			body:    ours("Ledger", name, object{"purpose": "Actions"}),
 			headers: map[string]string{"Impersonate-User": "system:serviceaccount:" + system + ":backstop-" + role}}
 	}
+	// What the controller's account would send, and what somebody might who has its token.
+	grant := func(path string, change func(object)) request {
+		body := b.admin.get(ourPath(b.ns, "grants", "active"))
+		body["spec"] = object{"open": b.granted()}
+		change(body["metadata"].(object))
+		return request{method: "PUT", path: ourPath(b.ns, "grants", "active") + path, body: body,
+			headers: map[string]string{"Impersonate-User": "system:serviceaccount:" + system + ":backstop-controller"}}
+	}
+	writer := func(name, operation string) func(object) {
+		return func(metadata object) {
+			writers, _ := metadata["managedFields"].([]any)
+			metadata["managedFields"] = append(writers, object{"manager": name, "operation": operation, "apiVersion": "backstop.dev/v1alpha1",
+				"time": "2099-01-01T00:00:00Z", "fieldsType": "FieldsV1", "fieldsV1": object{"f:metadata": object{"f:labels": object{"f:x": object{}}}}})
+		}
+	}
+	asItIs := func(object) {}
 	service := approval("robot", "system:serviceaccount:"+b.ns+":default")
 	return []peopleRow{
 		{name: "approve in one's own name", req: post("approvals", approval("mine", "adm-person"))},
@@ -179,6 +195,10 @@ func ourKinds(b *bench) []peopleRow {
 		{name: "count actions as the investigator", want: "ledger", says: "written by the investigator", req: ledger("investigator", "adm")},
 		{name: "count actions as the controller", req: ledger("controller", "adm")},
 		{name: "count the cost of models as the controller", want: "ledger", req: ledger("controller", "models.adm")},
+		{name: "open a Grant as the controller", req: grant(ofController, asItIs)},
+		{name: "open a Grant as another field manager", want: "grant-times", says: "as field manager", req: grant("?fieldManager=kubectl", asItIs)},
+		{name: "open a Grant and forge a writer", want: "grant-times", says: "was not there", req: grant(ofController, writer("argocd", "Update"))},
+		{name: "open a Grant and forge a writer of the same name", want: "grant-times", says: "was not there", req: grant(ofController, writer("backstop-controller", "Apply"))},
 		{name: "open a Grant", want: "rbac", req: request{method: "PATCH", kind: mergePatch, path: ourPath(b.ns, "grants", "active"), body: object{"spec": object{}}}},
 		{name: "delete a Grant", want: "rbac", req: request{method: "DELETE", path: ourPath(b.ns, "grants", "active")}},
 		{name: "create a Remediation", want: "rbac", req: post("remediations", remediation("mine"))},

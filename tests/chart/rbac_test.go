@@ -174,6 +174,7 @@ coordination.k8s.io leases: create
  configmaps: get
  serviceaccounts: get
 backstop.dev grants: create update
+events.k8s.io events: list
 `,
 	"ClusterRole backstop-investigator": readCluster + `
  configmaps: get
@@ -224,6 +225,7 @@ var bySelector = map[string]string{
  configmaps: get
  serviceaccounts: get
 backstop.dev grants: create update
+events.k8s.io events: list
 `,
 	"Role shop/backstop-controller": "",
 	"ClusterRole backstop-executor": executorRules + `

@@ -8,11 +8,14 @@ use k8s_openapi::{
     api::{
         apps::v1::ReplicaSet,
         batch::v1::{CronJob, Job},
-        core::v1::{ConfigMap, Pod},
+        core::v1::{ConfigMap, LimitRange, Namespace, Pod},
     },
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
-use kube::{Api, ResourceExt as _, api::DeleteParams};
+use kube::{
+    Api, ResourceExt as _,
+    api::{DeleteParams, Patch, PatchParams},
+};
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -189,6 +192,46 @@ pub async fn a_daemon_set_whose_image_cannot_be_pulled_is_rolled_back(bench: Ben
     bench.recovered().await?;
     set.fired_once().await?;
     set.rolled_out().await
+}
+
+/// A release whose pods the API server does not let in: no pod fails, one is missing, and only an Event says why.
+async fn refused_pods_are_rolled_back(bench: &Bench, kind: Kind, release: Release, replicas: i32) -> Result<()> {
+    let set = Workload::healthy(bench, kind, "api", kind.manifest("api", replicas)).await?;
+    set.patch(release.patch("api")).await?;
+    until("a pod is missing", || async {
+        let raw = set.raw().await?;
+        let count = |path: &str| raw.pointer(path).and_then(Value::as_i64).unwrap_or(0);
+        let missing = match kind {
+            Kind::StatefulSet => count("/status/replicas") < i64::from(replicas),
+            Kind::DaemonSet => count("/status/currentNumberScheduled") < count("/status/desiredNumberScheduled"),
+        };
+        let seen = count("/status/observedGeneration") == count("/metadata/generation");
+        Ok((seen && missing && set.pods().await?.len() < usize::try_from(replicas)?).then_some(()))
+    })
+    .await?;
+    set.alert().await?;
+    let incident = bench.recovered().await?;
+    let hypothesis = incident.status.and_then(|status| status.diagnosis).map(|it| it.hypothesis).unwrap_or_default();
+    ensure!(hypothesis.contains("refused when they are created"), "it is not said how it failed: {hypothesis}");
+    let (_, evictions) = set.fired_once().await?;
+    ensure!(evictions.is_empty(), "pods were evicted: {evictions:#?}");
+    set.rolled_out().await
+}
+
+pub async fn a_stateful_set_whose_pods_are_refused_is_rolled_back(bench: Bench) -> Result<()> {
+    bench
+        .create::<LimitRange>(json!({
+            "metadata": {"name": "small"}, "spec": {"limits": [{"type": "Container", "max": {"memory": "128Mi"}}]},
+        }))
+        .await?;
+    refused_pods_are_rolled_back(&bench, Kind::StatefulSet, Release::TooLarge, 2).await
+}
+
+pub async fn a_daemon_set_whose_pods_are_refused_is_rolled_back(bench: Bench) -> Result<()> {
+    let namespaces: Api<Namespace> = Api::all(bench.suite.client.clone());
+    let patch = json!({"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "baseline"}}});
+    namespaces.patch(&bench.ns, &PatchParams::default(), &Patch::Merge(&patch)).await?;
+    refused_pods_are_rolled_back(&bench, Kind::DaemonSet, Release::HostNetwork, 1).await
 }
 
 /// A pod template that fails at its start.

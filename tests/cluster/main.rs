@@ -5,6 +5,8 @@
 //! and run one by one after them. Words on the command line choose tests by a part of their name.
 
 mod conformance;
+mod enrolment;
+mod followups;
 mod intake;
 mod interruptions;
 mod kinds;
@@ -55,6 +57,11 @@ struct Args {
     measure_retention: bool,
     #[command(flatten)]
     kept: retention::Kept,
+    /// Count what many enrolled namespaces cost the API server while nothing happens.
+    #[arg(long)]
+    measure_enrolment: bool,
+    #[command(flatten)]
+    crowd: enrolment::Crowd,
     #[command(flatten)]
     place: Place,
 }
@@ -80,6 +87,16 @@ const TOGETHER: &[Test] = tests![
     recovery::a_missing_config_map_is_rolled_back,
     recovery::an_outage_of_all_pods_is_rolled_back,
     recovery::a_release_that_no_node_takes_is_rolled_back,
+    recovery::a_release_with_more_processors_than_a_node_has_is_rolled_back,
+    recovery::a_release_with_a_device_that_no_node_has_is_rolled_back,
+    recovery::a_release_whose_node_affinity_no_node_fits_is_rolled_back,
+    recovery::a_release_that_wants_to_be_far_from_itself_is_rolled_back,
+    recovery::a_release_with_a_claim_that_nobody_made_is_rolled_back,
+    recovery::a_release_with_a_secret_that_nobody_made_is_rolled_back,
+    recovery::a_release_for_a_scheduler_that_does_not_run_is_rolled_back,
+    recovery::a_release_that_passes_its_progress_deadline_is_rolled_back,
+    recovery::a_release_that_a_quota_refuses_is_rolled_back,
+    recovery::a_release_that_a_policy_of_the_cluster_refuses_is_rolled_back,
     recovery::a_release_that_a_limit_range_refuses_is_rolled_back,
     recovery::a_release_that_pod_security_refuses_is_rolled_back,
     recovery::a_release_whose_volume_cannot_be_mounted_is_rolled_back,
@@ -120,6 +137,8 @@ const TOGETHER: &[Test] = tests![
     kinds::a_daemon_set_with_on_delete_is_handed_over,
     kinds::a_daemon_set_is_rolled_back,
     kinds::a_daemon_set_whose_image_cannot_be_pulled_is_rolled_back,
+    kinds::a_stateful_set_whose_pods_are_refused_is_rolled_back,
+    kinds::a_daemon_set_whose_pods_are_refused_is_rolled_back,
     kinds::a_job_is_a_kind_that_is_handed_over,
     kinds::a_cron_job_is_a_kind_that_is_handed_over,
     kinds::a_pod_that_nobody_owns_is_a_kind_that_is_handed_over,
@@ -161,6 +180,9 @@ const ALONE: &[Test] = tests![
     thefts::a_stolen_executor_and_investigator_are_refused_by_the_api_server,
     thefts::a_stolen_controller_and_executor_reach_a_past_revision_and_nothing_else,
     thefts::a_stolen_controller_and_executor_evict_within_the_disruption_budget,
+    followups::a_stolen_controller_cannot_have_a_good_repair_taken_back,
+    followups::a_stolen_controller_cannot_have_a_pod_evicted_that_works,
+    enrolment::a_namespace_is_enrolled_by_its_label_and_nothing_is_written_without_it,
     conformance::the_api_server_gives_the_verdicts_that_the_executor_is_tested_with,
     limits::finished_incidents_beyond_the_bound_are_removed_and_open_ones_stay,
     recovery::a_rollback_that_does_not_help_is_left_in_place_and_handed_over,
@@ -188,6 +210,8 @@ async fn main() -> ExitCode {
         measure::run(&args.place, &args.amount).await
     } else if args.measure_retention {
         retention::run(&args.place, &args.kept).await
+    } else if args.measure_enrolment {
+        enrolment::run(&args.place, &args.crowd).await
     } else {
         run(&args).await
     };

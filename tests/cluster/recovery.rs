@@ -4,10 +4,14 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use backstop::api::v1alpha1::{Alert, Approval, Incident, IncidentPhase};
-use k8s_openapi::api::core::v1::{LimitRange, Namespace, Node, Pod};
+use k8s_openapi::api::{
+    admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding},
+    apps::v1::Deployment,
+    core::v1::{LimitRange, Namespace, Node, Pod, ResourceQuota},
+};
 use kube::{
     Api, ResourceExt as _,
-    api::{DeleteParams, ListParams, Patch, PatchParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
 use serde_json::json;
 
@@ -66,6 +70,110 @@ async fn that_does_not_start_is_rolled_back(bench: &Bench, release: Release) -> 
 
 pub async fn a_release_that_no_node_takes_is_rolled_back(bench: Bench) -> Result<()> {
     that_does_not_start_is_rolled_back(&bench, Release::Unschedulable).await
+}
+
+pub async fn a_release_with_more_processors_than_a_node_has_is_rolled_back(bench: Bench) -> Result<()> {
+    that_does_not_start_is_rolled_back(&bench, Release::TooManyProcessors).await
+}
+
+pub async fn a_release_with_a_device_that_no_node_has_is_rolled_back(bench: Bench) -> Result<()> {
+    that_does_not_start_is_rolled_back(&bench, Release::MissingDevice).await
+}
+
+pub async fn a_release_whose_node_affinity_no_node_fits_is_rolled_back(bench: Bench) -> Result<()> {
+    that_does_not_start_is_rolled_back(&bench, Release::NodeAffinity).await
+}
+
+pub async fn a_release_that_wants_to_be_far_from_itself_is_rolled_back(bench: Bench) -> Result<()> {
+    that_does_not_start_is_rolled_back(&bench, Release::AntiAffinity).await
+}
+
+pub async fn a_release_with_a_claim_that_nobody_made_is_rolled_back(bench: Bench) -> Result<()> {
+    that_does_not_start_is_rolled_back(&bench, Release::MissingClaim).await
+}
+
+pub async fn a_release_with_a_secret_that_nobody_made_is_rolled_back(bench: Bench) -> Result<()> {
+    that_does_not_start_is_rolled_back(&bench, Release::MissingSecret).await
+}
+
+pub async fn a_release_for_a_scheduler_that_does_not_run_is_rolled_back(bench: Bench) -> Result<()> {
+    that_does_not_start_is_rolled_back(&bench, Release::MissingScheduler).await
+}
+
+/// No container fails and none is ended: the rollout just does not get on in its time.
+pub async fn a_release_that_passes_its_progress_deadline_is_rolled_back(bench: Bench) -> Result<()> {
+    let mut manifest = deployment("api", 1);
+    manifest["spec"]["progressDeadlineSeconds"] = json!(20);
+    bench.healthy_as("api", manifest).await?;
+    bench.ship("api", Release::NeverStarted).await?;
+    until("its progress deadline has passed", || async {
+        let conditions = bench.api::<Deployment>().get("api").await?.status.and_then(|status| status.conditions);
+        let passed = conditions.iter().flatten().any(|c| c.reason.as_deref() == Some("ProgressDeadlineExceeded"));
+        Ok(passed.then_some(()))
+    })
+    .await?;
+    bench.alert("api").await?;
+    bench.recovered().await?;
+    bench.fired_once_to_first_revision("api").await.map(drop)
+}
+
+pub async fn a_release_that_a_quota_refuses_is_rolled_back(bench: Bench) -> Result<()> {
+    bench
+        .create::<ResourceQuota>(json!({
+            "metadata": {"name": "small"}, "spec": {"hard": {"limits.memory": "256Mi"}},
+        }))
+        .await?;
+    until("the quota is counted", || async {
+        let quota = bench.api::<ResourceQuota>().get("small").await?;
+        Ok(quota.status.and_then(|status| status.hard).map(drop))
+    })
+    .await?;
+    that_does_not_start_is_rolled_back(&bench, Release::TooLarge).await
+}
+
+/// Somebody's own policy for pods, as a webhook would be: it lets no image with the tag of the release in.
+pub async fn a_release_that_a_policy_of_the_cluster_refuses_is_rolled_back(bench: Bench) -> Result<()> {
+    let policies: Api<ValidatingAdmissionPolicy> = Api::all(bench.suite.client.clone());
+    let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(bench.suite.client.clone());
+    let name = format!("suite-no-absent-images-{}", bench.suite.run);
+    let policy = json!({
+        "metadata": {"name": name},
+        "spec": {
+            "failurePolicy": "Fail",
+            "matchConstraints": {"resourceRules": [{
+                "apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"],
+            }]},
+            "validations": [{
+                "expression": "object.spec.containers.all(c, !c.image.endsWith(':absent'))",
+                "message": "images have to be signed",
+            }],
+        },
+    });
+    let binding = json!({
+        "metadata": {"name": name},
+        "spec": {
+            "policyName": name, "validationActions": ["Deny"],
+            "matchResources": {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": bench.ns}}},
+        },
+    });
+    policies.create(&Default::default(), &serde_json::from_value(policy)?).await?;
+    bindings.create(&Default::default(), &serde_json::from_value(binding)?).await?;
+    let play = async {
+        let refused = json!({
+            "metadata": {"name": "try"}, "spec": {"containers": [{"name": "c", "image": "backstop.local/shop:absent"}]},
+        });
+        until("the policy is in force", || async {
+            let dry = PostParams { dry_run: true, ..PostParams::default() };
+            let answer = bench.api::<Pod>().create(&dry, &serde_json::from_value(refused.clone())?).await;
+            Ok(answer.is_err_and(|error| error.to_string().contains("have to be signed")).then_some(()))
+        })
+        .await?;
+        that_does_not_start_is_rolled_back(&bench, Release::ImagePull).await
+    };
+    let outcome = play.await;
+    bindings.delete(&name, &DeleteParams::default()).await?;
+    policies.delete(&name, &DeleteParams::default()).await?;
+    outcome
 }
 
 pub async fn a_release_that_a_limit_range_refuses_is_rolled_back(bench: Bench) -> Result<()> {

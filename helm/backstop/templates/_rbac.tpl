@@ -52,6 +52,11 @@ requests need the full right. No wildcard: a kind added to the cluster later is 
 - apiGroups: [""]
   resources: [serviceaccounts]
   verbs: [get]
+# Why pods of a StatefulSet or DaemonSet are not made: nothing but Events says it. Asked for where pods are missing, and
+# only where it may roll back.
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs: [list]
 {{- if dig "readConfigMaps" true .Values.controller }}
 - apiGroups: [""]
   resources: [configmaps]

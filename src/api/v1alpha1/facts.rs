@@ -330,7 +330,7 @@ pub struct RevisionFact {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub references: Vec<Reference>,
-    /// Why the API server refuses to create its pods. Absent when it does not. Deployments only.
+    /// Why the API server refuses to create its pods. Absent when it does not, or nobody says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<Obstacle>,
 }

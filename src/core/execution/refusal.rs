@@ -7,6 +7,11 @@ pub fn classify(code: u16, reason: &str, message: &str) -> Response {
     if let Some((policy, said)) = policy(message) {
         return Response::Refused { policy: Some(policy.to_owned()), message: said.to_owned() };
     }
+    // A webhook chooses the status of its refusal, and one that cannot be asked is an error of the server. Either way
+    // admission comes before anything is stored.
+    if webhook(message) {
+        return Response::Refused { policy: None, message: message.to_owned() };
+    }
     // A pod under several budgets can never be evicted; the API server calls that an error of its own.
     if (code == 429 && message.contains("disruption budget")) || message.contains("more than one PodDisruptionBudget") {
         return Response::BlockedByDisruptionBudget(message.to_owned());
@@ -30,6 +35,43 @@ fn policy(message: &str) -> Option<(&str, &str)> {
     let (name, rest) = rest.split_once('\'')?;
     let (_, said) = rest.split_once(" denied request: ")?;
     Some((name, said))
+}
+
+/// An admission webhook refused, or could not be asked.
+pub(super) fn webhook(message: &str) -> bool {
+    webhook_away(message)
+        || message.contains("admission webhook \"")
+            && [" denied the request", " does not support dry run"].iter().any(|said| message.contains(said))
+}
+
+/// A webhook that must be asked does not answer: it may be back in a moment.
+pub(super) fn webhook_away(message: &str) -> bool {
+    message.contains("failed calling webhook \"")
+}
+
+/// What policies of ours say when the object that they see is not the one that was to be written.
+pub(super) const CONTENT: &[&str] = &[
+    "neither arm, fire nor disarm",
+    "on a revision (",
+    "another label changes",
+    "another annotation changes",
+    "owners, finalizers or other metadata change",
+    "managedFields names a writer or a time that was not there",
+    "managedFields loses a writer",
+    "an Eviction must carry",
+    "an Eviction must name",
+    "an Eviction may have",
+    "another value is granted",
+    "another action is granted",
+    "the template is not that of ",
+    "template labels differ from those of ",
+    "template annotations differ from those of ",
+    "template metadata differs from that of ",
+];
+
+/// A policy of ours refuses what the object holds, and not who writes it, when or where.
+pub(super) fn about_content(message: &str) -> bool {
+    CONTENT.iter().any(|sentence| message.starts_with(sentence))
 }
 
 /// The parameter of a policy is not there, as far as the API server knows.
@@ -77,6 +119,43 @@ mod tests {
                     message: "not granted (grant resourceVersion 417)".into()
                 }
             );
+        }
+    }
+
+    /// The words are those of staging/src/k8s.io/apiserver/pkg/admission/plugin/webhook/errors.
+    #[test]
+    fn a_webhook_that_refuses_is_a_refusal_whatever_status_it_chooses() {
+        let denied = "admission webhook \"v.example.com\" denied the request: label team is missing";
+        let silent = "admission webhook \"v.example.com\" denied the request without explanation";
+        let dry = "admission webhook \"v.example.com\" does not support dry run";
+        let away = "Internal error occurred: failed calling webhook \"v.example.com\": failed to call webhook: Post \
+                    \"https://v.p.svc:443/\": context deadline exceeded";
+        for said in [denied, silent, dry, away] {
+            for code in [400, 403, 404, 409, 422, 429, 500, 503] {
+                let expected = Response::Refused { policy: None, message: said.into() };
+                assert_eq!(classify(code, "", said), expected, "{code} {said}");
+            }
+            assert!(webhook(said) && webhook_away(said) == (said == away));
+        }
+        assert!(!webhook("deployments.apps \"admission webhook\" not found"));
+    }
+
+    #[test]
+    fn the_sentences_about_what_is_written_are_those_of_the_chart() {
+        let chart = [
+            include_str!("../../../helm/backstop/templates/admission/static.yaml"),
+            include_str!("../../../helm/backstop/templates/admission/grant.yaml"),
+            include_str!("../../../helm/backstop/templates/admission/provenance.yaml"),
+        ]
+        .concat();
+        // The chart puts the kind of the revision into some of them.
+        for sentence in CONTENT {
+            assert!(chart.contains(sentence.trim_end()), "no policy says {sentence:?}");
+        }
+        for other in
+            ["mode of namespace shop is observe", "not granted (", "the grant has expired (", "no params found"]
+        {
+            assert!(!about_content(other), "{other}");
         }
     }
 

@@ -148,6 +148,17 @@ fn refused(memory: &mut Memory, seen: &Observation, request: &Request, policy: O
         Some(name) if PolicyName::is_provenance(name) && refusal::no_params(message) => {
             (Reason::RefusedByPolicy, format!("{name}: {message}; {}", provenance_blind(name)))
         }
+        Some(name) if !PolicyName::ALL.contains(&name) => {
+            (Reason::RefusedByAdmission, format!("policy {name}, which is not Backstop's: {message}"))
+        }
+        // What was sent is exactly what was granted, and a wrong value is refused by the policy that it is for.
+        Some(name) if may_have_been_changed(memory, verb) && refusal::about_content(message) => (
+            Reason::DryRunDiffers,
+            format!(
+                "something changes the write before {name} sees it, a mutating webhook or policy ({message}): `kubectl \
+                 get mutatingwebhookconfigurations`"
+            ),
+        ),
         Some(name) => match verb {
             Verb::DryRunWrong(probe) if !probe.expected(kind(seen)).contains(&name) => (
                 Reason::PolicyMissing,
@@ -165,9 +176,21 @@ fn refused(memory: &mut Memory, seen: &Observation, request: &Request, policy: O
             Reason::EvictionNotAllowed,
             format!("the executor may not evict pods (executor.evictPods of the chart): {message}"),
         ),
+        None if refusal::webhook(message) => {
+            (Reason::RefusedByAdmission, format!("{} was refused: {message}", verb.as_str()))
+        }
         None => (Reason::Refused, format!("{} was refused: {message}", verb.as_str())),
     };
     memory.end(reason, said);
+}
+
+/// Whether nothing has shown yet that this object reaches the policies as it was sent.
+fn may_have_been_changed(memory: &Memory, verb: Verb) -> bool {
+    match verb {
+        Verb::MarkRevision | Verb::Arm | Verb::DryRunRight | Verb::DryRunWrong(_) => true,
+        Verb::Fire => !memory.passed.right,
+        Verb::Claim | Verb::Reclaim | Verb::Finish | Verb::Abort | Verb::Disarm | Verb::UnmarkRevision => false,
+    }
 }
 
 /// What to do when the provenance policy does not see marked revisions any more.
@@ -212,7 +235,9 @@ fn may_be_lag(
         Some(_) if refusal::settling(message) => return Some((SETTLING, SETTLING_PAUSE)),
         // A right that charts may leave out: not waited for as long as for those without which nothing works.
         None if eviction && refusal::starting(message) => return Some((EVICTION_RIGHT_WAIT, SETTLING_PAUSE)),
-        None if refusal::starting(message) => return Some((SETTLING, SETTLING_PAUSE)),
+        None if refusal::starting(message) || refusal::webhook_away(message) => {
+            return Some((SETTLING, SETTLING_PAUSE));
+        }
         // It may also be ahead of us: read again.
         Some(PolicyName::GRANT) => {
             refusal::no_params(message)

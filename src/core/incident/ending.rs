@@ -34,13 +34,26 @@ pub(super) fn escalate(about: About<'_>, status: IncidentStatus, reason: Reason,
 /// are notified again, but nothing is written again.
 pub(super) fn escalate_after(
     about: About<'_>,
-    mut status: IncidentStatus,
+    status: IncidentStatus,
     reason: Reason,
     message: &str,
     effects: Vec<Effect>,
 ) -> Step {
+    let called = is_called(about, &status);
+    hand_over(about, status, reason, message, effects, called)
+}
+
+/// Hands an incident over; somebody is `called`, or it is only on record.
+fn hand_over(
+    about: About<'_>,
+    mut status: IncidentStatus,
+    reason: Reason,
+    message: &str,
+    effects: Vec<Effect>,
+    called: bool,
+) -> Step {
     let effects = closing(&status, effects);
-    status.escalation = is_called(about, &status).then(|| Escalation {
+    status.escalation = called.then(|| Escalation {
         reason: reason.as_str().into(),
         next_step: next_step(about.incident, &status, reason),
         ..Escalation::default()
@@ -102,13 +115,14 @@ pub fn refused(incident: &Incident, step: &Step, refusal: &budget::Refusal, term
 }
 
 /// A step of it is refused again and again, and trying once more cannot help: a person has it, with what was refused.
+/// Whatever its severity: nobody has looked at what it is about, and what hinders Backstop hinders the next incident too.
 /// One that is over stays as it is.
 pub fn blocked(incident: &Incident, reason: Reason, message: &str, terms: &Terms, now: Time) -> Step {
     let status = super::status(incident);
     if status.phase.is_final() {
         return Step::wait(IDLE);
     }
-    escalate(About { incident, terms, now }, status, reason, message)
+    hand_over(About { incident, terms, now }, status, reason, message, vec![], true)
 }
 
 fn end(

@@ -198,7 +198,8 @@ fn aborted(
     }
 }
 
-/// A change by others, a recovery or the kill switch between decision and write is not an anomaly.
+/// A change by others, a recovery or the kill switch between decision and write is not an anomaly; nor is what else the
+/// cluster admits or changes.
 fn is_expected(reason: Reason) -> bool {
     matches!(
         reason,
@@ -216,6 +217,8 @@ fn is_expected(reason: Reason) -> bool {
             | Reason::ApprovalMissing
             | Reason::BlockedByDisruptionBudget
             | Reason::EvictionNotAllowed
+            | Reason::RefusedByAdmission
+            | Reason::DryRunDiffers
     )
 }
 

@@ -25,8 +25,10 @@ pub static FORMAT: Format = Format {
     parse,
 };
 
-/// Reads a payload. Unknown fields are ignored and missing ones defaulted.
+/// Reads a payload. Unknown fields are ignored and missing ones defaulted; a mark of the byte order, as some proxies put in
+/// front, is none of it.
 fn parse<'a>(payload: &'a [u8], request: RequestInfo<'a>) -> Result<Batch<'a>, BadInput> {
+    let payload = payload.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(payload);
     let list = SENDER.alerts(payload, "alerts", request)?;
     version(&list.envelope, request)?;
     // Neither of these may cost the alerts.

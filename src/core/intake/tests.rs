@@ -74,6 +74,8 @@ fn odd_but_legal_alerts_are_taken_as_they_are() {
     assert_eq!(texts.spec.labels["region"], "süd\u{FFFD}ost");
     assert_eq!(texts.spec.annotations["summary"], "line one\nline two\tx");
     assert_eq!(surrogate.spec.labels["pod"], "half \u{FFFD} of a character");
+    let marked = [b"\xEF\xBB\xBF".as_slice(), &payload(json!([{"labels": {"alertname": "Marked"}}]))].concat();
+    assert_eq!(normalise(&marked, request()).unwrap().alerts[0].alertname(), "Marked");
     for empty in [r#"{"version":"4","alerts":[]}"#, r#"{"version":"4","status":"resolved","alerts":null}"#] {
         assert!(normalise(empty.as_bytes(), request()).unwrap().alerts.is_empty(), "{empty}");
     }

@@ -284,7 +284,8 @@ impl<'a> Evidence<'a> {
             _ => "the kubelet says",
         };
         let first = self.troubles().into_iter().filter(|(_, trouble)| trouble.failure == failure);
-        let said = first.filter_map(|(_, trouble)| trouble.obstacle).map(|it| it.message.as_str()).next();
+        let mut said = first.filter_map(|(_, trouble)| trouble.obstacle).map(|it| it.message.as_str());
+        let said = said.find(|said| !said.is_empty());
         said.map(|said| format!("; {by} {}", quoted(said, QUOTED_MESSAGE))).unwrap_or_default()
     }
 

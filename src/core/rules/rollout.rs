@@ -13,7 +13,7 @@ use crate::api::v1alpha1::{
     Action, Cause, Claim, ClaimKind, Diagnosis, EventFact, FieldChange, PodFailure, Proposal, RolloutUndo, SourceName,
 };
 use crate::core::redact::{self, quoted};
-use crate::core::workload::{Kind, Trouble, carries_hash, explain};
+use crate::core::workload::{FAILED_CREATE, Kind, Trouble, carries_hash, explain};
 
 use super::evidence::{Evidence, LONG_BEFORE_SECONDS, Seen, seconds, words};
 use super::{cite, claim};
@@ -22,8 +22,6 @@ use super::{cite, claim};
 const QUOTED_VALUE: usize = 80;
 /// Characters of an Event that are quoted.
 const QUOTED_EVENT: usize = 240;
-/// Reason of the Events of a controller whose pods are refused.
-const FAILED_CREATE: &str = "FailedCreate";
 
 pub fn diagnose(evidence: &Evidence) -> Option<Diagnosis> {
     let current = evidence.current()?;
@@ -99,12 +97,14 @@ fn shown(change: &FieldChange) -> String {
     format!("{path}: {} → {}", value(before), value(after))
 }
 
-/// Pods of a StatefulSet or DaemonSet are refused, and the change explains it. Only its Events say so, and whoever
-/// decides does not read them: the cause is named, and the rollback is a person's.
+/// Events say that pods are refused, and the change explains it; what is counted does not show that pods of the current
+/// template are missing, as where a surge leaves the old ones in place. The cause is named, and the rollback is a
+/// person's.
 pub fn refused_by_events(evidence: &Evidence) -> Option<Diagnosis> {
     let (current, (earlier, diff)) = (evidence.current()?, evidence.candidate()?);
     let workload = evidence.workload.as_ref()?.data;
-    if evidence.fails() || workload.ready >= workload.desired {
+    let complete = workload.ready >= workload.desired && workload.updated >= workload.desired - workload.held_back;
+    if evidence.fails() || complete {
         return None;
     }
     let (event, obstacle) = evidence.events.iter().find_map(|event: &Seen<EventFact>| {

@@ -121,7 +121,10 @@ impl Workload {
                 images.join(", ")
             );
             if let Some(refused) = &revision.fact.refused {
-                text.push_str(&format!("; its pods are refused: {}", refused.message));
+                text.push_str("; its pods are refused");
+                if !refused.message.is_empty() {
+                    text.push_str(&format!(": {}", refused.message));
+                }
             }
             self.draft(SourceName::RolloutHistory, &revision.object, FactData::Revision(revision.fact.clone()), text)
         };

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Kind, RawWorkload};
+use super::{Kind, RawWorkload, Refusals};
 use crate::api::v1alpha1::Time;
 
 /// When the snapshot is read.
@@ -33,7 +33,8 @@ pub struct WorkloadFixture {
     pub templates: Vec<(Value, i64)>,
     /// Pods as JSON.
     pub pods: Vec<Value>,
-    /// What the API server says when it refuses to create pods of the newest revision.
+    /// What the API server says when it refuses to create pods of the newest revision: in a condition of the ReplicaSet,
+    /// for other kinds in an Event of 20 seconds ago.
     pub refused: Option<String>,
 }
 
@@ -189,7 +190,15 @@ impl WorkloadFixture {
             rivals: vec![],
             revisions,
             pods: self.pods.clone(),
+            refusals: self.refusals(),
             read_at: now(),
+        }
+    }
+
+    fn refusals(&self) -> Refusals {
+        match (&self.refused, self.kind) {
+            (None, _) | (_, Kind::Deployment) => Refusals::Unknown,
+            (Some(message), kind) => Refusals::Events(vec![failed_create(self.uid(), kind, message, 20)]),
         }
     }
 
@@ -269,6 +278,13 @@ impl WorkloadFixture {
         };
         pod.pointer(pointer).and_then(Value::as_str) == Some(&expected)
     }
+}
+
+/// An Event of so many seconds ago: a controller could not create a pod.
+pub fn failed_create(uid: &str, kind: Kind, message: &str, age: i64) -> Value {
+    json!({"type": "Warning", "reason": "FailedCreate", "note": message, "deprecatedLastTimestamp": ago(age),
+        "deprecatedCount": 4, "regarding": {"apiVersion": "apps/v1", "kind": kind.as_str(), "namespace": "shop",
+            "name": "checkout", "uid": uid}})
 }
 
 fn is_ready(pod: &Value) -> bool {
@@ -410,6 +426,7 @@ pub fn recorded(json: &str) -> RawWorkload {
         rivals: vec![],
         revisions,
         pods,
+        refusals: Refusals::Unknown,
         read_at,
     }
 }

@@ -6,6 +6,7 @@ mod explains;
 mod facts;
 mod health;
 mod kind;
+mod missing;
 mod obstacle;
 mod pods;
 mod proof;
@@ -27,6 +28,7 @@ pub use explains::{
 };
 pub use facts::{Draft, MAX_TEXT, number};
 pub use kind::Kind;
+pub use missing::{FAILED_CREATE, Refusals, lacks_pods, last_seen};
 pub use obstacle::obstacle;
 pub use pods::{STABLE_SECONDS, read as read_pod};
 pub use proof::{Proof, never_ready, proof};
@@ -72,6 +74,8 @@ pub struct RawWorkload {
     pub revisions: Vec<Value>,
     /// Its pods.
     pub pods: Vec<Value>,
+    /// What is known of why pods of a StatefulSet or DaemonSet are not made.
+    pub refusals: Refusals,
     /// When it was read.
     pub read_at: Time,
 }
@@ -152,7 +156,8 @@ impl Workload {
     /// Reads a snapshot. Whatever is absent or of another type than Kubernetes writes counts as absent; a child
     /// that lacks its identity is left out.
     pub fn of(snapshot: &RawWorkload) -> Result<Workload, WorkloadError> {
-        let RawWorkload { object: raw, owners, primary, rivals, revisions, pods: raw_pods, read_at } = snapshot;
+        let RawWorkload { object: raw, owners, primary, rivals, revisions, pods: raw_pods, refusals: _, read_at } =
+            snapshot;
         let object = object_ref(raw, Kind::API_VERSION, Kind::Deployment.as_str());
         let Some(kind) = Kind::of(&object) else {
             return Err(WorkloadError::Kind { kind: object.kind, name: object.name });
@@ -176,7 +181,12 @@ impl Workload {
             .filter_map(|pod| pods::read(pod, recorded.revision_of(pod), *read_at))
             .collect();
         pods.sort_by(|a, b| a.object.name.cmp(&b.object.name));
-        let revisions = recorded.counted(&pods);
+        let mut revisions = recorded.counted(&pods);
+        if kind != Kind::Deployment
+            && let Some(current) = revisions.iter_mut().find(|revision| revision.fact.current)
+        {
+            current.fact.refused = missing::refused(snapshot, current.fact.created_at);
+        }
 
         let mut state = state(kind, raw);
         let current = || revisions.iter().find(|revision| revision.fact.current).map(|current| current.fact.number);

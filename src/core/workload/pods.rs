@@ -5,10 +5,11 @@
 
 use serde_json::Value;
 
-use crate::api::v1alpha1::{PodFact, PodFailure, Time};
+use crate::api::v1alpha1::{Obstacle, PodFact, PodFailure, TemplateField, Time};
 
 use super::{Pod, obstacle::words};
 use crate::core::object::{array, condition, controller, int, int32, object_ref, seconds, string, text, time};
+use crate::core::redact;
 
 /// A container that ran for this long without ending is not in a crash loop of fast ends.
 pub const STABLE_SECONDS: i64 = 60;
@@ -102,6 +103,7 @@ pub fn read(pod: &Value, revision: Option<i64>, now: Time) -> Option<Pod> {
             (if stuck { PodFailure::Unschedulable } else { PodFailure::Starting }, None)
         }
         (None, _) if is_ready => (PodFailure::None, None),
+        (None, None) if never_looked_at(pod, fact.created_at, now) => (PodFailure::Unschedulable, None),
         (None, None) if stuck_creating(pod, now) => (PodFailure::StuckCreating, None),
         (None, _) => (PodFailure::Starting, starting()),
     };
@@ -109,6 +111,7 @@ pub fn read(pod: &Value, revision: Option<i64>, now: Time) -> Option<Pod> {
     fact.obstacle = match (shown, unschedulable) {
         (Some(seen), _) => words(&seen.message),
         (None, Some(condition)) => words(string(condition, "/message")),
+        (None, None) if failure == PodFailure::Unschedulable => Some(no_scheduler(pod)),
         (None, None) => None,
     };
     match shown {
@@ -148,6 +151,23 @@ fn containers(pod: &Value, now: Time) -> Vec<Seen> {
 /// Seconds that a container is given to end by itself.
 fn grace(pod: &Value) -> i64 {
     int(pod, "/spec/terminationGracePeriodSeconds").filter(|seconds| *seconds >= 0).unwrap_or(30)
+}
+
+/// A pod without a node about which no scheduler has said anything for a while.
+fn never_looked_at(pod: &Value, created: Option<Time>, now: Time) -> bool {
+    let waits = string(pod, "/status/phase") == "Pending" && string(pod, "/spec/nodeName").is_empty();
+    waits
+        && condition(pod, "PodScheduled").is_none()
+        && created.is_some_and(|created| seconds(created, now) >= STUCK_SECONDS)
+}
+
+/// Why: the scheduler that its template names does not run. Where that is the cluster's own, the template is not to blame.
+fn no_scheduler(pod: &Value) -> Obstacle {
+    let name = text(pod, "/spec/schedulerName", 63);
+    let own = name.is_empty() || name == "default-scheduler";
+    let field = if own { TemplateField::Outside } else { TemplateField::NodeSelection };
+    let message = redact::clean(&format!("no scheduler has looked at it; its template names {name}"));
+    Obstacle { message, fields: vec![field], ..Obstacle::default() }
 }
 
 /// A pod that has its node, and for which the kubelet has not been able to prepare volumes, network and sandbox for a

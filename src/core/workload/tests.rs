@@ -227,6 +227,28 @@ fn a_pod_that_no_node_takes_is_unschedulable() {
     assert_eq!(failure_of(&pod), PodFailure::Unschedulable);
 }
 
+/// The scheduler that the template names does not run: no condition says so.
+#[test]
+fn a_pod_that_no_scheduler_has_looked_at_is_unschedulable_too() {
+    use crate::api::v1alpha1::TemplateField;
+    for (age, scheduler, failure, field) in [
+        (44, "tape", PodFailure::Starting, None),
+        (45, "tape", PodFailure::Unschedulable, Some(TemplateField::NodeSelection)),
+        // The cluster's own is down: no template is to blame.
+        (45, "default-scheduler", PodFailure::Unschedulable, Some(TemplateField::Outside)),
+    ] {
+        let mut world = WorkloadFixture::one_revision();
+        world.templates.push((template("shop:1", |t| t["spec"]["schedulerName"] = json!(scheduler)), age));
+        let mut world = world.pods(2, 1, &json!({"phase": "Pending"}));
+        let fact = |world: &WorkloadFixture| read(world).pods[0].fact.clone();
+        let seen = fact(&world);
+        assert_eq!(seen.failure, failure, "{age} {scheduler}");
+        assert_eq!(seen.obstacle.and_then(|obstacle| obstacle.fields.first().copied()), field, "{age} {scheduler}");
+        world.pods[0]["spec"]["nodeName"] = json!("worker-1");
+        assert_eq!(fact(&world).failure, PodFailure::Starting, "a pod that somebody bound to a node");
+    }
+}
+
 #[test]
 fn a_healthy_workload_is_healthy() {
     assert!(read(&WorkloadFixture::one_revision().pods(1, 2, &ready(60))).is_healthy());
@@ -396,7 +418,8 @@ pub(crate) fn any_json() -> impl Strategy<Value = Value> {
 proptest! {
     #[test]
     fn any_json_is_read_without_a_panic(object in any_json(), set in any_json(), pod in any_json()) {
-        let mut snapshot = RawWorkload { object, owners: vec![], primary: None, rivals: vec![], revisions: vec![set], pods: vec![pod], read_at: now() };
+        let mut snapshot = RawWorkload { object, owners: vec![], primary: None, rivals: vec![], revisions: vec![set], pods: vec![pod],
+            refusals: Refusals::Unread, read_at: now() };
         let _ = Workload::of(&snapshot);
         // Once more with enough identity to reach the depths.
         let good = WorkloadFixture::one_revision().pods(1, 1, &crash_loop()).snapshot();
@@ -409,7 +432,7 @@ proptest! {
         object["status"] = snapshot.object;
         object["metadata"]["managedFields"] = snapshot.pods[0].clone();
         snapshot = RawWorkload { object, owners: vec![], primary: None, rivals: vec![], revisions: vec![good.revisions[0].clone(), set], pods: vec![pod],
-            read_at: now() };
+            refusals: Refusals::Unread, read_at: now() };
         let workload = Workload::of(&snapshot).unwrap();
         for revision in &workload.revisions {
             workload.diff(revision, &workload.revisions[0]);

@@ -13,7 +13,7 @@ use crate::{
     cluster::api::EVENTS,
     core::{
         names, object, redact,
-        workload::{Draft, Workload, obstacle},
+        workload::{Draft, Workload, last_seen, obstacle},
     },
 };
 
@@ -76,18 +76,13 @@ fn draft(event: &Value, uids: &BTreeSet<&str>, seen_at: Time) -> Option<Draft> {
     if !uids.contains(uid.as_str()) {
         return None;
     }
-    let time = |pointer: &str| event.pointer(pointer).and_then(Value::as_str).and_then(object::known_time);
     let count = |pointer: &str| event.pointer(pointer).and_then(Value::as_i64);
-    let last_seen: Option<Time> = time("/series/lastObservedTime")
-        .or_else(|| time("/deprecatedLastTimestamp"))
-        .or_else(|| time("/eventTime"))
-        .or_else(|| time("/metadata/creationTimestamp"));
     let count = count("/series/count").or_else(|| count("/deprecatedCount")).unwrap_or(1).max(1);
     let fact = EventFact {
         kind: text("/type", 32),
         reason: text("/reason", 128),
         count: count.try_into().unwrap_or(i32::MAX),
-        last_seen,
+        last_seen: last_seen(event),
         obstacle: obstacle(object::string(event, "/note")).filter(|_| text("/type", 32) == "Warning"),
     };
     let object = ObjectRef {

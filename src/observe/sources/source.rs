@@ -64,7 +64,7 @@ impl Question<'_> {
         F: Future<Output = Result<T, Failure>>,
     {
         let budget = left(self.until, self.timeout);
-        self.guard.request(self.source, budget, work(budget)).await
+        self.guard.request(self.source, &self.target.namespace, budget, work(budget)).await
     }
 }
 

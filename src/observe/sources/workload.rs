@@ -9,7 +9,7 @@ use super::source::{Answer, Failure, Question, Source};
 use crate::{
     api::v1alpha1::{ObjectRef, SourceName},
     clock,
-    cluster::snapshot,
+    cluster::snapshot_with_events,
     core::workload::Workload,
 };
 
@@ -28,7 +28,7 @@ impl Source for Target {
 
 /// Reads the target with its revisions, its pods and its owners.
 pub async fn read(client: &Client, target: &ObjectRef, budget: Duration) -> Result<Arc<Workload>, Failure> {
-    let snapshot = snapshot(client, target, budget, clock::now()).await?;
+    let snapshot = snapshot_with_events(client, target, budget, clock::now()).await?;
     let unsupported = |message: String| Failure { reason: "Unsupported", message };
     Ok(Arc::new(Workload::of(&snapshot).map_err(|error| unsupported(error.to_string()))?))
 }

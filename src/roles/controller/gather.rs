@@ -12,7 +12,7 @@ use crate::api::v1alpha1::{
     Alert, Approval, Grant, Incident, Investigation, ModelChain, ObjectRef, Policy, ReferenceKind, Remediation,
     Runbook, Time,
 };
-use crate::cluster::{self, PODS, ReadError, Undecodable, api, snapshot};
+use crate::cluster::{self, PODS, ReadError, Undecodable, api, snapshot_with_events};
 use crate::core::{
     budget::storm,
     gate::{Unreadable, ValidApproval},
@@ -361,7 +361,7 @@ async fn workload(ctx: &Context, incident: &Incident, now: Time) -> Result<Resul
 /// Reads one workload.
 pub async fn read_workload(ctx: &Context, target: &ObjectRef, now: Time) -> Result<Workload, Unreadable> {
     let unreadable = |reason, message: String| Unreadable { reason, message };
-    let raw = snapshot(&ctx.client, target, READING, now).await.map_err(|error| {
+    let raw = snapshot_with_events(&ctx.client, target, READING, now).await.map_err(|error| {
         let reason = match error {
             ReadError::NotFound { .. } => Reason::TargetGone,
             ReadError::Unsupported { .. } => Reason::KindNotSupported,

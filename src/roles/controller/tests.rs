@@ -424,3 +424,61 @@ fn an_ended_incident_in_the_cache_still_knows_which_alerts_say_nothing_new() {
         assert_eq!(status.watch.is_some(), !watch.is_null());
     }
 }
+
+/// What the API server does not serve for a moment was not deleted: an incident that is watched would end unseen.
+#[tokio::test]
+async fn a_target_whose_pods_cannot_be_listed_is_not_taken_for_one_that_is_gone() {
+    use crate::core::workload::fixtures::{WorkloadFixture, ready};
+    let world = WorkloadFixture::two_revisions().pods(1, 2, &ready(60)).snapshot();
+    for (missing, expected) in [("deployments/checkout", Reason::TargetGone), ("pods", Reason::ClusterUnreadable)] {
+        let world = world.clone();
+        let (ctx, _, _folder) = context(vec![], move |asked| match asked.path.rsplit("/shop/").next() {
+            Some(path) if path == missing => failure(404, "NotFound"),
+            Some("deployments/checkout") => Reply::Json(200, world.object.clone()),
+            Some("replicasets") => list(&world.revisions),
+            Some("pods") => list(&world.pods),
+            _ => failure(404, "NotFound"),
+        });
+        let target = crate::api::v1alpha1::ObjectRef {
+            api_version: "apps/v1".into(),
+            kind: "Deployment".into(),
+            namespace: "shop".into(),
+            name: "checkout".into(),
+            uid: String::new(),
+        };
+        let error = gather::read_workload(&ctx, &target, clock::now()).await.unwrap_err();
+        assert_eq!(error.reason, expected, "{missing}: {}", error.message);
+    }
+}
+
+/// Of an incident that lists as many alerts as it can, those that it does not list count too.
+#[tokio::test]
+async fn an_alert_beyond_those_that_an_incident_lists_keeps_it_firing() {
+    let mut full = incident(IncidentPhase::Judging);
+    let listed = full.spec.alerts[0].clone();
+    full.spec.alerts = vec![listed; crate::core::grouping::MAX_ALERTS];
+    let alert = |ends: Value, namespace: &str| {
+        json!({"apiVersion": "backstop.dev/v1alpha1", "kind": "Alert", "metadata": {"name": "more", "namespace": "shop"},
+            "spec": {"fingerprint": "f", "labels": {}, "startsAt": "2026-01-01T00:00:00Z", "endsAt": ends},
+            "status": {"incident": "api-1", "incidentNamespace": namespace}})
+    };
+    let ended = json!("2026-01-02T00:00:00Z");
+    for (more, fires) in [
+        (vec![], false),
+        (vec![alert(ended.clone(), "shop")], false),
+        (vec![alert(Value::Null, "shop")], true),
+        (vec![alert(Value::Null, "another")], false),
+        (vec![alert(json!("9999-12-31T23:59:59Z"), "shop")], true),
+    ] {
+        let listed = alert(ended.clone(), "shop");
+        let items = more.clone();
+        let (ctx, log, _folder) = context(vec![], move |asked| match asked.path.ends_with("/alerts") {
+            true => list(&items),
+            false => Reply::Json(200, listed.clone()),
+        });
+        assert_eq!(gather::firing(&ctx, &full).await.unwrap(), fires, "{more:?}");
+        let log = log.lock().unwrap();
+        let asked = log.iter().find(|asked| asked.path.ends_with("/alerts")).unwrap();
+        assert!(asked.query.contains("status.incident%3Dapi-1"), "{}", asked.query);
+    }
+}

@@ -19,6 +19,7 @@ use kube::{
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+pub use super::release::Release;
 use super::{
     SYSTEM, Suite,
     audit::Event,
@@ -27,70 +28,6 @@ use super::{
     until,
     witness::Fire,
 };
-
-/// How a release is bad.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Release {
-    /// It is not.
-    Good,
-    /// A malformed setting: the program ends at its start.
-    CrashLoop,
-    /// An image that was never pushed.
-    ImagePull,
-    /// The readiness probe asks a path that is not there.
-    FailingProbe,
-    /// A ConfigMap that nobody created.
-    MissingConfig,
-    /// A label that no node has.
-    Unschedulable,
-    /// More memory than the namespace's LimitRange allows.
-    TooLarge,
-    /// The network of the node, which the namespace's pod security does not allow.
-    HostNetwork,
-    /// A volume of a ConfigMap that nobody created.
-    MissingVolume,
-    /// A command that is not in the image.
-    MissingCommand,
-    /// An init container that serves instead of ending.
-    EndlessInit,
-    /// A liveness probe that ends a container after half a minute in which all was well.
-    LateLiveness,
-}
-
-impl Release {
-    /// What it changes in the Deployment `name`.
-    pub fn patch(self, name: &str) -> Value {
-        let container = match self {
-            Release::Good => json!({"env": [{"name": "SHOP_VERSION", "value": "v2"}]}),
-            Release::CrashLoop => json!({"env": [{"name": "SHOP_TAX_RATE", "value": "19%"}]}),
-            Release::ImagePull => json!({"image": "backstop.local/shop:absent"}),
-            Release::FailingProbe => json!({"readinessProbe": {"httpGet": {"path": "/health", "port": "http"}}}),
-            Release::MissingConfig => json!({"envFrom": [{"configMapRef": {"name": "absent"}}]}),
-            Release::TooLarge => json!({"resources": {"limits": {"memory": "256Mi"}}}),
-            Release::MissingVolume => json!({"volumeMounts": [{"name": "absent", "mountPath": "/etc/absent"}]}),
-            Release::MissingCommand => json!({"command": ["/usr/local/bin/absent"]}),
-            Release::LateLiveness => json!({"livenessProbe": {
-                "httpGet": {"path": "/health", "port": "http"}, "initialDelaySeconds": 30, "periodSeconds": 5,
-                "failureThreshold": 2,
-            }}),
-            Release::Unschedulable | Release::HostNetwork | Release::EndlessInit => json!({}),
-        };
-        let mut container = container;
-        container["name"] = json!(name);
-        let mut pod = match self {
-            Release::Unschedulable => json!({"nodeSelector": {"suite.backstop.dev/absent": "yes"}}),
-            Release::HostNetwork => json!({"hostNetwork": true}),
-            Release::MissingVolume => json!({"volumes": [{"name": "absent", "configMap": {"name": "absent"}}]}),
-            Release::EndlessInit => json!({"initContainers": [{
-                "name": "wait", "image": "backstop.local/shop:dev", "imagePullPolicy": "IfNotPresent",
-                "args": ["prices"],
-            }]}),
-            _ => json!({}),
-        };
-        pod["containers"] = json!([container]);
-        json!({"spec": {"template": {"spec": pod}}})
-    }
-}
 
 /// A service of the demo shop that depends on nothing.
 pub fn deployment(name: &str, replicas: i32) -> Value {
@@ -269,7 +206,10 @@ impl Bench {
                 };
                 let mut init = status.init_container_statuses.iter().flatten();
                 let runs = init.any(|c| c.state.as_ref().is_some_and(|state| state.running.is_some()));
-                has("PodScheduled") || has("PodReadyToStartContainers") || runs
+                let mut conditions = status.conditions.iter().flatten();
+                let unseen =
+                    status.phase.as_deref() == Some("Pending") && !conditions.any(|c| c.type_ == "PodScheduled");
+                has("PodScheduled") || has("PodReadyToStartContainers") || runs || unseen
             });
             let sets = self.api::<ReplicaSet>().list(&list).await?.items;
             let refused = sets.iter().flat_map(|set| set.status.iter()).any(|status| {

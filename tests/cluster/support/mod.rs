@@ -6,6 +6,7 @@ pub mod memory;
 pub mod nodes;
 pub mod operator;
 pub mod pages;
+pub mod release;
 pub mod taps;
 pub mod thief;
 pub mod witness;

@@ -44,9 +44,10 @@ impl<'a> Thief<'a> {
         self.send(http::Method::POST, self.path(group, plural), object).await
     }
 
-    /// Replaces an object of the namespace, or its subresource.
+    /// Replaces an object of the namespace, or its subresource, as the controller would send it.
     pub async fn replace(&self, group: &str, plural: &str, name: &str, object: &Value) -> Answer {
-        self.send(http::Method::PUT, format!("{}/{name}", self.path(group, plural)), object).await
+        let path = format!("{}/{name}?fieldManager={}", self.path(group, plural), names::CONTROLLER);
+        self.send(http::Method::PUT, path, object).await
     }
 
     /// Reads or deletes.

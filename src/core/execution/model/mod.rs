@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{
     Consent, Evidence, Observation, PolicyBounds, PolicyName, Request, Resource, Response, conformance,
     conformance::{Live, State},
-    patch,
+    patch, refusal,
     step::armed_by,
 };
 use crate::{
@@ -27,6 +27,25 @@ use crate::{
 
 pub const HOLDER: &str = "executor/backstop-system";
 pub use conformance::template;
+
+/// What else of the cluster's admission looks at writes to targets and evictions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// Nothing.
+    Nothing,
+    /// A webhook that denies, with this status.
+    Denies(u16),
+    /// A webhook that has side effects, and so takes no dry-run.
+    TakesNoDryRun,
+    /// A webhook that must be asked and is away until then.
+    AwayUntil(Time),
+    /// A policy of somebody else.
+    OtherPolicy,
+    /// A webhook that puts a label on whatever is written.
+    Labels,
+    /// A webhook that writes images of templates with their digest.
+    Pins,
+}
 
 /// The cluster.
 #[derive(Clone)]
@@ -62,6 +81,8 @@ pub struct Model {
     pub missing_right: bool,
     /// The right to evict pods is missing.
     pub missing_eviction_right: bool,
+    /// Whoever else admits writes.
+    pub admission: Admission,
     /// The pods of the target are ready.
     pub healthy: bool,
     /// What is bent in the evidence.
@@ -114,6 +135,7 @@ impl Model {
             rights_at: Time::UNIX_EPOCH,
             missing_right: false,
             missing_eviction_right: false,
+            admission: Admission::Nothing,
             healthy: false,
             bend: |_| {},
             approvals: Vec::new(),
@@ -455,6 +477,45 @@ impl Model {
         })
     }
 
+    /// What mutating webhooks do, before policies look.
+    fn mutate(&self, new: &mut Value) {
+        let target = self.target.as_ref().map(|target| target["kind"].clone());
+        if target.as_ref() != Some(&new["kind"]) {
+            return;
+        }
+        match self.admission {
+            Admission::Labels => new["metadata"]["labels"]["team"] = json!("shop"),
+            Admission::Pins => {
+                if let Some(Value::String(image)) = new.pointer_mut("/spec/template/spec/containers/0/image")
+                    && !image.contains('@')
+                    && image != "cart:2"
+                {
+                    image.push_str("@sha256:0");
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// What validating webhooks and others' policies say, after ours.
+    fn refused_by_others(&self, request: &Request) -> Option<Response> {
+        let said = |code, message: &str| Some(refusal::classify(code, "", message));
+        match self.admission {
+            Admission::Denies(code) => said(code, "admission webhook \"v.example.com\" denied the request: no team"),
+            Admission::TakesNoDryRun if request.dry_run => {
+                said(400, "admission webhook \"v.example.com\" does not support dry run")
+            }
+            Admission::AwayUntil(time) if self.now < time => {
+                said(500, "Internal error occurred: failed calling webhook \"v.example.com\": failed to call webhook")
+            }
+            Admission::OtherPolicy => said(
+                422,
+                "x \"cart\" is forbidden: ValidatingAdmissionPolicy 'require-team' with binding 'b' denied request: no",
+            ),
+            _ => None,
+        }
+    }
+
     fn evict(&mut self, request: &Request) -> Response {
         if let Some(refusal) = self.no_right(self.missing_eviction_right, "pods/eviction") {
             return refusal;
@@ -465,6 +526,9 @@ impl Model {
         let pod = pod.clone();
         if let Some((policy, message)) = policies::refusal(self, request, &pod, &pod) {
             return Response::Refused { policy: Some(policy.into()), message };
+        }
+        if let Some(refusal) = self.refused_by_others(request) {
+            return refusal;
         }
         if object::meta(&pod, "uid") != object::string(&request.body, "/deleteOptions/preconditions/uid") {
             return Response::Conflict;
@@ -496,8 +560,15 @@ impl Model {
         if let Some(refusal) = self.no_right(missing, "deployments.apps") {
             return refusal;
         }
+        let guarded = request.resource != Resource::RemediationStatus;
+        if guarded {
+            self.mutate(&mut new);
+        }
         if let Some((policy, message)) = policies::refusal(self, request, &old, &new) {
             return Response::Refused { policy: Some(policy.into()), message };
+        }
+        if let Some(refusal) = self.refused_by_others(request).filter(|_| guarded) {
+            return refusal;
         }
         let spec_changed = old["spec"] != new["spec"];
         if spec_changed {

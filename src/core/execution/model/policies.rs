@@ -118,8 +118,9 @@ pub(super) fn refusal(model: &Model, request: &Request, old: &Value, new: &Value
             let same =
                 body(old) == body(new) && other_metadata(old, names::UNDO_TO) == other_metadata(new, names::UNDO_TO);
             let fits = same && (is == "true" || (is.is_empty() && !was.is_empty()));
-            (model.on(PolicyName::STATIC) && !fits)
-                .then(|| (PolicyName::STATIC, "on a revision only label backstop.dev/undo-to may change".to_owned()))
+            (model.on(PolicyName::STATIC) && !fits).then(|| {
+                (PolicyName::STATIC, "on a revision (any) only label backstop.dev/undo-to may change".to_owned())
+            })
         }
         Resource::Target(kind) => target(model, kind, request, old, new),
     }
@@ -173,7 +174,7 @@ fn target(model: &Model, kind: Kind, request: &Request, old: &Value, new: &Value
         let fits =
             model.marked().iter().all(|it| recorded_template(kind, it).as_ref() == new.pointer("/spec/template"));
         if !fits {
-            return Some((provenance, "not the recorded revision".into()));
+            return Some((provenance, "the template is not that of the recorded revision".into()));
         }
     }
     None

@@ -5,7 +5,7 @@ use crate::{
     api::v1alpha1::{Action, EvictWrite, Planted, Purpose, RolloutUndo},
     core::{
         actions::identity,
-        execution::{Probe, conformance, model},
+        execution::{Probe, conformance, model, model::Admission},
         names,
     },
 };
@@ -297,6 +297,65 @@ fn a_provenance_policy_that_never_sees_the_mark_is_named_with_its_cure() {
         assert!(run.ended);
         assert_aborted(&model, "RefusedByPolicy");
         assert!(model.message().contains("Restart the API server"), "{}", model.message());
+    }
+}
+
+#[test]
+fn what_others_admission_refuses_is_called_that_and_names_who_refused() {
+    for model in every_write() {
+        let others = [
+            (Admission::Denies(403), "v.example.com"),
+            (Admission::Denies(400), "v.example.com"),
+            (Admission::Denies(404), "v.example.com"),
+            (Admission::Denies(409), "v.example.com"),
+            (Admission::Denies(429), "v.example.com"),
+            (Admission::Denies(500), "v.example.com"),
+            (Admission::TakesNoDryRun, "dry run"),
+            (Admission::OtherPolicy, "require-team"),
+        ];
+        for (admission, named) in others {
+            let mut model = model.clone();
+            model.admission = admission;
+            run(&mut model);
+            assert_eq!(model.reason(), "RefusedByAdmission", "{admission:?}: {}", model.message());
+            assert!(wrote_nothing(&model), "{admission:?}");
+            assert!(model.message().contains(named), "{admission:?}: {}", model.message());
+        }
+    }
+}
+
+#[test]
+fn a_webhook_that_is_away_is_waited_for_half_a_minute() {
+    for model in every_write() {
+        let away = |seconds| {
+            let mut model = model.clone();
+            model.admission = Admission::AwayUntil(model.now + jiff::SignedDuration::from_secs(seconds));
+            run(&mut model);
+            model
+        };
+        assert_fired_once(&away(10));
+        let for_good = away(100_000);
+        assert_eq!(for_good.reason(), "RefusedByAdmission", "{}", for_good.message());
+        assert!(wrote_nothing(&for_good));
+    }
+}
+
+/// What reaches the policies is not what was sent, and that is what the reason says: no policy is at fault.
+#[test]
+fn a_webhook_that_changes_the_write_is_named_as_that_and_not_as_a_fault_of_ours() {
+    let changes = |model: &Model, admission| {
+        let mut model = model.clone();
+        model.admission = admission;
+        run(&mut model);
+        assert_eq!(model.reason(), "DryRunDiffers", "{admission:?}: {}", model.message());
+        assert!(wrote_nothing(&model));
+        assert!(model.message().contains("mutating webhook"), "{}", model.message());
+    };
+    for model in every_change() {
+        changes(&model, Admission::Labels);
+    }
+    for kind in Kind::ALL {
+        changes(&Model::new(kind), Admission::Pins);
     }
 }
 

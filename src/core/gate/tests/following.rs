@@ -8,7 +8,7 @@ use crate::api::v1alpha1::{BreakerState, PodFailure, TargetReading, Undo, Verify
 use crate::core::workload::Kind;
 
 /// The Remediation of a bad rollout.
-fn repair_of(world: &GateFixture) -> RemediationSpec {
+pub fn repair_of(world: &GateFixture) -> RemediationSpec {
     let Judgement { decision, prediction, .. } = world.judge();
     let Prediction { action, write, provenance, undo, .. } = prediction.unwrap();
     RemediationSpec {

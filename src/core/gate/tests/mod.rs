@@ -4,6 +4,7 @@
 mod adversary;
 mod following;
 mod models;
+mod refused;
 mod registry;
 mod rollouts;
 

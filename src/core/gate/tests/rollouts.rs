@@ -16,8 +16,8 @@ const OLD_HASH: &str = "1f3870be274f6c49b3e31a0c6728957f";
 const NEW_HASH: &str = "8b04d5e3775d298e78455efc5ca404d5";
 
 /// A release of Deployment `shop/checkout`, with what is known beside it.
-struct Told {
-    world: WorkloadFixture,
+pub struct Told {
+    pub world: WorkloadFixture,
     /// Changes what the API server prints.
     twist: fn(&mut Value),
     presence: Vec<Presence>,
@@ -30,7 +30,7 @@ fn exists(kind: ReferenceKind, name: &str, exists: Option<bool>) -> Presence {
 }
 
 /// Revision 1 as the fixtures have it, and a second one that differs by `change`, two minutes old.
-fn release(change: impl FnOnce(&mut Value)) -> WorkloadFixture {
+pub fn release(change: impl FnOnce(&mut Value)) -> WorkloadFixture {
     let mut world = WorkloadFixture::one_revision();
     world.templates.push((template("shop:1", change), 120));
     world
@@ -55,7 +55,7 @@ fn serving(world: WorkloadFixture, new: &Value) -> Told {
     told(world.pods(1, 2, &ready(3600)).pods(2, 1, new))
 }
 
-fn told(world: WorkloadFixture) -> Told {
+pub fn told(world: WorkloadFixture) -> Told {
     let presence = vec![exists(ReferenceKind::ConfigMap, "checkout", Some(true))];
     Told { world, twist: |_| {}, presence, marked: false }
 }
@@ -69,7 +69,8 @@ impl Told {
         Told { twist, ..self }
     }
 
-    fn decide(&self) -> (DecisionOutcome, String, Diagnosis) {
+    /// What the controller has, and what the rules say of it.
+    pub fn gate(&self) -> (testing::GateFixture, Diagnosis) {
         let mut snapshot = self.world.snapshot();
         (self.twist)(&mut snapshot.object);
         let reading = Workload::of(&snapshot).unwrap();
@@ -90,16 +91,41 @@ impl Told {
         if self.marked {
             world.known_good = vec![world.mark(world.reading.revisions.len() - 1)];
         }
+        (world, diagnosis)
+    }
+
+    fn decide(&self) -> (DecisionOutcome, String, Diagnosis) {
+        let (world, diagnosis) = self.gate();
         let judgement = world.judge();
         let bad = ["ClaimUncited", "ClaimUnsupported", "ClaimUngrounded", "ObjectUnknown"];
         let told = judgement.decision.checks.iter().find(|check| bad.contains(&check.reason.as_str()));
         assert_eq!(told, None, "the rules say what is not so");
+        let (reason, cause) = (judgement.reason, diagnosis.cause);
+        assert!(!contradict(reason, cause), "the headline says {reason}, the diagnosis {cause:?}: {diagnosis:#?}");
         (judgement.decision.outcome, judgement.decision.reason.clone(), diagnosis)
+    }
+}
+
+/// Whether a person who reads the reason of a hand-over and then the cause of the diagnosis has to believe one of them.
+fn contradict(reason: Reason, cause: Cause) -> bool {
+    match reason {
+        Reason::NothingFails | Reason::NothingWrong => cause != Cause::Recovered,
+        Reason::OnlyOneRevision => cause == Cause::BadRollout,
+        Reason::TemplateUnchanged | Reason::FailureUnexplained => {
+            matches!(cause, Cause::BadRollout | Cause::NeverWorked | Cause::Recovered)
+        }
+        Reason::ReferenceMissing => matches!(cause, Cause::NeverWorked | Cause::Recovered),
+        Reason::AllChecksPassed => cause != Cause::BadRollout,
+        _ => false,
     }
 }
 
 fn selector(template: &mut Value) {
     template["spec"]["nodeSelector"] = json!({"disk": "tape"});
+}
+
+fn scheduler(template: &mut Value) {
+    template["spec"]["schedulerName"] = json!("tape");
 }
 
 fn secret(template: &mut Value) {
@@ -111,7 +137,7 @@ fn level(template: &mut Value) {
     template["spec"]["containers"][0]["env"][0]["value"] = json!("debug");
 }
 
-fn image(template: &mut Value) {
+pub fn image(template: &mut Value) {
     template["spec"]["containers"][0]["image"] = json!("shop:2");
 }
 
@@ -142,6 +168,7 @@ fn a_bad_rollout_is_taken_back_however_it_shows() {
     let serving = |world, new: &Value| serving(world, new);
     for (what, told) in [
         ("a selector that no node has", serving(release(selector), &unschedulable(SELECTOR, 60))),
+        ("a scheduler that does not run", serving(release(scheduler), &json!({"phase": "Pending"}))),
         ("a GPU", serving(release(resources(json!({"limits": {"nvidia.com/gpu": "1"}}))), &unschedulable(gpu, 60))),
         (
             "a claim that does not exist",
@@ -255,6 +282,12 @@ fn what_the_release_does_not_explain_is_a_persons() {
     };
     for (what, told, reason, cause) in [
         ("a node went away", serving(release(image), &unschedulable(away, 60)), "FailureUnexplained", Unknown),
+        (
+            "no scheduler runs at all",
+            serving(release(image), &json!({"phase": "Pending"})),
+            "FailureUnexplained",
+            Unknown,
+        ),
         (
             "the selector was there before",
             serving(releases(selector, image), &unschedulable(SELECTOR, 60)),

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use jiff::SignedDuration;
 
-use super::world::{Fault, Refused, StepFn, World};
-use crate::api::v1alpha1::{Delivery, Incident};
+use super::world::{Delayed, Fault, LATE, Refused, StepFn, World};
+use crate::api::v1alpha1::{Delivery, Incident, IncidentStatus};
 use crate::core::incident::{self, Effect, Next};
 
 /// Who waits as long as this waits for nothing.
@@ -36,12 +36,13 @@ pub fn drive(world: &mut World, step: StepFn, mut fault: impl FnMut(usize) -> Fa
         fault
     };
     'reconcile: for _ in 0..1200 {
+        world.arrive();
         world.others();
         let mut incident = world.incident.clone();
         let mut need = incident::need(&incident, world.now);
         for _ in 0..12 {
             let seen = match at(world, &mut past) {
-                Fault::Error | Fault::Timeout | Fault::LostAnswer => {
+                Fault::Error | Fault::Timeout | Fault::LostAnswer | Fault::Late => {
                     world.now += SignedDuration::from_millis(900);
                     continue 'reconcile;
                 }
@@ -77,6 +78,12 @@ pub fn drive(world: &mut World, step: StepFn, mut fault: impl FnMut(usize) -> Fa
                         store(world, &incident, *status);
                         continue 'reconcile;
                     }
+                    Fault::Late => {
+                        let version = incident.metadata.resource_version.clone();
+                        world.delayed.push((world.now + LATE, Delayed::Status { version, status }));
+                        world.now += SignedDuration::from_millis(900);
+                        continue 'reconcile;
+                    }
                     Fault::None | Fault::Stale => {
                         if !store(world, &incident, *status) {
                             continue 'reconcile;
@@ -93,7 +100,7 @@ pub fn drive(world: &mut World, step: StepFn, mut fault: impl FnMut(usize) -> Fa
                 Next::Again => incident::need(&incident, world.now),
                 Next::After(pause) => {
                     world.now += SignedDuration::try_from(pause).unwrap();
-                    if world.phase().is_final() && pause >= IDLE {
+                    if world.phase().is_final() && pause >= IDLE && world.delayed.is_empty() {
                         return Run { requests, ended: true };
                     }
                     continue 'reconcile;
@@ -111,6 +118,7 @@ pub fn drive(world: &mut World, step: StepFn, mut fault: impl FnMut(usize) -> Fa
                     continue 'reconcile;
                 }
             };
+            world.arrive();
             world.others();
         }
     }
@@ -118,13 +126,8 @@ pub fn drive(world: &mut World, step: StepFn, mut fault: impl FnMut(usize) -> Fa
 }
 
 /// Compare-and-swap of the status.
-fn store(world: &mut World, seen: &Incident, status: crate::api::v1alpha1::IncidentStatus) -> bool {
-    if world.incident.metadata.resource_version != seen.metadata.resource_version {
-        return false;
-    }
-    world.incident.status = Some(status);
-    world.incident.metadata.resource_version = Some(world.bump());
-    true
+fn store(world: &mut World, seen: &Incident, status: IncidentStatus) -> bool {
+    world.store(seen.metadata.resource_version.as_ref(), status)
 }
 
 fn perform(
@@ -142,6 +145,16 @@ fn perform(
                 world.apply(effect)?;
             }
             Fault::Error | Fault::Timeout => return Err(Refused::Error),
+            Fault::Late => {
+                // Books and log are written by compare-and-swap of their own: what is late for them is lost.
+                if matches!(
+                    effect,
+                    Effect::CreateInvestigation { .. } | Effect::CreateRemediation { .. } | Effect::OpenGrant { .. }
+                ) {
+                    world.delayed.push((world.now + LATE, Delayed::Effect(effect.clone())));
+                }
+                return Err(Refused::Error);
+            }
             Fault::LostAnswer => {
                 world.apply(effect)?;
                 return Err(Refused::Error);

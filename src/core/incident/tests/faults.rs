@@ -61,6 +61,10 @@ const SCENARIOS: &[Scenario] = &[
         *world = World::stateful();
         world.aftermath = Aftermath::Stuck;
     }),
+    ("has a stuck pod that goes by itself", |world| {
+        *world = World::stateful();
+        world.aftermath = Aftermath::StuckAndGoes;
+    }),
 ];
 
 fn world_of(scenario: &Scenario) -> World {
@@ -201,9 +205,38 @@ fn any_pair_of_faults_ends_well() {
     assert!(tries > 500, "only {tries} runs");
 }
 
-/// Each kind of fault with each other; a refused and a lost request are the same to whoever sends them.
+/// A request to open a Grant is under way for seconds, and meanwhile the mode forbids it: whenever it arrives, it opens
+/// nothing. For every request that is late, and with a controller that does not write what is closed already.
+#[test]
+fn an_opening_that_arrives_after_it_was_refused_opens_nothing() {
+    let plays = |closes_carelessly: bool| {
+        let (_, requests, _) = tried(&SCENARIOS[0], step, |_| Fault::None);
+        let play = |at: usize| {
+            let mut world = World { kill_switch_once_sent: true, closes_carelessly, ..World::new() };
+            let run = drive(&mut world, step, |n| if n == at { Fault::Late } else { Fault::None });
+            let refused = world.mode.as_deref() == Some("observe");
+            (refused, verdict(&world, run.ended), world)
+        };
+        (0..requests.min(60)).map(play).collect::<Vec<_>>()
+    };
+    let mut refused = 0;
+    for (was_refused, fine, world) in plays(false) {
+        fine.unwrap();
+        if was_refused {
+            refused += 1;
+            assert_eq!((world.phase(), world.reason()), (IncidentPhase::Escalated, "ModeForbids"));
+            assert!(world.writes.is_empty() && world.opened.is_empty(), "{:?}", world.opened);
+            assert_eq!(world.ledger.entries[0].state, LedgerState::Refunded, "it never had a Grant");
+        }
+    }
+    assert!(refused > 0, "no opening was late");
+    assert!(plays(true).into_iter().any(|(_, fine, _)| fine.is_err()), "planted defect not noticed: closes carelessly");
+}
+
+/// Each kind of fault with each other; a refused and a lost request are the same to whoever sends them, and one that
+/// arrives late was lost for a while.
 fn pairs() -> impl Iterator<Item = (Fault, Fault)> {
-    const KINDS: [Fault; 4] = [Fault::LostAnswer, Fault::Timeout, Fault::Conflict, Fault::Stale];
+    const KINDS: [Fault; 4] = [Fault::LostAnswer, Fault::Late, Fault::Conflict, Fault::Stale];
     KINDS.into_iter().flat_map(|one| KINDS.into_iter().map(move |other| (one, other)))
 }
 
@@ -410,6 +443,7 @@ fn faults() -> impl Strategy<Value = Vec<Fault>> {
         1 => Just(Fault::Error),
         1 => Just(Fault::Timeout),
         1 => Just(Fault::LostAnswer),
+        1 => Just(Fault::Late),
         1 => Just(Fault::Conflict),
         1 => Just(Fault::Stale),
     ];

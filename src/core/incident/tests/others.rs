@@ -3,17 +3,21 @@
 use jiff::SignedDuration;
 use serde_json::json;
 
-use super::world::{Aftermath, Executor, Investigator, World};
+use super::world::{Aftermath, Delayed, Executor, Investigator, World};
 use crate::api::v1alpha1::{
     Approval, Attempt, Diagnosis, Fact, IncidentPhase, InvestigationPhase, InvestigationStatus, Mode, OpenGrant,
     PodFailure, Purpose, Receipt, ReceiptStep, RemediationPhase, RemediationSpec, RemediationStatus, Time,
 };
-use crate::core::{gate::testing, names, reason::Reason, workload::Pod};
+use crate::core::{gate::testing, incident::Effect, names, reason::Reason, workload::Pod};
 
 impl World {
     /// The others do what they do meanwhile.
     pub fn others(&mut self) {
         if self.kill_switch && !self.remediations.is_empty() {
+            self.mode = Some("observe".into());
+        }
+        let opening = |(_, request): &(Time, Delayed)| matches!(request, Delayed::Effect(Effect::OpenGrant { .. }));
+        if self.kill_switch_once_sent && self.delayed.iter().any(opening) {
             self.mode = Some("observe".into());
         }
         if self.alert_ends_when_asked && self.phase() == IncidentPhase::AwaitingApproval {
@@ -109,6 +113,10 @@ impl World {
             }
             (Executor::Aborts(reason), _) => abort(&mut status, reason),
             (Executor::FiresAndAbortsUndo(reason), _) if spec.purpose == Purpose::Undo => abort(&mut status, reason),
+            (Executor::FiresAndFindsPodGone, _) if spec.purpose == Purpose::ReplacePod => {
+                abort(&mut status, Reason::TargetGone);
+                self.stuck_pod_goes();
+            }
             (_, _) => {
                 let granted =
                     self.grant.spec.open.clone().filter(|open| {
@@ -144,6 +152,14 @@ impl World {
         self.remediations.insert(name.to_owned(), remediation);
     }
 
+    /// The pod that was in the way is gone, and the target recovers.
+    fn stuck_pod_goes(&mut self) {
+        let repair = self.remediations.values().find(|it| it.spec.purpose == Purpose::Repair).cloned();
+        if let Some(repair) = repair {
+            self.rolled_back(&repair.spec, Pods::Ready);
+        }
+    }
+
     /// What happens by itself, some time after the write.
     fn time_passes(&mut self) {
         let begun = self.now.duration_since(testing::at(0));
@@ -164,6 +180,7 @@ impl World {
         match self.aftermath {
             Aftermath::RecoversSlowly if passed(100) => self.rolled_back(&repair.spec, Pods::Ready),
             Aftermath::RecoversSlowly if passed(50) => self.rolled_back(&repair.spec, Pods::HalfReady),
+            Aftermath::StuckAndGoes if self.remediations.len() > 1 => self.rolled_back(&repair.spec, Pods::Ready),
             Aftermath::Relapses if passed(12) => self.rolled_back(&repair.spec, Pods::Failing),
             Aftermath::IsReverted if passed(12) => {
                 self.workload = self.broken.clone();
@@ -179,7 +196,7 @@ impl World {
         self.fired = Some(self.now);
         match (spec.purpose, self.aftermath) {
             (Purpose::Undo, _) => self.workload = self.broken.clone(),
-            (Purpose::Repair, Aftermath::Stuck) => self.rolled_back(spec, Pods::Stuck),
+            (Purpose::Repair, Aftermath::Stuck | Aftermath::StuckAndGoes) => self.rolled_back(spec, Pods::Stuck),
             (Purpose::Repair, Aftermath::StaysBroken) => self.rolled_back(spec, Pods::Failing),
             (Purpose::Repair, Aftermath::RecoversSlowly) => self.rolled_back(spec, Pods::Starting),
             (Purpose::Repair, Aftermath::MakesItWorse) => self.rolled_back(spec, Pods::AllFailing),

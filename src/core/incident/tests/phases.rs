@@ -1,7 +1,9 @@
 //! One sentence for each way in which an incident goes.
 
 use super::{Aftermath, Executor, Fault, Investigator, Run, World, drive};
-use crate::api::v1alpha1::{IncidentPhase, LedgerState, PodFailure, Purpose, Write};
+use crate::api::v1alpha1::{
+    DecisionOutcome, IncidentPhase, LedgerEntry, LedgerState, PodFailure, Purpose, Severity, Write,
+};
 use crate::core::incident::{Effect, Notice, blocked, step};
 use crate::core::reason::Reason;
 
@@ -209,6 +211,65 @@ fn without_the_right_to_evict_a_stuck_pod_is_named_to_a_person() {
     assert!(world.incident.status.unwrap().message.contains("api-"), "the pod is named");
 }
 
+/// The executor finds the pod gone, or the controller does right before the Grant: the repair itself goes on.
+#[test]
+fn a_stuck_pod_that_goes_by_itself_does_not_end_a_repair_that_works() {
+    let by_itself = |executor, aftermath| {
+        let mut world = World::stateful();
+        (world.executor, world.aftermath) = (executor, aftermath);
+        ends(&mut world, IncidentPhase::Resolved, Reason::Recovered);
+        assert_eq!(purposes(&world), [Purpose::Repair], "nothing was evicted");
+        assert!(world.grant.spec.open.is_none());
+        let states: Vec<LedgerState> = world.ledger.entries.iter().map(|entry| entry.state).collect();
+        assert_eq!(states, [LedgerState::Spent, LedgerState::Refunded], "repair and eviction");
+        world.opened.len()
+    };
+    assert_eq!(by_itself(Executor::FiresAndFindsPodGone, Aftermath::Stuck), 1);
+    assert_eq!(by_itself(Executor::Fires, Aftermath::StuckAndGoes), 1, "the eviction never had a Grant");
+}
+
+/// As [`step`], but the Ledger was read before somebody else wrote it.
+fn step_with_an_old_ledger(
+    incident: &crate::api::v1alpha1::Incident,
+    seen: &crate::core::incident::Seen,
+    terms: &crate::core::incident::Terms,
+    now: crate::api::v1alpha1::Time,
+) -> crate::core::incident::Step {
+    let mut seen = seen.clone();
+    if let crate::core::incident::Seen::Judgement(case) = &mut seen {
+        case.books.ledger = crate::api::v1alpha1::LedgerStatus::default();
+    }
+    step(incident, &seen, terms, now)
+}
+
+/// A concurrent action was faster: what was decided stays to be read, with every verdict, and nothing was begun.
+#[test]
+fn what_the_ledger_refuses_is_handed_over_with_the_decision_that_was_made() {
+    let mut world = World::new();
+    world.ledger.entries.push(LedgerEntry {
+        action_id: "f".repeat(32),
+        at: world.now,
+        namespace: "shop".into(),
+        target: "Deployment/web".into(),
+        target_uid: "uid-web".into(),
+        change: world.workload.change(),
+        incident: "web-0123456789".into(),
+        state: LedgerState::Spent,
+        undo: false,
+    });
+    let run = drive(&mut world, step_with_an_old_ledger, |_| Fault::None);
+    assert!(run.ended && world.violations.is_empty(), "{:?}", world.violations);
+    assert_eq!((world.phase(), world.reason()), (IncidentPhase::Escalated, "Storm"));
+    let status = world.status();
+    let decision = status.decision.expect("the decision is kept");
+    assert_eq!(decision.outcome, DecisionOutcome::Act);
+    assert!(decision.checks.len() > 40 && decision.action.is_some() && decision.digest.is_some());
+    assert!(status.times.decided.is_some() && status.reading.is_some());
+    assert!(status.message.contains("Deployment/web"), "{}", status.message);
+    assert!(status.remediation.is_none() && world.remediations.is_empty() && world.writes.is_empty());
+    assert_eq!(world.told, [Notice::Escalated]);
+}
+
 /// Another action than `RolloutUndo` goes the same way: nothing here knows more of it than its definition says.
 #[test]
 fn an_action_that_is_one_file_and_its_registry_lines_repairs_is_verified_and_taken_back() {
@@ -275,6 +336,11 @@ fn what_is_refused_again_and_again_ends_in_every_phase_and_closes_what_may_be_op
         assert!(status.message.contains("quotas is forbidden") && status.escalation.is_some());
         assert!(step.effects.contains(&Effect::CloseGrant { remediation: "rem".into() }));
     }
+    // Nobody has looked at what it is about, so its severity says nothing.
+    let mut world = World::new();
+    world.incident.spec.severity = Severity::Info;
+    let step = blocked(&world.incident, Reason::RequestRefused, "webhook said no", &world.terms, world.now);
+    assert!(step.status.expect("it ends").escalation.is_some(), "nobody is called");
     for phase in [IncidentPhase::Resolved, IncidentPhase::Escalated] {
         let mut world = World::new();
         world.incident.status.get_or_insert_default().phase = phase;

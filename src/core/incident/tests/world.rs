@@ -7,9 +7,9 @@ use jiff::SignedDuration;
 use serde_json::json;
 
 use crate::api::v1alpha1::{
-    Approval, Diagnosis, Fact, Grant, GrantSpec, Incident, IncidentPhase, IncidentSpec, Investigation, KnownGood,
-    LedgerState, LedgerStatus, ModelChain, OpenGrant, PodFailure, Purpose, Remediation, RemediationStatus, Review,
-    Severity, Time, Write,
+    Approval, Diagnosis, Fact, Grant, GrantSpec, Incident, IncidentPhase, IncidentSpec, IncidentStatus, Investigation,
+    KnownGood, LedgerState, LedgerStatus, ModelChain, OpenGrant, PodFailure, Purpose, Remediation, RemediationStatus,
+    Review, Severity, Time, Write,
 };
 use crate::core::{
     budget,
@@ -41,6 +41,8 @@ pub enum Fault {
     Timeout,
     /// It is done, and the answer is lost.
     LostAnswer,
+    /// It does not arrive in time, and arrives [`LATE`] later.
+    Late,
     /// Somebody else writes the object just before.
     Conflict,
     /// What is read is as it was some requests ago.
@@ -48,7 +50,22 @@ pub enum Fault {
 }
 
 impl Fault {
-    pub const ALL: [Fault; 5] = [Fault::Error, Fault::Timeout, Fault::LostAnswer, Fault::Conflict, Fault::Stale];
+    pub const ALL: [Fault; 6] =
+        [Fault::Error, Fault::Timeout, Fault::LostAnswer, Fault::Late, Fault::Conflict, Fault::Stale];
+}
+
+/// How late a request arrives that nobody waits for any more: longer than any answer is waited for.
+pub const LATE: SignedDuration = SignedDuration::from_secs(7);
+
+/// A request that is under way.
+#[derive(Clone, Debug)]
+pub enum Delayed {
+    Effect(Effect),
+    /// The status, for the version of the Incident that it was sent for.
+    Status {
+        version: Option<String>,
+        status: Box<IncidentStatus>,
+    },
 }
 
 /// How the investigator behaves.
@@ -77,6 +94,8 @@ pub enum Executor {
     ReportsLate,
     /// Gives up once the incident is over.
     AbortsLate(Reason),
+    /// Writes what is granted, and gives up evicting a pod because that went by itself.
+    FiresAndFindsPodGone,
     /// Finds the annotation of the write on the target, and another value.
     FindsAnnotation,
     /// Writes what is granted, and cannot say that it did.
@@ -100,6 +119,8 @@ pub enum Aftermath {
     IsScaledDown,
     /// One pod waits to be evicted; then it recovers.
     Stuck,
+    /// The same, but the pod goes by itself as soon as its eviction is planned.
+    StuckAndGoes,
     /// Somebody else changes the template.
     ChangedByOthers,
 }
@@ -157,8 +178,14 @@ pub struct World {
     pub remembers: bool,
     /// Somebody sets the mode to observe as soon as a Remediation exists.
     pub kill_switch: bool,
+    /// Somebody sets the mode to observe while a request to open a Grant is under way.
+    pub kill_switch_once_sent: bool,
     /// A person approves whatever is asked, after this long.
     pub approves: bool,
+    /// Requests that nobody waits for any more, with the time at which they arrive.
+    pub delayed: Vec<(Time, Delayed)>,
+    /// Grants that are closed already are not written again, as a careless controller would have it.
+    pub closes_carelessly: bool,
     // What the oracle looks at.
     pub audit: Vec<(String, Option<String>)>,
     pub records: Vec<incident::Entry>,
@@ -249,7 +276,10 @@ impl World {
             receiver_works: true,
             remembers: false,
             kill_switch: false,
+            kill_switch_once_sent: false,
             approves: false,
+            delayed: vec![],
+            closes_carelessly: false,
             audit: vec![],
             records: vec![],
             opened: vec![],
@@ -317,7 +347,7 @@ impl World {
         self.incident.status.as_ref().map(|status| status.reason.as_str()).unwrap_or_default()
     }
 
-    pub fn status(&self) -> crate::api::v1alpha1::IncidentStatus {
+    pub fn status(&self) -> IncidentStatus {
         self.incident.status.clone().unwrap_or_default()
     }
 
@@ -458,7 +488,10 @@ impl World {
                 self.grant.metadata.resource_version = Some(self.bump());
             }
             Effect::CloseGrant { remediation } => {
-                if self.grant.spec.open.as_ref().is_some_and(|open| open.remediation == *remediation) {
+                let open = self.grant.spec.open.as_ref();
+                let of_another = open.is_some_and(|open| open.remediation != *remediation && open.not_after > self.now);
+                let stays = of_another || (self.closes_carelessly && open.is_none());
+                if !stays {
                     self.grant.spec.open = None;
                     self.grant.metadata.resource_version = Some(self.bump());
                 }
@@ -473,6 +506,30 @@ impl World {
             Effect::Measure(_) => {}
         }
         Ok(())
+    }
+
+    /// Compare-and-swap of the status.
+    pub fn store(&mut self, version: Option<&String>, status: IncidentStatus) -> bool {
+        if self.incident.metadata.resource_version.as_ref() != version {
+            return false;
+        }
+        self.incident.status = Some(status);
+        self.incident.metadata.resource_version = Some(self.bump());
+        true
+    }
+
+    /// What was under way for long enough arrives. Nobody hears the answer.
+    pub fn arrive(&mut self) {
+        let now = self.now;
+        let (due, rest) = std::mem::take(&mut self.delayed).into_iter().partition(|(at, _)| *at <= now);
+        self.delayed = rest;
+        let due: Vec<(Time, Delayed)> = due;
+        for (_, request) in due {
+            match request {
+                Delayed::Effect(effect) => drop(self.apply(&effect)),
+                Delayed::Status { version, status } => _ = self.store(version.as_ref(), *status),
+            }
+        }
     }
 
     /// What must hold whenever a Grant is opened.
