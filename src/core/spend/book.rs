@@ -29,7 +29,7 @@ const SHARE: u64 = 10;
 /// A reservation that is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ask {
-    /// ID of the reservation. Asking again with the same ID changes nothing.
+    /// ID of the reservation. Asking again with the same ID, for the same payer, changes nothing.
     pub id: String,
     /// ID of the process.
     pub holder: String,
@@ -87,7 +87,7 @@ pub fn left(book: &ModelSpend, payer: &Payer, limits: &Limits, now: Time) -> Nan
 /// is too old is gone.
 pub fn reserve(book: &mut ModelSpend, ask: &Ask, limits: &Limits, now: Time) -> Result<NanoDollars, Refusal> {
     if let Some(open) = book.open.iter().find(|open| open.id == ask.id) {
-        return Ok(money(open.nano_dollars));
+        return if is_of(open, ask) { Ok(money(open.nano_dollars)) } else { Err(Refusal::Taken) };
     }
     forget(book, KEEP, now);
     let day = charged_day(book, now);
@@ -115,7 +115,7 @@ pub fn reserve(book: &mut ModelSpend, ask: &Ask, limits: &Limits, now: Time) -> 
 
 /// Records as reserved what an upstream billed beyond what was reserved, whatever the caps say.
 pub fn force(book: &mut ModelSpend, ask: &Ask, now: Time) {
-    if book.open.iter().any(|open| open.id == ask.id) {
+    if book.open.iter().any(|open| open.id == ask.id && is_of(open, ask)) {
         return;
     }
     let day = begin_day(book, now);
@@ -123,7 +123,8 @@ pub fn force(book: &mut ModelSpend, ask: &Ask, now: Time) {
         // Without room for its namespace or incident it is still charged to the chain.
         let _ = make_room(book, key, &day, now);
     }
-    if book.open.len() < MAX_FORCED {
+    let taken = book.open.iter().any(|open| open.id == ask.id);
+    if book.open.len() < MAX_FORCED && !taken {
         open(book, ask, day, ask.need, now);
     } else {
         charge(book, &ask.payer, &day, ask.need, now);
@@ -254,6 +255,11 @@ fn open(book: &mut ModelSpend, ask: &Ask, day: String, amount: NanoDollars, now:
     };
     let (id, holder) = (ask.id.clone(), ask.holder.clone());
     book.open.push(ModelReservation { id, holder, day, incident, nano_dollars: stored(amount), at: now });
+}
+
+/// Whether an open reservation is the one that is asked for, and not another's with the same ID.
+fn is_of(open: &ModelReservation, ask: &Ask) -> bool {
+    open.holder == ask.holder && payer(open) == ask.payer
 }
 
 fn payer(reservation: &ModelReservation) -> Payer {

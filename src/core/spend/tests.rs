@@ -114,6 +114,20 @@ fn every_change_may_be_made_twice() {
 }
 
 #[test]
+fn a_reservation_is_nobody_elses_whatever_its_id() {
+    let (payer, other) = (incident("shop", "a"), incident("bank", "b"));
+    let mut book = ModelSpend::default();
+    reserve(&mut book, "1", &payer, 60, start()).unwrap();
+    assert_eq!(reserve(&mut book, "1", &other, 60, start()), Err("LedgerConflict"), "another payer");
+    let another = Ask { holder: "another".into(), ..ask("1", &payer, 60) };
+    assert_eq!(book::reserve(&mut book, &another, &LIMITS, start()), Err(Refusal::Taken), "another process");
+    book::force(&mut book, &ask("1", &other, 30), start());
+    assert_eq!(left(&book, &other, start()), 70, "what was billed is charged all the same");
+    settle(&mut book, "1", 10, start());
+    assert_eq!((left(&book, &payer, start()), book::spent(&book, start()).diagnoses.0), (90, 40));
+}
+
+#[test]
 fn what_another_process_left_open_is_settled_in_full_and_its_own_word_comes_too_late() {
     let mut book = ModelSpend::default();
     let payer = incident("shop", "a");
