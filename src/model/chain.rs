@@ -12,6 +12,8 @@ use crate::core::rules::FactBundle;
 
 /// Attempts that are kept of one diagnosis.
 const MAX_ATTEMPTS: usize = 32;
+/// Bytes of a sentence about a rung that is not asked.
+const MAX_MESSAGE: usize = 256;
 
 /// What the chain says.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,18 +49,25 @@ pub struct Chain {
     /// All but the rules.
     rungs: Vec<Box<dyn Rung>>,
     reviewer: Option<Box<dyn Reviewer>>,
+    /// Why a rung that is not among them is not asked, and a sentence about it.
+    without: (Why, String),
     last: Rules,
 }
 
 impl Chain {
     /// With these rungs before the rules, and maybe somebody who reviews what they propose.
     pub fn new(rungs: Vec<Box<dyn Rung>>, reviewer: Option<Box<dyn Reviewer>>) -> Chain {
-        Chain { rungs, reviewer, last: Rules }
+        Chain { rungs, reviewer, without: (Why::NotConfigured, String::new()), last: Rules }
     }
 
     /// The rules alone.
     pub fn of_rules() -> Chain {
         Chain::new(Vec::new(), None)
+    }
+
+    /// The rules alone, and why: it is on the record of every other rung that is named.
+    pub fn without_models(why: Why, sentence: &str) -> Chain {
+        Chain { without: (why, clip(sentence, MAX_MESSAGE)), ..Chain::of_rules() }
     }
 
     /// Asks the rungs that `names` lists, in that order, until one answers; the rules answer when no other does.
@@ -113,7 +122,7 @@ impl Chain {
     }
 
     async fn ask_one(&self, name: &str, case: FactBundle<'_>, budget: Budget) -> Asked {
-        let Some(rung) = self.rung(name) else { return Asked::free(Err(Why::NotConfigured)) };
+        let Some(rung) = self.rung(name) else { return self.unasked(name) };
         if budget.tokens <= 0 {
             return Asked::free(Err(Why::BudgetSpent));
         }
@@ -121,6 +130,14 @@ impl Chain {
             Ok(asked) => Asked { answer: asked.answer.map(|diagnosis| signed(rung, diagnosis)), ..asked },
             Err(_) => Asked::free(Err(Why::Timeout)),
         }
+    }
+
+    /// What comes of a rung that is not among those of the chain.
+    fn unasked(&self, name: &str) -> Asked {
+        let (why, sentence) = &self.without;
+        let note = Attempt { message: sentence.clone(), ..attempt(name, why.as_str(), 0) };
+        let calls = if sentence.is_empty() { Vec::new() } else { vec![note] };
+        Asked { calls, ..Asked::free(Err(*why)) }
     }
 
     /// Nobody reviews itself, and there is nothing to object to where nothing is proposed.

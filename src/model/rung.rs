@@ -96,6 +96,10 @@ impl Asked {
 pub enum Why {
     /// The chain names a rung that is not configured.
     NotConfigured,
+    /// So many diagnoses ask models that no place came free in time.
+    Busy,
+    /// The diagnosis was begun so late that no time is left for a model.
+    Late,
     /// No answer came within the budget's time.
     Timeout,
     /// The rungs before it took all tokens.
@@ -119,6 +123,8 @@ impl Why {
     pub fn as_str(self) -> &'static str {
         match self {
             Why::NotConfigured => "NotConfigured",
+            Why::Busy => "Busy",
+            Why::Late => "Late",
             Why::Timeout => "Timeout",
             Why::BudgetSpent => "BudgetSpent",
             Why::Unaffordable => "Unaffordable",

@@ -129,6 +129,13 @@ impl Models {
         }
     }
 
+    /// Follows this object as if the watch had brought it.
+    #[cfg(test)]
+    pub(super) fn follow(&self, seen: ModelChain) {
+        self.apply(seen);
+        self.listed.send_replace(true);
+    }
+
     fn apply(&self, seen: ModelChain) {
         let name = seen.name_any();
         let checked = validate::of(&seen);
