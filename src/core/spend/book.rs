@@ -19,6 +19,8 @@ const MAX_DAYS: usize = 3;
 const MAX_NAMESPACES: usize = 1000;
 const MAX_UPSTREAMS: usize = 64;
 const MAX_INCIDENTS: usize = 1500;
+/// Incidents of one namespace that are remembered: no tenant takes the room of all.
+const MAX_INCIDENTS_OF_ONE: usize = MAX_INCIDENTS / 8;
 /// How long an incident is remembered after its latest charge.
 const KEEP: SignedDuration = SignedDuration::from_hours(7 * 24);
 /// How long an incident is remembered at least, even if there are too many.
@@ -148,6 +150,7 @@ pub fn settle(
         let used = money(reservation.nano_dollars).min(cost);
         cost = cost - used;
         charge(book, &payer(&reservation), &reservation.day, used, now);
+        drop_unused(book, &reservation);
         known = Some(reservation.day);
     }
     let day = known.and_then(|day| book.days.iter_mut().find(|known| known.day == day));
@@ -226,6 +229,15 @@ fn make_room(book: &mut ModelSpend, key: &IncidentKey, day: &str, now: Time) -> 
         return Err(Refusal::Full { of: "namespaces of one day", bound: MAX_NAMESPACES });
     }
     if incident(book, key).is_none() {
+        let own = |book: &ModelSpend| {
+            book.incidents.iter().filter(|known| known.incident.namespace == key.namespace).count()
+        };
+        if own(book) >= MAX_INCIDENTS_OF_ONE {
+            forget_of(book, Some(&key.namespace), KEEP_AT_LEAST, now);
+        }
+        if own(book) >= MAX_INCIDENTS_OF_ONE {
+            return Err(Refusal::Full { of: "incidents of one namespace", bound: MAX_INCIDENTS_OF_ONE });
+        }
         if book.incidents.len() >= MAX_INCIDENTS {
             forget(book, KEEP_AT_LEAST, now);
         }
@@ -242,10 +254,32 @@ fn make_room(book: &mut ModelSpend, key: &IncidentKey, day: &str, now: Time) -> 
 
 /// Drops incidents whose latest charge is older than `keep`, unless something is reserved for them.
 fn forget(book: &mut ModelSpend, keep: SignedDuration, now: Time) {
+    forget_of(book, None, keep, now);
+}
+
+/// The same for those of one namespace.
+fn forget_of(book: &mut ModelSpend, namespace: Option<&str>, keep: SignedDuration, now: Time) {
     let ModelSpend { open, incidents, days: _ } = book;
     incidents.retain(|known| {
-        now.duration_since(known.at) < keep || open.iter().any(|open| open.incident.as_ref() == Some(&known.incident))
+        namespace.is_some_and(|namespace| known.incident.namespace != namespace)
+            || now.duration_since(known.at) < keep
+            || open.iter().any(|open| open.incident.as_ref() == Some(&known.incident))
     });
+}
+
+/// Drops what was entered for a reservation and of which nothing was used: there is nothing to remember.
+fn drop_unused(book: &mut ModelSpend, reservation: &ModelReservation) {
+    let Some(key) = &reservation.incident else { return };
+    let ModelSpend { open, incidents, days } = book;
+    let is_open = |of: &dyn Fn(&IncidentKey) -> bool| open.iter().any(|open| open.incident.as_ref().is_some_and(of));
+    if !is_open(&|other| other == key) {
+        incidents.retain(|known| known.incident != *key || known.nano_dollars != 0);
+    }
+    if !is_open(&|other| other.namespace == key.namespace) {
+        for day in days.iter_mut().filter(|day| day.day == reservation.day) {
+            day.namespaces.retain(|known| known.namespace != key.namespace || known.nano_dollars != 0);
+        }
+    }
 }
 
 fn open(book: &mut ModelSpend, ask: &Ask, day: String, amount: NanoDollars, now: Time) {
