@@ -13,6 +13,8 @@ use crate::api::v1alpha1::{Time, UpstreamState, UpstreamStatus};
 
 /// After its attempt should have ended, a trial of a breaker is kept that long for the one who has it.
 const GRACE: Duration = Duration::from_secs(10);
+/// Pause between two probes of an upstream whose breaker wants a trial.
+const TRIAL_PAUSE: Duration = Duration::from_secs(15);
 /// The interval of probes that decides what is stale where there are none.
 const USUAL_INTERVAL: Duration = Duration::from_secs(90);
 
@@ -46,6 +48,7 @@ struct Member {
     last_error: Option<(Class, Moment)>,
     last_success: Option<Moment>,
     last_asked: Option<Moment>,
+    last_probed: Option<Moment>,
 }
 
 #[derive(Clone, Debug)]
@@ -224,6 +227,7 @@ impl Fleet {
                     last_error: None,
                     last_success: None,
                     last_asked: None,
+                    last_probed: None,
                 }
             }
         }
@@ -301,6 +305,9 @@ impl Fleet {
         let member = self.members.iter_mut().find(|member| member.id == id)?;
         let (ticket, told) = member.breaker.begin(tenant, limit.saturating_add(GRACE), now)?;
         member.last_asked = Some(now);
+        if tenant.is_none() {
+            member.last_probed = Some(now);
+        }
         member.health.begin(limit, now);
         Some((Asked { id, ticket, began: now, trial }, transitions(&member.name, told, now)))
     }
@@ -379,12 +386,17 @@ impl Fleet {
             .collect()
     }
 
-    /// Upstreams that a synthetic probe should ask: nobody asked them for an interval, and they may be asked.
+    /// Upstreams that a synthetic probe should ask: nobody asked them for an interval, and they may be asked. One whose
+    /// breaker wants a trial is asked sooner: a probe cannot fail because of what a tenant asks.
     pub fn to_probe(&self, interval: Duration, now: Moment) -> Vec<(Id, &Upstream)> {
         let recent = |at: Option<Moment>| at.is_some_and(|at| now.since(at) < interval);
+        let pause = interval.min(TRIAL_PAUSE);
+        let tried = |member: &Member| member.last_probed.is_some_and(|at| now.since(at) < pause);
+        let wants_trial = |member: &Member| member.breaker.stands(now) == Stands::HalfOpen && !tried(member);
+        let idle = |member: &Member| !recent(member.last_success) && !recent(member.last_asked);
         self.members
             .iter()
-            .filter(|member| !recent(member.last_success) && !recent(member.last_asked))
+            .filter(|member| idle(member) || wants_trial(member))
             .filter(|member| self.standing_of(member, None, now).may_be_asked())
             .map(|member| (member.id, &member.upstream))
             .collect()

@@ -142,6 +142,23 @@ fn probes_ask_only_those_that_nobody_asked_for_an_interval() {
 }
 
 #[test]
+fn an_upstream_that_waits_for_a_trial_is_probed_although_a_tenant_just_tried() {
+    let chain = chain(vec![vec![upstream("a", 100)]]);
+    let mut fleet = Fleet::new(&chain, Terms::default());
+    let (a, noisy) = (ids(&fleet)[0], "noisy".into());
+    for _ in 0..5 {
+        fails(&mut fleet, a, &failure(503, &[]), at(0));
+    }
+    let own = failure(500, &[]);
+    let (asked, _) = fleet.begin(a, Some(&noisy), LIMIT, at(20)).unwrap();
+    fleet.end(asked, End::Failed(&own, &decide(&own, &[], true)), at(20));
+    let interval = Duration::from_secs(90);
+    assert_eq!(fleet.to_probe(interval, at(21)).len(), 1);
+    assert_eq!(answers(&mut fleet, a, at(21)), [What::BreakerClosed]);
+    assert_eq!(fleet.to_probe(interval, at(22)).len(), 0);
+}
+
+#[test]
 fn a_person_reads_the_state_of_each_upstream() {
     let names = ["fresh", "works", "failing", "open", "limited", "dead"];
     let chain = chain(vec![names.iter().map(|name| upstream(name, 100)).collect()]);
