@@ -203,7 +203,7 @@ impl Live {
             let (chain, change, tenant) = (self.name.as_str(), what.as_str(), tenant.as_deref().unwrap_or_default());
             self.metrics.changed(chain, upstream, change);
             match what {
-                What::BreakerHalfOpened | What::BreakerClosed | What::Released => {
+                What::BreakerHalfOpened | What::BreakerClosed | What::Released { .. } => {
                     tracing::info!(chain, upstream = &**upstream, tenant, change, "an upstream of a model changed");
                 }
                 What::BreakerOpened { .. } | What::CoolingDown { .. } | What::Quarantined { .. } => {

@@ -133,3 +133,18 @@ async fn a_call_that_is_dropped_is_on_the_record_and_charged_in_full() {
     assert_eq!((call.cost_nano_dollars, took.spent.nano_dollars), (settled(&live).await, call.cost_nano_dollars));
     assert!(call.cost_nano_dollars > 0);
 }
+
+#[tokio::test]
+async fn a_page_of_a_filter_before_the_upstream_refuses_one_tenant_and_not_the_next() {
+    let html = || axum::response::IntoResponse::into_response((axum::http::StatusCode::FORBIDDEN, "<html>no</html>"));
+    let (address, hits) = serve(html).await;
+    let live = live(&address);
+    let answer = diagnose(&live, "a", Duration::from_secs(5)).await;
+    assert_eq!((answer.attempts[0].outcome.as_str(), answer.attempts[0].then.as_str()), ("CredentialsRefused", "Stopped"));
+    assert!(!live.may_be_asked(0, Some(&"a".into())));
+    assert!(live.may_be_asked(0, Some(&"b".into())));
+    diagnose(&live, "a", Duration::from_secs(5)).await;
+    assert_eq!(hits.load(Ordering::SeqCst), 1);
+    diagnose(&live, "b", Duration::from_secs(5)).await;
+    assert_eq!(hits.load(Ordering::SeqCst), 2);
+}

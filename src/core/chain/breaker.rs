@@ -117,6 +117,13 @@ pub struct Ticket {
     own: Option<u64>,
 }
 
+impl Ticket {
+    /// For whom the call is made; `None`: a probe of ours.
+    pub fn tenant(&self) -> Option<&Tenant> {
+        self.tenant.as_ref()
+    }
+}
+
 /// A change, and the tenant for whom alone it holds.
 pub type Told = (Option<Tenant>, Change);
 

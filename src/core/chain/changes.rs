@@ -49,9 +49,11 @@ fn sentence(what: &What) -> String {
             format!("{}: not asked for {}{whom}", class.as_str(), seconds(*lasts))
         }
         What::Quarantined { class } => {
-            format!("{}: not asked until its credentials or the ModelChain change", class.as_str())
+            let until = "its credentials or the ModelChain change, or a probe is answered";
+            format!("{}: not asked until {until}", class.as_str())
         }
-        What::Released => "its credentials or the ModelChain changed: it is asked again".to_owned(),
+        What::Released { probed: true } => "a probe was answered: it is asked again".to_owned(),
+        What::Released { probed: false } => "its credentials or the ModelChain changed: it is asked again".to_owned(),
     }
 }
 
@@ -129,7 +131,7 @@ mod tests {
             ),
             (
                 What::Quarantined { class: Class::CredentialsRefused },
-                "CredentialsRefused: not asked until its credentials or the ModelChain change",
+                "CredentialsRefused: not asked until its credentials or the ModelChain change, or a probe is answered",
             ),
         ];
         for (what, sentence) in cases {
