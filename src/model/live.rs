@@ -38,7 +38,7 @@ use crate::{
         redact::clip,
         spend::{
             Limits, Payer,
-            charge::{Outcome, charge},
+            charge::{Bound, Outcome, charge},
             rate::Rates,
         },
     },
@@ -295,7 +295,8 @@ impl Live {
         };
         let mut under_way = UnderWay::begin(self, job, rung, upstream);
         let began = under_way.began;
-        let hold = match self.reserve(job.advance, upstream, &question, attempt.limit).await {
+        let bound = bound(&question);
+        let hold = match self.reserve(job.advance, upstream, bound, attempt.limit).await {
             Ok(hold) => hold,
             Err(no_money) => {
                 under_way.note.outcome = no_money.reason().into();
@@ -313,10 +314,17 @@ impl Live {
             Ok(reply) => {
                 let Reply { text, served_model, usage, request_id, timing: _ } = reply;
                 let outcome = usage.map_or(Outcome::Unknown, Outcome::Used);
-                settle(note, hold, outcome, usage, upstream);
+                settle(note, hold, outcome, usage.map(|usage| bound.cut(usage)), upstream);
                 note.served_model = served_model.map(|model| clip(&model, 256)).unwrap_or_default();
                 note.request_id = request_id.clone().map(|id| clip(&id, 128)).unwrap_or_default();
                 match read(text.as_bytes()) {
+                    _ if !usage.is_none_or(|usage| bound.holds(&usage)) => {
+                        let used = bound.cut(usage.unwrap_or_default());
+                        let failure = Failure::usage_implausible(Some(200), request_id, used);
+                        note.outcome = failure.class.as_str().into();
+                        note.message.clone_from(&failure.message);
+                        (Event::Failed(failure), None, None)
+                    }
                     Ok(answer) => {
                         note.outcome = "Answered".into();
                         (Event::Answered, Some(answer), None)
@@ -331,7 +339,7 @@ impl Live {
                 }
             }
             Err(signal) => {
-                let failure = classify(&signal, clock::now());
+                let failure = failure(&signal, bound);
                 settle(note, hold, outcome(&signal), failure.usage, upstream);
                 failed(note, &signal, &failure);
                 if let (Class::CredentialsRefused, Some(refused)) = (failure.class, &upstream.credentials) {
@@ -347,14 +355,11 @@ impl Live {
         &self,
         advance: &Advance,
         upstream: &Upstream,
-        question: &Question<'_>,
+        bound: Bound,
         limit: Duration,
     ) -> Result<Hold, NoMoney> {
-        let amount = upstream.prices.as_ref().map_or(NanoDollars(0), |prices| {
-            let schema = question.schema.to_string().len();
-            let bytes = question.system.len() + question.user.len() + schema + ENVELOPE;
-            prices.at_most(bytes as u64, question.max_output_tokens.into())
-        });
+        let Bound { input, output } = bound;
+        let amount = upstream.prices.as_ref().map_or(NanoDollars(0), |prices| prices.at_most(input, output));
         match timeout(limit, advance.reserve(&upstream.name, amount)).await {
             Ok(reserved) => reserved,
             Err(_) => Err(NoMoney::Unavailable("it was not written in time".into())),
@@ -424,6 +429,23 @@ impl Drop for UnderWay<'_> {
             note.message = "nobody waited for its answer any more".into();
         }
         self.live.record(self.job, note, self.began);
+    }
+}
+
+/// The most that a question can use.
+fn bound(question: &Question<'_>) -> Bound {
+    let schema = question.schema.to_string().len();
+    let bytes = question.system.len() + question.user.len() + schema + ENVELOPE;
+    Bound { input: bytes as u64, output: question.max_output_tokens.into() }
+}
+
+/// What a call that gave no answer means.
+pub(super) fn failure(signal: &Signal, bound: Bound) -> Failure {
+    match signal.usage {
+        Some(usage) if !bound.holds(&usage) => {
+            Failure::usage_implausible(signal.status, signal.request_id.clone(), bound.cut(usage))
+        }
+        _ => classify(signal, clock::now()),
     }
 }
 

@@ -18,6 +18,7 @@ use crate::{
     core::{
         answer::{self, parse},
         chain::validate,
+        money::NanoDollars,
         prompt,
         rules::FactBundle,
     },
@@ -27,7 +28,7 @@ use crate::{
         ledger::{InMemory, SpendLedger, new_holder},
         log::Log,
         metrics::Metrics,
-        model_rung,
+        model_rung, probe,
         rung::Budget,
         send::Sender,
     },
@@ -147,4 +148,60 @@ async fn a_page_of_a_filter_before_the_upstream_refuses_one_tenant_and_not_the_n
     assert_eq!(hits.load(Ordering::SeqCst), 1);
     diagnose(&live, "b", Duration::from_secs(5)).await;
     assert_eq!(hits.load(Ordering::SeqCst), 2);
+}
+
+/// An answer that holds, with a usage of so many tokens of the prompt.
+fn answers(prompt_tokens: u64) -> impl Fn() -> Response + Clone + Send + Sync {
+    move || {
+        let text = json!({
+            "claims": [], "confidence": 99, "hypothesis": "it is the moon", "nextSteps": "look up",
+            "proposal": {"action": "HandOver", "toRevision": 0}, "rootCause": "Unknown",
+            "suspect": {"change": "", "kind": "", "name": "", "revision": 0},
+        });
+        let message = json!({"role": "assistant", "content": text.to_string()});
+        axum::response::IntoResponse::into_response(axum::Json(json!({
+            "id": "r-1", "object": "chat.completion", "model": "served-1",
+            "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+            "usage": {"prompt_tokens": prompt_tokens, "completion_tokens": 100, "total_tokens": prompt_tokens + 100},
+        })))
+    }
+}
+
+#[tokio::test]
+async fn a_usage_that_cannot_be_does_not_end_the_chain_for_the_day_and_its_upstream_is_set_aside() {
+    let (address, hits) = serve(answers(1_000_000_000_000_000)).await;
+    let live = live(&address);
+    let answer = diagnose(&live, "shop", Duration::from_secs(5)).await;
+    let first = &answer.attempts[0];
+    assert_eq!(first.outcome, "UsageImplausible", "{:?}", answer.attempts);
+    assert_eq!(answer.diagnosis.diagnoser, "rules");
+    let charged = settled(&live).await;
+    // The longest answer alone, at $10 a million, is reserved with some cents.
+    assert!(charged < 500_000_000 && charged == first.cost_nano_dollars, "{charged}");
+    assert!(first.tokens < 1_000_000, "{}", first.tokens);
+    diagnose(&live, "other", Duration::from_secs(5)).await;
+    assert_eq!(hits.load(Ordering::SeqCst), 1, "it is not asked for a while");
+    let changes: Vec<String> = live.changes().into_iter().map(|change| change.change + ": " + &change.message).collect();
+    assert_eq!(changes, ["CoolingDown: UsageImplausible: not asked for 300 s"]);
+
+    let (address, _) = serve(answers(1000)).await;
+    let honest = self::live(&address);
+    let answer = diagnose(&honest, "shop", Duration::from_secs(5)).await;
+    assert_eq!((answer.attempts[0].outcome.as_str(), settled(&honest).await), ("Answered", 2_000_000));
+}
+
+#[tokio::test]
+async fn a_probe_that_is_refused_at_the_door_costs_nothing_and_one_that_fails_is_charged_in_full() {
+    for (status, free) in [(429, true), (401, true), (400, true), (500, false)] {
+        let refused = move || {
+            let status = axum::http::StatusCode::from_u16(status).unwrap();
+            axum::response::IntoResponse::into_response((status, axum::Json(json!({"error": {"type": "planted"}}))))
+        };
+        let (address, hits) = serve(refused).await;
+        let live = live(&address);
+        assert_eq!((probe::due(&live).await, hits.load(Ordering::SeqCst)), (1, 1));
+        live.flush().await;
+        let spent = live.spent(clock::now()).probes;
+        assert_eq!(spent == NanoDollars(0), free, "{status}: {spent}");
+    }
 }

@@ -42,11 +42,13 @@ pub enum Class {
     NotOfSchema,
     /// The body is larger than is read.
     TooLarge,
+    /// It says that more was used than the request can have used: what it costs cannot be counted.
+    UsageImplausible,
 }
 
 impl Class {
     /// Every class.
-    pub const ALL: [Class; 15] = [
+    pub const ALL: [Class; 16] = [
         Class::Transport,
         Class::Timeout,
         Class::RateLimited,
@@ -62,6 +64,7 @@ impl Class {
         Class::OutputLimit,
         Class::NotOfSchema,
         Class::TooLarge,
+        Class::UsageImplausible,
     ];
 
     /// Its constant, as it stands in attempts, status, metrics and the audit log.
@@ -82,6 +85,7 @@ impl Class {
             Class::OutputLimit => "OutputLimit",
             Class::NotOfSchema => "NotOfSchema",
             Class::TooLarge => "TooLarge",
+            Class::UsageImplausible => "UsageImplausible",
         }
     }
 }
@@ -125,6 +129,18 @@ impl Failure {
             request_id: request_id.map(|id| clipped(&id)),
             usage: Some(usage),
             message: "the answer is whole and not of the schema".into(),
+        }
+    }
+}
+
+impl Failure {
+    /// A response that says that it used more than it can have. `usage` is what is believed of it.
+    pub fn usage_implausible(status: Option<u16>, request_id: Option<String>, usage: Usage) -> Failure {
+        Failure {
+            class: Class::UsageImplausible,
+            status,
+            message: "it says that it used more tokens than request and answer can have".into(),
+            ..Failure::not_of_schema(request_id, usage)
         }
     }
 }
@@ -500,6 +516,7 @@ pub fn decide(failure: &Failure, extra: &[u16], fair: bool) -> Decision {
         Class::Refused => (Then::Stop, 0, nothing, SetAside::Nothing),
         Class::Malformed | Class::Truncated => (Then::Next, 1, failed(Blame::Asker), pause),
         Class::TooLarge => (Then::Next, 0, failed(Blame::Asker), pause),
+        Class::UsageImplausible => (Then::Next, 0, (Verdict::Nothing, Some(false)), SetAside::Upstream(COOLDOWN)),
         Class::OutputLimit => {
             (Then::Differently(Differently::WithMoreTokens), 0, (Verdict::Worked, None), SetAside::Nothing)
         }
