@@ -292,7 +292,7 @@ impl Investigator {
         let Room { running: _, asking, waiting } = &self.room;
         drop(place);
         if let Some(asking) = asking.wait(waiting, &namespace, time()).await {
-            let (chain, most) = self.models.chain(Some(named), incident).await;
+            let (chain, most) = self.models.chain(named, incident).await;
             return (chain, most, Some(asking));
         }
         let busy = "no place to ask a model came free in time";

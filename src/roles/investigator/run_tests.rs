@@ -16,9 +16,11 @@ use tokio::sync::watch;
 use super::run::run;
 use super::status::Written;
 use super::tests::{investigate, investigation, investigator};
-use crate::api::v1alpha1::{Investigation, ModelChain, ModelChainRef};
+use crate::api::v1alpha1::{IncidentKey, Investigation, ModelChain, ModelChainRef, Time};
 use crate::clock;
 use crate::cluster::testing::{Asked, Reply, client, failure};
+use crate::core::rules::FactBundle;
+use crate::model::rung::Budget;
 
 /// A server that takes connections and says nothing; its address, and how many it took.
 async fn silent() -> (String, Arc<AtomicUsize>) {
@@ -128,4 +130,35 @@ async fn an_investigation_that_is_run_too_late_is_answered_by_the_rules_and_asks
     assert_eq!((&status["attempts"][0]["rung"], &status["attempts"][0]["outcome"]), (&json!("big"), &json!("Late")));
     assert!(status["attempts"][0]["message"].as_str().unwrap().contains("older than its deadline"));
     assert_eq!(taken.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn what_is_asked_is_what_the_plan_shows() {
+    let (address, taken) = silent().await;
+    let (client, _) = client(|_| failure(404, "NotFound"));
+    let investigator = investigator(client);
+    let key = || IncidentKey { namespace: "a".into(), name: "i".into() };
+    let planned = |generation| ModelChainRef { name: "default".into(), generation };
+    let case = FactBundle { target: None, alert_started_at: Time::UNIX_EPOCH, facts: &[] };
+    let budget = Budget::new(Duration::from_millis(600), 1000);
+    investigator.models.follow(chain(&address, 2));
+    // The chain changed after the plan was made, and the watch has not shown what the plan knows.
+    for (generation, sentence) in [(1, "generation 1 of ModelChain default, which has"), (3, "generation 3 of")] {
+        let (asked, most) = investigator.models.chain(&planned(generation), key()).await;
+        let answer = asked.ask(&["big".into()], case, budget, clock::now).await;
+        let first = &answer.attempts[0];
+        assert_eq!((first.rung.as_str(), first.outcome.as_str(), most), ("big", "NotConfigured", None));
+        assert!(first.message.contains(sentence), "{}", first.message);
+        assert_eq!(taken.load(Ordering::SeqCst), 0);
+    }
+    // The watch catches up in a moment.
+    let later = async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        investigator.models.follow(chain(&address, 3));
+    };
+    let three = planned(3);
+    let ((asked, most), ()) = tokio::join!(investigator.models.chain(&three, key()), later);
+    assert!(most.is_some());
+    asked.ask(&["big".into()], case, budget, clock::now).await;
+    assert_eq!(taken.load(Ordering::SeqCst), 1);
 }
