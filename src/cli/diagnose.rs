@@ -21,7 +21,6 @@ use crate::{
         },
         money::NanoDollars,
         rules::{self, FactBundle},
-        spend::charge::{Outcome, charge},
     },
     model::{
         credentials::{Credentials, ROOT},
@@ -146,8 +145,8 @@ pub async fn models(args: ModelsArgs) -> anyhow::Result<()> {
             let began = clock::now();
             match sender.send(upstream, &probe::question(), LIMIT).await {
                 Ok(Reply { served_model, usage, .. }) => {
-                    let outcome = usage.map_or(Outcome::Unknown, Outcome::Used);
-                    let cost = charge(outcome, NanoDollars(0), upstream.prices.as_ref());
+                    let priced = upstream.prices.as_ref().zip(usage);
+                    let cost = priced.map_or(NanoDollars(0), |(prices, usage)| prices.cost(usage));
                     note.outcome = "Answered".into();
                     note.tokens = usage.map_or(0, |usage| i64::try_from(usage.total()).unwrap_or(i64::MAX));
                     note.cost_nano_dollars = i64::try_from(cost.0).unwrap_or(i64::MAX);

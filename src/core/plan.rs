@@ -53,7 +53,9 @@ pub fn make(inputs: &Inputs<'_>) -> Plan {
     let kind = inputs.target.map(|target| target.kind.as_str());
     let matching = policy::matching(inputs.policies, kind, inputs.labels);
     let named = [choose::by_policies(&matching, inputs.system), inputs.named.to_vec()].concat();
-    let model_chain = choose::choose(named, inputs.chains, &matching, inputs.system);
+    // There are no facts about an object that nobody knows: a model could only guess, and would be paid for it.
+    let model_chain =
+        inputs.target.and_then(|_| choose::choose(named, inputs.chains, &matching, inputs.system));
     let rungs = model_chain.iter().flat_map(|chain| &chain.rungs).map(|rung| rung.name.clone());
     let rungs: Vec<String> = rungs.collect();
     let Matching { certain, possible } = matching;
@@ -207,6 +209,8 @@ mod tests {
         let plan = make(&Inputs { chains: Some(&chains), ..inputs(Some(&target), &none, &budgets) });
         assert_eq!(plan.diagnosers, ["rules"]);
         assert_eq!(make(&inputs(Some(&target), &[], &budgets)).model_chain, None);
+        let plan = make(&Inputs { chains: Some(&chains), ..inputs(None, &[], &budgets) });
+        assert_eq!((plan.model_chain, plan.diagnosers), (None, vec!["rules".to_owned()]), "no model without a target");
     }
 
     #[test]

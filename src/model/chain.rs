@@ -1,8 +1,11 @@
 //! The chain of diagnosers: rungs are asked in order, the first that answers counts, and the rules are the last of
 //! every chain. Whoever else answers, the rules are always asked too: as a second opinion.
 
+use std::time::Duration;
+
 use futures::future::BoxFuture;
 
+use super::log::{Log, Took};
 use super::rules::Rules;
 use super::rung::{Asked, Budget, Rung, Spent, Why};
 use crate::api::v1alpha1::{Attempt, Diagnosis, Review, Time};
@@ -12,6 +15,10 @@ use crate::core::rules::FactBundle;
 
 /// Attempts that are kept of one diagnosis.
 const MAX_ATTEMPTS: usize = 32;
+/// Time that an ask gets less than it may take: it ends by itself, with its record, and is ended only where it does not.
+const MARGIN: Duration = Duration::from_millis(250);
+/// Bytes of a sentence about a rung that is not asked.
+const MAX_MESSAGE: usize = 256;
 
 /// What the chain says.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,6 +46,7 @@ pub trait Reviewer: Send + Sync {
         case: FactBundle<'a>,
         diagnosis: &'a Diagnosis,
         budget: Budget,
+        log: &'a Log,
     ) -> BoxFuture<'a, (Option<Review>, Asked)>;
 }
 
@@ -47,18 +55,25 @@ pub struct Chain {
     /// All but the rules.
     rungs: Vec<Box<dyn Rung>>,
     reviewer: Option<Box<dyn Reviewer>>,
+    /// Why a rung that is not among them is not asked, and a sentence about it.
+    without: (Why, String),
     last: Rules,
 }
 
 impl Chain {
     /// With these rungs before the rules, and maybe somebody who reviews what they propose.
     pub fn new(rungs: Vec<Box<dyn Rung>>, reviewer: Option<Box<dyn Reviewer>>) -> Chain {
-        Chain { rungs, reviewer, last: Rules }
+        Chain { rungs, reviewer, without: (Why::NotConfigured, String::new()), last: Rules }
     }
 
     /// The rules alone.
     pub fn of_rules() -> Chain {
         Chain::new(Vec::new(), None)
+    }
+
+    /// The rules alone, and why: it is on the record of every other rung that is named.
+    pub fn without_models(why: Why, sentence: &str) -> Chain {
+        Chain { without: (why, clip(sentence, MAX_MESSAGE)), ..Chain::of_rules() }
     }
 
     /// Asks the rungs that `names` lists, in that order, until one answers; the rules answer when no other does.
@@ -113,14 +128,24 @@ impl Chain {
     }
 
     async fn ask_one(&self, name: &str, case: FactBundle<'_>, budget: Budget) -> Asked {
-        let Some(rung) = self.rung(name) else { return Asked::free(Err(Why::NotConfigured)) };
+        let Some(rung) = self.rung(name) else { return self.unasked(name) };
         if budget.tokens <= 0 {
             return Asked::free(Err(Why::BudgetSpent));
         }
-        match tokio::time::timeout(budget.time, rung.ask(case, budget)).await {
+        let log = Log::default();
+        let asked = match tokio::time::timeout(budget.time, rung.ask(case, within(budget), &log)).await {
             Ok(asked) => Asked { answer: asked.answer.map(|diagnosis| signed(rung, diagnosis)), ..asked },
             Err(_) => Asked::free(Err(Why::Timeout)),
-        }
+        };
+        asked.and(log.take())
+    }
+
+    /// What comes of a rung that is not among those of the chain.
+    fn unasked(&self, name: &str) -> Asked {
+        let (why, sentence) = &self.without;
+        let note = Attempt { message: sentence.clone(), ..attempt(name, why.as_str(), 0) };
+        let calls = if sentence.is_empty() { Vec::new() } else { vec![note] };
+        Asked { calls, ..Asked::free(Err(*why)) }
     }
 
     /// Nobody reviews itself, and there is nothing to object to where nothing is proposed.
@@ -135,10 +160,28 @@ impl Chain {
         let reviewer = self.reviewer.as_ref().filter(|reviewer| reviewer.name() != diagnosis.diagnoser)?;
         diagnosis.proposal.as_ref()?;
         let asked_at = clock();
-        let reviewed = tokio::time::timeout(budget.time, reviewer.review(case, diagnosis, budget)).await;
+        let log = Log::default();
+        let reviewed = reviewer.review(case, diagnosis, within(budget), &log);
+        let reviewed = tokio::time::timeout(budget.time, reviewed).await;
         let (review, asked) = reviewed.unwrap_or_else(|_| (None, Asked::free(Err(Why::Timeout))));
-        let _ = left.take(reviewer.name(), asked, milliseconds(asked_at, clock()));
+        let _ = left.take(reviewer.name(), asked.and(log.take()), milliseconds(asked_at, clock()));
         review
+    }
+}
+
+/// What an ask is told that it may take.
+fn within(budget: Budget) -> Budget {
+    Budget { time: budget.time - MARGIN.min(budget.time / 2), ..budget }
+}
+
+impl Asked {
+    /// With what the log has of it.
+    fn and(mut self, took: Took) -> Asked {
+        let Took { spent, calls, waited } = took;
+        self.spent.add(spent);
+        self.calls.extend(calls);
+        self.waited = self.waited.saturating_add(waited);
+        self
     }
 }
 
@@ -186,8 +229,8 @@ fn milliseconds(from: Time, to: Time) -> i64 {
     (to.as_millisecond() - from.as_millisecond()).max(0)
 }
 
-fn elapsed(from: Time, to: Time) -> std::time::Duration {
-    std::time::Duration::from_millis(milliseconds(from, to).unsigned_abs())
+fn elapsed(from: Time, to: Time) -> Duration {
+    Duration::from_millis(milliseconds(from, to).unsigned_abs())
 }
 
 impl Diagnosis {
@@ -199,8 +242,6 @@ impl Diagnosis {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::super::planted::{Behaviour, Planted};
     use super::*;
     use crate::api::v1alpha1::{Cause, Mode};

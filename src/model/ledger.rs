@@ -91,60 +91,22 @@ pub struct SpendLedger {
 
 struct Handle {
     holder: String,
+    /// Tells the reservations of this ledger from those of every other one of the same process: its numbers begin anew.
+    nonce: String,
     next: AtomicU64,
     seen: Arc<Mutex<Arc<ModelSpend>>>,
 }
 
-/// An ID for a process that opens a ledger: another one each time.
+/// An ID for a process that opens ledgers: another one each time.
 pub fn new_holder() -> String {
     format!("{:032x}", rand::random::<u128>())
-}
-
-/// The ledgers of all chains that this process asks. Made when it begins to lead.
-pub struct Ledgers {
-    client: kube::Client,
-    system_namespace: String,
-    open: Mutex<BTreeMap<String, SpendLedger>>,
-}
-
-impl Ledgers {
-    /// None is open yet.
-    pub fn new(client: kube::Client, system_namespace: String) -> Ledgers {
-        Ledgers { client, system_namespace, open: Mutex::default() }
-    }
-
-    /// The ledger of a chain; opened, and its work begun, when it is first asked for.
-    pub fn of(&self, chain: &str) -> SpendLedger {
-        let mut open = lock(&self.open);
-        if let Some(known) = open.get(chain) {
-            return known.clone();
-        }
-        let store = InCluster::new(&self.client, &self.system_namespace, chain);
-        // Another holder each time: the number of a reservation begins anew.
-        let (ledger, work) = SpendLedger::new(store, new_holder(), Arc::new(crate::clock::now));
-        tokio::spawn(work);
-        open.insert(chain.to_owned(), ledger.clone());
-        ledger
-    }
-
-    /// Lets the ledger of a chain go that is not asked any more; what is under way is still settled.
-    pub fn forget(&self, chain: &str) {
-        lock(&self.open).remove(chain);
-    }
-
-    /// Waits until all that was settled is written, or cannot be: before the process ends.
-    pub async fn flush(&self) {
-        let open: Vec<SpendLedger> = lock(&self.open).values().cloned().collect();
-        for ledger in open {
-            ledger.flush().await;
-        }
-    }
 }
 
 impl SpendLedger {
     /// The ledger, and the work that somebody has to run for it: it ends when the ledger, its advances and holds are
     /// dropped and all is written. Its first act is to settle in full what other holders have reserved: call it when
-    /// they have ended, which is when this process leads.
+    /// they have ended, which is when this process leads. `holder` is the process: a chain that is deleted and made again
+    /// has a second ledger on the same store, while diagnoses with the first are still under way.
     pub fn new<S: Store>(
         store: S,
         holder: String,
@@ -154,7 +116,7 @@ impl SpendLedger {
         let seen: Arc<Mutex<Arc<ModelSpend>>> = Arc::default();
         let keeper =
             Keeper { store, clock, holder: holder.clone(), last: None, void: BTreeSet::new(), seen: seen.clone() };
-        let shared = Arc::new(Handle { holder, next: AtomicU64::new(0), seen });
+        let shared = Arc::new(Handle { holder, nonce: new_holder(), next: AtomicU64::new(0), seen });
         (SpendLedger { shared, requests }, keeper.keep(queue))
     }
 
@@ -185,8 +147,8 @@ impl SpendLedger {
 
     fn ask(&self, payer: &Payer, need: NanoDollars, want: NanoDollars) -> Ask {
         let number = self.shared.next.fetch_add(1, Ordering::Relaxed).to_string();
-        let holder = self.shared.holder.clone();
-        Ask { id: names::short_digest(&[&holder, &number]), holder, payer: payer.clone(), need, want }
+        let (holder, nonce) = (self.shared.holder.clone(), &self.shared.nonce);
+        Ask { id: names::short_digest(&[&holder, nonce, &number]), holder, payer: payer.clone(), need, want }
     }
 }
 

@@ -11,8 +11,9 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::{
     ledger::{Advance, Hold, NoMoney, SpendLedger},
+    log::Log,
     metrics::Metrics,
-    rung::{Budget, Spent, Why},
+    rung::{Budget, Why},
     send::{Reply, Sender},
     wire::Question,
 };
@@ -37,12 +38,14 @@ use crate::{
         redact::clip,
         spend::{
             Limits, Payer,
-            charge::{Outcome, charge},
+            charge::{Bound, Outcome, charge},
             rate::Rates,
         },
     },
 };
 
+/// Outcome of a call that was dropped while it was under way.
+const GIVEN_UP: &str = "GivenUp";
 /// Bytes of a request beside prompt and schema, all of which count as tokens before it is sent.
 const ENVELOPE: usize = 2048;
 
@@ -78,6 +81,8 @@ pub struct Job<'a> {
     pub schema: &'a Value,
     /// Its name.
     pub schema_name: &'a str,
+    /// Where each call and pause is put on the record.
+    pub log: &'a Log,
 }
 
 /// What came of a request.
@@ -85,12 +90,6 @@ pub struct Job<'a> {
 pub struct Called<T> {
     /// The answer, or why there is none.
     pub answer: Result<T, Why>,
-    /// What it took.
-    pub spent: Spent,
-    /// Each call.
-    pub calls: Vec<Attempt>,
-    /// Pauses, all together.
-    pub waited: Duration,
     /// No other model may be asked either.
     pub last: bool,
 }
@@ -204,7 +203,7 @@ impl Live {
             let (chain, change, tenant) = (self.name.as_str(), what.as_str(), tenant.as_deref().unwrap_or_default());
             self.metrics.changed(chain, upstream, change);
             match what {
-                What::BreakerHalfOpened | What::BreakerClosed | What::Released => {
+                What::BreakerHalfOpened | What::BreakerClosed | What::Released { .. } => {
                     tracing::info!(chain, upstream = &**upstream, tenant, change, "an upstream of a model changed");
                 }
                 What::BreakerOpened { .. } | What::CoolingDown { .. } | What::Quarantined { .. } => {
@@ -229,70 +228,57 @@ impl Live {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks the upstreams of a rung until one gives an answer that `read` takes.
-    pub async fn ask<T>(
-        &self,
-        job: &Job<'_>,
+    /// Asks the upstreams of a rung until one gives an answer that `read` takes. What it did is in the job's log, also when
+    /// it is dropped.
+    pub async fn ask<'a, T>(
+        &'a self,
+        job: &'a Job<'a>,
         budget: Budget,
         read: impl Fn(&[u8]) -> Result<T, Malformed>,
     ) -> Called<T> {
         let Budget { time, tokens: _, attempts, waiting, later } = budget;
         let allowance = Allowance { deadline: self.now().after(time), attempts, waiting };
-        let (chain, mut call) = {
+        let (chain, call) = {
             let state = self.state();
             (state.chain.clone(), Call::new(&state.fleet, job.rung, job.tenant.cloned(), later, allowance))
         };
-        let mut called = Called {
-            answer: Err(Why::Unavailable),
-            spent: Spent::default(),
-            calls: Vec::new(),
-            waited: Duration::ZERO,
-            last: false,
-        };
         let Some(rung) = chain.rungs.get(job.rung) else {
-            return Called { answer: Err(Why::NotConfigured), ..called };
+            return Called { answer: Err(Why::NotConfigured), last: false };
         };
+        let mut driven = Driven { live: self, call };
         let (mut event, mut answer, mut malformed) = (Event::Begin, None, None);
         loop {
-            let step = self.with_fleet(|fleet, now| call.step(fleet, event, now, rand::random()));
+            let step = self.with_fleet(|fleet, now| driven.call.step(fleet, event, now, rand::random()));
             self.tell(&step.transitions);
-            if let Some(last) = called.calls.last_mut() {
-                last.then = then(&step.next).into();
-            }
+            job.log.then(then(&step.next));
             event = match step.next {
                 Next::Attempt(attempt) => {
-                    let sending = self.send(job, rung, attempt, malformed.as_ref(), &read, &mut called).await;
+                    let sending = self.send(job, rung, attempt, malformed.as_ref(), &read).await;
                     answer = sending.answer;
                     malformed = sending.malformed.or(malformed);
                     sending.event
                 }
                 Next::Wait(pause) => {
                     sleep(pause).await;
-                    called.waited = called.waited.saturating_add(pause);
+                    job.log.waited(pause);
                     Event::Waited
                 }
-                Next::Answered => {
-                    called.answer = answer.ok_or(Why::Unavailable);
-                    return called;
-                }
+                Next::Answered => return Called { answer: answer.ok_or(Why::Unavailable), last: false },
                 Next::GaveUp(gave_up) => {
-                    called.answer = Err(why(&gave_up));
-                    called.last = !gave_up.next_rung_may_be_asked();
-                    return called;
+                    return Called { answer: Err(why(&gave_up)), last: !gave_up.next_rung_may_be_asked() };
                 }
             };
         }
     }
 
     /// One attempt: reserve, send, settle, read, note.
-    async fn send<T>(
-        &self,
-        job: &Job<'_>,
+    async fn send<'a, T>(
+        &'a self,
+        job: &'a Job<'a>,
         rung: &ValidRung,
         attempt: call::Attempt,
         malformed: Option<&Malformed>,
         read: &impl Fn(&[u8]) -> Result<T, Malformed>,
-        called: &mut Called<T>,
     ) -> Sending<T> {
         let gave_up = |event| Sending { event, answer: None, malformed: None };
         let Some(upstream) = rung.upstreams.get(attempt.upstream) else { return gave_up(Event::GivenUp) };
@@ -307,33 +293,38 @@ impl Live {
             schema_name: job.schema_name,
             max_output_tokens,
         };
-        let began = Instant::now();
-        let mut note = Attempt {
-            rung: clip(&rung.name, 64),
-            upstream: clip(&upstream.name, 63),
-            model: clip(&upstream.model, 256),
-            ..Attempt::default()
-        };
-        let hold = match self.reserve(job.advance, upstream, &question, attempt.limit).await {
+        let mut under_way = UnderWay::begin(self, job, rung, upstream);
+        let began = under_way.began;
+        let bound = bound(&question);
+        let hold = match self.reserve(job.advance, upstream, bound, attempt.limit).await {
             Ok(hold) => hold,
             Err(no_money) => {
-                note.outcome = no_money.reason().into();
-                note.message = clip(&no_money.to_string(), 256);
-                self.record(called, note, began, job.advance);
+                under_way.note.outcome = no_money.reason().into();
+                under_way.note.message = clip(&no_money.to_string(), 256);
                 return gave_up(Event::Unaffordable);
             }
         };
+        // Until it is known what it cost, it cost that.
+        under_way.note.cost_nano_dollars = i64::try_from(hold.amount().0).unwrap_or(i64::MAX);
         // What waited for the Ledger is no time of the upstream.
         let limit = attempt.limit.saturating_sub(began.elapsed());
         let sent = self.sender.send(upstream, &question, limit).await;
+        let note = &mut under_way.note;
         let (event, answer, error) = match sent {
             Ok(reply) => {
                 let Reply { text, served_model, usage, request_id, timing: _ } = reply;
                 let outcome = usage.map_or(Outcome::Unknown, Outcome::Used);
-                settle(&mut note, hold, outcome, usage, upstream);
+                settle(note, hold, outcome, usage.map(|usage| bound.cut(usage)), upstream);
                 note.served_model = served_model.map(|model| clip(&model, 256)).unwrap_or_default();
                 note.request_id = request_id.clone().map(|id| clip(&id, 128)).unwrap_or_default();
                 match read(text.as_bytes()) {
+                    _ if !usage.is_none_or(|usage| bound.holds(&usage)) => {
+                        let used = bound.cut(usage.unwrap_or_default());
+                        let failure = Failure::usage_implausible(Some(200), request_id, used);
+                        note.outcome = failure.class.as_str().into();
+                        note.message.clone_from(&failure.message);
+                        (Event::Failed(failure), None, None)
+                    }
                     Ok(answer) => {
                         note.outcome = "Answered".into();
                         (Event::Answered, Some(answer), None)
@@ -348,16 +339,15 @@ impl Live {
                 }
             }
             Err(signal) => {
-                let failure = classify(&signal, clock::now());
-                settle(&mut note, hold, outcome(&signal), failure.usage, upstream);
-                failed(&mut note, &signal, &failure);
+                let failure = failure(&signal, bound);
+                settle(note, hold, outcome(&signal), failure.usage, upstream);
+                failed(note, &signal, &failure);
                 if let (Class::CredentialsRefused, Some(refused)) = (failure.class, &upstream.credentials) {
                     self.sender.credentials().forget(refused);
                 }
                 (Event::Failed(failure), None, None)
             }
         };
-        self.record(called, note, began, job.advance);
         Sending { event, answer, malformed: error }
     }
 
@@ -365,24 +355,20 @@ impl Live {
         &self,
         advance: &Advance,
         upstream: &Upstream,
-        question: &Question<'_>,
+        bound: Bound,
         limit: Duration,
     ) -> Result<Hold, NoMoney> {
-        let amount = upstream.prices.as_ref().map_or(NanoDollars(0), |prices| {
-            let schema = question.schema.to_string().len();
-            let bytes = question.system.len() + question.user.len() + schema + ENVELOPE;
-            prices.at_most(bytes as u64, question.max_output_tokens.into())
-        });
+        let Bound { input, output } = bound;
+        let amount = upstream.prices.as_ref().map_or(NanoDollars(0), |prices| prices.at_most(input, output));
         match timeout(limit, advance.reserve(&upstream.name, amount)).await {
             Ok(reserved) => reserved,
             Err(_) => Err(NoMoney::Unavailable("it was not written in time".into())),
         }
     }
 
-    fn record<T>(&self, called: &mut Called<T>, mut note: Attempt, began: Instant, advance: &Advance) {
+    fn record(&self, job: &Job<'_>, mut note: Attempt, began: Instant) {
         note.milliseconds = i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX);
-        note.budget_left_nano_dollars = Some(i64::try_from(advance.left(clock::now()).0).unwrap_or(i64::MAX));
-        called.spent.add(Spent { tokens: note.tokens, nano_dollars: note.cost_nano_dollars });
+        note.budget_left_nano_dollars = Some(i64::try_from(job.advance.left(clock::now()).0).unwrap_or(i64::MAX));
         self.metrics.called(&self.name, &note, note.outcome == "Answered");
         tracing::info!(
             chain = self.name,
@@ -397,12 +383,74 @@ impl Live {
             cost_nano_dollars = note.cost_nano_dollars,
             "a model was called"
         );
-        called.calls.push(note);
+        job.log.called(note);
+    }
+}
+
+/// A request under way. Dropped, it says so to what is known of the upstreams: a trial of a breaker ends with it.
+struct Driven<'a> {
+    live: &'a Live,
+    call: Call,
+}
+
+impl Drop for Driven<'_> {
+    fn drop(&mut self) {
+        // It changes nothing about one that is over.
+        let step = self.live.with_fleet(|fleet, now| self.call.step(fleet, Event::GivenUp, now, 0.0));
+        self.live.tell(&step.transitions);
+    }
+}
+
+/// A call under way. It is put on the record when it is dropped: with its outcome, or as given up and charged in full.
+struct UnderWay<'a> {
+    live: &'a Live,
+    job: &'a Job<'a>,
+    note: Attempt,
+    began: Instant,
+}
+
+impl<'a> UnderWay<'a> {
+    fn begin(live: &'a Live, job: &'a Job<'a>, rung: &ValidRung, upstream: &Upstream) -> UnderWay<'a> {
+        let note = Attempt {
+            rung: clip(&rung.name, 64),
+            upstream: clip(&upstream.name, 63),
+            model: clip(&upstream.model, 256),
+            outcome: GIVEN_UP.into(),
+            ..Attempt::default()
+        };
+        UnderWay { live, job, note, began: Instant::now() }
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        let mut note = std::mem::take(&mut self.note);
+        if note.outcome == GIVEN_UP {
+            note.message = "nobody waited for its answer any more".into();
+        }
+        self.live.record(self.job, note, self.began);
+    }
+}
+
+/// The most that a question can use.
+fn bound(question: &Question<'_>) -> Bound {
+    let schema = question.schema.to_string().len();
+    let bytes = question.system.len() + question.user.len() + schema + ENVELOPE;
+    Bound { input: bytes as u64, output: question.max_output_tokens.into() }
+}
+
+/// What a call that gave no answer means.
+pub(super) fn failure(signal: &Signal, bound: Bound) -> Failure {
+    match signal.usage {
+        Some(usage) if !bound.holds(&usage) => {
+            Failure::usage_implausible(signal.status, signal.request_id.clone(), bound.cut(usage))
+        }
+        _ => classify(signal, clock::now()),
     }
 }
 
 /// What an attempt that failed is charged by.
-fn outcome(signal: &Signal) -> Outcome {
+pub(super) fn outcome(signal: &Signal) -> Outcome {
     match (signal.sent, signal.seen, signal.status, signal.usage) {
         (Sent::Nothing, ..) => Outcome::NothingSent,
         (_, Seen::Finished(_) | Seen::NoText, _, Some(usage)) => Outcome::Used(usage),
@@ -456,3 +504,7 @@ fn why(gave_up: &GaveUp) -> Why {
 #[cfg(test)]
 #[path = "live_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "live_late_tests.rs"]
+mod late_tests;

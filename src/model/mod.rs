@@ -7,6 +7,7 @@ pub mod chain;
 pub mod credentials;
 pub mod ledger;
 pub mod live;
+pub mod log;
 pub mod metrics;
 pub mod model_rung;
 #[cfg(test)]

@@ -8,6 +8,7 @@ use super::{
     chain::{Chain, Reviewer},
     ledger::Advance,
     live::{Called, Job, Live},
+    log::Log,
     rung::{Asked, Budget, Rung, Why},
 };
 use crate::{
@@ -53,8 +54,14 @@ impl ModelRung {
         self.chain.rungs.get(self.index).map(|rung| rung.name.as_str()).unwrap_or_default()
     }
 
-    fn job<'a>(&'a self, prompt: &'a prompt::Prompt, schema: &'a serde_json::Value, schema_name: &'a str) -> Job<'a> {
-        Job { rung: self.index, tenant: Some(&self.tenant), advance: &self.advance, prompt, schema, schema_name }
+    fn job<'a>(
+        &'a self,
+        prompt: &'a prompt::Prompt,
+        schema: &'a serde_json::Value,
+        schema_name: &'a str,
+        log: &'a Log,
+    ) -> Job<'a> {
+        Job { rung: self.index, tenant: Some(&self.tenant), advance: &self.advance, prompt, schema, schema_name, log }
     }
 
     /// The chain may have changed since the diagnosis began: then this rung may be another one by now.
@@ -66,8 +73,8 @@ impl ModelRung {
 
 impl<T> Called<T> {
     fn into_asked(self, diagnosis: impl FnOnce(T) -> Diagnosis) -> Asked {
-        let Called { answer, spent, calls, waited, last } = self;
-        Asked { answer: answer.map(diagnosis), spent, calls, waited, last }
+        let Called { answer, last } = self;
+        Asked { last, ..Asked::free(answer.map(diagnosis)) }
     }
 }
 
@@ -84,13 +91,13 @@ impl Rung for ModelRung {
         self.unasked().is_none() && self.live.may_be_asked(self.index, Some(&self.tenant))
     }
 
-    fn ask<'a>(&'a self, case: FactBundle<'a>, budget: Budget) -> BoxFuture<'a, Asked> {
+    fn ask<'a>(&'a self, case: FactBundle<'a>, budget: Budget, log: &'a Log) -> BoxFuture<'a, Asked> {
         Box::pin(async move {
             if let Some(why) = self.unasked() {
                 return Asked::free(Err(why));
             }
             let prompt = prompt::diagnose(case);
-            let job = self.job(&prompt, answer::schema(), answer::NAME);
+            let job = self.job(&prompt, answer::schema(), answer::NAME, log);
             let called = self.live.ask(&job, budget, parse).await;
             called.into_asked(|answer| answer.diagnosis(case.target))
         })
@@ -107,16 +114,17 @@ impl Reviewer for ModelRung {
         case: FactBundle<'a>,
         diagnosis: &'a Diagnosis,
         budget: Budget,
+        log: &'a Log,
     ) -> BoxFuture<'a, (Option<Review>, Asked)> {
         Box::pin(async move {
             if let Some(why) = self.unasked() {
                 return (None, Asked::free(Err(why)));
             }
             let prompt = prompt::review(case, diagnosis);
-            let job = self.job(&prompt, review_schema(), answer::REVIEW_NAME);
-            let Called { answer, spent, calls, waited, last } = self.live.ask(&job, budget, parse_review).await;
+            let job = self.job(&prompt, review_schema(), answer::REVIEW_NAME, log);
+            let Called { answer, last } = self.live.ask(&job, budget, parse_review).await;
             let review = answer.as_ref().ok().map(|answer| answer.review(self.name()));
-            (review, Asked { answer: answer.map(|_| Diagnosis::default()), spent, calls, waited, last })
+            (review, Asked { last, ..Asked::free(answer.map(|_| Diagnosis::default())) })
         })
     }
 }

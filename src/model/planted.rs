@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 
+use super::log::Log;
 use super::rung::{Asked, Budget, Rung, Spent, Why};
 use crate::{
     api::v1alpha1::{Cause, Diagnosis, Mode},
@@ -40,7 +41,7 @@ impl Rung for Planted {
         Mode::Suggest
     }
 
-    fn ask<'a>(&'a self, _: FactBundle<'a>, budget: Budget) -> BoxFuture<'a, Asked> {
+    fn ask<'a>(&'a self, _: FactBundle<'a>, budget: Budget, _: &'a Log) -> BoxFuture<'a, Asked> {
         let spent = Spent { tokens: budget.tokens / 2, nano_dollars: 7 };
         Box::pin(async move {
             let answer = match self.0 {

@@ -6,18 +6,21 @@ use std::{sync::LazyLock, time::Duration};
 use futures::future::join_all;
 use serde_json::{Value, json};
 
-use super::{ledger::Advance, live::Live, send::Reply, wire::Question};
+use super::{
+    ledger::Advance,
+    live::{self, Live},
+    send::Reply,
+    wire::Question,
+};
 use crate::{
-    clock,
     core::{
         chain::{
-            failure::{Failure, classify, decide},
+            failure::{Failure, decide},
             fleet::{End, Id},
-            signal::{Sent, Signal},
             spec::Upstream,
         },
         money::NanoDollars,
-        spend::charge::{Outcome, charge},
+        spend::charge::{Bound, Outcome, charge},
     },
 };
 
@@ -27,6 +30,8 @@ const LIMIT: Duration = Duration::from_secs(30);
 const MAX_OUTPUT_TOKENS: u32 = 64;
 /// Bytes that its request has at most, all of which count as tokens before it is sent.
 const MAX_REQUEST: u64 = 4096;
+/// The most that it can use.
+const BOUND: Bound = Bound { input: MAX_REQUEST, output: MAX_OUTPUT_TOKENS as u64 };
 
 static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
     json!({
@@ -56,8 +61,8 @@ pub async fn due(live: &Live) -> usize {
     asked.into_iter().filter(|asked| *asked).count()
 }
 
-async fn probe(live: &Live, id: Id, upstream: &Upstream, advance: &Advance) -> bool {
-    let most = upstream.prices.as_ref().map_or(NanoDollars(0), |it| it.at_most(MAX_REQUEST, MAX_OUTPUT_TOKENS.into()));
+async fn probe(of: &Live, id: Id, upstream: &Upstream, advance: &Advance) -> bool {
+    let most = upstream.prices.as_ref().map_or(NanoDollars(0), |it| it.at_most(BOUND.input, BOUND.output));
     let hold = match advance.reserve(&upstream.name, most).await {
         Ok(hold) => hold,
         Err(no_money) => {
@@ -65,33 +70,32 @@ async fn probe(live: &Live, id: Id, upstream: &Upstream, advance: &Advance) -> b
             return false;
         }
     };
-    let Some((asked, told)) = live.with_fleet(|fleet, now| fleet.begin(id, None, LIMIT, now)) else {
+    let Some((asked, told)) = of.with_fleet(|fleet, now| fleet.begin(id, None, LIMIT, now)) else {
         hold.settle(NanoDollars(0));
         return false;
     };
-    live.tell(&told);
-    let answer = live.sender().send(upstream, &question(), LIMIT).await;
+    of.tell(&told);
+    let answer = of.sender().send(upstream, &question(), LIMIT).await;
     let (amount, prices) = (hold.amount(), upstream.prices.as_ref());
-    let told = match answer {
-        Ok(Reply { usage, .. }) => {
+    let failed = match answer {
+        Ok(Reply { usage, request_id, .. }) => {
             hold.settle(charge(usage.map_or(Outcome::Unknown, Outcome::Used), amount, prices));
-            live.with_fleet(|fleet, now| fleet.end(asked, End::Answered, now))
+            let wrong = usage.filter(|usage| !BOUND.holds(usage));
+            wrong.map(|usage| Failure::usage_implausible(Some(200), request_id, BOUND.cut(usage)))
         }
         Err(signal) => {
-            hold.settle(charge(outcome(&signal), amount, prices));
-            let failure: Failure = classify(&signal, clock::now());
-            let decision = decide(&failure, &upstream.extra_failover_statuses, true);
-            live.with_fleet(|fleet, now| fleet.end(asked, End::Failed(&failure, &decision), now))
+            // As an attempt of a diagnosis: what was refused at the door is free, a usage that is not whole is none.
+            hold.settle(charge(live::outcome(&signal), amount, prices));
+            Some(live::failure(&signal, BOUND))
         }
     };
-    live.tell(&told);
+    let told = match &failed {
+        None => of.with_fleet(|fleet, now| fleet.end(asked, End::Answered, now)),
+        Some(failure) => {
+            let decision = decide(failure, &upstream.extra_failover_statuses, true);
+            of.with_fleet(|fleet, now| fleet.end(asked, End::Failed(failure, &decision), now))
+        }
+    };
+    of.tell(&told);
     true
-}
-
-fn outcome(signal: &Signal) -> Outcome {
-    match (signal.sent, signal.usage) {
-        (Sent::Nothing, _) => Outcome::NothingSent,
-        (Sent::Maybe, Some(usage)) => Outcome::Used(usage),
-        (Sent::Maybe, None) => Outcome::Unknown,
-    }
 }

@@ -2,6 +2,7 @@
 
 use futures::future::BoxFuture;
 
+use super::log::Log;
 use super::rung::{Asked, Budget, Rung};
 use crate::{
     api::v1alpha1::{Diagnosis, Mode},
@@ -27,7 +28,7 @@ impl Rung for Rules {
         rules::CEILING
     }
 
-    fn ask<'a>(&'a self, case: FactBundle<'a>, _: Budget) -> BoxFuture<'a, Asked> {
+    fn ask<'a>(&'a self, case: FactBundle<'a>, _: Budget, _: &'a Log) -> BoxFuture<'a, Asked> {
         Box::pin(async move { Asked::free(Ok(self.diagnose(case))) })
     }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 
+use super::log::Log;
 use crate::{
     api::v1alpha1::{Attempt, Diagnosis, Mode},
     core::{
@@ -25,14 +26,15 @@ pub trait Rung: Send + Sync {
         true
     }
 
-    /// Diagnoses the case within the budget.
-    fn ask<'a>(&'a self, case: FactBundle<'a>, budget: Budget) -> BoxFuture<'a, Asked>;
+    /// Diagnoses the case within the budget. What it writes to `log` is on the record even if it is dropped; what it returns
+    /// is added to that.
+    fn ask<'a>(&'a self, case: FactBundle<'a>, budget: Budget, log: &'a Log) -> BoxFuture<'a, Asked>;
 }
 
 /// What an ask may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
-    /// Time; the chain ends an ask that takes longer.
+    /// Time; the chain ends an ask that takes longer, after a moment in which it may end by itself.
     pub time: Duration,
     /// Tokens of prompt and answer together. A rung is not asked when none are left.
     pub tokens: i64,
@@ -96,6 +98,10 @@ impl Asked {
 pub enum Why {
     /// The chain names a rung that is not configured.
     NotConfigured,
+    /// So many diagnoses ask models that no place came free in time.
+    Busy,
+    /// The diagnosis was begun so late that no time is left for a model.
+    Late,
     /// No answer came within the budget's time.
     Timeout,
     /// The rungs before it took all tokens.
@@ -119,6 +125,8 @@ impl Why {
     pub fn as_str(self) -> &'static str {
         match self {
             Why::NotConfigured => "NotConfigured",
+            Why::Busy => "Busy",
+            Why::Late => "Late",
             Why::Timeout => "Timeout",
             Why::BudgetSpent => "BudgetSpent",
             Why::Unaffordable => "Unaffordable",

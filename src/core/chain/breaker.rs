@@ -1,6 +1,8 @@
 //! The breaker of one upstream: closed, open for a time that doubles, half-open for exactly one call. A success of that
 //! call closes it. What may be due to what was asked counts for the tenant who asked: alone it stops only that
-//! tenant's calls, together with the failures of others all of them. Time is an argument, changes are returned.
+//! tenant's calls, together with the failures of others all of them. A trial that fails so is no word about the upstream
+//! before a second tenant's, or a probe, fails too: until then others may try, and the one who failed waits. Time is an
+//! argument, changes are returned.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -115,6 +117,13 @@ pub struct Ticket {
     own: Option<u64>,
 }
 
+impl Ticket {
+    /// For whom the call is made; `None`: a probe of ours.
+    pub fn tenant(&self) -> Option<&Tenant> {
+        self.tenant.as_ref()
+    }
+}
+
 /// A change, and the tenant for whom alone it holds.
 pub type Told = (Option<Tenant>, Change);
 
@@ -134,7 +143,7 @@ impl Breaker {
     /// Whether a call of `tenant` may be made; without one it is a probe of ours.
     pub fn pass(&self, tenant: Option<&Tenant>, now: Moment) -> Pass {
         let own = tenant.and_then(|tenant| self.tenants.get(tenant)).map_or(Pass::Free, |own| own.pass(now));
-        match (self.all.pass(now), own) {
+        match (self.all.pass_for(tenant, now), own) {
             (Pass::Shut(one), Pass::Shut(other)) => Pass::Shut(one.max(other)),
             (Pass::Shut(until), _) | (_, Pass::Shut(until)) => Pass::Shut(until),
             (Pass::Trial, _) | (_, Pass::Trial) => Pass::Trial,
@@ -226,6 +235,8 @@ struct Circuit {
     epoch: u64,
     /// Openings since it was last closed.
     openings: u32,
+    /// Whose trial failed, since it last opened, in a way that may be due to what was asked; until when others go first.
+    unproven: Option<(Tenant, Moment)>,
     /// Failures since the last success that count for everyone.
     row: u32,
     /// Those that may be due to what a tenant asked.
@@ -241,6 +252,14 @@ impl Circuit {
             State::Open { until } if now < until => Pass::Shut(until),
             State::Trying { lease: Some(lease) } if now < lease => Pass::Shut(lease),
             State::Open { .. } | State::Trying { .. } => Pass::Trial,
+        }
+    }
+
+    /// The same for a call of `tenant`: whose own trial failed lets others try first.
+    fn pass_for(&self, tenant: Option<&Tenant>, now: Moment) -> Pass {
+        match (self.pass(now), &self.unproven) {
+            (Pass::Trial, Some((failed, until))) if tenant == Some(failed) && now < *until => Pass::Shut(*until),
+            (pass, _) => pass,
         }
     }
 
@@ -279,7 +298,14 @@ impl Circuit {
                 *self = Circuit { epoch: self.epoch + 1, ..Circuit::default() };
                 Some(Change::Closed)
             }
-            (State::Trying { .. }, Verdict::Failed(_)) => Some(self.open(Cause::Trial, terms, now)),
+            (State::Trying { .. }, Verdict::Failed(_)) => match asker {
+                Some(tenant) if self.unproven.as_ref().is_none_or(|(failed, _)| *failed == tenant) => {
+                    self.state = State::Trying { lease: None };
+                    self.unproven = Some((tenant, now.after(self.open_time(terms))));
+                    None
+                }
+                _ => Some(self.open(Cause::Trial, terms, now)),
+            },
             (State::Trying { .. }, Verdict::Nothing) => {
                 self.state = State::Trying { lease: None };
                 None
@@ -324,11 +350,15 @@ impl Circuit {
             .then(|| self.open(Cause::Share { failed, of }, terms, now))
     }
 
+    /// For how long it opens the next time.
+    fn open_time(&self, terms: &Terms) -> Duration {
+        terms.first_open.saturating_mul(2_u32.saturating_pow(self.openings)).min(terms.longest_open)
+    }
+
     fn open(&mut self, cause: Cause, terms: &Terms, now: Moment) -> Change {
-        let doubled = terms.first_open.saturating_mul(2_u32.saturating_pow(self.openings));
         let time = match cause {
             Cause::Share { .. } => terms.longest_open,
-            Cause::InARow(_) | Cause::Trial => doubled.min(terms.longest_open),
+            Cause::InARow(_) | Cause::Trial => self.open_time(terms),
         };
         let until = now.after(time);
         let (epoch, openings) = (self.epoch + 1, self.openings.saturating_add(1));
@@ -340,3 +370,7 @@ impl Circuit {
 #[cfg(test)]
 #[path = "breaker_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "breaker_tenant_tests.rs"]
+mod tenant_tests;

@@ -12,6 +12,8 @@ use crate::api::v1alpha1::{Time, UpstreamChange};
 
 /// Changes that a status holds: more than a chain has upstreams.
 pub const KEPT: usize = 64;
+/// Changes of one chain that are told within a minute.
+pub const PER_MINUTE: usize = 20;
 /// Chains of which is remembered what was told.
 const REMEMBERED: usize = 256;
 /// A process that starts tells what changed that long before: its predecessor may not have.
@@ -49,9 +51,11 @@ fn sentence(what: &What) -> String {
             format!("{}: not asked for {}{whom}", class.as_str(), seconds(*lasts))
         }
         What::Quarantined { class } => {
-            format!("{}: not asked until its credentials or the ModelChain change", class.as_str())
+            let until = "its credentials or the ModelChain change, or a probe is answered";
+            format!("{}: not asked until {until}", class.as_str())
         }
-        What::Released => "its credentials or the ModelChain changed: it is asked again".to_owned(),
+        What::Released { probed: true } => "a probe was answered: it is asked again".to_owned(),
+        What::Released { probed: false } => "its credentials or the ModelChain changed: it is asked again".to_owned(),
     }
 }
 
@@ -95,6 +99,66 @@ impl Told {
     }
 }
 
+/// How many changes are told in a time: whoever may write a status, such as a stolen token of the process that asks the models,
+/// could else push everything older out of the audit log.
+#[derive(Debug, Default)]
+pub struct Pace {
+    chains: BTreeMap<String, Minute>,
+}
+
+#[derive(Debug)]
+struct Minute {
+    began: Time,
+    told: usize,
+    left_out: u64,
+}
+
+impl Pace {
+    /// Whether one more change of `chain` is told; else it is counted as left out.
+    pub fn admit(&mut self, chain: &str, now: Time) -> bool {
+        let minute = self.minute(chain, now);
+        let admitted = minute.told < PER_MINUTE;
+        match admitted {
+            true => minute.told += 1,
+            false => minute.left_out = minute.left_out.saturating_add(1),
+        }
+        admitted
+    }
+
+    /// So many changes were not told although they were admitted, or that they were left out was not.
+    pub fn leave_out(&mut self, chain: &str, count: u64, now: Time) {
+        let minute = self.minute(chain, now);
+        minute.left_out = minute.left_out.saturating_add(count);
+    }
+
+    /// How many changes of which chains were left out within a minute that is over. They count as told from now on.
+    pub fn due(&mut self, now: Time) -> Vec<(String, u64)> {
+        let mut due = Vec::new();
+        self.chains.retain(|chain, minute| {
+            let over = is_over(minute, now);
+            if over && minute.left_out > 0 {
+                due.push((chain.clone(), minute.left_out));
+            }
+            !over
+        });
+        due
+    }
+
+    fn minute(&mut self, chain: &str, now: Time) -> &mut Minute {
+        let minute = self.chains.entry(chain.to_owned()).or_insert(Minute { began: now, told: 0, left_out: 0 });
+        if is_over(minute, now) {
+            // What was left out before is still to be told.
+            *minute = Minute { began: now, told: 0, left_out: minute.left_out };
+        }
+        minute
+    }
+}
+
+/// Also after a clock that was set back.
+fn is_over(minute: &Minute, now: Time) -> bool {
+    now.duration_since(minute.began).abs() >= SignedDuration::from_mins(1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::failure::Class;
@@ -129,7 +193,7 @@ mod tests {
             ),
             (
                 What::Quarantined { class: Class::CredentialsRefused },
-                "CredentialsRefused: not asked until its credentials or the ModelChain change",
+                "CredentialsRefused: not asked until its credentials or the ModelChain change, or a probe is answered",
             ),
         ];
         for (what, sentence) in cases {
@@ -167,5 +231,24 @@ mod tests {
         assert_eq!(told.news("c", &both, at(1001)), both[1..]);
         let mut started = Told::default();
         assert_eq!(started.news("c", &both, at(1601)), both[1..], "601 s are too long ago");
+    }
+
+    #[test]
+    fn a_chain_has_so_many_changes_a_minute_and_the_rest_is_counted_once() {
+        let mut pace = Pace::default();
+        let told = |pace: &mut Pace, chain: &str, wanted: usize, second| {
+            (0..wanted).filter(|_| pace.admit(chain, at(second))).count()
+        };
+        assert_eq!(told(&mut pace, "c", 64, 1000), PER_MINUTE);
+        assert_eq!(told(&mut pace, "c", 64, 1059), 0);
+        assert_eq!(told(&mut pace, "other", 5, 1059), 5, "each chain has its own");
+        assert_eq!(pace.due(at(1059)), []);
+        assert_eq!(pace.due(at(1060)), [("c".to_owned(), 108)]);
+        assert_eq!(pace.due(at(1200)), [], "once");
+        assert_eq!(told(&mut pace, "c", 64, 1200), PER_MINUTE);
+        assert_eq!(told(&mut pace, "c", 64, 1300), PER_MINUTE, "a new minute");
+        assert_eq!(told(&mut pace, "other", 1, 1300), 1);
+        assert_eq!(told(&mut pace, "other", 64, 100), PER_MINUTE, "the clock was set back");
+        assert_eq!(pace.due(at(1360))[..1], [("c".to_owned(), 88)], "of both");
     }
 }

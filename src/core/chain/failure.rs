@@ -42,11 +42,13 @@ pub enum Class {
     NotOfSchema,
     /// The body is larger than is read.
     TooLarge,
+    /// It says that more was used than the request can have used: what it costs cannot be counted.
+    UsageImplausible,
 }
 
 impl Class {
     /// Every class.
-    pub const ALL: [Class; 15] = [
+    pub const ALL: [Class; 16] = [
         Class::Transport,
         Class::Timeout,
         Class::RateLimited,
@@ -62,6 +64,7 @@ impl Class {
         Class::OutputLimit,
         Class::NotOfSchema,
         Class::TooLarge,
+        Class::UsageImplausible,
     ];
 
     /// Its constant, as it stands in attempts, status, metrics and the audit log.
@@ -82,6 +85,7 @@ impl Class {
             Class::OutputLimit => "OutputLimit",
             Class::NotOfSchema => "NotOfSchema",
             Class::TooLarge => "TooLarge",
+            Class::UsageImplausible => "UsageImplausible",
         }
     }
 }
@@ -125,6 +129,18 @@ impl Failure {
             request_id: request_id.map(|id| clipped(&id)),
             usage: Some(usage),
             message: "the answer is whole and not of the schema".into(),
+        }
+    }
+}
+
+impl Failure {
+    /// A response that says that it used more than it can have. `usage` is what is believed of it.
+    pub fn usage_implausible(status: Option<u16>, request_id: Option<String>, usage: Usage) -> Failure {
+        Failure {
+            class: Class::UsageImplausible,
+            status,
+            message: "it says that it used more tokens than request and answer can have".into(),
+            ..Failure::not_of_schema(request_id, usage)
         }
     }
 }
@@ -393,7 +409,7 @@ pub struct Decision {
     pub verdict: Verdict,
     /// Whether it counts as a failed call of the upstream, among the last 100; `None`: it says nothing about it.
     pub success: Option<bool>,
-    /// What is not asked for a while, by anybody.
+    /// What is not asked for a while.
     pub set_aside: SetAside,
 }
 
@@ -422,13 +438,15 @@ pub enum Differently {
 pub enum SetAside {
     /// All is asked as before.
     Nothing,
-    /// The upstream.
+    /// The upstream, for everybody.
     Upstream(Duration),
+    /// The upstream for the tenant who asked, because it may be due to what was asked; for everybody after a probe.
+    Asker(Duration),
     /// All upstreams of its quota.
     Quota(Duration),
-    /// The upstream, until its chain or its credentials change.
+    /// The upstream, until its chain or its credentials change or a probe of it is answered.
     Quarantine,
-    /// All upstreams with the same credentials, until these or the chain change.
+    /// All upstreams with the same credentials, until these or the chain change or a probe is answered.
     QuarantineCredentials,
 }
 
@@ -475,6 +493,10 @@ pub fn decide(failure: &Failure, extra: &[u16], fair: bool) -> Decision {
         Class::CredentialsRefused => match status {
             // They could not even be read: nothing was sent.
             None => (Then::Next, 0, (Verdict::Nothing, Some(false)), SetAside::Upstream(UNREADABLE_COOLDOWN)),
+            // Something else than the provider may refuse: a filter before it that does not like what was asked.
+            Some(status) if code.is_none() && *status != 401 => {
+                (Then::Stop, 0, (Verdict::Failed(Blame::Asker), Some(false)), SetAside::Asker(COOLDOWN))
+            }
             // 403 may be due to this one model; the same credentials may do another.
             Some(403) if !names_the_credentials(*code) => {
                 (Then::Stop, 0, (Verdict::Nothing, Some(false)), SetAside::Quarantine)
@@ -487,12 +509,14 @@ pub fn decide(failure: &Failure, extra: &[u16], fair: bool) -> Decision {
         Class::CallerError => match status {
             None => (Then::Next, 0, nothing, SetAside::Upstream(COOLDOWN)),
             Some(404 | 410) => (Then::Stop, 0, nothing, SetAside::Upstream(COOLDOWN)),
-            Some(_) => (Then::Stop, 0, nothing, pause),
+            // What one tenant asks for lets no other wait.
+            Some(_) => (Then::Stop, 0, nothing, retry_after.map_or(SetAside::Nothing, |it| SetAside::Asker(it.min(LONGEST_PAUSE)))),
         },
         Class::ContextTooLong => (Then::Stop, 0, nothing, SetAside::Nothing),
         Class::Refused => (Then::Stop, 0, nothing, SetAside::Nothing),
         Class::Malformed | Class::Truncated => (Then::Next, 1, failed(Blame::Asker), pause),
         Class::TooLarge => (Then::Next, 0, failed(Blame::Asker), pause),
+        Class::UsageImplausible => (Then::Next, 0, (Verdict::Nothing, Some(false)), SetAside::Upstream(COOLDOWN)),
         Class::OutputLimit => {
             (Then::Differently(Differently::WithMoreTokens), 0, (Verdict::Worked, None), SetAside::Nothing)
         }

@@ -231,7 +231,7 @@ fn only_408_429_5xx_and_the_network_are_tried_elsewhere() {
 
 #[test]
 fn what_the_caller_did_wrong_opens_no_breaker() {
-    for code in [400, 404, 409, 410, 413, 415, 422, 401, 402, 403] {
+    for code in [400, 404, 409, 410, 413, 415, 422, 401, 402] {
         assert_eq!(decided(&status(code)).verdict, Verdict::Nothing, "{code}");
     }
     for (signal, blame) in [
@@ -276,10 +276,13 @@ fn credentials_are_put_in_quarantine_by_what_was_refused() {
     for signal in [status(401), status(402), said(status(403), "ExpiredTokenException", "")] {
         assert_eq!(decided(&signal).set_aside, SetAside::QuarantineCredentials, "{signal:?}");
     }
-    for signal in
-        [status(403), said(status(403), "permission_error", ""), said(status(403), "AccessDeniedException", "")]
-    {
+    for signal in [said(status(403), "permission_error", ""), said(status(403), "AccessDeniedException", "")] {
         assert_eq!(decided(&signal).set_aside, SetAside::Quarantine, "{signal:?}");
+    }
+    for signal in [status(403), said(status(403), "who", "knows")] {
+        let Decision { then, verdict, set_aside, .. } = decided(&signal);
+        let asker = (Then::Stop, Verdict::Failed(Blame::Asker), SetAside::Asker(COOLDOWN));
+        assert_eq!((then, verdict, set_aside), asker, "it may be a filter, and due to what was asked: {signal:?}");
     }
     let unreadable = decided(&Signal::new(ModelApi::OpenAiChat, Seen::NoCredentials));
     assert_eq!((unreadable.then, unreadable.set_aside), (Then::Next, SetAside::Upstream(UNREADABLE_COOLDOWN)));

@@ -1,6 +1,7 @@
 //! What is known of the upstreams of a chain across requests: health, breakers, cooldowns, quarantine. Every change is
 //! returned, for the Event and the audit line that belong to it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,14 @@ use crate::api::v1alpha1::{Time, UpstreamState, UpstreamStatus};
 
 /// After its attempt should have ended, a trial of a breaker is kept that long for the one who has it.
 const GRACE: Duration = Duration::from_secs(10);
+/// Pause between two probes of an upstream whose breaker wants a trial.
+const TRIAL_PAUSE: Duration = Duration::from_secs(15);
+/// Pause before a probe of an upstream in quarantine; each that fails doubles it.
+const FIRST_RESCUE: Duration = Duration::from_secs(30);
+/// The longest of them.
+const LONGEST_RESCUE: Duration = Duration::from_secs(1800);
+/// Tenants for whom alone one upstream is set aside, at most: who is beyond is asked for as before.
+const MAX_TENANTS: usize = 256;
 /// The interval of probes that decides what is stale where there are none.
 const USUAL_INTERVAL: Duration = Duration::from_secs(90);
 
@@ -42,10 +51,22 @@ struct Member {
     health: Health,
     breaker: Breaker,
     aside: Option<Moment>,
-    quarantined: Option<Class>,
+    /// The same for single tenants.
+    aside_for: BTreeMap<Tenant, Moment>,
+    quarantine: Option<Quarantine>,
     last_error: Option<(Class, Moment)>,
     last_success: Option<Moment>,
     last_asked: Option<Moment>,
+    last_probed: Option<Moment>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Quarantine {
+    since: Moment,
+    /// When a probe may ask.
+    probe_at: Moment,
+    /// The pause after it if it fails.
+    pause: Duration,
 }
 
 #[derive(Clone, Debug)]
@@ -65,7 +86,7 @@ pub enum Standing {
     CoolingDown(Moment),
     /// Its breaker lets nobody through before then.
     Shut(Moment),
-    /// Its credentials or its account have to change first.
+    /// Its credentials or its account have to change first, or a probe has to be answered.
     Quarantined,
     /// It is not in the chain any more.
     Gone,
@@ -133,13 +154,16 @@ pub enum What {
         /// The quota all of whose upstreams are not asked; `None`: this one only.
         quota: Option<String>,
     },
-    /// It is not asked until its credentials or the chain change.
+    /// It is not asked until its credentials or the chain change, or a probe is answered.
     Quarantined {
         /// Why.
         class: Class,
     },
-    /// It is asked again: its credentials or the chain changed.
-    Released,
+    /// It is asked again.
+    Released {
+        /// A probe was answered; else its credentials or the chain changed.
+        probed: bool,
+    },
 }
 
 impl What {
@@ -151,7 +175,7 @@ impl What {
             What::BreakerClosed => "BreakerClosed",
             What::CoolingDown { .. } => "CoolingDown",
             What::Quarantined { .. } => "Quarantined",
-            What::Released => "Released",
+            What::Released { .. } => "Released",
         }
     }
 }
@@ -174,7 +198,8 @@ impl Fleet {
             next.quotas.iter_mut().for_each(|quota| quota.until = None);
             for member in &mut next.members {
                 member.aside = None;
-                told.extend(member.release());
+                member.aside_for.clear();
+                told.extend(member.release(false));
             }
         }
         *self = next;
@@ -220,10 +245,12 @@ impl Fleet {
                     health: Health::default(),
                     breaker: Breaker::default(),
                     aside: None,
-                    quarantined: None,
+                    aside_for: BTreeMap::new(),
+                    quarantine: None,
                     last_error: None,
                     last_success: None,
                     last_asked: None,
+                    last_probed: None,
                 }
             }
         }
@@ -250,10 +277,11 @@ impl Fleet {
     }
 
     fn standing_of(&self, member: &Member, tenant: Option<&Tenant>, now: Moment) -> Standing {
-        if member.quarantined.is_some() {
+        if member.quarantine.is_some() {
             return Standing::Quarantined;
         }
-        if let Some(until) = self.cooling(member, now) {
+        let own = tenant.and_then(|tenant| member.aside_for.get(tenant)).copied().filter(|until| now < *until);
+        if let Some(until) = self.cooling(member, now).max(own) {
             return Standing::CoolingDown(until);
         }
         match member.breaker.pass(tenant, now) {
@@ -296,11 +324,18 @@ impl Fleet {
         let trial = match self.standing(id, tenant, now) {
             Standing::Free => false,
             Standing::Trial => true,
+            // Whether it works again is a probe's to find out.
+            Standing::Quarantined if tenant.is_none() && self.find(id).is_some_and(|member| member.may_rescue(now)) => {
+                false
+            }
             Standing::CoolingDown(_) | Standing::Shut(_) | Standing::Quarantined | Standing::Gone => return None,
         };
         let member = self.members.iter_mut().find(|member| member.id == id)?;
         let (ticket, told) = member.breaker.begin(tenant, limit.saturating_add(GRACE), now)?;
         member.last_asked = Some(now);
+        if tenant.is_none() {
+            member.last_probed = Some(now);
+        }
         member.health.begin(limit, now);
         Some((Asked { id, ticket, began: now, trial }, transitions(&member.name, told, now)))
     }
@@ -308,6 +343,7 @@ impl Fleet {
     /// An ask ended. Each has to be ended once; a trial that nobody ends is lost only for its limit.
     pub fn end(&mut self, asked: Asked, end: End<'_>, now: Moment) -> Vec<Transition> {
         let Asked { id, ticket, began, trial: _ } = asked;
+        let tenant = ticket.tenant().cloned();
         let Some(at) = self.members.iter().position(|member| member.id == id) else { return vec![] };
         let terms = self.terms;
         let Some(member) = self.members.get_mut(at) else { return vec![] };
@@ -323,17 +359,36 @@ impl Fleet {
         let told = member.breaker.end(ticket, verdict, &terms, now);
         let mut told = transitions(&member.name, told, now);
         match end {
-            End::Answered => member.last_success = Some(now),
+            End::Answered => {
+                member.last_success = Some(now);
+                // What was asked before it was refused says nothing about now.
+                if member.quarantine.is_some_and(|quarantine| quarantine.since <= began) {
+                    told.extend(member.release(true));
+                }
+            }
             End::Failed(failure, decision) => {
                 member.last_error = Some((failure.class, now));
-                told.extend(self.set_aside(at, decision.set_aside, failure.class, now));
+                if let Some(quarantine) = &mut member.quarantine
+                    && quarantine.since <= began
+                {
+                    quarantine.pause = quarantine.pause.saturating_mul(2).min(LONGEST_RESCUE);
+                    quarantine.probe_at = now.after(quarantine.pause);
+                }
+                told.extend(self.set_aside(at, decision.set_aside, failure.class, tenant, now));
             }
             End::GivenUp => {}
         }
         told
     }
 
-    fn set_aside(&mut self, at: usize, set_aside: SetAside, class: Class, now: Moment) -> Vec<Transition> {
+    fn set_aside(
+        &mut self,
+        at: usize,
+        set_aside: SetAside,
+        class: Class,
+        tenant: Option<Tenant>,
+        now: Moment,
+    ) -> Vec<Transition> {
         let Some(member) = self.members.get_mut(at) else { return vec![] };
         let (name, quota) = (member.name.clone(), member.quota);
         let cooling = |lasts, quota| Transition {
@@ -346,19 +401,33 @@ impl Fleet {
             SetAside::Upstream(lasts) => {
                 cool(&mut member.aside, lasts, now).then(|| cooling(lasts, None)).into_iter().collect()
             }
+            SetAside::Asker(lasts) => {
+                let Some(tenant) = tenant else {
+                    let begins = cool(&mut member.aside, lasts, now);
+                    return begins.then(|| cooling(lasts, None)).into_iter().collect();
+                };
+                member.aside_for.retain(|_, until| now < *until);
+                if member.aside_for.len() >= MAX_TENANTS && !member.aside_for.contains_key(&tenant) {
+                    return vec![];
+                }
+                let mut until = member.aside_for.remove(&tenant);
+                let begins = cool(&mut until, lasts, now);
+                member.aside_for.extend(until.map(|until| (tenant.clone(), until)));
+                begins.then(|| Transition { tenant: Some(tenant), ..cooling(lasts, None) }).into_iter().collect()
+            }
             SetAside::Quota(lasts) => {
                 let Some(quota) = self.quotas.get_mut(quota) else { return vec![] };
                 let scope = quota.scope.clone();
                 cool(&mut quota.until, lasts, now).then(|| cooling(lasts, Some(scope))).into_iter().collect()
             }
-            SetAside::Quarantine => member.quarantine(class).into_iter().collect(),
+            SetAside::Quarantine => member.quarantine(class, now).into_iter().collect(),
             SetAside::QuarantineCredentials => {
                 let credentials = member.upstream.credentials.clone();
                 let own = member.id;
                 let shares = |member: &&mut Member| {
                     member.id == own || (credentials.is_some() && member.upstream.credentials == credentials)
                 };
-                self.members.iter_mut().filter(shares).filter_map(|member| member.quarantine(class)).collect()
+                self.members.iter_mut().filter(shares).filter_map(|member| member.quarantine(class, now)).collect()
             }
         }
     }
@@ -373,19 +442,27 @@ impl Fleet {
             .filter_map(|member| {
                 if member.last_error.is_some_and(|(class, _)| class == Class::CredentialsRefused) {
                     member.aside = None;
+                    member.aside_for.clear();
                 }
-                member.release()
+                member.release(false)
             })
             .collect()
     }
 
-    /// Upstreams that a synthetic probe should ask: nobody asked them for an interval, and they may be asked.
+    /// Upstreams that a synthetic probe should ask: nobody asked them for an interval, and they may be asked. One whose
+    /// breaker wants a trial is asked sooner: a probe cannot fail because of what a tenant asks. One in quarantine is asked
+    /// after pauses that grow.
     pub fn to_probe(&self, interval: Duration, now: Moment) -> Vec<(Id, &Upstream)> {
         let recent = |at: Option<Moment>| at.is_some_and(|at| now.since(at) < interval);
+        let pause = interval.min(TRIAL_PAUSE);
+        let tried = |member: &Member| member.last_probed.is_some_and(|at| now.since(at) < pause);
+        let wants_trial = |member: &Member| member.breaker.stands(now) == Stands::HalfOpen && !tried(member);
+        let idle = |member: &Member| !recent(member.last_success) && !recent(member.last_asked);
         self.members
             .iter()
-            .filter(|member| !recent(member.last_success) && !recent(member.last_asked))
+            .filter(|member| idle(member) || wants_trial(member))
             .filter(|member| self.standing_of(member, None, now).may_be_asked())
+            .chain(self.members.iter().filter(|member| member.may_rescue(now)))
             .map(|member| (member.id, &member.upstream))
             .collect()
     }
@@ -413,13 +490,20 @@ impl Fleet {
     /// probes. What was spent is for the caller to add.
     pub fn snapshot(&self, interval: Option<Duration>, now: Moment, time: Time) -> Vec<UpstreamStatus> {
         let stale = interval.unwrap_or(USUAL_INTERVAL).saturating_mul(3);
-        self.members.iter().map(|member| self.status(member, stale, now, time)).collect()
+        self.members.iter().map(|member| self.status(member, interval, stale, now, time)).collect()
     }
 
-    fn status(&self, member: &Member, stale: Duration, now: Moment, time: Time) -> UpstreamStatus {
+    fn status(
+        &self,
+        member: &Member,
+        interval: Option<Duration>,
+        stale: Duration,
+        now: Moment,
+        time: Time,
+    ) -> UpstreamStatus {
         let fresh = member.last_success.is_some_and(|at| now.since(at) < stale);
-        let (state, next_try) = match (member.quarantined, self.cooling(member, now), member.breaker.stands(now)) {
-            (Some(_), ..) => (UpstreamState::Quarantined, None),
+        let (state, next_try) = match (member.quarantine, self.cooling(member, now), member.breaker.stands(now)) {
+            (Some(quarantine), ..) => (UpstreamState::Quarantined, interval.map(|_| quarantine.probe_at)),
             (None, Some(until), Stands::Open { until: shut }) => (UpstreamState::Open, Some(until.max(shut))),
             (None, Some(until), _) => (UpstreamState::CoolingDown, Some(until)),
             (None, None, Stands::Open { until }) => (UpstreamState::Open, Some(until)),
@@ -447,13 +531,22 @@ impl Member {
         Transition { upstream: self.name.clone(), tenant: None, what }
     }
 
-    fn quarantine(&mut self, class: Class) -> Option<Transition> {
-        let new = self.quarantined.replace(class).is_none();
-        new.then(|| self.told(What::Quarantined { class }))
+    fn quarantine(&mut self, class: Class, now: Moment) -> Option<Transition> {
+        if self.quarantine.is_some() {
+            return None;
+        }
+        self.quarantine = Some(Quarantine { since: now, probe_at: now.after(FIRST_RESCUE), pause: FIRST_RESCUE });
+        Some(self.told(What::Quarantined { class }))
     }
 
-    fn release(&mut self) -> Option<Transition> {
-        self.quarantined.take().map(|_| self.told(What::Released))
+    fn release(&mut self, probed: bool) -> Option<Transition> {
+        self.quarantine.take().map(|_| self.told(What::Released { probed }))
+    }
+
+    /// Whether it is in quarantine, and a probe may find out whether it works again.
+    fn may_rescue(&self, now: Moment) -> bool {
+        let due = self.quarantine.is_some_and(|quarantine| quarantine.probe_at <= now);
+        due && !matches!(self.breaker.pass(None, now), Pass::Shut(_))
     }
 }
 

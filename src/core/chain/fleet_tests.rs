@@ -20,6 +20,12 @@ fn failure(status: u16, headers: &[(&str, &str)]) -> Failure {
     classify(&signal, time())
 }
 
+fn said(status: u16, kind: &str) -> Failure {
+    let error = crate::core::chain::signal::ErrorSaid { kind: Some(kind.into()), ..Default::default() };
+    let signal = Signal { status: Some(status), error, ..Signal::new(ModelApi::AnthropicMessages, Seen::Status) };
+    classify(&signal, time())
+}
+
 fn ids(fleet: &Fleet) -> Vec<Id> {
     fleet.members.iter().map(|member| member.id).collect()
 }
@@ -69,11 +75,12 @@ fn refused_credentials_put_all_that_use_them_in_quarantine_until_they_or_the_cha
     assert_eq!(fails(&mut fleet, a, &failure(401, &[]), at(0)), [quarantined.clone(), quarantined.clone()]);
     let both = [Standing::Quarantined, Standing::Free, Standing::Quarantined];
     assert_eq!(standings(&fleet, at(1_000_000)), both);
-    assert_eq!(fleet.to_probe(Duration::from_secs(90), at(1_000_000)).len(), 1, "a dead key is not even probed");
+    assert_eq!(fleet.to_probe(Duration::from_secs(90), at(29)).len(), 1, "not at once");
     assert_eq!(fleet.credentials_changed("another"), []);
     assert_eq!(fleet.credentials_changed("key").len(), 2);
     assert_eq!(standings(&fleet, at(1)), [Standing::Free; 3]);
-    assert_eq!(fails(&mut fleet, a, &failure(403, &[]), at(2)), [quarantined], "403 may be due to this one model");
+    let refused = said(403, "permission_error");
+    assert_eq!(fails(&mut fleet, a, &refused, at(2)), [quarantined], "403 may be due to this one model");
     assert_eq!(standings(&fleet, at(2))[2], Standing::Free);
     assert_eq!(fleet.follow(&chain), [], "nobody changed anything");
     chain.generation = 2;
@@ -142,6 +149,72 @@ fn probes_ask_only_those_that_nobody_asked_for_an_interval() {
 }
 
 #[test]
+fn an_upstream_that_waits_for_a_trial_is_probed_although_a_tenant_just_tried() {
+    let chain = chain(vec![vec![upstream("a", 100)]]);
+    let mut fleet = Fleet::new(&chain, Terms::default());
+    let (a, noisy) = (ids(&fleet)[0], "noisy".into());
+    for _ in 0..5 {
+        fails(&mut fleet, a, &failure(503, &[]), at(0));
+    }
+    let own = failure(500, &[]);
+    let (asked, _) = fleet.begin(a, Some(&noisy), LIMIT, at(20)).unwrap();
+    fleet.end(asked, End::Failed(&own, &decide(&own, &[], true)), at(20));
+    let interval = Duration::from_secs(90);
+    assert_eq!(fleet.to_probe(interval, at(21)).len(), 1);
+    assert_eq!(answers(&mut fleet, a, at(21)), [What::BreakerClosed]);
+    assert_eq!(fleet.to_probe(interval, at(22)).len(), 0);
+}
+
+fn fails_for(fleet: &mut Fleet, id: Id, tenant: &Tenant, failure: &Failure, now: Moment) -> Vec<Transition> {
+    let (asked, mut told) = fleet.begin(id, Some(tenant), LIMIT, now).unwrap();
+    told.extend(fleet.end(asked, End::Failed(failure, &decide(failure, &[], true)), now));
+    told
+}
+
+#[test]
+fn what_a_filter_refuses_of_one_tenant_is_set_aside_for_this_tenant_only() {
+    let chain = chain(vec![vec![upstream("a", 100)]]);
+    let mut fleet = Fleet::new(&chain, Terms::default());
+    let (a, one, other): (Id, Tenant, Tenant) = (ids(&fleet)[0], "one".into(), "other".into());
+    // HTML without a code, and a 400 that says when to come back.
+    for refused in [failure(403, &[]), failure(400, &[("retry-after", "300")])] {
+        let told = fails_for(&mut fleet, a, &one, &refused, at(0));
+        let lasts = Duration::from_secs(300);
+        let what = What::CoolingDown { lasts, class: refused.class, quota: None };
+        assert_eq!(told, [Transition { upstream: "a".into(), tenant: Some(one.clone()), what }]);
+        assert_eq!(fleet.standing(a, Some(&one), at(299)), Standing::CoolingDown(at(300)));
+        assert_eq!(fleet.standing(a, Some(&other), at(1)), Standing::Free);
+        assert_eq!(fleet.standing(a, Some(&one), at(300)), Standing::Free);
+        fleet = Fleet::new(&chain, Terms::default());
+    }
+    for number in 0..1000 {
+        fails_for(&mut fleet, a, &format!("t{number}").into(), &failure(400, &[("retry-after", "300")]), at(1));
+    }
+    assert!(fleet.members[0].aside_for.len() <= MAX_TENANTS);
+}
+
+#[test]
+fn an_upstream_in_quarantine_is_probed_after_growing_pauses_and_asked_again_when_one_is_answered() {
+    let chain = chain(vec![vec![upstream("a", 100)]]);
+    let mut fleet = Fleet::new(&chain, Terms::default());
+    let (a, tenant): (Id, Tenant) = (ids(&fleet)[0], "shop".into());
+    let (early, _) = fleet.begin(a, Some(&tenant), LIMIT, at(0)).unwrap();
+    fails_for(&mut fleet, a, &tenant, &failure(401, &[]), at(1));
+    assert_eq!(fleet.end(early, End::Answered, at(2)), [], "it began before");
+    let interval = Duration::from_secs(90);
+    let mut now = 31;
+    for pause in [60, 120, 240, 480, 960, 1800, 1800] {
+        assert_eq!(fleet.to_probe(interval, at(now - 1)).len(), 0, "{now}");
+        assert_eq!(fleet.to_probe(interval, at(now)).len(), 1, "{now}");
+        assert!(fleet.begin(a, Some(&tenant), LIMIT, at(now)).is_none(), "no tenant's call is the probe");
+        assert_eq!(fails(&mut fleet, a, &failure(401, &[]), at(now)), [], "people know it already");
+        now += pause;
+    }
+    assert_eq!(answers(&mut fleet, a, at(now)), [What::Released { probed: true }]);
+    assert_eq!(fleet.standing(a, Some(&tenant), at(now + 1)), Standing::Free);
+}
+
+#[test]
 fn a_person_reads_the_state_of_each_upstream() {
     let names = ["fresh", "works", "failing", "open", "limited", "dead"];
     let chain = chain(vec![names.iter().map(|name| upstream(name, 100)).collect()]);
@@ -163,7 +236,8 @@ fn a_person_reads_the_state_of_each_upstream() {
     assert_eq!(told[1].last_success_at.map(|at| at.to_string()).as_deref(), Some("2026-11-27T09:59:57.7Z"));
     assert_eq!(told[3].next_try_at.map(|at| at.to_string()).as_deref(), Some("2026-11-27T10:00:02Z"));
     assert_eq!(told[4].next_try_at.map(|at| at.to_string()).as_deref(), Some("2026-11-27T10:00:58Z"));
-    assert_eq!((told[5].last_error.as_str(), told[5].next_try_at), ("CredentialsRefused", None));
+    assert_eq!(told[5].last_error, "CredentialsRefused");
+    assert_eq!(told[5].next_try_at.map(|at| at.to_string()).as_deref(), Some("2026-11-27T10:00:29Z"), "a probe");
     assert_eq!(told[0].rung, "rung-0");
     assert_eq!(fleet.last_error().as_deref(), Some("dead: CredentialsRefused"));
     let later: Vec<UpstreamState> =

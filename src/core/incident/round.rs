@@ -94,7 +94,11 @@ pub(super) fn step(about: About<'_>, mut status: IncidentStatus, found: Option<&
                 "the investigator did not finish in time; check that it is running: `kubectl -n {} get pods`",
                 about.terms.system
             );
-            ending::escalate(about, status, Reason::InvestigationTimeout, &message)
+            // What it asked models up to now was paid for.
+            let asked = result.and_then(|result| models_asked(result, status.rounds));
+            result.into_iter().for_each(|result| diagnosis::add_spend(&mut status, result));
+            let asked = asked.into_iter().collect();
+            ending::escalate_after(about, status, Reason::InvestigationTimeout, &message, asked)
         }
         _ if found.is_none() => Step::effect(ask(about, &status), LOOK),
         _ => Step::wait(LOOK),

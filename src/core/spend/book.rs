@@ -19,6 +19,8 @@ const MAX_DAYS: usize = 3;
 const MAX_NAMESPACES: usize = 1000;
 const MAX_UPSTREAMS: usize = 64;
 const MAX_INCIDENTS: usize = 1500;
+/// Incidents of one namespace that are remembered: no tenant takes the room of all.
+const MAX_INCIDENTS_OF_ONE: usize = MAX_INCIDENTS / 8;
 /// How long an incident is remembered after its latest charge.
 const KEEP: SignedDuration = SignedDuration::from_hours(7 * 24);
 /// How long an incident is remembered at least, even if there are too many.
@@ -29,7 +31,7 @@ const SHARE: u64 = 10;
 /// A reservation that is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ask {
-    /// ID of the reservation. Asking again with the same ID changes nothing.
+    /// ID of the reservation. Asking again with the same ID, for the same payer, changes nothing.
     pub id: String,
     /// ID of the process.
     pub holder: String,
@@ -87,7 +89,7 @@ pub fn left(book: &ModelSpend, payer: &Payer, limits: &Limits, now: Time) -> Nan
 /// is too old is gone.
 pub fn reserve(book: &mut ModelSpend, ask: &Ask, limits: &Limits, now: Time) -> Result<NanoDollars, Refusal> {
     if let Some(open) = book.open.iter().find(|open| open.id == ask.id) {
-        return Ok(money(open.nano_dollars));
+        return if is_of(open, ask) { Ok(money(open.nano_dollars)) } else { Err(Refusal::Taken) };
     }
     forget(book, KEEP, now);
     let day = charged_day(book, now);
@@ -115,7 +117,7 @@ pub fn reserve(book: &mut ModelSpend, ask: &Ask, limits: &Limits, now: Time) -> 
 
 /// Records as reserved what an upstream billed beyond what was reserved, whatever the caps say.
 pub fn force(book: &mut ModelSpend, ask: &Ask, now: Time) {
-    if book.open.iter().any(|open| open.id == ask.id) {
+    if book.open.iter().any(|open| open.id == ask.id && is_of(open, ask)) {
         return;
     }
     let day = begin_day(book, now);
@@ -123,7 +125,8 @@ pub fn force(book: &mut ModelSpend, ask: &Ask, now: Time) {
         // Without room for its namespace or incident it is still charged to the chain.
         let _ = make_room(book, key, &day, now);
     }
-    if book.open.len() < MAX_FORCED {
+    let taken = book.open.iter().any(|open| open.id == ask.id);
+    if book.open.len() < MAX_FORCED && !taken {
         open(book, ask, day, ask.need, now);
     } else {
         charge(book, &ask.payer, &day, ask.need, now);
@@ -147,6 +150,7 @@ pub fn settle(
         let used = money(reservation.nano_dollars).min(cost);
         cost = cost - used;
         charge(book, &payer(&reservation), &reservation.day, used, now);
+        drop_unused(book, &reservation);
         known = Some(reservation.day);
     }
     let day = known.and_then(|day| book.days.iter_mut().find(|known| known.day == day));
@@ -225,6 +229,15 @@ fn make_room(book: &mut ModelSpend, key: &IncidentKey, day: &str, now: Time) -> 
         return Err(Refusal::Full { of: "namespaces of one day", bound: MAX_NAMESPACES });
     }
     if incident(book, key).is_none() {
+        let own = |book: &ModelSpend| {
+            book.incidents.iter().filter(|known| known.incident.namespace == key.namespace).count()
+        };
+        if own(book) >= MAX_INCIDENTS_OF_ONE {
+            forget_of(book, Some(&key.namespace), KEEP_AT_LEAST, now);
+        }
+        if own(book) >= MAX_INCIDENTS_OF_ONE {
+            return Err(Refusal::Full { of: "incidents of one namespace", bound: MAX_INCIDENTS_OF_ONE });
+        }
         if book.incidents.len() >= MAX_INCIDENTS {
             forget(book, KEEP_AT_LEAST, now);
         }
@@ -241,10 +254,32 @@ fn make_room(book: &mut ModelSpend, key: &IncidentKey, day: &str, now: Time) -> 
 
 /// Drops incidents whose latest charge is older than `keep`, unless something is reserved for them.
 fn forget(book: &mut ModelSpend, keep: SignedDuration, now: Time) {
+    forget_of(book, None, keep, now);
+}
+
+/// The same for those of one namespace.
+fn forget_of(book: &mut ModelSpend, namespace: Option<&str>, keep: SignedDuration, now: Time) {
     let ModelSpend { open, incidents, days: _ } = book;
     incidents.retain(|known| {
-        now.duration_since(known.at) < keep || open.iter().any(|open| open.incident.as_ref() == Some(&known.incident))
+        namespace.is_some_and(|namespace| known.incident.namespace != namespace)
+            || now.duration_since(known.at) < keep
+            || open.iter().any(|open| open.incident.as_ref() == Some(&known.incident))
     });
+}
+
+/// Drops what was entered for a reservation and of which nothing was used: there is nothing to remember.
+fn drop_unused(book: &mut ModelSpend, reservation: &ModelReservation) {
+    let Some(key) = &reservation.incident else { return };
+    let ModelSpend { open, incidents, days } = book;
+    let is_open = |of: &dyn Fn(&IncidentKey) -> bool| open.iter().any(|open| open.incident.as_ref().is_some_and(of));
+    if !is_open(&|other| other == key) {
+        incidents.retain(|known| known.incident != *key || known.nano_dollars != 0);
+    }
+    if !is_open(&|other| other.namespace == key.namespace) {
+        for day in days.iter_mut().filter(|day| day.day == reservation.day) {
+            day.namespaces.retain(|known| known.namespace != key.namespace || known.nano_dollars != 0);
+        }
+    }
 }
 
 fn open(book: &mut ModelSpend, ask: &Ask, day: String, amount: NanoDollars, now: Time) {
@@ -254,6 +289,11 @@ fn open(book: &mut ModelSpend, ask: &Ask, day: String, amount: NanoDollars, now:
     };
     let (id, holder) = (ask.id.clone(), ask.holder.clone());
     book.open.push(ModelReservation { id, holder, day, incident, nano_dollars: stored(amount), at: now });
+}
+
+/// Whether an open reservation is the one that is asked for, and not another's with the same ID.
+fn is_of(open: &ModelReservation, ask: &Ask) -> bool {
+    open.holder == ask.holder && payer(open) == ask.payer
 }
 
 fn payer(reservation: &ModelReservation) -> Payer {

@@ -2,6 +2,40 @@
 
 use crate::core::money::{NanoDollars, Prices, Usage};
 
+/// An upstream is believed up to so many times the most that a request can use: it may add words of its own to a prompt, or
+/// count otherwise. What it says beyond that is a mistake, such as another unit.
+const BELIEVED: u64 = 2;
+
+/// The most that a request can use, in tokens: every byte of it one, and the longest answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bound {
+    /// Of the prompt.
+    pub input: u64,
+    /// Of the answer.
+    pub output: u64,
+}
+
+impl Bound {
+    /// Whether a usage can be that of such a request.
+    pub fn holds(&self, usage: &Usage) -> bool {
+        *usage == self.cut(*usage)
+    }
+
+    /// The usage, or the most of it that is believed.
+    pub fn cut(&self, usage: Usage) -> Usage {
+        let Usage { input, cache_write, cache_read, output, reasoning } = usage;
+        let (mut prompt, answer) = (self.input.saturating_mul(BELIEVED), self.output.saturating_mul(BELIEVED));
+        let mut of_prompt = |tokens: u64| {
+            let taken = tokens.min(prompt);
+            prompt -= taken;
+            taken
+        };
+        let (input, cache_write, cache_read) = (of_prompt(input), of_prompt(cache_write), of_prompt(cache_read));
+        let output = output.min(answer);
+        Usage { input, cache_write, cache_read, output, reasoning: reasoning.min(output) }
+    }
+}
+
 /// What is known of an attempt that ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -15,12 +49,14 @@ pub enum Outcome {
     Unknown,
 }
 
-/// The charge: what was used where the upstream says so, nothing where the request cannot have run, all that was reserved
+/// The charge: what was used where the upstream says so, but no more than is believed, nothing where the request cannot have run, all that was reserved
 /// otherwise.
 pub fn charge(outcome: Outcome, reserved: NanoDollars, prices: Option<&Prices>) -> NanoDollars {
     match outcome {
         Outcome::NothingSent => NanoDollars(0),
-        Outcome::Used(usage) => prices.map_or(NanoDollars(0), |prices| prices.cost(usage)),
+        Outcome::Used(usage) => prices.map_or(NanoDollars(0), |prices| {
+            prices.cost(usage).min(NanoDollars(reserved.0.saturating_mul(BELIEVED)))
+        }),
         Outcome::Status(status) if turned_away(status) => NanoDollars(0),
         Outcome::Status(_) | Outcome::Unknown => reserved,
     }
@@ -44,9 +80,29 @@ mod tests {
     }
 
     #[test]
-    fn what_was_used_is_charged_even_if_it_is_more_than_was_reserved() {
-        assert_eq!(charged(Outcome::Used(Usage { output: 7, ..Usage::default() })), 7000);
+    fn what_was_used_is_charged_even_if_it_is_somewhat_more_than_was_reserved() {
+        assert_eq!(charged(Outcome::Used(Usage { output: 2, ..Usage::default() })), 2000);
+        assert_eq!(charged(Outcome::Used(Usage { output: 1_000_000_000_000_000, ..Usage::default() })), 2000);
         assert_eq!(charged(Outcome::Used(Usage::default())), 0);
+    }
+
+    #[test]
+    fn a_usage_that_cannot_be_is_known_as_one_and_cut() {
+        let bound = Bound { input: 1000, output: 100 };
+        let usage = |input, cache_read, output| Usage { input, cache_read, output, ..Usage::default() };
+        for plausible in [usage(0, 0, 0), usage(1000, 0, 100), usage(1000, 1000, 200)] {
+            assert!(bound.holds(&plausible), "{plausible:?}");
+            assert_eq!(bound.cut(plausible), plausible);
+        }
+        for (wrong, cut) in [
+            (usage(1_000_000_000_000_000, 0, 7), usage(2000, 0, 7)),
+            (usage(1500, 501, 7), usage(1500, 500, 7)),
+            (usage(7, 0, 201), usage(7, 0, 200)),
+            (usage(u64::MAX, u64::MAX, u64::MAX), usage(2000, 0, 200)),
+        ] {
+            assert!(!bound.holds(&wrong), "{wrong:?}");
+            assert_eq!(bound.cut(wrong), cut);
+        }
     }
 
     #[test]

@@ -111,6 +111,8 @@ pub enum Refusal {
         /// How many it holds.
         bound: usize,
     },
+    /// Another process, or another payer, has an open reservation with the same ID.
+    Taken,
 }
 
 impl Refusal {
@@ -119,6 +121,7 @@ impl Refusal {
         match self {
             Refusal::OverBudget { account, .. } => account.reason(),
             Refusal::Full { .. } => "LedgerFull",
+            Refusal::Taken => "LedgerConflict",
         }
     }
 }
@@ -130,6 +133,7 @@ impl fmt::Display for Refusal {
                 write!(f, "an attempt may cost {need}; {charged} of {cap} are charged to {account}")
             }
             Refusal::Full { of, bound } => write!(f, "the Ledger holds {bound} {of}, which is its bound"),
+            Refusal::Taken => f.write_str("the Ledger holds somebody else's reservation with the same ID"),
         }
     }
 }

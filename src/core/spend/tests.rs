@@ -114,6 +114,20 @@ fn every_change_may_be_made_twice() {
 }
 
 #[test]
+fn a_reservation_is_nobody_elses_whatever_its_id() {
+    let (payer, other) = (incident("shop", "a"), incident("bank", "b"));
+    let mut book = ModelSpend::default();
+    reserve(&mut book, "1", &payer, 60, start()).unwrap();
+    assert_eq!(reserve(&mut book, "1", &other, 60, start()), Err("LedgerConflict"), "another payer");
+    let another = Ask { holder: "another".into(), ..ask("1", &payer, 60) };
+    assert_eq!(book::reserve(&mut book, &another, &LIMITS, start()), Err(Refusal::Taken), "another process");
+    book::force(&mut book, &ask("1", &other, 30), start());
+    assert_eq!(left(&book, &other, start()), 70, "what was billed is charged all the same");
+    settle(&mut book, "1", 10, start());
+    assert_eq!((left(&book, &payer, start()), book::spent(&book, start()).diagnoses.0), (90, 40));
+}
+
+#[test]
 fn what_another_process_left_open_is_settled_in_full_and_its_own_word_comes_too_late() {
     let mut book = ModelSpend::default();
     let payer = incident("shop", "a");
@@ -270,7 +284,7 @@ fn a_full_book_refuses_instead_of_forgetting_and_makes_room_after_a_day() {
     for n in 0..499 {
         book::reserve(
             &mut book,
-            &ask(&n.to_string(), &incident(&format!("{:063}", 500), &format!("n{n}")), 1),
+            &ask(&n.to_string(), &incident(&format!("{:063}", 500 + n / 100), &format!("n{n}")), 1),
             &RICH,
             now,
         )
@@ -280,6 +294,41 @@ fn a_full_book_refuses_instead_of_forgetting_and_makes_room_after_a_day() {
     book.open.clear();
     let another = incident(&format!("{:063}", 500), "another");
     assert!(refused(&mut book, &another, now).unwrap_err().contains("1500 incidents"));
+}
+
+#[test]
+fn one_namespace_does_not_take_the_room_of_all() {
+    let mut book = ModelSpend::default();
+    let fill = |book: &mut ModelSpend, namespace: &str, number: usize| {
+        let (id, payer) = (format!("{namespace}-{number}"), incident(namespace, &number.to_string()));
+        let reserved = book::reserve(book, &ask(&id, &payer, 1), &RICH, start());
+        book::settle(book, &[id], NanoDollars(1), &BTreeMap::new(), start());
+        reserved
+    };
+    let taken = (0..1600).filter(|number| fill(&mut book, "loud", *number).is_ok()).count();
+    assert_eq!(taken, 1500 / 8);
+    let refused = fill(&mut book, "loud", 1600).unwrap_err();
+    assert_eq!((refused.reason(), refused.to_string().contains("187 incidents of one namespace")), ("LedgerFull", true));
+    assert_eq!(fill(&mut book, "quiet", 0), Ok(NanoDollars(1)));
+    assert_eq!(book.incidents.len(), 188);
+    // A day later it makes room for itself, and for nobody else's.
+    let again = book::reserve(&mut book, &ask("again", &incident("loud", "again"), 1), &RICH, after(25));
+    assert_eq!((again, book.incidents.len()), (Ok(NanoDollars(1)), 2));
+}
+
+#[test]
+fn what_was_not_used_at_all_leaves_nothing_behind() {
+    let mut book = ModelSpend::default();
+    let payer = incident("shop", "a");
+    reserve(&mut book, "1", &payer, 10, start()).unwrap();
+    reserve(&mut book, "2", &payer, 10, start()).unwrap();
+    settle(&mut book, "1", 0, start());
+    assert_eq!(book.incidents.len(), 1, "something is still reserved for it");
+    settle(&mut book, "2", 0, start());
+    assert_eq!((book.incidents.len(), book.days[0].namespaces.len()), (0, 0));
+    reserve(&mut book, "3", &payer, 10, start()).unwrap();
+    settle(&mut book, "3", 1, start());
+    assert_eq!((book.incidents.len(), book.days[0].namespaces.len()), (1, 1));
 }
 
 /// One random change.

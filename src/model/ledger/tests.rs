@@ -1,5 +1,6 @@
 //! The ledger against stores that lose answers, conflict and come late, and against processes that end in the middle.
 
+mod again;
 mod api;
 mod killed;
 mod world;

@@ -4,8 +4,11 @@
 mod metrics;
 mod model_status;
 mod models;
+mod places;
 mod process;
 mod run;
+#[cfg(test)]
+mod run_tests;
 mod status;
 #[cfg(test)]
 mod tests;

@@ -27,6 +27,7 @@ use crate::{
         live::Live,
         metrics::Metrics,
         model_rung, probe,
+        rung::Why,
         send::Sender,
     },
 };
@@ -35,6 +36,8 @@ use crate::{
 const TICK: Duration = Duration::from_secs(2);
 /// How long an investigation waits for the first list of ModelChains after the start of the process.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long an investigation waits for the watch to show a change of a ModelChain that its plan already knows.
+const LAG: Duration = Duration::from_secs(2);
 /// ModelChains in one page of a list.
 const PAGE: u32 = 50;
 
@@ -46,6 +49,7 @@ pub struct Models {
     metrics: Metrics,
     holder: String,
     chains: Mutex<BTreeMap<String, Entry>>,
+    /// Whether they were listed; whoever waits is told of each change too.
     listed: watch::Sender<bool>,
 }
 
@@ -66,16 +70,34 @@ impl Models {
         Models { client, system, sender, metrics, holder: new_holder(), chains: Mutex::default(), listed }
     }
 
-    /// The diagnosers of an investigation; the rules alone when it names no chain, or one that cannot be used.
-    pub async fn chain(&self, named: Option<&ModelChainRef>, incident: IncidentKey) -> (Chain, Option<Duration>) {
-        let Some(named) = named else { return (Chain::of_rules(), None) };
-        let mut listed = self.listed.subscribe();
-        // After that the rules answer, and the record says that the rungs are not configured.
-        let _ = tokio::time::timeout(PATIENCE, listed.wait_for(|listed| *listed)).await;
-        match self.usable(&named.name) {
-            Some(live) => (model_rung::chain(&live, incident), Some(live.chain().deadline)),
-            None => (Chain::of_rules(), None),
+    /// The diagnosers of an investigation, and the time that they may take. What is asked is what the plan shows: where the chain
+    /// is another one by now, or cannot be used, the rules answer and the record says why.
+    pub async fn chain(&self, named: &ModelChainRef, incident: IncidentKey) -> (Chain, Option<Duration>) {
+        let mut changed = self.listed.subscribe();
+        // After these the rules answer.
+        let _ = tokio::time::timeout(PATIENCE, changed.wait_for(|listed| *listed)).await;
+        let caught_up = |_: &bool| self.generation(&named.name).is_some_and(|seen| seen >= named.generation);
+        let _ = tokio::time::timeout(LAG, changed.wait_for(caught_up)).await;
+        let without = |why: String| (Chain::without_models(Why::NotConfigured, &why), None);
+        let ModelChainRef { name, generation } = named;
+        let Some(live) = self.usable(name) else {
+            return without(format!("ModelChain {name} does not exist by now, or is not valid"));
+        };
+        let now = || live.chain().generation;
+        let before = now();
+        let chain = model_rung::chain(&live, incident);
+        if before != *generation || now() != *generation {
+            return without(format!(
+                "the plan shows generation {generation} of ModelChain {name}, which has generation {} by now",
+                now()
+            ));
         }
+        (chain, Some(live.chain().deadline))
+    }
+
+    /// The generation of the object as it was last seen.
+    fn generation(&self, name: &str) -> Option<i64> {
+        self.lock().get(name).map(|entry| entry.seen.metadata.generation.unwrap_or_default())
     }
 
     fn usable(&self, name: &str) -> Option<Arc<Live>> {
@@ -129,6 +151,13 @@ impl Models {
         }
     }
 
+    /// Follows this object as if the watch had brought it.
+    #[cfg(test)]
+    pub(super) fn follow(&self, seen: ModelChain) {
+        self.apply(seen);
+        self.listed.send_replace(true);
+    }
+
     fn apply(&self, seen: ModelChain) {
         let name = seen.name_any();
         let checked = validate::of(&seen);
@@ -147,6 +176,9 @@ impl Models {
             }
         }
         chains.insert(name, Entry { seen, checked, live, versions });
+        drop(chains);
+        // Whoever waits for it looks again.
+        self.listed.send_modify(|_| {});
     }
 
     fn begin(&self, chain: ValidChain) -> Live {

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use super::{
     metrics::Metrics,
     models::Models,
-    run::{Investigator, run},
+    run::{Investigator, Room, run},
 };
 use crate::model::{self, credentials, send::Sender};
 use crate::observe::Gatherer;
@@ -30,6 +30,7 @@ pub async fn main(process: Process) -> anyhow::Result<()> {
         gatherer: Gatherer::new(process.client.clone(), &process.settings, &mut registry)?,
         models: models.clone(),
         metrics: Metrics::new(&mut registry),
+        room: Room::default(),
     });
     // A replica that does not lead is ready: a rolling update needs that.
     let (ready, readiness) = watch::channel(Ok(()));

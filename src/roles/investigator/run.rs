@@ -8,28 +8,35 @@ use std::{
 
 use futures::StreamExt as _;
 use kube::{Api, Client, ResourceExt as _, runtime::watcher};
-use tokio::{
-    sync::{Semaphore, watch},
-    task::JoinSet,
-};
+use tokio::{sync::watch, task::JoinSet};
 use tracing::Instrument as _;
 
 use super::{
     metrics::Metrics,
     models::Models,
+    places::{Place, Places},
     status::{self, Writer, Written},
 };
 use crate::{
     api::v1alpha1::{IncidentKey, Investigation, InvestigationPhase, ObjectRef, Time},
     clock, cluster,
     core::rules::FactBundle,
-    model::rung::Budget,
+    model::{
+        Chain,
+        rung::{Budget, Why},
+    },
     observe::Gatherer,
     tap,
 };
 
-/// Investigations that run side by side.
+/// Investigations that gather facts, or that no model is asked for, side by side.
 const CONCURRENCY: usize = 16;
+/// Investigations that ask models side by side. They take none of the places above: models take a minute.
+const ASKING: usize = 12;
+/// Investigations that wait for a place to ask models, each with its facts.
+const WAITING: usize = 48;
+/// A model that gets less time is not asked.
+const USEFUL: Duration = Duration::from_secs(2);
 /// How often Investigations that another process left behind, or that are due for a retry, are looked for.
 const TICK: Duration = Duration::from_millis(500);
 /// A run that is this much over its deadline was left behind.
@@ -59,12 +66,29 @@ pub struct Investigator {
     pub models: Arc<Models>,
     /// Metrics of this role.
     pub metrics: Metrics,
+    /// Who may run now.
+    pub room: Room,
+}
+
+/// Places of runs, each shared out by namespace.
+pub struct Room {
+    running: Arc<Places>,
+    asking: Arc<Places>,
+    waiting: Arc<Places>,
+}
+
+impl Default for Room {
+    fn default() -> Room {
+        Room { running: Places::new(CONCURRENCY), asking: Places::new(ASKING), waiting: Places::new(WAITING) }
+    }
 }
 
 /// One Investigation that has not ended.
 struct Open {
     seen: Arc<Investigation>,
     not_before: Time,
+    /// The last run ended with an error.
+    failing: bool,
 }
 
 /// Runs the role until `shutdown`. `readiness` becomes `Ok` when the first list of Investigations was read. The caller
@@ -75,7 +99,6 @@ pub async fn run(
     readiness: watch::Sender<Result<(), String>>,
     shutdown: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
-    let permits = Arc::new(Semaphore::new(CONCURRENCY));
     let events = cluster::watch::<Investigation>(
         Api::all(investigator.client.clone()),
         watcher::Config::default().page_size(PAGE),
@@ -90,6 +113,23 @@ pub async fn run(
     readiness.send_modify(|state| *state = Err("the watch on Investigations has not begun".into()));
 
     loop {
+        // Before places are taken: one that is given back in between counts.
+        let freed = investigator.room.running.freed();
+        let now = clock::now();
+        for (uid, entry) in open.iter().filter(|(_, entry)| entry.not_before <= now) {
+            let investigation = entry.seen.clone();
+            let namespace = investigation.namespace().unwrap_or_default();
+            if in_flight.contains(uid) {
+                continue;
+            }
+            let Some(place) = investigator.room.running.take(&namespace, entry.failing) else { continue };
+            in_flight.insert(uid.clone());
+            let span = tracing::info_span!("investigation", request_id = %investigation.spec.request_id,
+                namespace, name = investigation.name_any());
+            let (investigator, uid) = (investigator.clone(), uid.clone());
+            let work = async move { (uid, investigator.investigate(&investigation, place).await) };
+            tasks.spawn(work.instrument(span));
+        }
         tokio::select! {
             biased;
             () = &mut shutdown => break,
@@ -104,6 +144,7 @@ pub async fn run(
             Some(ended) = tasks.join_next() => {
                 let (uid, written) = ended?;
                 in_flight.remove(&uid);
+                let failing = written.is_err();
                 let wait = match written {
                     Ok(Written::Done(())) => SETTLE,
                     Ok(Written::Lost) => CATCH_UP,
@@ -112,25 +153,11 @@ pub async fn run(
                 };
                 if let Some(entry) = open.get_mut(&uid) {
                     entry.not_before = later(clock::now(), wait);
+                    entry.failing = failing;
                 }
             }
+            () = freed => {}
             _ = tick.tick() => {}
-        }
-        let now = clock::now();
-        for (uid, entry) in &open {
-            if entry.not_before <= now && in_flight.insert(uid.clone()) {
-                let investigation = entry.seen.clone();
-                let (investigator, permits) = (investigator.clone(), permits.clone());
-                let span = tracing::info_span!("investigation", request_id = %investigation.spec.request_id,
-                    namespace = investigation.namespace().unwrap_or_default(), name = investigation.name_any());
-                let uid = uid.clone();
-                let work = async move {
-                    // Closed only when the process ends.
-                    let _permit = permits.acquire_owned().await;
-                    (uid, investigator.investigate(&investigation).await)
-                };
-                tasks.spawn(work.instrument(span));
-            }
         }
     }
 
@@ -151,7 +178,8 @@ fn note(open: &mut HashMap<String, Open>, seen: Investigation, initial: bool) {
                 Some(known) if phase(&known.seen) == phase(&seen) => known.not_before,
                 _ => not_before,
             };
-            open.insert(uid, Open { seen: Arc::new(seen), not_before });
+            let failing = open.get(&uid).is_some_and(|known| known.failing);
+            open.insert(uid, Open { seen: Arc::new(seen), not_before, failing });
         }
         None => {
             open.remove(&uid);
@@ -184,8 +212,8 @@ fn later(time: Time, by: Duration) -> Time {
 }
 
 impl Investigator {
-    /// One run from mark to diagnosis.
-    pub async fn investigate(&self, investigation: &Investigation) -> anyhow::Result<Written<()>> {
+    /// One run from mark to diagnosis. `place` is given back before models are asked.
+    pub async fn investigate(&self, investigation: &Investigation, place: Place) -> anyhow::Result<Written<()>> {
         let started_at = clock::now();
         let writer = Writer::new(&self.client, investigation);
         let incident = ObjectRef {
@@ -216,11 +244,13 @@ impl Investigator {
             namespace: investigation.namespace().unwrap_or_default(),
             name: investigation.spec.incident.clone(),
         };
-        let (chain, most) = self.models.chain(investigation.spec.model_chain.as_ref(), key).await;
         // Something is left to write the diagnosis.
-        let left = between(clock::now(), until).saturating_sub(WRITING);
+        let answer_by = earlier(models_until(investigation, until), WRITING);
+        let (chain, most, held) = self.models_for(investigation, key, place, answer_by).await;
+        let left = between(clock::now(), answer_by);
         let budget = Budget::new(most.map_or(left, |most| most.min(left)), TOKENS);
         let outcome = chain.ask(&investigation.spec.chain, case, budget, clock::now).await;
+        drop(held);
         let cause = outcome.diagnosis.cause;
         let (confidence, hypothesis) = (outcome.diagnosis.confidence, outcome.diagnosis.hypothesis.clone());
         let count = facts.len();
@@ -241,6 +271,46 @@ impl Investigator {
         }
         Ok(written)
     }
+
+    /// The diagnosers, the most time that they may take, and the place in which they are asked: that of the run where no
+    /// model is, else one of those that are for asking models. Whoever gets none of them in time is answered by the rules,
+    /// as is whoever comes too late.
+    async fn models_for(
+        &self,
+        investigation: &Investigation,
+        incident: IncidentKey,
+        place: Place,
+        answer_by: Time,
+    ) -> (Chain, Option<Duration>, Option<Place>) {
+        let Some(named) = &investigation.spec.model_chain else { return (Chain::of_rules(), None, Some(place)) };
+        let time = || between(clock::now(), answer_by).saturating_sub(USEFUL);
+        if time().is_zero() {
+            let late = "the Investigation is older than its deadline: no model is asked any more";
+            return (Chain::without_models(Why::Late, late), None, Some(place));
+        }
+        let namespace = incident.namespace.clone();
+        let Room { running: _, asking, waiting } = &self.room;
+        drop(place);
+        if let Some(asking) = asking.wait(waiting, &namespace, time()).await {
+            let (chain, most) = self.models.chain(named, incident).await;
+            return (chain, most, Some(asking));
+        }
+        let busy = "no place to ask a model came free in time";
+        // The rules take a moment, and no place.
+        (Chain::without_models(Why::Busy, busy), None, None)
+    }
+}
+
+/// Until when the answer of a model is of use: whoever asked for this Investigation gives up some time after its deadline,
+/// counted from when it was made and not from when it is run.
+fn models_until(investigation: &Investigation, until: Time) -> Time {
+    let made = investigation.metadata.creation_timestamp.as_ref().map(|made| made.0);
+    made.map_or(until, |made| until.min(later(deadline(investigation, made), GRACE)))
+}
+
+/// A time less a span; the beginning of time when there is none such.
+fn earlier(time: Time, by: Duration) -> Time {
+    time.checked_sub(by).unwrap_or(Time::MIN)
 }
 
 /// The span from one time to a later one; zero when it is not later.

@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 
 use super::metrics::Metrics;
 use super::models::Models;
-use super::run::Investigator;
+use super::places::Places;
+use super::run::{Investigator, Room};
 use super::status::{Writer, Written};
 use crate::api::v1alpha1::{
     Action, Cause, Fact, FactData, Investigation, InvestigationSpec, InvestigationStatus, ObjectRef, RolloutUndo,
@@ -24,7 +25,7 @@ use crate::model::{credentials::Credentials, send::Sender};
 use crate::observe::Gatherer;
 use crate::settings::Settings;
 
-fn investigation() -> Investigation {
+pub(super) fn investigation() -> Investigation {
     let target = ObjectRef {
         api_version: "apps/v1".into(),
         kind: "Deployment".into(),
@@ -57,14 +58,21 @@ fn models(client: &kube::Client) -> Models {
     Models::new(client.clone(), "backstop-system".into(), Arc::new(sender), crate::model::metrics::Metrics::default())
 }
 
-fn investigator(client: kube::Client) -> Investigator {
+pub(super) fn investigator(client: kube::Client) -> Investigator {
     let (settings, mut registry) = (Settings::default(), Registry::default());
     Investigator {
         gatherer: Gatherer::new(client.clone(), &settings, &mut registry).unwrap(),
         models: Arc::new(models(&client)),
         metrics: Metrics::new(&mut registry),
+        room: Room::default(),
         client,
     }
+}
+
+/// One run, in a place of its own.
+pub(super) async fn investigate(investigator: &Investigator, seen: &Investigation) -> anyhow::Result<Written<()>> {
+    let place = Places::new(4).take("shop", false).unwrap();
+    investigator.investigate(seen, place).await
 }
 
 /// The API server of a bad rollout; its Investigation is a status with a version that each write counts up.
@@ -148,7 +156,7 @@ async fn a_bad_rollout_is_investigated_from_all_sources_and_written_once() {
     let (answering, seen) = (server.clone(), investigation());
     let (client, log) = client(move |asked| answering.answer(asked));
     let investigator = investigator(client);
-    assert_eq!(investigator.investigate(&seen).await.unwrap(), Written::Done(()));
+    assert_eq!(investigate(&investigator, &seen).await.unwrap(), Written::Done(()));
 
     let status = server.status();
     use SourceName::*;
@@ -172,7 +180,7 @@ async fn a_bad_rollout_is_investigated_from_all_sources_and_written_once() {
     }
 
     // Seen once more as it was before: nothing is written again.
-    assert_eq!(investigator.investigate(&seen).await.unwrap(), Written::Lost);
+    assert_eq!(investigate(&investigator, &seen).await.unwrap(), Written::Lost);
     assert_eq!(server.writes.load(Ordering::SeqCst), 2);
 }
 
@@ -201,7 +209,7 @@ async fn an_investigation_without_a_target_says_so_and_proposes_nothing() {
     let investigator = investigator(client);
     let mut seen = investigation();
     seen.spec.target = None;
-    investigator.investigate(&seen).await.unwrap();
+    investigate(&investigator, &seen).await.unwrap();
     let status = server.status();
     assert_eq!(answered(&status.facts), [(SourceName::Workload, true)]);
     let diagnosis = status.diagnosis.unwrap();
@@ -243,7 +251,7 @@ async fn a_write_whose_answer_was_lost_is_not_written_twice() {
         reply => reply,
     });
     let investigator = investigator(client);
-    assert_eq!(investigator.investigate(&investigation()).await.unwrap(), Written::Done(()));
+    assert_eq!(investigate(&investigator, &investigation()).await.unwrap(), Written::Done(()));
     assert_eq!(server.writes.load(Ordering::SeqCst), 2);
 }
 
@@ -251,5 +259,5 @@ async fn a_write_whose_answer_was_lost_is_not_written_twice() {
 async fn a_deleted_investigation_is_let_go() {
     let (client, _) = client(|_| failure(404, "NotFound"));
     let investigator = investigator(client);
-    assert_eq!(investigator.investigate(&investigation()).await.unwrap(), Written::Gone);
+    assert_eq!(investigate(&investigator, &investigation()).await.unwrap(), Written::Gone);
 }

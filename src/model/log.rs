@@ -1,0 +1,56 @@
+//! What a request to models did and took so far. It is kept outside of the request, so that it outlives one that is dropped:
+//! what was spent is on the record whatever ends it.
+
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use super::rung::Spent;
+use crate::api::v1alpha1::Attempt;
+
+/// The record of one request.
+#[derive(Debug, Default)]
+pub struct Log(Mutex<Took>);
+
+/// What a request took.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Took {
+    /// Tokens and money.
+    pub spent: Spent,
+    /// Each call.
+    pub calls: Vec<Attempt>,
+    /// Pauses, all together.
+    pub waited: Duration,
+}
+
+impl Log {
+    /// A call ended, one way or another.
+    pub fn called(&self, call: Attempt) {
+        let mut took = self.lock();
+        took.spent.add(Spent { tokens: call.tokens, nano_dollars: call.cost_nano_dollars });
+        took.calls.push(call);
+    }
+
+    /// What follows the last call.
+    pub fn then(&self, then: &str) {
+        if let Some(last) = self.lock().calls.last_mut() {
+            last.then = then.to_owned();
+        }
+    }
+
+    /// A pause was made.
+    pub fn waited(&self, pause: Duration) {
+        let mut took = self.lock();
+        took.waited = took.waited.saturating_add(pause);
+    }
+
+    /// All of it; what is left is empty.
+    pub fn take(&self) -> Took {
+        std::mem::take(&mut *self.lock())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Took> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
