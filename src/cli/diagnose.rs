@@ -145,10 +145,11 @@ pub async fn models(args: ModelsArgs) -> anyhow::Result<()> {
             let mut note = Attempt { rung: rung.name.clone(), upstream: upstream.name.clone(), ..Attempt::default() };
             let began = clock::now();
             match sender.send(upstream, &probe::question(), LIMIT).await {
-                Ok(Reply { served_model, usage, .. }) => {
+                Ok(Reply { served_model, usage, status, .. }) => {
                     let outcome = usage.map_or(Outcome::Unknown, Outcome::Used);
                     let cost = charge(outcome, NanoDollars(0), upstream.prices.as_ref());
                     note.outcome = "Answered".into();
+                    note.status = status.map(i32::from);
                     note.tokens = usage.map_or(0, |usage| i64::try_from(usage.total()).unwrap_or(i64::MAX));
                     note.cost_nano_dollars = i64::try_from(cost.0).unwrap_or(i64::MAX);
                     note.then = served_model.unwrap_or_default();

@@ -312,9 +312,10 @@ impl Live {
         let sent = self.sender.send(upstream, &question, limit).await;
         let (event, answer, error) = match sent {
             Ok(reply) => {
-                let Reply { text, served_model, usage, request_id, timing: _ } = reply;
+                let Reply { text, served_model, usage, status, request_id, timing: _ } = reply;
                 let outcome = usage.map_or(Outcome::Unknown, Outcome::Used);
                 settle(&mut note, hold, outcome, usage, upstream);
+                note.status = status.map(i32::from);
                 note.served_model = served_model.map(|model| clip(&model, 256)).unwrap_or_default();
                 note.request_id = request_id.clone().map(|id| clip(&id, 128)).unwrap_or_default();
                 match read(text.as_bytes()) {

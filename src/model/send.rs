@@ -59,6 +59,8 @@ pub struct Reply {
     pub served_model: Option<String>,
     /// What was used; `None` when the upstream does not say.
     pub usage: Option<Usage>,
+    /// Status of the response, a 2xx.
+    pub status: Option<u16>,
     /// The upstream's id of the request, at most 128 bytes.
     pub request_id: Option<String>,
     /// When what was there.
@@ -325,6 +327,7 @@ impl Call {
             text,
             served_model: read.and_then(|read| read.served_model.clone()),
             usage: read.and_then(|read| read.usage),
+            status: self.status,
             request_id: self.request_id.clone().or_else(|| read.and_then(|read| read.id.clone())),
             timing: self.timing(),
         }
