@@ -23,3 +23,12 @@ wire-install:
 
 wire-operator: | operator-deps
 	cargo build --locked --bin backstop
+
+# Measured with the release build. ROUTER_FLAGS: --rounds N --calls N.
+ROUTER_FLAGS ?=
+bench-router: | operator-deps ## Measure what the router of models adds to a call, beside a bare client, LiteLLM and Portkey
+	@command -v python3 >/dev/null || make/debian-packages.sh python3 python3-venv
+	@tests/wire/install.sh '$(WIRE)' gateways
+	cargo bench --locked --no-run --bench router
+	python3 tests/wire/gateways.py --installed '$(WIRE)' $(ROUTER_FLAGS) \
+	  --router "$$(cargo bench --locked --no-run --bench router 2>&1 | sed -n 's/.*Executable.*(\(.*\))$$/\1/p')"

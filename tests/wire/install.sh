@@ -1,7 +1,8 @@
 #!/bin/sh
-# install.sh FOLDER [llama]: installs into FOLDER the software of others that wire.py asks, in the versions that the files
+# install.sh FOLDER [llama|gateways]: installs into FOLDER the software of others that wire.py asks, in the versions that the files
 # beside this one pin. What cannot be installed is noted in FOLDER/NAME.missing with the reason, and is no failure here:
-# wire.py says it. With `llama`, llama-cpp-python is built instead, which takes minutes.
+# wire.py says it. With `llama`, llama-cpp-python is built instead, which takes minutes; with `gateways`, what the router is
+# compared with.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -67,16 +68,18 @@ node_program() {
   npm=$folder/node-venv/bin/npm
 }
 
+# node_packages NAME: what tests/wire/NAME names.
 node_packages() {
-  fresh aimock "$here/package.json" "$here/package-lock.json" && [ -x "$folder/node" ] && return
-  echo 'Installing @copilotkit/aimock.'
-  rm -rf "$folder/node_modules"
-  cp "$here/package.json" "$here/package-lock.json" "$folder/"
-  if { node_program && (cd "$folder" && "$npm" ci --ignore-scripts --no-audit --no-fund); } >"$folder/aimock.log" 2>&1; then
-    done_with aimock "$here/package.json" "$here/package-lock.json"
+  fresh "$1" "$here/$1/package.json" "$here/$1/package-lock.json" && [ -x "$folder/node" ] && [ -d "$folder/$1/node_modules" ] && return
+  echo "Installing $1."
+  rm -rf "${folder:?}/$1"
+  mkdir "$folder/$1"
+  cp "$here/$1/package.json" "$here/$1/package-lock.json" "$folder/$1/"
+  if { node_program && (cd "$folder/$1" && "$npm" ci --ignore-scripts --no-audit --no-fund); } >"$folder/$1.log" 2>&1; then
+    done_with "$1" "$here/$1/package.json" "$here/$1/package-lock.json"
   else
-    rm -rf "$folder/node_modules"
-    missing aimock "$folder/aimock.log"
+    rm -rf "${folder:?}/$1"
+    missing "$1" "$folder/$1.log"
   fi
 }
 
@@ -93,9 +96,18 @@ llama() {
   fi
 }
 
-if [ "$what" = llama ]; then
-  llama
-else
+case $what in
+llama) llama ;;
+gateways)
   python_packages
-  node_packages
-fi
+  node_packages portkey
+  ;;
+'')
+  python_packages
+  node_packages aimock
+  ;;
+*)
+  echo "install.sh FOLDER [llama|gateways]" >&2
+  exit 2
+  ;;
+esac

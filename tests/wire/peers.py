@@ -78,7 +78,7 @@ def scripted(tools, folder):
 
 
 def aimock(tools, folder, fixtures):
-    cli = tools.installed / "node_modules/@copilotkit/aimock/dist/cli.js"
+    cli = tools.installed / "aimock/node_modules/@copilotkit/aimock/dist/cli.js"
     if not cli.exists():
         raise Missing(f"@copilotkit/aimock: {why_not(tools.installed, 'aimock')}")
     file, port = folder / "aimock.json", free_port()

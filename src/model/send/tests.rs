@@ -256,6 +256,14 @@ async fn what_breaks_before_the_head_is_whole_may_have_been_charged() {
         (vec![Act::Repeat(b"HTTP/1.1 ".to_vec(), 10_000)], Seen::TimerFired(Timer::ResponseHead)),
         (vec![Hang], Seen::TimerFired(Timer::ResponseHead)),
         (vec![say("SSH-2.0-OpenSSH_9.9\r\n\r\n")], Seen::NotHttp),
+        // HTTP/2 is never offered. Whoever speaks it all the same, SETTINGS and then GOAWAY with ENHANCE_YOUR_CALM, says
+        // nothing that is understood.
+        (
+            vec![Say(
+                [&[0, 0, 0, 4, 0, 0, 0, 0, 0][..], &[0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 11]].concat(),
+            )],
+            Seen::NotHttp,
+        ),
         (
             vec![say("HTTP/1.1 200 OK\r\n"), Act::Repeat(b"x-a: bbbbbbbbbbbbbbbbbbbbbbbb\r\n".repeat(1000), 0)],
             Seen::NotHttp,
