@@ -20,6 +20,7 @@ use backstop::{
         rung::Budget,
         send::Sender,
     },
+    settings::ModelNetwork,
 };
 use serde_json::{Value, json};
 
@@ -78,8 +79,7 @@ impl Bare {
     }
 
     async fn post(&self, url: &str, status: u16, headers: &[(String, String)]) -> anyhow::Result<()> {
-        let mut request =
-            self.client.post(url).header("content-type", "application/json").body(self.body.clone());
+        let mut request = self.client.post(url).header("content-type", "application/json").body(self.body.clone());
         for (name, value) in headers {
             request = request.header(name, value);
         }
@@ -120,7 +120,7 @@ pub struct Router {
 
 impl Router {
     pub fn new(server: &str, upstreams: &[&str]) -> anyhow::Result<Router> {
-        let sender = Arc::new(Sender::new(Credentials::new("/nowhere"), None)?);
+        let sender = Arc::new(Sender::new(Credentials::new("/nowhere"), &ModelNetwork::default())?);
         Router::with(server, upstreams, sender)
     }
 
@@ -169,6 +169,8 @@ pub fn chain(server: &str, upstreams: &[&str]) -> anyhow::Result<ValidChain> {
     });
     let mut object = ModelChain::new("bench", serde_json::from_value(spec)?);
     object.metadata.generation = Some(1);
-    let findings = |found: Vec<validate::Finding>| anyhow::anyhow!("{}", found.iter().map(ToString::to_string).collect::<String>());
+    let findings = |found: Vec<validate::Finding>| {
+        anyhow::anyhow!("{}", found.iter().map(ToString::to_string).collect::<String>())
+    };
     Ok(validate::of(&object).map_err(findings)?.chain)
 }

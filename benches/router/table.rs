@@ -44,7 +44,8 @@ impl Samples {
     /// How far the rounds' medians lie apart, as a share of the smallest.
     fn drift(&self) -> f64 {
         let medians = self.of_rounds(50);
-        let (least, most) = medians.iter().fold((f64::MAX, 0.0_f64), |(least, most), it| (least.min(*it), most.max(*it)));
+        let (least, most) =
+            medians.iter().fold((f64::MAX, 0.0_f64), |(least, most), it| (least.min(*it), most.max(*it)));
         most / least - 1.0
     }
 }
@@ -83,15 +84,25 @@ pub fn print(
             samples.beyond(direct, 99)
         );
     };
-    println!("| one call after the other | p50 µs | p99 µs | beyond the bare client, p50 | p99 |\n|---|---|---|---|---|");
+    println!(
+        "| one call after the other | p50 µs | p99 µs | beyond the bare client, p50 | p99 |\n|---|---|---|---|---|"
+    );
     line("bare reqwest", direct);
     line("router", routed);
     gateways.iter().for_each(|row| line(&row.name, &row.samples));
     let added = |percent| failover.percentile(percent) - refused.percentile(percent) - direct.percentile(percent);
-    println!("\nfailover, 503 and then an answer, beyond the two bare calls: p50 {:+.0} µs, p99 {:+.0} µs", added(50), added(99));
+    println!(
+        "\nfailover, 503 and then an answer, beyond the two bare calls: p50 {:+.0} µs, p99 {:+.0} µs",
+        added(50),
+        added(99)
+    );
     let (middle, last) = (decisions.get(decisions.len() / 2), decisions.last());
     let micros = |time: Option<&Duration>| time.map_or(0.0, |time| time.as_secs_f64() * 1e6);
-    println!("one decision among 8 upstreams, begin to end: {:.2} µs, slowest stretch {:.2} µs", micros(middle), micros(last));
+    println!(
+        "one decision among 8 upstreams, begin to end: {:.2} µs, slowest stretch {:.2} µs",
+        micros(middle),
+        micros(last)
+    );
 }
 
 /// Fails on what does not depend on how fast the machine is.
@@ -108,7 +119,10 @@ pub fn judge(
 ) -> anyhow::Result<()> {
     let drift = direct.drift();
     if drift > 0.3 {
-        println!("unsteady: the bare client's median moved by {:.0} % between rounds; do not quote these times", drift * 100.0);
+        println!(
+            "unsteady: the bare client's median moved by {:.0} % between rounds; do not quote these times",
+            drift * 100.0
+        );
     }
     let ratio = routed.percentile(50) / direct.percentile(50);
     let two = refused.percentile(50) + direct.percentile(50);

@@ -32,6 +32,7 @@ use crate::{
         rung::Budget,
         send::{Reply, Sender},
     },
+    settings::ModelNetwork,
 };
 
 /// Tokens that one diagnosis may take.
@@ -51,9 +52,28 @@ pub struct Args {
     /// Folder with a folder for each Secret and a file for each of its keys.
     #[arg(long, default_value = ROOT)]
     secrets: PathBuf,
+    #[command(flatten)]
+    network: NetworkArgs,
     /// Print the result as JSON.
     #[arg(long)]
     json: bool,
+}
+
+/// How the servers are reached: as the chart's values `models.proxyUrl` and `models.caBundle` say it for the cluster.
+#[derive(clap::Args)]
+struct NetworkArgs {
+    /// URL of an HTTP proxy to servers with a name of the outside. Variables of the environment set none.
+    #[arg(long, default_value = "")]
+    proxy: String,
+    /// File with certificates of more authorities to trust, PEM.
+    #[arg(long, default_value = "")]
+    ca: String,
+}
+
+impl NetworkArgs {
+    fn network(self) -> ModelNetwork {
+        ModelNetwork { proxy_url: self.proxy, ca_file: self.ca }
+    }
 }
 
 /// Arguments of `backstop models`.
@@ -77,6 +97,8 @@ struct CheckArgs {
     /// Folder with a folder for each Secret and a file for each of its keys.
     #[arg(long, default_value = ROOT)]
     secrets: PathBuf,
+    #[command(flatten)]
+    network: NetworkArgs,
 }
 
 /// Diagnoses, and prints each attempt and the diagnosis.
@@ -99,7 +121,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
             let time = chain.deadline;
             let (ledger, keeper) = SpendLedger::new(InMemory::default(), new_holder(), Arc::new(clock::now));
             tokio::spawn(keeper);
-            let sender = Arc::new(Sender::new(Credentials::new(&args.secrets), None)?);
+            let sender = Arc::new(Sender::new(Credentials::new(&args.secrets), &args.network.network())?);
             let live = Arc::new(Live::new(chain, ledger, sender, Metrics::default()));
             let key = IncidentKey {
                 namespace: investigation.namespace().unwrap_or_default(),
@@ -132,9 +154,9 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 
 /// Checks models.
 pub async fn models(args: ModelsArgs) -> anyhow::Result<()> {
-    let ModelsCommand::Check(CheckArgs { chain, secrets }) = args.command;
+    let ModelsCommand::Check(CheckArgs { chain, secrets, network }) = args.command;
     let chain = valid(&chain)?;
-    let sender = Sender::new(Credentials::new(&secrets), None)?;
+    let sender = Sender::new(Credentials::new(&secrets), &network.network())?;
     let mut failed = 0;
     println!(
         "{}",

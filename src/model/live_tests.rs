@@ -33,6 +33,7 @@ use crate::{
         rung::Budget,
         send::Sender,
     },
+    settings::ModelNetwork,
 };
 
 /// What an upstream answers to its nth request, from 0.
@@ -129,7 +130,7 @@ async fn bench(rungs: &[&[&str]], change: impl FnOnce(&mut Value)) -> Bench {
     let chain = validate::of(&object).unwrap().chain;
     let (ledger, keeper) = SpendLedger::new(InMemory::default(), "test".into(), Arc::new(clock::now));
     tokio::spawn(keeper);
-    let sender = Arc::new(Sender::new(Credentials::new("/nowhere"), None).unwrap());
+    let sender = Arc::new(Sender::new(Credentials::new("/nowhere"), &ModelNetwork::default()).unwrap());
     let rungs = chain.rungs.iter().map(|rung| rung.name.clone()).collect();
     Bench { live: Arc::new(Live::new(chain, ledger, sender, Metrics::default())), upstreams, rungs }
 }

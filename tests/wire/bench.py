@@ -51,7 +51,7 @@ class Call:
     upstream: int = 0
 
 
-OK = None
+OK = 200  # of an answer that came, whatever came of it
 ANSWERED = Call("Answered", OK)
 
 

@@ -77,9 +77,12 @@ def litellm(base, key):
     for api in APIS:
         named = lambda what: f"litellm in front, {api}, {what}"  # noqa: E731
         pair = lambda what: [up(api, f"{family(api)}-{what}"), good(api)]  # noqa: E731
-        # It hands Retry-After on as llm_provider-retry-after.
-        yield Case(named("429 for a second"), [up(api, f"{family(api)}-limited-{api}")],
-                   [Call("RateLimited", 429, "SameUpstream"), ANSWERED], [2], pause=1.0)
+        # It hands Retry-After on as llm_provider-retry-after, and with Messages not at all: then nobody knows how long.
+        once = [up(api, f"{family(api)}-limited-{api}")]
+        if api == "AnthropicMessages":
+            yield Case(named("429 for a second"), once, [Call("RateLimited", 429, "NextRung")], [1], "rules")
+        else:
+            yield Case(named("429 for a second"), once, [Call("RateLimited", 429, "SameUpstream"), ANSWERED], [2], pause=1.0)
         yield Case(named("429 for 90 s"), pair("limited"), [Call("RateLimited", 429, "NextUpstream"), *NEXT], [1, 1])
         yield Case(named("500"), pair("broken"), [Call("Upstream", 500, "NextUpstream"), *NEXT], [1, 1])
         yield Case(named("503"), pair("unavailable"), [Call("Upstream", 503, "NextUpstream"), *NEXT], [1, 1])

@@ -19,6 +19,10 @@ class Missing(Exception):
     """A package is not installed, and why."""
 
 
+class NotStarted(Exception):
+    """A peer is installed and does not serve."""
+
+
 def free_port():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -52,7 +56,7 @@ class Peer:
             except (OSError, urllib.error.URLError):
                 time.sleep(0.1)
         self.stop()
-        raise SystemExit(f"{self.name} did not start:\n{self.log.read_text(errors='replace')[-4000:]}")
+        raise NotStarted(f"{self.name} did not start:\n{self.log.read_text(errors='replace')[-4000:]}")
 
     def stop(self):
         if self.process.poll() is None:

@@ -48,6 +48,8 @@ def main():
                     print(f"not installed: {why}", flush=True)
                     missing += 1
                     continue
+                except peers.NotStarted as why:
+                    bench.check(f"{name}: starts", False, why)
                 print(f"{name}: {bench.checked - before} checks in {time.monotonic() - began:.1f} s", flush=True)
         finally:
             for peer in started:

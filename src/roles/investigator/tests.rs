@@ -22,7 +22,7 @@ use crate::core::{
 };
 use crate::model::{credentials::Credentials, send::Sender};
 use crate::observe::Gatherer;
-use crate::settings::Settings;
+use crate::settings::{ModelNetwork, Settings};
 
 fn investigation() -> Investigation {
     let target = ObjectRef {
@@ -53,7 +53,7 @@ fn investigation() -> Investigation {
 }
 
 fn models(client: &kube::Client) -> Models {
-    let sender = Sender::new(Credentials::new("/nowhere"), None).unwrap();
+    let sender = Sender::new(Credentials::new("/nowhere"), &ModelNetwork::default()).unwrap();
     Models::new(client.clone(), "backstop-system".into(), Arc::new(sender), crate::model::metrics::Metrics::default())
 }
 
