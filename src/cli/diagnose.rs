@@ -11,9 +11,10 @@ use anyhow::{Context as _, bail};
 use kube::ResourceExt as _;
 
 use crate::{
-    api::v1alpha1::{Attempt, Diagnosis, IncidentKey, Investigation, ModelChain},
+    api::v1alpha1::{Attempt, Diagnosis, IncidentKey, Investigation, ModelChain, Proposal},
     clock,
     core::{
+        actions,
         chain::{
             failure::classify,
             spec::ValidChain,
@@ -181,7 +182,10 @@ pub async fn models(args: ModelsArgs) -> anyhow::Result<()> {
                     failed += 1;
                     note.outcome = failure.class.as_str().into();
                     note.status = failure.status.map(i32::from);
-                    note.then = failure.message;
+                    note.message = match sender.credentials().read(upstream.credentials.as_ref()).await {
+                        Err(unreadable) if failure.status.is_none() => unreadable.to_string(),
+                        _ => failure.message,
+                    };
                 }
             }
             let took = clock::now().duration_since(began);
@@ -226,7 +230,11 @@ fn columns(attempt: &Attempt) -> [String; 8] {
         attempt.milliseconds.to_string(),
         attempt.tokens.to_string(),
         cost.to_string(),
-        if attempt.then.is_empty() { attempt.message.clone() } else { attempt.then.clone() },
+        [attempt.then.as_str(), attempt.message.as_str()]
+            .into_iter()
+            .filter(|it| !it.is_empty())
+            .collect::<Vec<_>>()
+            .join(": "),
     ]
 }
 
@@ -244,7 +252,10 @@ fn told(diagnosis: &Diagnosis) -> String {
         text.push_str(&format!("\n  claim [{}] {}", claim.cites.join(" "), claim.text));
     }
     match proposal {
-        Some(proposal) => text.push_str(&format!("\n  proposes {:?} on {}", proposal.action, proposal.target)),
+        Some(Proposal { action, target }) => {
+            let action = (actions::of(action.kind()).describe)(action);
+            text.push_str(&format!("\n  proposes {action} on {target}"));
+        }
         None => text.push_str("\n  proposes no action"),
     }
     if !advice.is_empty() {

@@ -241,7 +241,7 @@ impl Live {
             let step = self.with_fleet(|fleet, now| call.step(fleet, event, now, rand::random()));
             self.tell(&step.transitions);
             if let Some(last) = called.calls.last_mut() {
-                last.then = then(&step.next).into();
+                last.then = then(&step.next, rung, &last.upstream).into();
             }
             event = match step.next {
                 Next::Attempt(attempt) => {
@@ -412,12 +412,16 @@ fn failed(note: &mut Attempt, signal: &Signal, failure: &Failure) {
     note.message = clip(&failure.message, 256);
 }
 
-/// What follows a call, for its record.
-fn then(next: &Next) -> &'static str {
+/// What follows a call of the upstream `asked`, for its record.
+fn then(next: &Next, rung: &ValidRung, asked: &str) -> &'static str {
     match next {
         Next::Answered => "",
         Next::Wait(_) => "Pause",
         Next::Attempt(attempt) => match attempt.because {
+            // Asked before, but not by the call that this follows.
+            Because::Again(_) if rung.upstreams.get(attempt.upstream).is_none_or(|it| it.name != asked) => {
+                "NextUpstream"
+            }
             Because::First | Because::Elsewhere(_) | Because::TooDear => "NextUpstream",
             Because::Again(_) => "SameUpstream",
             Because::Differently(_) => "AskedDifferently",

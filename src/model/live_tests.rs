@@ -215,6 +215,18 @@ async fn what_is_not_of_the_schema_is_asked_once_more_with_the_error() {
 }
 
 #[tokio::test]
+async fn who_is_asked_again_after_another_upstream_failed_is_the_next_one_on_the_record() {
+    let bench = bench(&[&["a", "b"]], |spec| spec["rungs"][0]["upstreams"][1]["weight"] = json!(0)).await;
+    bench.upstreams.set("a", |number, _| if number == 0 { status(500) } else { says(&diagnosis()) });
+    bench.upstreams.set("b", |_, _| (StatusCode::TOO_MANY_REQUESTS, [("retry-after", "90")]).into_response());
+    let answer = bench.diagnose("i").await;
+    assert_eq!(
+        seen(&answer)[..3],
+        [("a", "Upstream", "NextUpstream"), ("b", "RateLimited", "NextUpstream"), ("a", "Answered", "")]
+    );
+}
+
+#[tokio::test]
 async fn what_never_answers_as_asked_leaves_it_to_the_next_rung_and_then_to_the_rules() {
     let bench = bench(&[&["a"], &["b"]], |_| {}).await;
     bench.upstreams.set("a", |_, _| says("<html>no</html>"));

@@ -65,6 +65,8 @@ class Case:
     hits: list
     by: str = "wire"  # which rung has to be the one that answered
     alter: object = None  # a function for the tap of the first upstream: a planted defect
+    tls: tuple | None = None  # certificate and key of the taps
+    flags: tuple = ()  # more of `backstop diagnose`
     deadline: int = 20
     pause: float = 0.0  # seconds that have to be between the first two hits of the first upstream
 
@@ -88,10 +90,10 @@ class Bench:
                 done.result()
 
     def run(self, case):
-        taps = [Tap(up.base, case.alter if index == 0 else None) for index, up in enumerate(case.ups)]
+        taps = [Tap(up.base, case.alter if index == 0 else None, case.tls) for index, up in enumerate(case.ups)]
         try:
             with tempfile.TemporaryDirectory() as folder:
-                args = ["diagnose", "--json", "--investigation", HERE / "investigation.yaml"]
+                args = ["diagnose", "--json", "--investigation", HERE / "investigation.yaml", *case.flags]
                 done = self.command(Path(folder), args, case.ups, taps, case.deadline)
             self.judge(case, done, taps)
         finally:

@@ -65,6 +65,14 @@ def scripted(peer, control):
             yield Case(named("nobody there"), [nowhere, up(api)], [Call("Transport", None, "NextUpstream"), *NEXT], [1, 1])
 
 
+def trusted(peer, ca, certificate):
+    """A server with a certificate of an authority that only `--ca` names."""
+    ups = [Up("OpenAiChat", peer + "/v1", "m", key="good-key")]
+    yield Case("tls, an authority that is named", ups, [ANSWERED], [1], tls=certificate, flags=("--ca", ca))
+    unknown = [Call("Transport", None, "SameUpstream"), Call("Transport", None, "NextRung")]
+    yield Case("tls, an authority that nobody knows", ups, unknown, [0], "rules", tls=certificate)
+
+
 def aimock_fixtures():
     """What @copilotkit/aimock is told to say, by model."""
     usage = {"prompt_tokens": 1200, "completion_tokens": 80, "input_tokens": 1200, "output_tokens": 80}

@@ -23,6 +23,19 @@ class NotStarted(Exception):
     """A peer is installed and does not serve."""
 
 
+def authority(folder):
+    """Makes an authority and a certificate of it for localhost: the file with the authority, and the certificate with its key."""
+    new = ["openssl", "req", "-newkey", "rsa:2048", "-nodes", "-keyout"]
+    sign = ["openssl", "x509", "-req", "-in", "host.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2"]
+    for command in [
+        [*new, "ca.key", "-x509", "-out", "ca.crt", "-days", "2", "-subj", "/CN=wire"],
+        [*new, "host.key", "-out", "host.csr", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"],
+        [*sign, "-copy_extensions", "copy", "-out", "host.crt"],
+    ]:
+        subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    return folder / "ca.crt", (folder / "host.crt", folder / "host.key")
+
+
 def free_port():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -5,6 +5,7 @@ It changes nothing, so that signatures hold, unless it is given a function that 
 
 import http.client
 import http.server
+import ssl
 import threading
 import time
 from dataclasses import dataclass, field
@@ -30,7 +31,7 @@ class Exchange:
 class Tap:
     """Listens on a port of its own and passes everything on to `base`."""
 
-    def __init__(self, base, alter=None):
+    def __init__(self, base, alter=None, tls=None):
         self.base, self.alter, self.exchanges = urlsplit(base), alter, []
         tap = self
 
@@ -50,7 +51,12 @@ class Tap:
                 pass  # the caller hung up, which some cases are about
 
         self.server = Server(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}{self.base.path.rstrip('/')}"
+        scheme, host = "http", "127.0.0.1"
+        if tls:
+            scheme, host, context = "https", "localhost", ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*tls)
+            self.server.socket = context.wrap_socket(self.server.socket, server_side=True, do_handshake_on_connect=False)
+        self.url = f"{scheme}://{host}:{self.server.server_address[1]}{self.base.path.rstrip('/')}"
         threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
 
     def close(self):

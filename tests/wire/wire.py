@@ -93,6 +93,7 @@ def sdks(bench, tools, folder, started):
 def scripted(bench, tools, folder, started):
     peer = start(started, peers.scripted(tools, folder))
     bench.run_all(cases.scripted(peer.base, control(peer)))
+    bench.run_all(cases.trusted(peer.base, *peers.authority(folder)))
     planted.play(bench, peer.base, control(peer))
     good = cases.Up("OpenAiChat", peer.base + "/v1", "m", key="good-key")
     bad = cases.Up("AnthropicMessages", peer.base, "m", key="bad-key")
