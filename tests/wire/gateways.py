@@ -4,6 +4,7 @@
 import argparse
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import tempfile
@@ -21,6 +22,8 @@ def portkey(tools, folder):
 
 
 def main():
+    # Whoever ends this ends the peers too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     args = argparse.ArgumentParser(description=__doc__)
     args.add_argument("--router", type=pathlib.Path, required=True, help="the program that benches/router.rs becomes")
     args.add_argument("--installed", type=pathlib.Path, required=True, help="folder that install.sh filled")

@@ -122,13 +122,13 @@ def litellm(tools, folder, models):
     return Peer("litellm", folder, command, "/health/liveliness", port, env), key
 
 
-def llama(tools, folder):
-    """The server of llama-cpp-python, with a tiny model of random weights."""
+def llama(tools, folder, context):
+    """The server of llama-cpp-python, with a tiny model of random weights that takes so many tokens."""
     python = tools.installed / "llama/bin/python"
     if not python.exists():
         raise Missing(f"llama-cpp-python: {why_not(tools.installed, 'llama')}")
-    model, port = folder / "tiny.gguf", free_port()
+    model, port = folder / f"tiny-{context}.gguf", free_port()
     subprocess.run([python, HERE / "tiny_model.py", model], check=True, stdout=sys.stderr)
     command = [python, "-m", "llama_cpp.server", "--model", model, "--host", "127.0.0.1", "--port", str(port),
-               "--n_ctx", "32768", "--n_threads", "2", "--model_alias", "tiny-random", "--chat_format", "chatml"]
-    return Peer("llama", folder, command, "/v1/models", port)
+               "--n_ctx", str(context), "--n_threads", "2", "--model_alias", "tiny-random", "--chat_format", "chatml"]
+    return Peer(f"llama-{context}", folder, command, "/v1/models", port)

@@ -5,6 +5,7 @@ import argparse
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import tempfile
@@ -23,6 +24,8 @@ ALL = ["sdks", "scripted", "aimock", "litellm", "llama"]
 
 
 def main():
+    # Whoever ends this ends the peers too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     args = argparse.ArgumentParser(description=__doc__)
     args.add_argument("peers", nargs="*", help=f"which of {', '.join(ALL)}; default: all")
     args.add_argument("--backstop", type=pathlib.Path, required=True, help="the program")
@@ -121,9 +124,10 @@ def litellm(bench, tools, folder, started):
 
 
 def llama(bench, tools, folder, started):
-    peer = start(started, peers.llama(tools, folder))
-    bench.run_all(local.llama(peer.base), width=1)
-    bench.models_check("llama", [cases.Up("OpenAiChat", peer.base + "/v1", "tiny-random")], ["OutputLimit"])
+    peer, small = (start(started, peers.llama(tools, folder, context)) for context in [20_480, 2048])
+    bench.run_all(local.llama(peer.base, small.base), width=1)
+    # The question of a check is small. So is its answer, which this server does not bound: it knows no max_completion_tokens.
+    bench.models_check("llama", [cases.Up("OpenAiChat", small.base + "/v1", "tiny-random")], ["OutputLimit"])
 
 
 PLAY = {"sdks": sdks, "scripted": scripted, "aimock": aimock, "litellm": litellm, "llama": llama}
