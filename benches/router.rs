@@ -95,7 +95,7 @@ async fn measure(server: &str, gateways: &[Gateway], rounds: usize, calls: usize
     let before = server::hits(server).await?;
     let mut direct = Samples::new(rounds);
     let mut routed = Samples::new(rounds);
-    let (mut refused, mut failover) = (Samples::new(rounds), Samples::new(rounds));
+    let (mut two, mut failover) = (Samples::new(rounds), Samples::new(rounds));
     let mut through: Vec<Samples> = gateways.iter().map(|_| Samples::new(rounds)).collect();
     for round in 0..rounds {
         // One by one in turns: what disturbs the machine disturbs both.
@@ -110,16 +110,17 @@ async fn measure(server: &str, gateways: &[Gateway], rounds: usize, calls: usize
         }
         // Each failover begins with upstreams of which nothing is known: after one, the first is not asked for a while.
         for number in 0..calls / 4 {
-            refused.take(round, bare.bad()).await?;
+            // One right after the other: the second of two calls finds a server that is awake.
+            two.take(round, bare.bad_and_good()).await?;
             let pair = router.afresh(server, &["bad", "good"])?;
             failover.take(round, pair.ask(&case, number)).await?;
         }
     }
     let hits = server::hits(server).await? - before;
-    let asked = rounds * (2 * calls + few * gateways.len() + calls / 4 * 3);
+    let asked = rounds * (2 * calls + few * gateways.len() + calls / 4 * 4);
     let rows: Vec<Row> = gateways.iter().zip(through).map(|(gateway, it)| Row::new(&gateway.name, it)).collect();
-    table::print(&direct, &routed, &refused, &failover, rows, decisions(server)?);
-    table::judge(&direct, &routed, &refused, &failover, (hits, asked))
+    table::print(&direct, &routed, &two, &failover, &rows, &decisions(server)?);
+    table::judge(&direct, &routed, &two, &failover, &rows, (hits, asked))
 }
 
 /// How long one choice among eight upstreams takes, with its begin and its end, in each of several stretches.

@@ -24,6 +24,9 @@ use backstop::{
 };
 use serde_json::{Value, json};
 
+/// Incidents that are worked on in turns: each has a line in the Ledger.
+const INCIDENTS: usize = 8;
+
 /// The prompt of the investigation that the wire tests use.
 pub struct Case {
     prompt: Prompt,
@@ -70,8 +73,9 @@ impl Bare {
         self.post(&format!("{}/good/chat/completions", self.server), 200, &[]).await
     }
 
-    pub async fn bad(&self) -> anyhow::Result<()> {
-        self.post(&format!("{}/bad/chat/completions", self.server), 503, &[]).await
+    pub async fn bad_and_good(&self) -> anyhow::Result<()> {
+        self.post(&format!("{}/bad/chat/completions", self.server), 503, &[]).await?;
+        self.good().await
     }
 
     pub async fn through(&self, gateway: &Gateway) -> anyhow::Result<()> {
@@ -139,7 +143,8 @@ impl Router {
     /// One diagnosis.
     pub async fn ask(&self, case: &Case, number: usize) -> anyhow::Result<()> {
         let tenant: Tenant = "shop".into();
-        let advance = self.live.advance(IncidentKey { namespace: "shop".into(), name: format!("i-{number}") });
+        let advance =
+            self.live.advance(IncidentKey { namespace: "shop".into(), name: format!("i-{}", number % INCIDENTS) });
         let job = Job {
             rung: 0,
             tenant: Some(&tenant),
