@@ -35,6 +35,8 @@ pub struct Settings {
     pub prometheus_url: String,
     /// Where escalations go besides Kubernetes Events.
     pub escalation_webhook: EscalationWebhook,
+    /// How the servers of models are reached.
+    pub models: ModelNetwork,
     /// Budgets across incidents.
     pub budgets: Budgets,
     /// Durations.
@@ -66,6 +68,17 @@ pub struct EscalationWebhook {
     pub token_file: String,
 }
 
+/// How the servers of models are reached.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct ModelNetwork {
+    /// URL of an HTTP proxy to servers outside the cluster, without a user; empty = they are asked directly. Nothing but this
+    /// sets one: no variable of the environment does.
+    pub proxy_url: String,
+    /// File with certificates of more authorities to trust, PEM; empty = those of the image alone.
+    pub ca_file: String,
+}
+
 /// How long finished objects are kept. Open ones are never deleted.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -95,6 +108,7 @@ impl Default for Settings {
             cluster_name: String::new(),
             prometheus_url: String::new(),
             escalation_webhook: EscalationWebhook::default(),
+            models: ModelNetwork::default(),
             budgets: Budgets::default(),
             timings: Timings::default(),
             retention: Retention::default(),

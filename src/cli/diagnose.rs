@@ -11,9 +11,10 @@ use anyhow::{Context as _, bail};
 use kube::ResourceExt as _;
 
 use crate::{
-    api::v1alpha1::{Attempt, Diagnosis, IncidentKey, Investigation, ModelChain},
+    api::v1alpha1::{Attempt, Diagnosis, IncidentKey, Investigation, ModelChain, Proposal},
     clock,
     core::{
+        actions,
         chain::{
             failure::classify,
             spec::ValidChain,
@@ -31,6 +32,7 @@ use crate::{
         rung::Budget,
         send::{Reply, Sender},
     },
+    settings::ModelNetwork,
 };
 
 /// Tokens that one diagnosis may take.
@@ -50,9 +52,28 @@ pub struct Args {
     /// Folder with a folder for each Secret and a file for each of its keys.
     #[arg(long, default_value = ROOT)]
     secrets: PathBuf,
+    #[command(flatten)]
+    network: NetworkArgs,
     /// Print the result as JSON.
     #[arg(long)]
     json: bool,
+}
+
+/// How the servers are reached: as the chart's values `models.proxyUrl` and `models.caBundle` say it for the cluster.
+#[derive(clap::Args)]
+struct NetworkArgs {
+    /// URL of an HTTP proxy to servers with a name of the outside. Variables of the environment set none.
+    #[arg(long, default_value = "")]
+    proxy: String,
+    /// File with certificates of more authorities to trust, PEM.
+    #[arg(long, default_value = "")]
+    ca: String,
+}
+
+impl NetworkArgs {
+    fn network(self) -> ModelNetwork {
+        ModelNetwork { proxy_url: self.proxy, ca_file: self.ca }
+    }
 }
 
 /// Arguments of `backstop models`.
@@ -76,6 +97,8 @@ struct CheckArgs {
     /// Folder with a folder for each Secret and a file for each of its keys.
     #[arg(long, default_value = ROOT)]
     secrets: PathBuf,
+    #[command(flatten)]
+    network: NetworkArgs,
 }
 
 /// Diagnoses, and prints each attempt and the diagnosis.
@@ -98,7 +121,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
             let time = chain.deadline;
             let (ledger, keeper) = SpendLedger::new(InMemory::default(), new_holder(), Arc::new(clock::now));
             tokio::spawn(keeper);
-            let sender = Arc::new(Sender::new(Credentials::new(&args.secrets), None)?);
+            let sender = Arc::new(Sender::new(Credentials::new(&args.secrets), &args.network.network())?);
             let live = Arc::new(Live::new(chain, ledger, sender, Metrics::default()));
             let key = IncidentKey {
                 namespace: investigation.namespace().unwrap_or_default(),
@@ -131,9 +154,9 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 
 /// Checks models.
 pub async fn models(args: ModelsArgs) -> anyhow::Result<()> {
-    let ModelsCommand::Check(CheckArgs { chain, secrets }) = args.command;
+    let ModelsCommand::Check(CheckArgs { chain, secrets, network }) = args.command;
     let chain = valid(&chain)?;
-    let sender = Sender::new(Credentials::new(&secrets), None)?;
+    let sender = Sender::new(Credentials::new(&secrets), &network.network())?;
     let mut failed = 0;
     println!(
         "{}",
@@ -144,10 +167,11 @@ pub async fn models(args: ModelsArgs) -> anyhow::Result<()> {
             let mut note = Attempt { rung: rung.name.clone(), upstream: upstream.name.clone(), ..Attempt::default() };
             let began = clock::now();
             match sender.send(upstream, &probe::question(), LIMIT).await {
-                Ok(Reply { served_model, usage, .. }) => {
+                Ok(Reply { served_model, usage, status, .. }) => {
                     let priced = upstream.prices.as_ref().zip(usage);
                     let cost = priced.map_or(NanoDollars(0), |(prices, usage)| prices.cost(usage));
                     note.outcome = "Answered".into();
+                    note.status = status.map(i32::from);
                     note.tokens = usage.map_or(0, |usage| i64::try_from(usage.total()).unwrap_or(i64::MAX));
                     note.cost_nano_dollars = i64::try_from(cost.0).unwrap_or(i64::MAX);
                     note.then = served_model.unwrap_or_default();
@@ -157,7 +181,10 @@ pub async fn models(args: ModelsArgs) -> anyhow::Result<()> {
                     failed += 1;
                     note.outcome = failure.class.as_str().into();
                     note.status = failure.status.map(i32::from);
-                    note.then = failure.message;
+                    note.message = match sender.credentials().read(upstream.credentials.as_ref()).await {
+                        Err(unreadable) if failure.status.is_none() => unreadable.to_string(),
+                        _ => failure.message,
+                    };
                 }
             }
             let took = clock::now().duration_since(began);
@@ -203,7 +230,11 @@ fn columns(attempt: &Attempt) -> [String; 8] {
         attempt.milliseconds.to_string(),
         attempt.tokens.to_string(),
         cost.to_string(),
-        if attempt.then.is_empty() { attempt.message.clone() } else { attempt.then.clone() },
+        [attempt.then.as_str(), attempt.message.as_str()]
+            .into_iter()
+            .filter(|it| !it.is_empty())
+            .collect::<Vec<_>>()
+            .join(": "),
     ]
 }
 
@@ -221,7 +252,10 @@ fn told(diagnosis: &Diagnosis) -> String {
         text.push_str(&format!("\n  claim [{}] {}", claim.cites.join(" "), claim.text));
     }
     match proposal {
-        Some(proposal) => text.push_str(&format!("\n  proposes {:?} on {}", proposal.action, proposal.target)),
+        Some(Proposal { action, target }) => {
+            let action = (actions::of(action.kind()).describe)(action);
+            text.push_str(&format!("\n  proposes {action} on {target}"));
+        }
         None => text.push_str("\n  proposes no action"),
     }
     if !advice.is_empty() {

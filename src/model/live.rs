@@ -250,7 +250,7 @@ impl Live {
         loop {
             let step = self.with_fleet(|fleet, now| driven.call.step(fleet, event, now, rand::random()));
             self.tell(&step.transitions);
-            job.log.then(then(&step.next));
+            job.log.then(|asked| then(&step.next, rung, asked));
             event = match step.next {
                 Next::Attempt(attempt) => {
                     let sending = self.send(job, rung, attempt, malformed.as_ref(), &read).await;
@@ -312,9 +312,10 @@ impl Live {
         let note = &mut under_way.note;
         let (event, answer, error) = match sent {
             Ok(reply) => {
-                let Reply { text, served_model, usage, request_id, timing: _ } = reply;
+                let Reply { text, served_model, usage, status, request_id, timing: _ } = reply;
                 let outcome = usage.map_or(Outcome::Unknown, Outcome::Used);
                 settle(note, hold, outcome, usage.map(|usage| bound.cut(usage)), upstream);
+                note.status = status.map(i32::from);
                 note.served_model = served_model.map(|model| clip(&model, 256)).unwrap_or_default();
                 note.request_id = request_id.clone().map(|id| clip(&id, 128)).unwrap_or_default();
                 match read(text.as_bytes()) {
@@ -475,12 +476,16 @@ fn failed(note: &mut Attempt, signal: &Signal, failure: &Failure) {
     note.message = clip(&failure.message, 256);
 }
 
-/// What follows a call, for its record.
-fn then(next: &Next) -> &'static str {
+/// What follows a call of the upstream `asked`, for its record.
+fn then(next: &Next, rung: &ValidRung, asked: &str) -> &'static str {
     match next {
         Next::Answered => "",
         Next::Wait(_) => "Pause",
         Next::Attempt(attempt) => match attempt.because {
+            // Asked before, but not by the call that this follows.
+            Because::Again(_) if rung.upstreams.get(attempt.upstream).is_none_or(|it| it.name != asked) => {
+                "NextUpstream"
+            }
             Because::First | Because::Elsewhere(_) | Because::TooDear => "NextUpstream",
             Because::Again(_) => "SameUpstream",
             Because::Differently(_) => "AskedDifferently",

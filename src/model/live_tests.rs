@@ -20,7 +20,7 @@ use axum::{
 use serde_json::{Value, json};
 
 use crate::{
-    api::v1alpha1::{IncidentKey, Mode, ModelChain, Time, UpstreamState},
+    api::v1alpha1::{IncidentKey, Mode, ModelChain, ObjectRef, Time, UpstreamState},
     clock,
     core::{chain::validate, money::NanoDollars, rules::FactBundle},
     model::{
@@ -33,6 +33,7 @@ use crate::{
         rung::Budget,
         send::Sender,
     },
+    settings::ModelNetwork,
 };
 
 /// What an upstream answers to its nth request, from 0.
@@ -129,16 +130,20 @@ async fn bench(rungs: &[&[&str]], change: impl FnOnce(&mut Value)) -> Bench {
     let chain = validate::of(&object).unwrap().chain;
     let (ledger, keeper) = SpendLedger::new(InMemory::default(), "test".into(), Arc::new(clock::now));
     tokio::spawn(keeper);
-    let sender = Arc::new(Sender::new(Credentials::new("/nowhere"), None).unwrap());
+    let sender = Arc::new(Sender::new(Credentials::new("/nowhere"), &ModelNetwork::default()).unwrap());
     let rungs = chain.rungs.iter().map(|rung| rung.name.clone()).collect();
     Bench { live: Arc::new(Live::new(chain, ledger, sender, Metrics::default())), upstreams, rungs }
 }
 
 impl Bench {
     async fn diagnose(&self, incident: &str) -> ChainAnswer {
+        let case = FactBundle { target: None, alert_started_at: Time::UNIX_EPOCH, facts: &[] };
+        self.diagnose_case(incident, case).await
+    }
+
+    async fn diagnose_case(&self, incident: &str, case: FactBundle<'_>) -> ChainAnswer {
         let key = IncidentKey { namespace: "shop".into(), name: incident.into() };
         let chain = model_rung::chain(&self.live, key);
-        let case = FactBundle { target: None, alert_started_at: Time::UNIX_EPOCH, facts: &[] };
         chain.ask(&self.rungs, case, Budget::new(Duration::from_secs(20), 100_000), clock::now).await
     }
 
@@ -207,6 +212,18 @@ async fn what_is_not_of_the_schema_is_asked_once_more_with_the_error() {
     assert_eq!(seen(&answer)[..2], [("a", "NotOfSchema", "AskedDifferently"), ("a", "Answered", "")]);
     let asked = asked.lock().unwrap();
     assert!(!asked[0].contains("refused and is not kept") && asked[1].contains("refused and is not kept"));
+}
+
+#[tokio::test]
+async fn who_is_asked_again_after_another_upstream_failed_is_the_next_one_on_the_record() {
+    let bench = bench(&[&["a", "b"]], |spec| spec["rungs"][0]["upstreams"][1]["weight"] = json!(0)).await;
+    bench.upstreams.set("a", |number, _| if number == 0 { status(500) } else { says(&diagnosis()) });
+    bench.upstreams.set("b", |_, _| (StatusCode::TOO_MANY_REQUESTS, [("retry-after", "90")]).into_response());
+    let answer = bench.diagnose("i").await;
+    assert_eq!(
+        seen(&answer)[..3],
+        [("a", "Upstream", "NextUpstream"), ("b", "RateLimited", "NextUpstream"), ("a", "Answered", "")]
+    );
 }
 
 #[tokio::test]
@@ -306,6 +323,61 @@ async fn a_reviewer_is_not_asked_where_nothing_is_proposed() {
     bench.upstreams.set("b", |_, _| says(&json!({"objects": true, "reason": "f1 says otherwise"}).to_string()));
     assert!(bench.diagnose("i").await.review.is_none());
     assert_eq!(bench.upstreams.hits("b"), 0);
+}
+
+#[tokio::test]
+async fn an_objection_is_on_the_record_beside_the_proposal_that_it_is_about() {
+    let bench = bench(&[&["a"], &["b"]], |spec| spec["reviewer"] = json!("rung-1")).await;
+    let target = ObjectRef {
+        api_version: "apps/v1".into(),
+        kind: "Deployment".into(),
+        namespace: "shop".into(),
+        name: "catalog".into(),
+        uid: "u-1".into(),
+    };
+    let case = FactBundle { target: Some(&target), alert_started_at: Time::UNIX_EPOCH, facts: &[] };
+    let proposes = {
+        let mut answer: Value = serde_json::from_str(&diagnosis()).unwrap();
+        answer["proposal"] = json!({"action": "RolloutUndo", "toRevision": 1});
+        answer.to_string()
+    };
+    bench.upstreams.set("a", move |_, _| says(&proposes));
+    let shown = Arc::new(Mutex::new(String::new()));
+    let heard = shown.clone();
+    bench.upstreams.set("b", move |_, request| {
+        *heard.lock().unwrap() = request.to_string();
+        says(&json!({"because": "f1 says otherwise", "objects": true}).to_string())
+    });
+    let answer = bench.diagnose_case("i", case).await;
+    let review = answer.review.as_ref().unwrap();
+    assert_eq!((review.rung.as_str(), review.objects, review.reason.as_str()), ("rung-1", true, "f1 says otherwise"));
+    assert_eq!(answer.diagnosis.diagnoser, "rung-0", "an objection answers nothing itself");
+    assert_eq!(answer.diagnosis.proposal.as_ref().unwrap().target, target);
+    assert_eq!(seen(&answer)[..2], [("a", "Answered", ""), ("b", "Answered", "")]);
+    assert!(shown.lock().unwrap().contains("RolloutUndo"), "the reviewer sees what is proposed");
+    assert_eq!(bench.settled().await, NanoDollars(2 * COST.0));
+
+    // A reviewer that cannot be had objects to nothing, and that is on the record too.
+    bench.upstreams.set("b", |_, _| status(503));
+    let answer = bench.diagnose_case("j", case).await;
+    assert!(answer.review.is_none());
+    assert!(seen(&answer).iter().any(|(upstream, outcome, _)| (*upstream, *outcome) == ("b", "Upstream")));
+}
+
+#[tokio::test]
+async fn what_an_upstream_began_and_did_not_finish_stays_charged_in_full() {
+    let bench = bench(&[&["a", "b"]], |spec| spec["rungs"][0]["upstreams"][1]["weight"] = json!(0)).await;
+    bench.upstreams.set("a", |_, _| status(503));
+    bench.upstreams.set("b", |_, _| says(&diagnosis()));
+    let answer = bench.diagnose("i").await;
+    let costs: Vec<i64> = answer.attempts.iter().map(|attempt| attempt.cost_nano_dollars).collect();
+    let [failed, answered, _] = costs[..] else { panic!("{:?}", answer.attempts) };
+    assert_eq!(answered.unsigned_abs(), COST.0);
+    // The longest answer alone, 2,048 tokens at $10 a million, and the prompt.
+    let longest = 2048 * 10_000;
+    assert!(failed > longest, "{failed}");
+    assert_eq!(bench.settled().await, NanoDollars((failed + answered).unsigned_abs()));
+    assert_eq!(answer.spent.nano_dollars, failed + answered);
 }
 
 #[tokio::test]

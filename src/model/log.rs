@@ -33,9 +33,9 @@ impl Log {
     }
 
     /// What follows the last call.
-    pub fn then(&self, then: &str) {
+    pub fn then(&self, then: impl FnOnce(&str) -> &'static str) {
         if let Some(last) = self.lock().calls.last_mut() {
-            last.then = then.to_owned();
+            last.then = then(&last.upstream).to_owned();
         }
     }
 

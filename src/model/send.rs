@@ -17,7 +17,7 @@ use std::{
 use anyhow::Context as _;
 use futures::{StreamExt as _, stream::BoxStream};
 use http::{HeaderMap, HeaderValue, header};
-use reqwest::{Client, Response};
+use reqwest::{Client, Response, Url};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::{
@@ -34,9 +34,11 @@ use crate::{
         chain::{
             signal::{ErrorSaid, Finish, Headers, Seen, Sent, Signal, Timer, Timing},
             spec::{Timers, Upstream},
+            validate::is_internal,
         },
         money::Usage,
     },
+    settings::ModelNetwork,
 };
 use body::{MAX_BODY, OwnedEvent, Pieces, Received};
 use dial::{Departure, Dial, Resolver, State, Watch};
@@ -59,6 +61,8 @@ pub struct Reply {
     pub served_model: Option<String>,
     /// What was used; `None` when the upstream does not say.
     pub usage: Option<Usage>,
+    /// Status of the response, a 2xx.
+    pub status: Option<u16>,
     /// The upstream's id of the request, at most 128 bytes.
     pub request_id: Option<String>,
     /// When what was there.
@@ -73,8 +77,14 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// With the keys of `credentials`, and through `proxy` if there is one. A proxy of the environment is not used.
-    pub fn new(credentials: Credentials, proxy: Option<&str>) -> anyhow::Result<Sender> {
+    /// With the keys of `credentials`. Servers inside the cluster are asked directly, those outside through the proxy of
+    /// `network` if there is one. A proxy of the environment is not used.
+    ///
+    /// # Errors
+    ///
+    /// The proxy is no URL or names a user, or the file with authorities cannot be read or holds none.
+    pub fn new(credentials: Credentials, network: &ModelNetwork) -> anyhow::Result<Sender> {
+        let ModelNetwork { proxy_url, ca_file } = network;
         let mut client = Client::builder()
             .user_agent(concat!("backstop/", env!("CARGO_PKG_VERSION")))
             // A redirect would carry the question, and maybe the key, to a place that nobody configured.
@@ -87,10 +97,22 @@ impl Sender {
             .dns_resolver(Resolver)
             .connector_layer(Watch)
             .no_proxy();
-        if let Some(proxy) = proxy {
-            // The URL may hold a password, so it is not part of the message.
-            let proxy = reqwest::Proxy::all(proxy).map_err(|_| anyhow::anyhow!("the proxy is not a URL"))?;
-            client = client.proxy(proxy);
+        if !proxy_url.is_empty() {
+            // The URL may hold a password, so it is not part of a message.
+            let proxy = Url::parse(proxy_url).map_err(|_| anyhow::anyhow!("the proxy of models is not a URL"))?;
+            if !matches!(proxy.scheme(), "http" | "https") || !proxy.username().is_empty() || proxy.password().is_some()
+            {
+                anyhow::bail!("the proxy of models has to be http:// or https://, without a user");
+            }
+            let outside = move |to: &Url| to.host_str().is_some_and(|host| !is_internal(host));
+            client = client.proxy(reqwest::Proxy::custom(move |to| outside(to).then(|| proxy.clone())));
+        }
+        if !ca_file.is_empty() {
+            let pem =
+                std::fs::read(ca_file).with_context(|| format!("cannot read the authorities of models, {ca_file}"))?;
+            let authorities = reqwest::Certificate::from_pem_bundle(&pem).unwrap_or_default();
+            anyhow::ensure!(!authorities.is_empty(), "{ca_file} holds no certificate in PEM");
+            client = client.tls_certs_merge(authorities);
         }
         let client =
             client.build().map_err(reqwest::Error::without_url).context("cannot build the HTTP client of models")?;
@@ -325,6 +347,7 @@ impl Call {
             text,
             served_model: read.and_then(|read| read.served_model.clone()),
             usage: read.and_then(|read| read.usage),
+            status: self.status,
             request_id: self.request_id.clone().or_else(|| read.and_then(|read| read.id.clone())),
             timing: self.timing(),
         }

@@ -81,6 +81,34 @@ func TestTheInvestigatorAloneHasTheKeysOfModels(t *testing.T) {
 	}
 }
 
+func TestProxyAndAuthoritiesOfModelsReachTheInvestigatorAlone(t *testing.T) {
+	const path = "/etc/backstop/model-ca"
+	for _, set := range []bool{true, false} {
+		args := []string{"-f", everything}
+		if !set {
+			args = append(args, "--set", "models.proxyUrl=,models.caBundle=null")
+		}
+		objects := render(t, args...)
+		for _, o := range ofKind(objects, "Deployment", "Job") {
+			pod := at(o, "spec", "template", "spec")
+			has := strings.Contains(fmt.Sprint(at(pod, "containers")), path)
+			check(t, has == (set && at(o, "metadata", "name") == "sre-backstop-investigator"), "%s, authorities set: %v, mounted: %v", name(o), set, has)
+			for _, v := range list(at(pod, "volumes")) {
+				if at(v, "name") == "authorities" {
+					check(t, fmt.Sprint(at(v, "configMap")) == "map[items:[map[key:bundle.pem path:ca.crt]] name:authorities]", "%v", v)
+				}
+			}
+		}
+		for _, o := range ofKind(objects, "ConfigMap") {
+			config := fmt.Sprint(at(o, "data", "config.yaml"))
+			if !strings.Contains(config, "auditDir") {
+				continue
+			}
+			check(t, strings.Contains(config, `proxyUrl: "http://proxy.example:3128"`) == set && strings.Contains(config, `caFile: "`+path+`/ca.crt"`) == set, "set: %v\n%s", set, config)
+		}
+	}
+}
+
 func TestEgressToModelsFollowsFromTheChain(t *testing.T) {
 	for _, o := range ofKind(render(t, "-f", everything), "NetworkPolicy") {
 		rules := list(at(o, "spec", "egress"))
@@ -119,6 +147,8 @@ func TestWrongChainsAreTurnedDownBeforeTheyReachTheCluster(t *testing.T) {
 		"models.chains=x":                                           "chains",
 		"models.secrets={../a}":                                     "secrets",
 		"models.egress.to=everywhere":                               "to",
+		"models.proxyUrl=http://user:secret@proxy":                  "proxyUrl",
+		"models.caBundle.configMap=a/b":                             "configMap",
 	} {
 		_, problems, err := helm("template", "backstop", chartDir, "--namespace", system, "-f", everything, "--set", setting)
 		check(t, err != nil && strings.Contains(problems, says), "--set %s: want a refusal that says %q, got %v: %s", setting, says, err, problems)

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""The official SDKs of the providers, pointed at the scripted model server (demo/models): is it faithful?
+"""The official SDKs of the providers, pointed at the scripted model server (demo/models): is it faithful? `make wire` runs it;
+by hand:
 
     pip install anthropic openai boto3
     (cd demo/models && go run . --listen 127.0.0.1:8080 --aws-keys AKIDEXAMPLE=sosecret)

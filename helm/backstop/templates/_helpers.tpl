@@ -240,6 +240,9 @@ spec:
         {{- range include "backstop.modelSecrets" .root | fromJsonArray }}
         - {name: {{ include "backstop.modelVolume" . }}, mountPath: /etc/backstop/models/{{ . }}, readOnly: true}
         {{- end }}
+        {{- if ((.root.Values.models | default dict).caBundle | default dict).configMap }}
+        - {name: authorities, mountPath: /etc/backstop/model-ca, readOnly: true}
+        {{- end }}
         {{- end }}
   volumes:
     - name: config
@@ -269,6 +272,12 @@ spec:
     - name: {{ include "backstop.modelVolume" . }}
       # Until it is there its upstreams are not asked, and the rules answer.
       secret: {secretName: {{ . }}, defaultMode: 0440, optional: true}
+    {{- end }}
+    {{- with (.root.Values.models | default dict).caBundle }}
+    {{- if .configMap }}
+    - name: authorities
+      configMap: {name: {{ .configMap }}, items: [{key: {{ .key }}, path: ca.crt}]}
+    {{- end }}
     {{- end }}
     {{- end }}
 {{- end -}}
@@ -343,6 +352,11 @@ prometheusUrl: {{ .Values.prometheusUrl | quote }}
 escalationWebhook:
   url: {{ .Values.escalationWebhook.url | quote }}
   tokenFile: {{ ternary "/etc/backstop/escalation/token" "" (not (empty .Values.escalationWebhook.existingSecret)) | quote }}
+{{- /* Values of a release from before these, kept by --reuse-values, do not have them. */}}
+{{- $models := .Values.models | default dict }}
+models:
+  proxyUrl: {{ $models.proxyUrl | default "" | quote }}
+  caFile: {{ ternary "/etc/backstop/model-ca/ca.crt" "" (not (empty ($models.caBundle | default dict).configMap)) | quote }}
 budgets:
   {{- range $k, $v := .Values.budgets }}
   {{ $k }}: {{ int64 $v }}

@@ -27,6 +27,8 @@ pub fn named(signal: &Signal, now: Time) -> Option<Duration> {
         .and_then(|value| wait(value, now))
         .or_else(|| milliseconds("retry-after-ms"))
         .or_else(|| milliseconds("x-ms-retry-after-ms"))
+        // LiteLLM hands the header of its own upstream on under this name only.
+        .or_else(|| headers.get("llm_provider-retry-after").and_then(|value| wait(value, now)))
         .or_else(|| error.retry_delay.as_deref().and_then(|delay| span(delay.trim())))
 }
 
@@ -174,6 +176,7 @@ mod tests {
             ("retry-after-ms", "1500", 1500),
             ("retry-after-ms", "12.5", 12),
             ("x-ms-retry-after-ms", "700", 700),
+            ("llm_provider-retry-after", "90", 90_000),
         ] {
             assert_eq!(named_ms(&[(name, value)]), Some(milliseconds), "{name}: {value}");
         }

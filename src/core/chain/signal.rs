@@ -208,7 +208,13 @@ impl fmt::Debug for Headers {
 fn counts(name: &str) -> bool {
     matches!(
         name,
-        "retry-after" | "retry-after-ms" | "x-ms-retry-after-ms" | "x-should-retry" | "date" | "x-amzn-errortype"
+        "retry-after"
+            | "retry-after-ms"
+            | "x-ms-retry-after-ms"
+            | "llm_provider-retry-after"
+            | "x-should-retry"
+            | "date"
+            | "x-amzn-errortype"
     ) || ["x-ratelimit-", "ratelimit", "anthropic-ratelimit-"].iter().any(|prefix| name.starts_with(prefix))
 }
 

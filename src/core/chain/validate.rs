@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use finding::Findings;
 pub use finding::{Fault, Finding};
+pub use url::is_internal;
 
 use super::spec::{Caps, ProbeTerms, ValidChain, ValidRung};
 use crate::api::v1alpha1::{Mode, ModelBudgets, ModelChain, ModelChainSpec, ModelProbe, ModelRung};

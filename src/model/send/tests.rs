@@ -172,7 +172,7 @@ fn ms(milliseconds: u64) -> Duration {
 }
 
 fn sender() -> Sender {
-    Sender::new(Credentials::new("/nonexistent"), None).unwrap()
+    Sender::new(Credentials::new("/nonexistent"), &ModelNetwork::default()).unwrap()
 }
 
 fn chat(url: &str, stream: bool) -> Upstream {
@@ -256,6 +256,14 @@ async fn what_breaks_before_the_head_is_whole_may_have_been_charged() {
         (vec![Act::Repeat(b"HTTP/1.1 ".to_vec(), 10_000)], Seen::TimerFired(Timer::ResponseHead)),
         (vec![Hang], Seen::TimerFired(Timer::ResponseHead)),
         (vec![say("SSH-2.0-OpenSSH_9.9\r\n\r\n")], Seen::NotHttp),
+        // HTTP/2 is never offered. Whoever speaks it all the same, SETTINGS and then GOAWAY with ENHANCE_YOUR_CALM, says
+        // nothing that is understood.
+        (
+            vec![Say(
+                [&[0, 0, 0, 4, 0, 0, 0, 0, 0][..], &[0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 11]].concat()
+            )],
+            Seen::NotHttp,
+        ),
         (
             vec![say("HTTP/1.1 200 OK\r\n"), Act::Repeat(b"x-a: bbbbbbbbbbbbbbbbbbbbbbbb\r\n".repeat(1000), 0)],
             Seen::NotHttp,
@@ -471,7 +479,7 @@ async fn keys_are_sent_and_stand_in_nothing_that_is_shown() {
     std::fs::write(root.path().join("openai/token"), "sk-very-secret\n").unwrap();
     let names =
         |key: &str| ModelCredentials { secret: "openai".into(), key: key.into(), secret_key: None, session_key: None };
-    let sender = Sender::new(Credentials::new(root.path()), None).unwrap();
+    let sender = Sender::new(Credentials::new(root.path()), &ModelNetwork::default()).unwrap();
     let mut server = serve([head("401 Unauthorized", "content-length: 0\r\n")]).await;
     let with = |key: &str, url: &str| Upstream { credentials: Some(names(key)), ..chat(url, true) };
     let signal = sender.send(&with("token", &server.url), &question(&schema()), LIMIT).await.unwrap_err();
@@ -487,14 +495,35 @@ async fn keys_are_sent_and_stand_in_nothing_that_is_shown() {
     let signal = sender.send(&chat("no-url", true), &question(&schema()), LIMIT).await.unwrap_err();
     assert_eq!((signal.seen, signal.sent), (Seen::NotBuilt, Sent::Nothing));
     assert_eq!(server.hits(), 1);
-    let proxy = Sender::new(Credentials::new(root.path()), Some("http://user:hunter2@[bad")).unwrap_err();
-    assert!(!format!("{proxy:?}").contains("hunter2"));
+}
+
+fn network(proxy_url: &str, ca_file: &str) -> anyhow::Result<Sender> {
+    let network = ModelNetwork { proxy_url: proxy_url.into(), ca_file: ca_file.into() };
+    Sender::new(Credentials::new("/nonexistent"), &network)
+}
+
+#[test]
+fn what_is_no_proxy_and_no_file_with_authorities_is_refused_without_showing_a_password() {
+    for bad in ["http://user:hunter2@[bad", "http://user:hunter2@proxy.example:3128", "socks5://proxy.example", "proxy"]
+    {
+        let error = format!("{:?}", network(bad, "").unwrap_err());
+        assert!(error.contains("proxy") && !error.contains("hunter2"), "{error}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ca.crt");
+    let path = file.to_str().unwrap();
+    assert!(format!("{:?}", network("", path).unwrap_err()).contains(path), "not there");
+    std::fs::write(&file, "no certificate").unwrap();
+    assert!(network("", path).unwrap_err().to_string().contains("holds no certificate"));
 }
 
 #[tokio::test]
-async fn through_a_proxy_only_if_one_is_set() {
+async fn through_a_proxy_only_if_one_is_set_and_never_to_a_server_inside() {
     let mut proxy = serve([json_of(WHOLE)]).await;
-    let sender = Sender::new(Credentials::new("/nonexistent"), Some(&proxy.url)).unwrap();
+    let sender = network(&proxy.url, "").unwrap();
+    let inside = serve([json_of(WHOLE)]).await;
+    assert_eq!(sender.send(&chat(&inside.url, false), &question(&schema()), LIMIT).await.unwrap().text, "{}");
+    assert_eq!((inside.hits(), proxy.hits()), (1, 0));
     let upstream = chat("http://gateway.invalid", false);
     assert_eq!(sender.send(&upstream, &question(&schema()), LIMIT).await.unwrap().text, "{}");
     let request = proxy.requests.recv().await.unwrap();

@@ -4,7 +4,9 @@ use http::{HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, value::RawValue};
 
-use super::shape::{Event, Fault, NotBuilt, Question, Read, Reader, Request, Step, TOOL_DESCRIPTION, Wire, lenient};
+use super::shape::{
+    Event, Fault, NotBuilt, Question, Read, Reader, Request, Step, TOOL_DESCRIPTION, Wire, foreign_finish, lenient,
+};
 use crate::{
     api::v1alpha1::{ModelApi, StructuredOutput, Time},
     core::{
@@ -255,7 +257,7 @@ fn stopped(read: &mut Read, reason: Option<&str>, details: Option<StopDetails>) 
         "model_context_window_exceeded" => Finish::ContextWindow,
         "refusal" => Finish::Refused,
         "pause_turn" => Finish::Interrupted,
-        _ => Finish::Unknown,
+        other => foreign_finish(other),
     });
     read.refused = reason == "refusal";
     read.refusal = details.and_then(|details| details.category).as_deref().and_then(word);

@@ -14,7 +14,7 @@ use serde_json::{Value, value::RawValue};
 
 use super::shape::{
     Event, Fault, NotBuilt, Question, Read, Reader, Request, Step, TOOL_DESCRIPTION, Wire, error_said, exception,
-    lenient,
+    foreign_finish, lenient,
 };
 use crate::{
     api::v1alpha1::{ModelApi, StructuredOutput, Time},
@@ -294,7 +294,7 @@ fn finish(reason: &str) -> Finish {
         "model_context_window_exceeded" => Finish::ContextWindow,
         "guardrail_intervened" | "content_filtered" => Finish::Filtered,
         "malformed_model_output" | "malformed_tool_use" => Finish::Garbled,
-        _ => Finish::Unknown,
+        other => foreign_finish(other),
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod anthropic;
 mod bedrock;
+mod openai;
 mod openai_chat;
 mod openai_responses;
 pub mod shape;

@@ -3,7 +3,12 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::shape::{Event, Fault, NotBuilt, Question, Read, Reader, Request, Step, TOOL_DESCRIPTION, Wire, lenient};
+use super::{
+    openai,
+    shape::{
+        Event, Fault, NotBuilt, Question, Read, Reader, Request, Step, TOOL_DESCRIPTION, Wire, foreign_finish, lenient,
+    },
+};
 use crate::{
     api::v1alpha1::{ModelApi, StructuredOutput, Time},
     core::{
@@ -142,37 +147,15 @@ struct Tokens {
     prompt_tokens: u64,
     completion_tokens: u64,
     #[serde(default, deserialize_with = "lenient")]
-    prompt_tokens_details: Option<PromptDetails>,
+    prompt_tokens_details: Option<openai::InputDetails>,
     #[serde(default, deserialize_with = "lenient")]
-    completion_tokens_details: Option<CompletionDetails>,
-}
-
-#[derive(Deserialize)]
-struct PromptDetails {
-    #[serde(default)]
-    cached_tokens: Option<u64>,
-    #[serde(default)]
-    cache_write_tokens: Option<u64>,
-}
-
-#[derive(Deserialize)]
-struct CompletionDetails {
-    #[serde(default)]
-    reasoning_tokens: Option<u64>,
+    completion_tokens_details: Option<openai::OutputDetails>,
 }
 
 impl Tokens {
     fn usage(self) -> Usage {
-        let (cache_read, cache_write) = self.prompt_tokens_details.map_or((0, 0), |details| {
-            (details.cached_tokens.unwrap_or_default(), details.cache_write_tokens.unwrap_or_default())
-        });
-        Usage {
-            input: self.prompt_tokens.saturating_sub(cache_read).saturating_sub(cache_write),
-            cache_write,
-            cache_read,
-            output: self.completion_tokens,
-            reasoning: self.completion_tokens_details.and_then(|details| details.reasoning_tokens).unwrap_or_default(),
-        }
+        let Tokens { prompt_tokens, completion_tokens, prompt_tokens_details, completion_tokens_details } = self;
+        openai::usage((prompt_tokens, prompt_tokens_details), (completion_tokens, completion_tokens_details))
     }
 }
 
@@ -212,11 +195,7 @@ impl Wire for OpenAiChat {
     }
 
     fn authorize(&self, request: &mut Request, _: &Upstream, keys: &Keys, _: Time) -> Result<(), NotBuilt> {
-        match keys {
-            Keys::None => Ok(()),
-            Keys::Token(token) => request.bearer(token.reveal()),
-            Keys::Aws { .. } => Err(NotBuilt),
-        }
+        openai::authorize(request, keys)
     }
 
     fn whole(&self, body: &[u8]) -> Result<Read, Fault> {
@@ -255,7 +234,7 @@ fn finish(reason: &str) -> Finish {
         "stop" | "tool_calls" | "function_call" => Finish::Stop,
         "length" => Finish::OutputLimit,
         "content_filter" => Finish::Filtered,
-        _ => Finish::Unknown,
+        other => foreign_finish(other),
     }
 }
 

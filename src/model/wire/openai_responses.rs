@@ -3,7 +3,10 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::shape::{Event, Fault, NotBuilt, Question, Read, Reader, Request, Step, TOOL_DESCRIPTION, Wire, lenient};
+use super::{
+    openai,
+    shape::{Event, Fault, NotBuilt, Question, Read, Reader, Request, Step, TOOL_DESCRIPTION, Wire, lenient},
+};
 use crate::{
     api::v1alpha1::{ModelApi, StructuredOutput, Time},
     core::{
@@ -119,37 +122,15 @@ struct Tokens {
     input_tokens: u64,
     output_tokens: u64,
     #[serde(default, deserialize_with = "lenient")]
-    input_tokens_details: Option<InputDetails>,
+    input_tokens_details: Option<openai::InputDetails>,
     #[serde(default, deserialize_with = "lenient")]
-    output_tokens_details: Option<OutputDetails>,
-}
-
-#[derive(Deserialize)]
-struct InputDetails {
-    #[serde(default)]
-    cached_tokens: Option<u64>,
-    #[serde(default)]
-    cache_write_tokens: Option<u64>,
-}
-
-#[derive(Deserialize)]
-struct OutputDetails {
-    #[serde(default)]
-    reasoning_tokens: Option<u64>,
+    output_tokens_details: Option<openai::OutputDetails>,
 }
 
 impl Tokens {
     fn usage(self) -> Usage {
-        let (cache_read, cache_write) = self.input_tokens_details.map_or((0, 0), |details| {
-            (details.cached_tokens.unwrap_or_default(), details.cache_write_tokens.unwrap_or_default())
-        });
-        Usage {
-            input: self.input_tokens.saturating_sub(cache_read).saturating_sub(cache_write),
-            cache_write,
-            cache_read,
-            output: self.output_tokens,
-            reasoning: self.output_tokens_details.and_then(|details| details.reasoning_tokens).unwrap_or_default(),
-        }
+        let Tokens { input_tokens, output_tokens, input_tokens_details, output_tokens_details } = self;
+        openai::usage((input_tokens, input_tokens_details), (output_tokens, output_tokens_details))
     }
 }
 
@@ -188,11 +169,7 @@ impl Wire for OpenAiResponses {
     }
 
     fn authorize(&self, request: &mut Request, _: &Upstream, keys: &Keys, _: Time) -> Result<(), NotBuilt> {
-        match keys {
-            Keys::None => Ok(()),
-            Keys::Token(token) => request.bearer(token.reveal()),
-            Keys::Aws { .. } => Err(NotBuilt),
-        }
+        openai::authorize(request, keys)
     }
 
     fn whole(&self, body: &[u8]) -> Result<Read, Fault> {

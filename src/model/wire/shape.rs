@@ -311,6 +311,19 @@ pub fn error_said(body: &[u8]) -> Option<ErrorSaid> {
     })
 }
 
+/// A reason to stop that is not of the API itself. Gateways put the word of one API into the response of another, and a
+/// refusal or a filter stops the call however it is spelled. Words for an answer that is whole are not taken from another
+/// API: what is not known to be whole is not used.
+pub fn foreign_finish(reason: &str) -> Finish {
+    match reason {
+        "content_filter" | "content_filtered" | "guardrail_intervened" => Finish::Filtered,
+        "refusal" => Finish::Refused,
+        "length" | "max_tokens" | "max_output_tokens" => Finish::OutputLimit,
+        "model_context_window_exceeded" => Finish::ContextWindow,
+        _ => Finish::Unknown,
+    }
+}
+
 /// The name of an exception, without the namespace before it and the URL behind it.
 pub fn exception(text: &str) -> Option<String> {
     let name = text.rsplit('#').next().unwrap_or(text);
@@ -339,6 +352,25 @@ mod tests {
 
     fn some(text: &str) -> Option<String> {
         Some(text.to_owned())
+    }
+
+    #[test]
+    fn a_refusal_a_filter_and_a_limit_are_known_by_the_word_of_any_api_and_the_end_of_an_answer_is_not() {
+        let known = [
+            ("content_filter", Finish::Filtered),
+            ("content_filtered", Finish::Filtered),
+            ("guardrail_intervened", Finish::Filtered),
+            ("refusal", Finish::Refused),
+            ("length", Finish::OutputLimit),
+            ("max_tokens", Finish::OutputLimit),
+            ("model_context_window_exceeded", Finish::ContextWindow),
+        ];
+        for (word, finish) in known {
+            assert_eq!(foreign_finish(word), finish, "{word}");
+        }
+        for word in ["stop", "end_turn", "completed", "tool_calls", "", "else"] {
+            assert_eq!(foreign_finish(word), Finish::Unknown, "{word}");
+        }
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub async fn main(process: Process) -> anyhow::Result<()> {
     let shutdown = process.shutdown()?;
     let mut registry = serve::registry("investigator");
     let keys = credentials::Credentials::new(credentials::ROOT);
-    let sender = Arc::new(Sender::new(keys, None)?);
+    let sender = Arc::new(Sender::new(keys, &process.settings.models)?);
     let models = model::metrics::Metrics::new(&mut registry);
     let models = Arc::new(Models::new(process.client.clone(), process.system.clone(), sender, models));
     let investigator = Arc::new(Investigator {

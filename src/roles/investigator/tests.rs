@@ -23,7 +23,7 @@ use crate::core::{
 };
 use crate::model::{credentials::Credentials, send::Sender};
 use crate::observe::Gatherer;
-use crate::settings::Settings;
+use crate::settings::{ModelNetwork, Settings};
 
 pub(super) fn investigation() -> Investigation {
     let target = ObjectRef {
@@ -54,7 +54,7 @@ pub(super) fn investigation() -> Investigation {
 }
 
 fn models(client: &kube::Client) -> Models {
-    let sender = Sender::new(Credentials::new("/nowhere"), None).unwrap();
+    let sender = Sender::new(Credentials::new("/nowhere"), &ModelNetwork::default()).unwrap();
     Models::new(client.clone(), "backstop-system".into(), Arc::new(sender), crate::model::metrics::Metrics::default())
 }
 

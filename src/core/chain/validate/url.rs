@@ -87,8 +87,8 @@ fn is_host(host: &str) -> bool {
     kube_name::is_subdomain(host) && host.split('.').all(kube_name::is_label)
 }
 
-/// The same names as in the CEL rules of the CRD.
-fn is_internal(host: &str) -> bool {
+/// Whether a host is inside the cluster or the pod: the same names as in the CEL rules of the CRD.
+pub fn is_internal(host: &str) -> bool {
     host == "127.0.0.1" || kube_name::is_label(host) || host.ends_with(".svc") || host.ends_with(".svc.cluster.local")
 }
 
