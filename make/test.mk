@@ -50,7 +50,7 @@ test-cluster: $(HELM) $(LAB) $(CLUSTER_IS_UP_NEEDS) ## The admission table and t
 
 # Each lie of the scripted liar once; and a real model that is wrong, where its server was built before (make/trial.mk).
 HALLUCINATE_SLICE = if make/smollm2.sh '$(SMOLLM2)' cached; then forms='liar free restricted'; else forms=liar; \
-  echo 'hallucinate: without SmolLM2, whose server is not in $(SMOLLM2); make smollm2 builds it'; fi; \
+  echo 'hallucinate: without SmolLM2, whose server is not in $(SMOLLM2); make small-model builds it'; fi; \
   $(TEST_MAKE) hallucinate INCIDENTS=11 FORMS="$$forms"
 
 # How often test-cluster-loaded runs it.

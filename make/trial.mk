@@ -1,6 +1,6 @@
 # How right diagnoses are, on what was recorded of a real cluster (tests/diagnosis): the rules, the scripted liar, and a model
 # of yours, named by the same variables as for the demo: MODEL_BASE_URL, MODEL_API, MODEL_NAME, MODEL_KEY_FILE, MODEL_PRICES.
-.PHONY: eval-diagnosis record-diagnosis hallucinate smollm2 smollm2-stop
+.PHONY: eval-diagnosis record-diagnosis hallucinate small-model small-model-stop
 
 # Only bundles whose name contains it.
 ONLY ?=
@@ -34,10 +34,10 @@ FORMS ?= liar free restricted
 SMOLLM2 ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/backstop/smollm2
 SMOLLM2_PORT ?= 8099
 
-smollm2: ## Start a server of SmolLM2-135M on this machine (built once, 10 minutes; SMOLLM2 is where)
+small-model: ## Start a server of SmolLM2-135M on this machine (built once, 10 minutes; SMOLLM2 is where)
 	make/smollm2.sh '$(SMOLLM2)' start '$(SMOLLM2_PORT)'
 
-smollm2-stop: ## End that server
+small-model-stop: ## End that server
 	make/smollm2.sh '$(SMOLLM2)' stop
 
 # The slice of continuous integration is INCIDENTS=10, with what is cached.
