@@ -45,6 +45,7 @@ type player struct {
 type cast struct {
 	first, stronger player
 	upstream        string // the real model behind the first; empty: it is scripted
+	smollm2         string // a real model that is up and wrong, in the place of the first that Backstop asks; empty: none
 	backstopSecret  string
 	keys            map[string]string // by the namespace whose agent has it
 }
@@ -92,6 +93,32 @@ func (c cast) serverArgs() string {
 	return fmt.Sprintf(`args: ["--listen=:8080", %q]`, "--upstream="+c.upstream)
 }
 
+// smolService is the proxy in front of SmolLM2, as pods reach it.
+const smolService = "http://" + smolServer + "." + modelServer + ".svc:8080"
+
+// smolServer is the name of that proxy.
+const smolServer = "smollm2"
+
+// withSmolLM2 has Backstop ask SmolLM2 first, at a URL that pods reach. Nobody has to make it lie. The naive agent is told
+// the scripted lie, for it needs one that it can carry out.
+func (c cast) withSmolLM2(url string) cast {
+	c.smollm2 = url
+	return c
+}
+
+// asked is the model that Backstop asks first.
+func (c cast) asked() player {
+	if c.smollm2 == "" {
+		return c.first
+	}
+	return player{rung: c.first.rung, model: "smollm2", url: smolService + "/v1", api: "OpenAiChat"}
+}
+
+// smolArgs are the arguments of that proxy: SmolLM2 may name only what exists, so that its lies are plausible.
+func (c cast) smolArgs() string {
+	return fmt.Sprintf(`args: ["--listen=:8080", %q, "--grammar=restricted"]`, "--upstream="+c.smollm2)
+}
+
 // script has the first model lie to everybody, and always.
 func (c cast) script() map[string]any {
 	return map[string]any{"rules": []any{map[string]any{"model": c.first.model, "answer": "lie", "lie": "poisoned"}}}
@@ -103,7 +130,11 @@ func (c cast) values() map[string]any {
 		u := map[string]any{
 			"name": p.rung, "url": p.url, "api": p.api, "model": p.model,
 			"credentials": map[string]any{"secret": c.backstopSecret},
-			"prices":      map[string]any{"input": p.input, "output": p.output},
+		}
+		if p.input != "" { // a server inside the cluster costs nothing
+			u["prices"] = map[string]any{"input": p.input, "output": p.output}
+		} else { // and takes its time on a processor
+			u["timers"] = map[string]any{"responseHead": 90000, "firstEvent": 90000, "firstContent": 90000}
 		}
 		if p.api == "BedrockConverse" {
 			u["region"] = region(c.upstream)
@@ -117,14 +148,21 @@ func (c cast) values() map[string]any {
 		}
 		return r
 	}
-	return map[string]any{"models": map[string]any{"chain": map[string]any{
+	chain := map[string]any{
 		"rungs": []any{
-			rung(c.first, map[string]any{"onUngrounded": c.stronger.rung}),
+			rung(c.asked(), map[string]any{"onUngrounded": c.stronger.rung}),
 			rung(c.stronger, nil),
 		},
 		// A probe would be lied to as well, and the journal shall show the incident alone.
 		"probe": map[string]any{"intervalSeconds": 0},
-	}}}
+	}
+	values := map[string]any{"models": map[string]any{"chain": chain}}
+	if c.smollm2 != "" {
+		chain["deadlineSeconds"] = 100
+		// What it says may be grounded and something else than the rules say: then a person is asked, and here is none.
+		values["timings"] = map[string]any{"approvalTimeoutSeconds": 30}
+	}
+	return values
 }
 
 // region is that of a Bedrock endpoint, by its name.

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"strings"
 	"time"
@@ -44,6 +45,14 @@ func (d *demo) secondAct(ctx context.Context) error {
 	if s.cast, err = d.model.cast(); err != nil {
 		return err
 	}
+	if d.smollm2Port != 0 {
+		address, err := d.addressTowardsNodes(ctx)
+		if err != nil {
+			return err
+		}
+		s.cast = s.cast.withSmolLM2(fmt.Sprintf("http://%s/v1", net.JoinHostPort(address, fmt.Sprint(d.smollm2Port))))
+		d.t.say("  Backstop's first model is SmolLM2-135M at %s: a real one, which nobody has to make lie.", s.cast.smollm2)
+	}
 	if err := d.models(ctx, s); err != nil {
 		return err
 	}
@@ -66,6 +75,14 @@ func (d *demo) models(ctx context.Context, s *stage) error {
 	}
 	if err := d.rolledOut(ctx, modelServer, "models"); err != nil {
 		return err
+	}
+	if s.cast.smollm2 != "" {
+		if err := d.applyIn(ctx, modelServer, "demo/lie/models.yaml", "name: models", "name: "+smolServer, `args: ["--listen=:8080"]`, s.cast.smolArgs()); err != nil {
+			return err
+		}
+		if err := d.rolledOut(ctx, modelServer, smolServer); err != nil {
+			return err
+		}
 	}
 	script, err := json.Marshal(s.cast.script())
 	if err != nil {
@@ -400,10 +417,29 @@ func (d *demo) readBack(ctx context.Context, s *stage, before map[string]map[str
 	for _, one := range list.Items {
 		o.spent += one.Status.CostNanoDollars
 		for _, a := range one.Status.Attempts {
+			if a.Rung == s.cast.asked().rung && a.Upstream != "" {
+				o.firstAsked++
+			}
 			o.attempts = append(o.attempts, fmt.Sprintf("round %d: %s %s (%d ms)", one.Spec.Round, a.Rung, a.Outcome, a.Milliseconds))
 		}
 	}
 	return nil
+}
+
+// addressTowardsNodes is the address by which nodes, and so their pods, reach this machine.
+func (d *demo) addressTowardsNodes(ctx context.Context) (string, error) {
+	node, err := d.kube.run(ctx, "get", "nodes", `--output=jsonpath={.items[0].status.addresses[?(@.type=="InternalIP")].address}`)
+	if err != nil {
+		return "", err
+	}
+	// Connecting a datagram socket sends nothing: it only asks for the route.
+	socket, err := net.Dial("udp", net.JoinHostPort(strings.Fields(string(node) + " ?")[0], "9"))
+	if err != nil {
+		return "", err
+	}
+	defer socket.Close()
+	address, _, err := net.SplitHostPort(socket.LocalAddr().String())
+	return address, err
 }
 
 func pause(ctx context.Context, d time.Duration) error {

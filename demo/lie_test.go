@@ -264,3 +264,42 @@ func TestTheNamespacesOfTheSecondActAreTheDemosToo(t *testing.T) {
 		}
 	}
 }
+
+// A real model that is up and wrong takes the place of the first one that Backstop asks, and of nothing else.
+func TestSmolLM2IsAskedFirstByBackstopAlone(t *testing.T) {
+	scripted, err := realModel{}.cast()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := scripted.withSmolLM2("http://10.0.0.1:8099/v1")
+	if c.first != scripted.first || c.stronger != scripted.stronger || c.serverArgs() != scripted.serverArgs() {
+		t.Errorf("the naive agent and the stronger model are as ever: %+v", c)
+	}
+	if want := `args: ["--listen=:8080", "--upstream=http://10.0.0.1:8099/v1", "--grammar=restricted"]`; c.smolArgs() != want {
+		t.Errorf("%s", c.smolArgs())
+	}
+	text, err := json.Marshal(c.values())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, part := range []string{`"url":"http://smollm2.demo-models.svc:8080/v1"`, `"onUngrounded":"large"`, `"model":"smollm2"`} {
+		if !strings.Contains(string(text), part) {
+			t.Errorf("no %s in %s", part, text)
+		}
+	}
+	if strings.Contains(string(text), "small-1") || strings.Count(string(text), `"prices"`) != 1 {
+		t.Errorf("the liar is in the chain, or SmolLM2 has a price: %s", text)
+	}
+	o := played(t)
+	o.cast, o.firstAsked, o.journal = c, 1, nil
+	o.incident.Status.Diagnosis.Diagnoser = "rules"
+	for _, r := range o.smolRows() {
+		if !r.ok {
+			t.Errorf("%+v", r)
+		}
+	}
+	o.changed[guardedShop], o.writes[guardedShop] = 2, 2
+	if rows := o.smolRows(); rows[2].ok {
+		t.Error("two Deployments were rolled back, and that is shown as well")
+	}
+}

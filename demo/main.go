@@ -34,6 +34,7 @@ type options struct {
 	naiveImage    string
 	act           int // 0: both
 	model         realModel
+	smollm2Port   int
 	throwaway     bool
 	monitoring    bool
 	full          bool
@@ -57,6 +58,7 @@ func main() {
 	flag.StringVar(&o.model.name, "model-name", "", "its name")
 	flag.StringVar(&o.model.keyFile, "model-key-file", "", "file with its key")
 	flag.StringVar(&o.model.prices, "model-prices", "", "its prices in US dollars per million tokens, as INPUT/OUTPUT, such as 3.00/15.00")
+	flag.IntVar(&o.smollm2Port, "smollm2-port", 0, "port on this machine of a server of SmolLM2, which Backstop asks first (0: the scripted model lies to it)")
 	flag.BoolVar(&o.throwaway, "throwaway", false, "the cluster was made for this: a Backstop that is installed in it is taken over")
 	flag.BoolVar(&o.monitoring, "monitoring", false, "alerts come from Prometheus and Alertmanager in the cluster")
 	flag.BoolVar(&o.full, "full", false, "show every fact and every verdict, not only what fits a screen")

@@ -14,6 +14,12 @@ MODEL_NAME     ?=
 MODEL_KEY_FILE ?=
 MODEL_PRICES   ?=
 
+# MODEL=smollm2: the first model that Backstop asks is SmolLM2-135M on this machine (make/trial.mk), real, up and wrong.
+MODEL ?=
+ifneq ($(filter-out smollm2,$(MODEL)),)
+$(error MODEL=$(MODEL) is unknown: want smollm2, or MODEL_BASE_URL for one of yours)
+endif
+
 ifeq ($(CLUSTER),lab)
 DEMO_KUBECTL ?= $(BUILD)/lab kubectl
 else
@@ -28,6 +34,7 @@ DEMO_ARGS = --kubectl='$(DEMO_KUBECTL)' --helm='$(HELM)' --backstop='$(OPERATOR)
             --models-image='$(MODELS_IMAGE)' --naive-image='$(NAIVE_IMAGE)' $(if $(ACT),--act='$(ACT)') \
             --model-url='$(MODEL_BASE_URL)' --model-api='$(MODEL_API)' --model-name='$(MODEL_NAME)' \
             --model-key-file='$(MODEL_KEY_FILE)' --model-prices='$(MODEL_PRICES)' \
+            $(if $(MODEL),--smollm2-port='$(SMOLLM2_PORT)') \
             $(if $(filter current,$(CLUSTER)),,--throwaway) $(if $(MONITORING),--monitoring) $(if $(FULL),--full)
 
 .PHONY: demo demo-build demo-build-go demo-clean demo-tools demo-test
@@ -36,7 +43,13 @@ demo: $(BUILD)/demo ## Break a shop on a real cluster and watch it recover; then
 ifneq ($(MONITORING),)
 	@[ '$(CLUSTER)' = lab ] || { echo 'MONITORING=1 needs the parts that only CLUSTER=lab brings along.' >&2; exit 1; }
 endif
+ifneq ($(MODEL),)
+	@make/smollm2.sh '$(SMOLLM2)' start '$(SMOLLM2_PORT)'
+	@trap "make/smollm2.sh '$(SMOLLM2)' stop" EXIT; \
+	  KUBECONFIG='$(CLUSTER_KUBECONFIG)' $(BUILD)/demo --make="$(DEMO_MAKE)" $(DEMO_ARGS)
+else
 	@KUBECONFIG='$(CLUSTER_KUBECONFIG)' $(BUILD)/demo --make="$(DEMO_MAKE)" $(DEMO_ARGS)
+endif
 
 # Rust beside Go: while one is at a part that cannot be divided, as with our own crate and with each link, the other uses the
 # processors that are left. Not one Go module beside another: what they share is compiled once only where they wait for

@@ -363,7 +363,12 @@ fn every_metric_is_in_the_list_and_every_one_in_the_list_exists() {
     // Suffixes that the text format adds by type and unit.
     let bare = |name: &str| {
         let name = name.trim_end_matches("_total").trim_end_matches("_info");
-        let units = ["backstop_intake_duration", "backstop_alert_to_plan", "backstop_alert_to_fire", "backstop_fire_to_recovery"];
+        let units = [
+            "backstop_intake_duration",
+            "backstop_alert_to_plan",
+            "backstop_alert_to_fire",
+            "backstop_fire_to_recovery",
+        ];
         units.into_iter().find(|unit| name == format!("{unit}_seconds")).unwrap_or(name).to_owned()
     };
     let names = |text: &str, shape: &str| -> BTreeSet<String> {

@@ -39,8 +39,12 @@ func run(ctx context.Context, args []string) error {
 	keys := flags.String("keys", "", "the only keys that are accepted, separated by commas (empty: any)")
 	aws := flags.String("aws-keys", "", "AWS access keys as KEY=SECRET, separated by commas: their signatures are verified")
 	real := flags.String("upstream", "", "base URL of a real model to ask")
+	grammar := flags.String("grammar", "", "the upstream is a server of llama.cpp, which takes the schema as a grammar: free, or restricted to names that the prompt shows")
 	if err := flags.Parse(args); err != nil {
 		return err
+	}
+	if *grammar != "" && (*real == "" || *grammar != grammarFree && *grammar != grammarRestricted) {
+		return fmt.Errorf("--grammar %q: want %s or %s, and an --upstream", *grammar, grammarFree, grammarRestricted)
 	}
 	accepted, err := readSecrets(*keys, *aws)
 	if err != nil {
@@ -51,6 +55,7 @@ func run(ctx context.Context, args []string) error {
 		if s.upstream, err = newUpstream(*real); err != nil {
 			return err
 		}
+		s.upstream.grammar = *grammar
 	}
 	if *path != "" {
 		text, err := os.ReadFile(*path)

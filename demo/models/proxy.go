@@ -17,6 +17,8 @@ import (
 type upstream struct {
 	base   string
 	client *http.Client
+	// grammar is how the schema is handed on to a server of llama.cpp; empty: as it came.
+	grammar string
 }
 
 func newUpstream(base string) (*upstream, error) {
@@ -64,6 +66,11 @@ func (u *upstream) ask(r *http.Request, w wire, q question, body []byte) (reply,
 	}
 	delete(fields, "stream")
 	delete(fields, "stream_options")
+	if _, isChat := w.(chat); isChat && u.grammar != "" {
+		if err := asGrammar(fields, q, u.grammar); err != nil {
+			return reply{}, nil, err
+		}
+	}
 	path := strings.TrimSuffix(r.URL.EscapedPath(), "-stream")
 	if strings.HasSuffix(u.base, "/v1") {
 		path = strings.TrimPrefix(path, "/v1")

@@ -1,42 +1,26 @@
 //! `backstop diagnose`: one diagnosis from files, against any endpoint and without a cluster: for people who try a chain
 //! before they trust it. `backstop models check` asks each upstream one cheap question.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{path::PathBuf, time::Duration};
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use kube::ResourceExt as _;
 
+use super::{
+    asking::{Diagnosers, NetworkArgs},
+    eval, files,
+};
 use crate::{
-    api::v1alpha1::{Attempt, Diagnosis, IncidentKey, Investigation, ModelChain, Proposal},
+    api::v1alpha1::{Attempt, Diagnosis, IncidentKey, Investigation, Proposal},
     clock,
-    core::{
-        actions,
-        chain::{
-            failure::classify,
-            spec::ValidChain,
-            validate::{self, Checked},
-        },
-        money::NanoDollars,
-        rules::{self, FactBundle},
-    },
+    core::{actions, chain::failure::classify, money::NanoDollars},
     model::{
         credentials::{Credentials, ROOT},
-        ledger::{InMemory, SpendLedger, new_holder},
-        live::Live,
-        metrics::Metrics,
-        model_rung, probe,
-        rung::Budget,
+        probe,
         send::{Reply, Sender},
     },
-    settings::ModelNetwork,
 };
 
-/// Tokens that one diagnosis may take.
-const TOKENS: i64 = 100_000;
 /// Time for the one question of a check.
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -59,23 +43,6 @@ pub struct Args {
     json: bool,
 }
 
-/// How the servers are reached: as the chart's values `models.proxyUrl` and `models.caBundle` say it for the cluster.
-#[derive(clap::Args)]
-struct NetworkArgs {
-    /// URL of an HTTP proxy to servers with a name of the outside. Variables of the environment set none.
-    #[arg(long, default_value = "")]
-    proxy: String,
-    /// File with certificates of more authorities to trust, PEM.
-    #[arg(long, default_value = "")]
-    ca: String,
-}
-
-impl NetworkArgs {
-    fn network(self) -> ModelNetwork {
-        ModelNetwork { proxy_url: self.proxy, ca_file: self.ca }
-    }
-}
-
 /// Arguments of `backstop models`.
 #[derive(clap::Args)]
 pub struct ModelsArgs {
@@ -87,6 +54,8 @@ pub struct ModelsArgs {
 enum ModelsCommand {
     /// Asks each upstream of a ModelChain one cheap question, and prints what came of it.
     Check(CheckArgs),
+    /// Has recorded fact bundles diagnosed, and prints how often that was right.
+    Eval(eval::Args),
 }
 
 #[derive(clap::Args)]
@@ -103,35 +72,17 @@ struct CheckArgs {
 
 /// Diagnoses, and prints each attempt and the diagnosis.
 pub async fn run(args: Args) -> anyhow::Result<()> {
-    let investigation: Investigation = read(&args.investigation)?;
+    let investigation: Investigation = files::read(&args.investigation)?;
     let facts = investigation.status.as_ref().map(|status| status.facts.as_slice()).unwrap_or_default();
     if facts.is_empty() {
         bail!("{} has no facts: it needs the status of an Investigation that ended", args.investigation.display());
     }
-    let case = FactBundle {
-        target: investigation.spec.target.as_ref(),
-        alert_started_at: investigation.spec.alert_started_at,
-        facts,
+    let diagnosers = Diagnosers::of(args.chain.as_deref(), &args.secrets, &args.network)?;
+    let key = IncidentKey {
+        namespace: investigation.namespace().unwrap_or_default(),
+        name: investigation.spec.incident.clone(),
     };
-    let (chain, mut names, time) = match &args.chain {
-        None => (crate::model::Chain::of_rules(), Vec::new(), LIMIT),
-        Some(path) => {
-            let chain = valid(path)?;
-            let names = chain.rungs.iter().map(|rung| rung.name.clone()).collect();
-            let time = chain.deadline;
-            let (ledger, keeper) = SpendLedger::new(InMemory::default(), new_holder(), Arc::new(clock::now));
-            tokio::spawn(keeper);
-            let sender = Arc::new(Sender::new(Credentials::new(&args.secrets), &args.network.network())?);
-            let live = Arc::new(Live::new(chain, ledger, sender, Metrics::default()));
-            let key = IncidentKey {
-                namespace: investigation.namespace().unwrap_or_default(),
-                name: investigation.spec.incident.clone(),
-            };
-            (model_rung::chain(&live, key), names, time)
-        }
-    };
-    names.push(rules::NAME.to_owned());
-    let answer = chain.ask(&names, case, Budget::new(time, TOKENS), clock::now).await;
+    let answer = diagnosers.ask(&investigation, key).await;
     if args.json {
         let all = serde_json::json!({
             "diagnosis": answer.diagnosis, "secondOpinion": answer.second_opinion, "review": answer.review,
@@ -154,8 +105,15 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 
 /// Checks models.
 pub async fn models(args: ModelsArgs) -> anyhow::Result<()> {
-    let ModelsCommand::Check(CheckArgs { chain, secrets, network }) = args.command;
-    let chain = valid(&chain)?;
+    match args.command {
+        ModelsCommand::Check(args) => check(args).await,
+        ModelsCommand::Eval(args) => eval::run(args).await,
+    }
+}
+
+async fn check(args: CheckArgs) -> anyhow::Result<()> {
+    let CheckArgs { chain, secrets, network } = args;
+    let chain = files::chain(&chain)?;
     let sender = Sender::new(Credentials::new(&secrets), &network.network())?;
     let mut failed = 0;
     println!(
@@ -196,28 +154,6 @@ pub async fn models(args: ModelsArgs) -> anyhow::Result<()> {
         bail!("{failed} upstream(s) did not answer");
     }
     Ok(())
-}
-
-/// Reads an object from a file of YAML or JSON.
-fn read<T: serde::de::DeserializeOwned>(path: &Path) -> anyhow::Result<T> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    serde_saphyr::from_str(&text)
-        .with_context(|| format!("{} is not a valid object of the kind that its flag names", path.display()))
-}
-
-/// A chain from a file; warnings go to the terminal.
-fn valid(path: &Path) -> anyhow::Result<ValidChain> {
-    let object: ModelChain = read(path)?;
-    match validate::of(&object) {
-        Ok(Checked { chain, warnings }) => {
-            warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
-            Ok(chain)
-        }
-        Err(findings) => {
-            let all: Vec<String> = findings.iter().map(ToString::to_string).collect();
-            bail!("{} cannot be used:\n  {}", path.display(), all.join("\n  "))
-        }
-    }
 }
 
 fn columns(attempt: &Attempt) -> [String; 8] {

@@ -1,9 +1,13 @@
 //! The command line: one file per subcommand.
 
+mod asking;
 mod audit;
 mod crd;
 mod diagnose;
 mod disarm;
+mod eval;
+mod facts;
+mod files;
 mod role;
 mod timeline;
 
@@ -37,6 +41,8 @@ enum Command {
     Audit(audit::Args),
     /// Runs one diagnosis from files, without a cluster, and prints each attempt.
     Diagnose(diagnose::Args),
+    /// Exports what Investigations saw.
+    Facts(facts::Args),
     /// Checks the models of a chain.
     Models(diagnose::ModelsArgs),
     /// Shows what happened in an incident, and with --follow what happens.
@@ -65,6 +71,7 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Disarm(args) => disarm::run(args).await,
         Command::Audit(args) => audit::run(&args),
         Command::Diagnose(args) => diagnose::run(args).await,
+        Command::Facts(args) => facts::run(args).await,
         Command::Models(args) => diagnose::models(args).await,
         Command::Timeline(args) => timeline::run(args).await,
     }

@@ -6,7 +6,9 @@
 
 mod conformance;
 mod enrolment;
+mod faults;
 mod followups;
+mod hallucinate;
 mod intake;
 mod interruptions;
 mod kinds;
@@ -17,9 +19,11 @@ mod recovery;
 mod refusals;
 mod retention;
 mod support;
+mod surroundings;
 mod thefts;
 
 use std::{
+    path::PathBuf,
     process::ExitCode,
     sync::Arc,
     time::{Duration, Instant},
@@ -29,7 +33,7 @@ use anyhow::{Result, anyhow, ensure};
 use clap::Parser;
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream};
 
-use support::{Place, Suite, bench::Bench, memory::Memory};
+use support::{Place, Suite, bench::Bench, memory::Memory, record::Recorder};
 
 /// A test that is not over by then hangs: each of its waits ends before, with a sentence.
 const TIMEOUT: Duration = Duration::from_secs(3600);
@@ -47,6 +51,10 @@ struct Args {
     /// Print the names of the tests.
     #[arg(long)]
     list: bool,
+    /// Keep what the investigator saw in this folder, for `make eval-diagnosis`, and play more everyday faults for it. Of
+    /// the tests that disturb the operator nothing is kept.
+    #[arg(long)]
+    record: Option<PathBuf>,
     /// Measure instead of testing.
     #[arg(long)]
     measure: bool,
@@ -62,6 +70,8 @@ struct Args {
     measure_enrolment: bool,
     #[command(flatten)]
     crowd: enrolment::Crowd,
+    #[command(flatten)]
+    wrong: hallucinate::Amount,
     #[command(flatten)]
     place: Place,
 }
@@ -191,6 +201,57 @@ const ALONE: &[Test] = tests![
     operations::an_uninstall_in_the_middle_leaves_nothing_armed,
 ];
 
+/// Everyday faults that are played for their bundles.
+const RECORDED: &[Test] = tests![
+    faults::a_wrong_argument,
+    faults::a_memory_limit_that_is_too_low,
+    faults::a_port_that_the_probe_does_not_know,
+    faults::a_probe_of_another_port,
+    faults::a_startup_probe_that_never_succeeds,
+    faults::a_tag_that_was_never_pushed,
+    faults::an_image_that_may_not_be_pulled,
+    faults::a_key_that_its_config_map_lacks,
+    faults::a_secret_that_nobody_created,
+    faults::root_where_it_is_forbidden,
+    faults::a_volume_claim_that_nobody_created,
+    faults::a_service_account_that_nobody_created,
+    faults::a_priority_class_that_nobody_created,
+    faults::a_request_that_no_node_can_fulfil,
+    faults::a_second_container_that_crashes,
+    faults::an_init_container_that_fails,
+    faults::one_bad_pod_of_four,
+    faults::a_third_release_after_two_good_ones,
+    faults::two_bad_releases_in_a_row,
+    faults::a_stateful_set_whose_config_is_missing,
+    faults::a_stateful_set_whose_command_is_missing,
+    faults::a_daemon_set_whose_config_is_missing,
+    faults::a_daemon_set_that_crashes,
+    faults::a_first_release_whose_image_is_missing,
+    faults::a_first_release_whose_config_is_missing,
+    faults::a_first_release_that_no_node_takes,
+    faults::a_first_release_whose_probe_fails,
+    faults::a_first_stateful_set_that_crashes,
+    faults::healthy_after_scaling,
+    faults::healthy_after_a_restart,
+    faults::healthy_because_a_person_mended_it,
+    faults::healthy_after_a_pod_was_replaced,
+    faults::a_healthy_stateful_set,
+    faults::a_healthy_daemon_set,
+    faults::scaled_to_nothing,
+    surroundings::a_config_map_edited_before_any_second_release,
+    surroundings::a_config_map_edited_and_then_a_restart,
+    surroundings::a_config_map_that_was_deleted,
+    surroundings::a_secret_that_was_deleted,
+    surroundings::a_secret_edited_in_place,
+    surroundings::a_dependency_that_is_down,
+    surroundings::a_quota_that_has_no_room_for_a_good_release,
+    surroundings::a_quota_that_has_no_room_for_the_pods_that_were_there,
+    surroundings::a_label_that_its_node_lost,
+    surroundings::a_config_map_edited_after_a_good_release,
+    surroundings::a_release_and_a_secret_that_is_gone_for_both,
+    surroundings::a_deployment_that_was_deleted,
+];
+
 /// How a test went.
 struct Report {
     name: &'static str,
@@ -203,7 +264,7 @@ async fn main() -> ExitCode {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let args = Args::parse();
     if args.list {
-        TOGETHER.iter().chain(ALONE).for_each(|test| println!("{}", test.name));
+        TOGETHER.iter().chain(ALONE).chain(RECORDED).for_each(|test| println!("{}", test.name));
         return ExitCode::SUCCESS;
     }
     let outcome = if args.measure {
@@ -212,6 +273,8 @@ async fn main() -> ExitCode {
         retention::run(&args.place, &args.kept).await
     } else if args.measure_enrolment {
         enrolment::run(&args.place, &args.crowd).await
+    } else if let Some(incidents) = args.wrong.hallucinate {
+        hallucinate::run(&args.place, &args.wrong, incidents).await
     } else {
         run(&args).await
     };
@@ -229,7 +292,9 @@ async fn run(args: &Args) -> Result<bool> {
     let start = Instant::now();
     let wanted =
         |test: &&Test| args.names.is_empty() || args.names.iter().any(|word| test.name.contains(word.as_str()));
-    let together: Vec<&Test> = TOGETHER.iter().filter(wanted).collect();
+    let recorder = args.record.as_deref().map(Recorder::new).transpose()?.map(Arc::new);
+    let recorded: &[Test] = if recorder.is_some() { RECORDED } else { &[] };
+    let together: Vec<&Test> = TOGETHER.iter().chain(recorded).filter(wanted).collect();
     let alone: Vec<&Test> = ALONE.iter().filter(wanted).collect();
     ensure!(!(together.is_empty() && alone.is_empty()), "no test has a name with {:?}; --list shows all", args.names);
 
@@ -243,10 +308,13 @@ async fn run(args: &Args) -> Result<bool> {
     println!("set up in {:.0} s; {} tests, {} at a time", start.elapsed().as_secs_f64(), all.len(), args.threads);
 
     let memory = Memory::watch(&suite).await?;
-    let one = |test: &'static Test| check(test, Bench { suite: suite.clone(), ns: namespace(test, &run) });
-    let mut reports: Vec<Report> = stream::iter(together).map(one).buffer_unordered(args.threads).collect().await;
+    let one = |test: &'static Test, recorder: Option<Arc<Recorder>>| {
+        check(test, Bench { suite: suite.clone(), ns: namespace(test, &run) }, recorder)
+    };
+    let kept = |test| one(test, recorder.clone());
+    let mut reports: Vec<Report> = stream::iter(together).map(kept).buffer_unordered(args.threads).collect().await;
     for test in alone {
-        reports.push(one(test).await);
+        reports.push(one(test, None).await);
     }
     let unsafe_writes = judge_all(&suite, &namespaces).await;
     if args.keep {
@@ -265,13 +333,17 @@ fn namespace(test: &Test, run: &str) -> String {
     format!("t-{}-{run}", slug.trim_matches('-'))
 }
 
-async fn check(test: &'static Test, bench: Bench) -> Report {
+async fn check(test: &'static Test, bench: Bench, recorder: Option<Arc<Recorder>>) -> Report {
     let start = Instant::now();
     let running = tokio::spawn((test.run)(bench.clone()));
     let outcome = match tokio::time::timeout(TIMEOUT, running).await {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(panic)) => Err(anyhow!("it panicked: {panic}")),
         Err(_) => Err(anyhow!("not done within {} s", TIMEOUT.as_secs())),
+    };
+    let outcome = match (outcome, recorder) {
+        (Ok(()), Some(recorder)) => record(test, &bench, &recorder).await,
+        (outcome, _) => outcome,
     };
     let took = start.elapsed();
     let failure = outcome.err().map(|error| format!("{error:#}"));
@@ -280,6 +352,16 @@ async fn check(test: &'static Test, bench: Bench) -> Report {
         println!("{failure}\n{}", bench.told().await);
     }
     Report { name: test.name, took, failure }
+}
+
+/// Keeps what was seen. A test that is played for its bundle has to give one.
+async fn record(test: &Test, bench: &Bench, recorder: &Recorder) -> Result<()> {
+    let kept = recorder.keep(bench, test.name).await?;
+    if RECORDED.iter().any(|one| one.name == test.name) {
+        recorder.clear(bench).await?;
+        ensure!(kept == 1, "{kept} bundles, expected one");
+    }
+    Ok(())
 }
 
 /// Everything that the operator's accounts did in the whole run, in every namespace.

@@ -14,6 +14,7 @@ pub mod check;
 pub mod claims;
 mod evidence;
 mod follow;
+pub mod grounding;
 pub mod observed;
 mod opinions;
 pub mod outcome;

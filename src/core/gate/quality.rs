@@ -11,6 +11,7 @@ use crate::core::{actions, rules};
 use super::case::{Readable, ReadableCheck};
 use super::check::Check;
 use super::claims;
+use super::grounding::{self, fact_shows, has_word, is_hash, numbered, same};
 use super::observed::Override;
 use super::outcome::{Effect, Outcome, not_asked, pass, refuse, unknown};
 
@@ -129,35 +130,19 @@ fn proposal_names_target(readable: &Readable<'_>) -> Outcome {
 
 fn claims_cite_facts(readable: &Readable<'_>) -> Outcome {
     let facts = readable.case.belief.facts;
-    let claims = claims_of(readable);
-    let uncited = |message: String| refuse(Reason::ClaimUncited, message).ungrounded();
-    for (number, claim) in numbered(claims) {
-        if claim.cites.is_empty() {
-            return uncited(format!("claim {number} ({}) cites no fact", claim.kind.as_str()));
-        }
-        if let Some(id) = claim.cites.iter().find(|id| !facts.iter().any(|fact| &fact.id == *id)) {
-            let kind = claim.kind.as_str();
-            return uncited(format!("claim {number} ({kind}) cites {id}, which is not among the facts"));
-        }
+    if let Some(message) = readable.case.belief.diagnosis.and_then(|diagnosis| grounding::uncited(diagnosis, facts)) {
+        return refuse(Reason::ClaimUncited, message).ungrounded();
     }
-    if claims.is_empty() && readable.case.belief.diagnosis.is_some_and(|d| d.proposal.is_some()) {
-        return uncited("an action is proposed without a single claim".into());
-    }
-    pass(format!("{} claims cite facts that exist", claims.len()))
+    pass(format!("{} claims cite facts that exist", claims_of(readable).len()))
 }
 
 fn claims_supported(readable: &Readable<'_>) -> Outcome {
-    for (number, claim) in numbered(claims_of(readable)) {
-        let facts = readable.case.belief.facts.iter();
-        let cited: Vec<&Fact> = facts.filter(|fact| claim.cites.contains(&fact.id)).collect();
-        if cited.is_empty() {
-            return not_asked(format!("claim {number} cites no fact that exists"));
-        }
-        if !(claims::of(claim.kind).supported)(claim, &cited) {
-            let (kind, cites) = (claim.kind.as_str(), claim.cites.join(", "));
-            return refuse(Reason::ClaimUnsupported, format!("claim {number} ({kind}) is not carried by {cites}"))
-                .ungrounded();
-        }
+    let (claims, facts) = (claims_of(readable), readable.case.belief.facts);
+    if let Some(message) = grounding::unsupported(claims, facts) {
+        return refuse(Reason::ClaimUnsupported, message).ungrounded();
+    }
+    if let Some((number, _)) = numbered(claims).find(|(_, claim)| grounding::cited(claim, facts).is_empty()) {
+        return not_asked(format!("claim {number} cites no fact that exists"));
     }
     pass("every claim is carried by the facts that it cites")
 }
@@ -206,19 +191,6 @@ fn objects_exist(readable: &Readable<'_>) -> Outcome {
     pass("every object, revision and change that is named exists")
 }
 
-/// Whether a fact about revisions shows a change by this name.
-fn fact_shows(fact: &Fact, change: &str) -> bool {
-    match &fact.data {
-        FactData::Revision(revision) => {
-            revision.images.iter().any(|image| has_word(image, change)) || is_hash(&revision.template_hash, change)
-        }
-        FactData::RevisionDiff(diff) => {
-            diff.changes.iter().any(|field| has_word(&field.before, change) || has_word(&field.after, change))
-        }
-        _ => false,
-    }
-}
-
 /// Whether a recorded template holds it: that of the revision, or any where none is named.
 fn template_holds(workload: &Workload, revision: Option<i64>, change: &str) -> bool {
     let of = |number: i64| revision.is_none_or(|suspected| suspected == number);
@@ -236,29 +208,6 @@ fn has_text(value: &Value, word: &str, depth: usize) -> bool {
         Value::Object(fields) => depth > 0 && fields.values().any(|field| has_text(field, word, depth - 1)),
         Value::Null | Value::Bool(_) | Value::Number(_) => false,
     }
-}
-
-/// Whether `word` stands in `text` by itself. A commit may be cut to its first seven characters.
-fn has_word(text: &str, word: &str) -> bool {
-    let part = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
-    let cut = is_commit(word);
-    !word.is_empty()
-        && text.match_indices(word).any(|(at, _)| {
-            let (before, after) = (text[..at].chars().next_back(), text[at + word.len()..].chars().next());
-            !part(before) && (cut || !part(after))
-        })
-}
-
-fn is_hash(hash: &str, change: &str) -> bool {
-    is_commit(change) && hash.starts_with(change)
-}
-
-fn is_commit(word: &str) -> bool {
-    word.len() >= 7 && word.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
-}
-
-fn same(object: &ObjectRef, other: &ObjectRef) -> bool {
-    object.kind == other.kind && object.name == other.name && object.namespace == other.namespace
 }
 
 /// The workload, its pods, its revisions, and the ConfigMaps that its template names.
@@ -337,9 +286,4 @@ fn facts_fresh(readable: &Readable<'_>) -> Outcome {
 
 fn claims_of<'a>(readable: &Readable<'a>) -> &'a [Claim] {
     readable.case.belief.diagnosis.map(|diagnosis| diagnosis.claims.as_slice()).unwrap_or_default()
-}
-
-/// Claims with their number, from 1.
-fn numbered(claims: &[Claim]) -> impl Iterator<Item = (usize, &Claim)> {
-    claims.iter().enumerate().map(|(index, claim)| (index + 1, claim))
 }

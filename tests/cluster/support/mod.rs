@@ -3,9 +3,11 @@
 pub mod audit;
 pub mod bench;
 pub mod memory;
+pub mod models;
 pub mod nodes;
 pub mod operator;
 pub mod pages;
+pub mod record;
 pub mod release;
 pub mod taps;
 pub mod thief;

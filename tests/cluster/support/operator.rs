@@ -140,6 +140,11 @@ impl Operator {
         Ok(())
     }
 
+    /// The address by which pods reach this machine.
+    pub fn address_of_this_machine(&self) -> Result<String> {
+        address_towards(&self.node)
+    }
+
     /// Tells every role the address of the suite's taps. No value of the chart can do that, so the Deployments are
     /// changed as `kubectl set env` would; later upgrades leave it there.
     pub async fn tap(&self, port: u16) -> Result<()> {
@@ -345,7 +350,8 @@ fn address_towards(node: &str) -> Result<String> {
     Ok(address)
 }
 
-fn merge(into: &mut Value, from: Value) {
+/// Puts the fields of `from` over those of `into`.
+pub fn merge(into: &mut Value, from: Value) {
     match (into, from) {
         (Value::Object(into), Value::Object(from)) => {
             for (key, value) in from {
