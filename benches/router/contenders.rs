@@ -16,6 +16,7 @@ use backstop::{
         credentials::Credentials,
         ledger::{InMemory, SpendLedger, new_holder},
         live::{Job, Live},
+        log::Log,
         metrics::Metrics,
         rung::Budget,
         send::Sender,
@@ -145,7 +146,9 @@ impl Router {
         let tenant: Tenant = "shop".into();
         let advance =
             self.live.advance(IncidentKey { namespace: "shop".into(), name: format!("i-{}", number % INCIDENTS) });
+        let log = Log::default();
         let job = Job {
+            log: &log,
             rung: 0,
             tenant: Some(&tenant),
             advance: &advance,
@@ -154,7 +157,7 @@ impl Router {
             schema_name: answer::NAME,
         };
         let called = self.live.ask(&job, Budget::new(Duration::from_secs(20), 100_000), answer::parse).await;
-        anyhow::ensure!(called.answer.is_ok(), "no answer: {:?}", called.calls);
+        anyhow::ensure!(called.answer.is_ok(), "no answer: {log:?}");
         Ok(())
     }
 }

@@ -32,6 +32,7 @@ use crate::{
         rung::Budget,
         send::Sender,
     },
+    settings::ModelNetwork,
 };
 
 /// A chain of one rung whose one upstream is `a`, at that address, with prices.
@@ -45,7 +46,7 @@ pub fn live(address: &str) -> Arc<Live> {
     let chain = validate::of(&object).unwrap().chain;
     let (ledger, keeper) = SpendLedger::new(InMemory::default(), new_holder(), Arc::new(clock::now));
     tokio::spawn(keeper);
-    let sender = Arc::new(Sender::new(Credentials::new("/nowhere"), None).unwrap());
+    let sender = Arc::new(Sender::new(Credentials::new("/nowhere"), &ModelNetwork::default()).unwrap());
     Arc::new(Live::new(chain, ledger, sender, Metrics::default()))
 }
 
