@@ -54,8 +54,7 @@ pub fn make(inputs: &Inputs<'_>) -> Plan {
     let matching = policy::matching(inputs.policies, kind, inputs.labels);
     let named = [choose::by_policies(&matching, inputs.system), inputs.named.to_vec()].concat();
     // There are no facts about an object that nobody knows: a model could only guess, and would be paid for it.
-    let model_chain =
-        inputs.target.and_then(|_| choose::choose(named, inputs.chains, &matching, inputs.system));
+    let model_chain = inputs.target.and_then(|_| choose::choose(named, inputs.chains, &matching, inputs.system));
     let rungs = model_chain.iter().flat_map(|chain| &chain.rungs).map(|rung| rung.name.clone());
     let rungs: Vec<String> = rungs.collect();
     let Matching { certain, possible } = matching;

@@ -141,7 +141,10 @@ async fn a_page_of_a_filter_before_the_upstream_refuses_one_tenant_and_not_the_n
     let (address, hits) = serve(html).await;
     let live = live(&address);
     let answer = diagnose(&live, "a", Duration::from_secs(5)).await;
-    assert_eq!((answer.attempts[0].outcome.as_str(), answer.attempts[0].then.as_str()), ("CredentialsRefused", "Stopped"));
+    assert_eq!(
+        (answer.attempts[0].outcome.as_str(), answer.attempts[0].then.as_str()),
+        ("CredentialsRefused", "Stopped")
+    );
     assert!(!live.may_be_asked(0, Some(&"a".into())));
     assert!(live.may_be_asked(0, Some(&"b".into())));
     diagnose(&live, "a", Duration::from_secs(5)).await;
@@ -181,7 +184,8 @@ async fn a_usage_that_cannot_be_does_not_end_the_chain_for_the_day_and_its_upstr
     assert!(first.tokens < 1_000_000, "{}", first.tokens);
     diagnose(&live, "other", Duration::from_secs(5)).await;
     assert_eq!(hits.load(Ordering::SeqCst), 1, "it is not asked for a while");
-    let changes: Vec<String> = live.changes().into_iter().map(|change| change.change + ": " + &change.message).collect();
+    let changes: Vec<String> =
+        live.changes().into_iter().map(|change| change.change + ": " + &change.message).collect();
     assert_eq!(changes, ["CoolingDown: UsageImplausible: not asked for 300 s"]);
 
     let (address, _) = serve(answers(1000)).await;

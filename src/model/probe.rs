@@ -12,16 +12,14 @@ use super::{
     send::Reply,
     wire::Question,
 };
-use crate::{
-    core::{
-        chain::{
-            failure::{Failure, decide},
-            fleet::{End, Id},
-            spec::Upstream,
-        },
-        money::NanoDollars,
-        spend::charge::{Bound, Outcome, charge},
+use crate::core::{
+    chain::{
+        failure::{Failure, decide},
+        fleet::{End, Id},
+        spec::Upstream,
     },
+    money::NanoDollars,
+    spend::charge::{Bound, Outcome, charge},
 };
 
 /// Time for one probe.

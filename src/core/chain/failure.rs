@@ -510,7 +510,12 @@ pub fn decide(failure: &Failure, extra: &[u16], fair: bool) -> Decision {
             None => (Then::Next, 0, nothing, SetAside::Upstream(COOLDOWN)),
             Some(404 | 410) => (Then::Stop, 0, nothing, SetAside::Upstream(COOLDOWN)),
             // What one tenant asks for lets no other wait.
-            Some(_) => (Then::Stop, 0, nothing, retry_after.map_or(SetAside::Nothing, |it| SetAside::Asker(it.min(LONGEST_PAUSE)))),
+            Some(_) => (
+                Then::Stop,
+                0,
+                nothing,
+                retry_after.map_or(SetAside::Nothing, |it| SetAside::Asker(it.min(LONGEST_PAUSE))),
+            ),
         },
         Class::ContextTooLong => (Then::Stop, 0, nothing, SetAside::Nothing),
         Class::Refused => (Then::Stop, 0, nothing, SetAside::Nothing),

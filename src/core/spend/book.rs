@@ -229,9 +229,8 @@ fn make_room(book: &mut ModelSpend, key: &IncidentKey, day: &str, now: Time) -> 
         return Err(Refusal::Full { of: "namespaces of one day", bound: MAX_NAMESPACES });
     }
     if incident(book, key).is_none() {
-        let own = |book: &ModelSpend| {
-            book.incidents.iter().filter(|known| known.incident.namespace == key.namespace).count()
-        };
+        let own =
+            |book: &ModelSpend| book.incidents.iter().filter(|known| known.incident.namespace == key.namespace).count();
         if own(book) >= MAX_INCIDENTS_OF_ONE {
             forget_of(book, Some(&key.namespace), KEEP_AT_LEAST, now);
         }

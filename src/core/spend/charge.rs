@@ -54,9 +54,8 @@ pub enum Outcome {
 pub fn charge(outcome: Outcome, reserved: NanoDollars, prices: Option<&Prices>) -> NanoDollars {
     match outcome {
         Outcome::NothingSent => NanoDollars(0),
-        Outcome::Used(usage) => prices.map_or(NanoDollars(0), |prices| {
-            prices.cost(usage).min(NanoDollars(reserved.0.saturating_mul(BELIEVED)))
-        }),
+        Outcome::Used(usage) => prices
+            .map_or(NanoDollars(0), |prices| prices.cost(usage).min(NanoDollars(reserved.0.saturating_mul(BELIEVED)))),
         Outcome::Status(status) if turned_away(status) => NanoDollars(0),
         Outcome::Status(_) | Outcome::Unknown => reserved,
     }

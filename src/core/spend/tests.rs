@@ -308,7 +308,10 @@ fn one_namespace_does_not_take_the_room_of_all() {
     let taken = (0..1600).filter(|number| fill(&mut book, "loud", *number).is_ok()).count();
     assert_eq!(taken, 1500 / 8);
     let refused = fill(&mut book, "loud", 1600).unwrap_err();
-    assert_eq!((refused.reason(), refused.to_string().contains("187 incidents of one namespace")), ("LedgerFull", true));
+    assert_eq!(
+        (refused.reason(), refused.to_string().contains("187 incidents of one namespace")),
+        ("LedgerFull", true)
+    );
     assert_eq!(fill(&mut book, "quiet", 0), Ok(NanoDollars(1)));
     assert_eq!(book.incidents.len(), 188);
     // A day later it makes room for itself, and for nobody else's.
