@@ -53,24 +53,6 @@ impl Budget {
     }
 }
 
-/// What was spent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Spent {
-    /// Tokens of prompt and answer together.
-    pub tokens: i64,
-    /// Cost in billionths of a US dollar.
-    pub nano_dollars: i64,
-}
-
-impl Spent {
-    /// Adds what another ask took.
-    pub fn add(&mut self, more: Spent) {
-        let Spent { tokens, nano_dollars } = more;
-        self.tokens = self.tokens.saturating_add(tokens);
-        self.nano_dollars = self.nano_dollars.saturating_add(nano_dollars);
-    }
-}
-
 /// What came of an ask, and what it took whatever came of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Asked {

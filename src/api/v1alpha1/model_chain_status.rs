@@ -92,7 +92,8 @@ pub enum UpstreamState {
     Open,
     /// Its breaker lets one call try.
     HalfOpen,
-    /// It refused its credentials, or its account is out of money: nothing is sent until they change.
+    /// It refused its credentials, or its account is out of money: nothing but probes is sent until they change or a probe is
+    /// answered.
     Quarantined,
 }
 

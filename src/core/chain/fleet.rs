@@ -1,6 +1,8 @@
 //! What is known of the upstreams of a chain across requests: health, breakers, cooldowns, quarantine. Every change is
 //! returned, for the Event and the audit line that belong to it.
 
+mod told;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +12,6 @@ use super::failure::{Class, Decision, Failure, SetAside};
 use super::health::{Candidate, Health, order};
 use super::moment::Moment;
 use super::spec::{Upstream, ValidChain};
-use crate::api::v1alpha1::{Time, UpstreamState, UpstreamStatus};
 
 /// After its attempt should have ended, a trial of a breaker is kept that long for the one who has it.
 const GRACE: Duration = Duration::from_secs(10);
@@ -22,8 +23,6 @@ const FIRST_RESCUE: Duration = Duration::from_secs(30);
 const LONGEST_RESCUE: Duration = Duration::from_secs(1800);
 /// Tenants for whom alone one upstream is set aside, at most: who is beyond is asked for as before.
 const MAX_TENANTS: usize = 256;
-/// The interval of probes that decides what is stale where there are none.
-const USUAL_INTERVAL: Duration = Duration::from_secs(90);
 
 /// One upstream of a fleet. It stays the same when the chain is changed around it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -466,64 +465,6 @@ impl Fleet {
             .map(|member| (member.id, &member.upstream))
             .collect()
     }
-
-    /// Upstreams that may be asked now, and all.
-    pub fn available(&self, now: Moment) -> (usize, usize) {
-        let askable = |member: &&Member| self.standing_of(member, None, now).may_be_asked();
-        (self.members.iter().filter(askable).count(), self.members.len())
-    }
-
-    /// Name of the first rung of which an upstream may be asked now.
-    pub fn answering(&self, now: Moment) -> Option<&str> {
-        let askable = |member: &&Member| self.standing_of(member, None, now).may_be_asked();
-        let rung = self.members.iter().find(askable).map(|member| member.rung)?;
-        self.rungs.get(rung).map(String::as_str)
-    }
-
-    /// The latest failure of any upstream, as `upstream: class`.
-    pub fn last_error(&self) -> Option<String> {
-        let failed = self.members.iter().filter_map(|member| member.last_error.map(|(class, at)| (at, class, member)));
-        failed.max_by_key(|(at, ..)| *at).map(|(_, class, member)| format!("{}: {}", member.name, class.as_str()))
-    }
-
-    /// The state of each upstream, in the order of the chain. `time` is the time of day at `now`; `interval` that of the
-    /// probes. What was spent is for the caller to add.
-    pub fn snapshot(&self, interval: Option<Duration>, now: Moment, time: Time) -> Vec<UpstreamStatus> {
-        let stale = interval.unwrap_or(USUAL_INTERVAL).saturating_mul(3);
-        self.members.iter().map(|member| self.status(member, interval, stale, now, time)).collect()
-    }
-
-    fn status(
-        &self,
-        member: &Member,
-        interval: Option<Duration>,
-        stale: Duration,
-        now: Moment,
-        time: Time,
-    ) -> UpstreamStatus {
-        let fresh = member.last_success.is_some_and(|at| now.since(at) < stale);
-        let (state, next_try) = match (member.quarantine, self.cooling(member, now), member.breaker.stands(now)) {
-            (Some(quarantine), ..) => (UpstreamState::Quarantined, interval.map(|_| quarantine.probe_at)),
-            (None, Some(until), Stands::Open { until: shut }) => (UpstreamState::Open, Some(until.max(shut))),
-            (None, Some(until), _) => (UpstreamState::CoolingDown, Some(until)),
-            (None, None, Stands::Open { until }) => (UpstreamState::Open, Some(until)),
-            (None, None, Stands::HalfOpen) => (UpstreamState::HalfOpen, None),
-            (None, None, Stands::Closed) if fresh => (UpstreamState::Available, None),
-            (None, None, Stands::Closed) => (UpstreamState::Unknown, None),
-        };
-        UpstreamStatus {
-            rung: self.rungs.get(member.rung).cloned().unwrap_or_default(),
-            name: member.upstream.name.clone(),
-            state,
-            last_error: member.last_error.map(|(class, _)| class.as_str().to_owned()).unwrap_or_default(),
-            last_error_at: member.last_error.and_then(|(_, at)| of_day(at, now, time)),
-            success_percent: member.health.success_percent(),
-            latency_milliseconds: member.health.median().and_then(|took| i64::try_from(took.as_millis()).ok()),
-            spent_nano_dollars: 0,
-            next_try_at: next_try.and_then(|at| of_day(at, now, time)),
-            last_success_at: member.last_success.and_then(|at| of_day(at, now, time)),
-        }
-    }
 }
 
 impl Member {
@@ -575,13 +516,6 @@ fn transitions(upstream: &Arc<str>, told: Vec<Told>, now: Moment) -> Vec<Transit
     told.into_iter()
         .map(|(tenant, change)| Transition { upstream: upstream.clone(), tenant, what: what(change) })
         .collect()
-}
-
-/// The time of day of a moment.
-fn of_day(at: Moment, now: Moment, time: Time) -> Option<Time> {
-    // Whole milliseconds: a status is no place for more.
-    let moved = if at >= now { time.checked_add(now.until(at)) } else { time.checked_sub(now.since(at)) };
-    Time::from_millisecond(moved.ok()?.as_millisecond()).ok()
 }
 
 #[cfg(test)]

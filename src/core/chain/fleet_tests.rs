@@ -1,5 +1,5 @@
 use super::*;
-use crate::api::v1alpha1::{ModelApi, ModelCredentials};
+use crate::api::v1alpha1::{ModelApi, ModelCredentials, Time, UpstreamState};
 use crate::core::chain::failure::{classify, decide};
 use crate::core::chain::fixtures::{chain, upstream};
 use crate::core::chain::signal::{Headers, Seen, Signal};

@@ -128,3 +128,44 @@ fn investigation_name(about: About<'_>, round: i32) -> (String, String) {
     let target = about.target().map_or("unresolved", |target| target.name.as_str());
     (names::readable(target, &key), key)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::api::v1alpha1::{Attempt, Incident, Time};
+    use crate::core::incident::Terms;
+
+    fn at(second: i64) -> Time {
+        Time::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn a_round_that_is_given_up_leaves_what_it_spent_on_the_record() {
+        let spec = json!({"alerts": [], "severity": "Warning", "openedAt": at(0), "requestId": "r", "key": "k"});
+        let incident = Incident::new("i", serde_json::from_value(spec).unwrap());
+        let (terms, now) = (Terms::default(), at(1000));
+        let mut status = IncidentStatus { phase: IncidentPhase::Investigating, rounds: 1, ..IncidentStatus::default() };
+        status.times.asked = Some(at(900));
+        let attempt = Attempt { upstream: "a".into(), outcome: "Timeout".into(), ..Attempt::default() };
+        let found = InvestigationStatus {
+            phase: InvestigationPhase::Running,
+            attempts: vec![attempt],
+            tokens: 7,
+            cost_nano_dollars: 42,
+            ..InvestigationStatus::default()
+        };
+        let spec = ask(About { incident: &incident, terms: &terms, now }, &status);
+        let Effect::CreateInvestigation { name, spec } = spec else { panic!("{spec:?}") };
+        let mut investigation = Investigation::new(&name, *spec);
+        investigation.status = Some(found);
+        let step = step(About { incident: &incident, terms: &terms, now }, status, Some(&investigation));
+        let recorded = |effects: &[Effect]| {
+            effects.iter().any(|effect| matches!(effect, Effect::AuditAfter(entry) if entry.kind == "ModelsAsked"))
+        };
+        assert!(recorded(&step.effects) || recorded(&step.after), "{step:?}");
+        let spend = step.status.unwrap().model_spend.unwrap();
+        assert_eq!((spend.calls, spend.tokens, spend.cost_nano_dollars), (1, 7, 42));
+    }
+}

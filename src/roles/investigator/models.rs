@@ -83,14 +83,19 @@ impl Models {
         let Some(live) = self.usable(name) else {
             return without(format!("ModelChain {name} does not exist by now, or is not valid"));
         };
-        let now = || live.chain().generation;
-        let before = now();
+        let other = || Some(live.chain().generation).filter(|now| now != generation);
+        let without = |now: i64| {
+            without(format!(
+                "the plan shows generation {generation} of ModelChain {name}, which has generation {now} by now"
+            ))
+        };
+        // Nothing of its budgets is counted for a chain that is not asked.
+        if let Some(now) = other() {
+            return without(now);
+        }
         let chain = model_rung::chain(&live, incident);
-        if before != *generation || now() != *generation {
-            return without(format!(
-                "the plan shows generation {generation} of ModelChain {name}, which has generation {} by now",
-                now()
-            ));
+        if let Some(now) = other() {
+            return without(now);
         }
         (chain, Some(live.chain().deadline))
     }
