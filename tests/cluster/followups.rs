@@ -139,7 +139,9 @@ pub async fn a_stolen_controller_cannot_have_a_pod_evicted_that_works(bench: Ben
             let order = following(&repair, |spec| {
                 spec["purpose"] = json!("ReplacePod");
                 spec["write"] = json!({"evict": {"pod": wanted}});
-                (spec["provenance"], spec["undo"]) = (Value::Null, Value::Null);
+                for absent in ["provenance", "undo"] {
+                    spec.as_object_mut().map(|spec| spec.remove(absent));
+                }
             })?;
             refused(&ordered(&bench, &thief, &order).await?)?;
             let still = bench.api::<Pod>().get(&pod.name_any()).await?;
