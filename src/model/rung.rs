@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 
-use super::log::Log;
+use super::log::{Log, Spent};
 use crate::{
     api::v1alpha1::{Attempt, Diagnosis, Mode},
     core::{
