@@ -43,7 +43,7 @@ struct Args {
     /// Run only the tests whose name contains one of these.
     names: Vec<String>,
     /// How many tests run at a time.
-    #[arg(long, default_value_t = 6)]
+    #[arg(long, default_value_t = 8)]
     threads: usize,
     /// Leave operator and namespaces where they are.
     #[arg(long)]
