@@ -23,7 +23,7 @@ ANSWER = {
     "proposal": {"action": "RolloutUndo", "toRevision": 1}, "rootCause": "BadRollout",
     "suspect": {"change": "", "kind": "Deployment", "name": "catalog", "revision": 2},
 }
-PATIENCE = 120  # seconds for one command; it only ends what hangs
+PATIENCE = 240  # seconds for one command; it only ends what hangs
 AWS = {"id": "AKIDEXAMPLE", "secret": "good-secret"}
 
 

@@ -129,6 +129,8 @@ def llama(tools, folder, context):
         raise Missing(f"llama-cpp-python: {why_not(tools.installed, 'llama')}")
     model, port = folder / f"tiny-{context}.gguf", free_port()
     subprocess.run([python, HERE / "tiny_model.py", model], check=True, stdout=sys.stderr)
+    # One thread: those of llama.cpp wait for each other, and on a busy machine for ever.
     command = [python, "-m", "llama_cpp.server", "--model", model, "--host", "127.0.0.1", "--port", str(port),
-               "--n_ctx", str(context), "--n_threads", "2", "--model_alias", "tiny-random", "--chat_format", "chatml"]
+               "--n_ctx", str(context), "--n_threads", "1", "--n_threads_batch", "1", "--model_alias", "tiny-random",
+               "--chat_format", "chatml"]
     return Peer(f"llama-{context}", folder, command, "/v1/models", port)

@@ -53,9 +53,9 @@ def main(path):
         writer.add_tensor(f"{at}.ffn_up.weight", weights(INNER, WIDTH))
         writer.add_tensor(f"{at}.ffn_down.weight", weights(WIDTH, INNER))
     writer.add_tensor("output_norm.weight", numpy.ones(WIDTH, numpy.float32))
-    # Sure of its nonsense, and never done: the mark of the end is never among the likely ones.
+    # Sure of its nonsense, and never done: neither the mark of the end nor a byte that is no text is among the likely ones.
     output = weights(len(words), WIDTH) * 10
-    output[:3] = 0
+    output[: 3 + 256] = 0
     writer.add_tensor("output.weight", output)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()

@@ -124,7 +124,7 @@ def litellm(bench, tools, folder, started):
 
 
 def llama(bench, tools, folder, started):
-    peer, small = (start(started, peers.llama(tools, folder, context)) for context in [20_480, 2048])
+    peer, small = (start(started, peers.llama(tools, folder, context)) for context in [16_384, 2048])
     bench.run_all(local.llama(peer.base, small.base), width=1)
     # The question of a check is small. So is its answer, which this server does not bound: it knows no max_completion_tokens.
     bench.models_check("llama", [cases.Up("OpenAiChat", small.base + "/v1", "tiny-random")], ["OutputLimit"])
