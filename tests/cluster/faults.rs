@@ -101,7 +101,7 @@ pub async fn a_wrong_argument(bench: Bench) -> Result<()> {
 }
 
 pub async fn a_memory_limit_that_is_too_low(bench: Bench) -> Result<()> {
-    let limits = json!({"resources": {"requests": {"memory": "4Mi"}, "limits": {"memory": "4Mi"}}});
+    let limits = json!({"resources": {"requests": {"memory": "1Mi"}, "limits": {"memory": "1Mi"}}});
     bad_release(&bench, "cart", container("cart", limits), Shows::Ending).await
 }
 

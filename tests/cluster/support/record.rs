@@ -9,7 +9,7 @@ use backstop::{
 };
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
 use kube::{
-    Api,
+    Api, ResourceExt as _,
     api::{DeleteParams, ListParams},
 };
 
@@ -30,22 +30,21 @@ impl Recorder {
         Ok(Recorder { folder: folder.to_owned() })
     }
 
-    /// Writes one bundle for each Incident of the test's namespace: of the Investigation that was decided on. Returns how
-    /// many. An Incident that was not investigated, or an Investigation that saw nothing, gives none.
+    /// Writes one bundle for each Incident of the test's namespace: of its last Investigation that ended. Returns how many.
+    /// An Incident whose investigations saw nothing gives none.
     pub async fn keep(&self, bench: &Bench, test: &str) -> Result<usize> {
         let incidents: Api<Incident> = bench.api();
         let investigations: Api<Investigation> = bench.api();
-        let mut all = incidents.list(&ListParams::default()).await.context("cannot list incidents")?.items;
-        all.sort_by_key(|incident| incident.spec.opened_at);
+        let mut incidents = incidents.list(&ListParams::default()).await.context("cannot list incidents")?.items;
+        incidents.sort_by_key(|incident| incident.spec.opened_at);
+        let mut rounds = investigations.list(&ListParams::default()).await.context("cannot list investigations")?.items;
+        rounds.sort_by_key(|investigation| investigation.spec.round);
         let mut kept = 0;
-        for incident in all {
-            let Some(name) = incident.status.and_then(|status| status.investigation) else { continue };
-            let Some(investigation) = investigations.get_opt(&name).await? else { continue };
-            let bundle = match bundle::of(&investigation, Some(NAMESPACE)) {
-                Ok(bundle) => bundle,
-                Err(NoBundle::NoFacts) => continue,
-                Err(error) => return Err(error).context(name),
-            };
+        for incident in incidents {
+            let of = rounds.iter().rev().filter(|round| round.spec.incident == incident.name_any());
+            let bundle =
+                of.map(|round| bundle::of(round, Some(NAMESPACE))).find(|found| *found != Err(NoBundle::NoFacts));
+            let Some(bundle) = bundle.transpose()? else { continue };
             kept += 1;
             let more = if kept > 1 { format!(".{kept}") } else { String::new() };
             let path = self.folder.join(format!("{}{more}.yaml", test.replace("::", ".")));
