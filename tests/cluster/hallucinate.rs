@@ -67,7 +67,7 @@ impl Form {
 
 /// What is played.
 #[derive(Clone, Debug, clap::Args)]
-pub struct Amount {
+pub struct Played {
     /// Instead of testing, play so many incidents of each form with a model that is up and wrong.
     #[arg(long)]
     pub hallucinate: Option<usize>,
@@ -124,7 +124,7 @@ struct Told {
 }
 
 /// Plays and prints.
-pub async fn run(place: &Place, amount: &Amount, incidents: usize) -> Result<bool> {
+pub async fn run(place: &Place, amount: &Played, incidents: usize) -> Result<bool> {
     let start = Instant::now();
     let run = format!("{:04x}", rand::random::<u16>());
     let most = amount.incidents_at_a_time.max(1);
@@ -152,7 +152,7 @@ async fn played(
     suite: &Arc<Suite>,
     models: &Models,
     namespaces: &[String],
-    amount: &Amount,
+    amount: &Played,
     incidents: usize,
 ) -> Result<usize> {
     models.install(&suite.operator, json!({})).await?;

@@ -71,7 +71,7 @@ struct Args {
     #[command(flatten)]
     crowd: enrolment::Crowd,
     #[command(flatten)]
-    wrong: hallucinate::Amount,
+    wrong: hallucinate::Played,
     #[command(flatten)]
     place: Place,
 }
