@@ -153,8 +153,9 @@ func (b *bench) open(write object, uid any) object {
 	}
 }
 
+// inSeconds is a time as the controller writes it, with fractions: no two openings of a Grant end at the same one.
 func inSeconds(n int) string {
-	return time.Now().UTC().Add(time.Duration(n) * time.Second).Format(time.RFC3339)
+	return time.Now().UTC().Add(time.Duration(n) * time.Second).Format(time.RFC3339Nano)
 }
 
 // grant writes the namespace's Grant as the controller's account and waits
