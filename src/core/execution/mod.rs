@@ -67,7 +67,7 @@ pub const GRANT_MARGIN: jiff::SignedDuration = jiff::SignedDuration::from_secs(2
 pub const GRANT_WAIT: jiff::SignedDuration = jiff::SignedDuration::from_secs(600);
 /// How long a Remediation waits for the executor to become ready.
 pub const READY_WAIT: jiff::SignedDuration = jiff::SignedDuration::from_secs(120);
-/// How long the executor waits for evidence that it cannot read.
+/// How long the executor waits for evidence that it cannot read, or that is about an earlier generation of the object.
 pub const EVIDENCE_WAIT: jiff::SignedDuration = jiff::SignedDuration::from_secs(10);
 /// Pause between two tries to read it, and between two tries to evict against a disruption budget.
 pub const EVIDENCE_PAUSE: Duration = Duration::from_millis(500);
@@ -162,7 +162,7 @@ pub struct Memory {
     /// The executor's own reading allowed the write, at this generation of the target.
     allowed: Option<i64>,
     /// Since when that reading has failed.
-    unreadable: Option<Time>,
+    no_evidence: Option<Time>,
     /// Which dry-runs the object has passed.
     passed: Passed,
     /// The eviction was sent and may have been accepted.

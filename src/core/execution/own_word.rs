@@ -29,21 +29,30 @@ pub(super) fn allowed_now(memory: &mut Memory, seen: &Observation, now: Time) ->
     match &seen.evidence {
         None => Some(Next::Look),
         Some(Ok(evidence)) => {
-            memory.unreadable = None;
-            if let Err(Ending { reason, message }) = may_write(&seen.remediation, evidence, now) {
+            let refused = may_write(&seen.remediation, evidence, now).err();
+            // Our own mark on the object is a change too: what its status says may be about the object before that.
+            if refused.is_some() && evidence.workload.status_is_behind() && has_patience(memory, now) {
+                return Some(Next::Wait(Wait::Evidence, EVIDENCE_PAUSE));
+            }
+            memory.no_evidence = None;
+            if let Some(Ending { reason, message }) = refused {
                 memory.end(reason, message);
             }
             None
         }
         Some(Err(message)) => {
-            let since = *memory.unreadable.get_or_insert(now);
-            if now.duration_since(since) <= EVIDENCE_WAIT {
+            if has_patience(memory, now) {
                 return Some(Next::Wait(Wait::Evidence, EVIDENCE_PAUSE));
             }
             memory.end(Reason::ClusterUnreadable, format!("the executor cannot read what it needs: {message}"));
             None
         }
     }
+}
+
+/// Whether evidence is waited for still; the time counts from the first time that this is asked in a row.
+fn has_patience(memory: &mut Memory, now: Time) -> bool {
+    now.duration_since(*memory.no_evidence.get_or_insert(now)) <= EVIDENCE_WAIT
 }
 
 pub(super) fn lagging(memory: &Memory, now: Time) -> Option<Next> {

@@ -23,6 +23,12 @@ const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 const MAX_DEPTH: usize = 64;
 
 impl Workload {
+    /// Whether its status is about an earlier generation of it. Kubernetes counts a change of a Deployment's annotations as
+    /// one.
+    pub fn status_is_behind(&self) -> bool {
+        self.state.observed_generation < self.state.generation
+    }
+
     /// How long a pod has to be ready before it counts as available.
     pub fn min_ready(&self) -> SignedDuration {
         bounded(int(&self.spec, "/minReadySeconds").unwrap_or_default())

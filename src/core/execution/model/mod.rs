@@ -93,6 +93,8 @@ pub struct Model {
     pub policy_bounds: Vec<PolicyBounds>,
     /// The evidence cannot be read until then.
     pub readable_at: Time,
+    /// Until then the status of the target is about the generation before, and shows no failure.
+    pub status_at: Time,
     /// How often the evidence was read.
     pub looks: std::cell::Cell<usize>,
 }
@@ -141,6 +143,7 @@ impl Model {
             approvals: Vec::new(),
             policy_bounds: Vec::new(),
             readable_at: Time::UNIX_EPOCH,
+            status_at: Time::UNIX_EPOCH,
             looks: Default::default(),
         }
     }
@@ -336,6 +339,8 @@ impl Model {
             })
             .collect();
         revisions.sort_by_key(|revision| std::cmp::Reverse(revision.fact.number));
+        let behind = self.now < self.status_at;
+        let healthy = self.healthy || behind;
         let image = |raw: &Value| object::string(raw, "/spec/containers/0/image").to_owned();
         let number = |image: &str| {
             let runs = |it: &&Revision| image == object::string(&it.template, "/spec/containers/0/image");
@@ -352,14 +357,14 @@ impl Model {
                     revisions.iter().find(|it| it.fact.current).map(|it| it.fact.number)
                 },
                 phase: "Running".into(),
-                ready: self.healthy,
-                failure: if self.healthy { PodFailure::None } else { PodFailure::CrashLoop },
+                ready: healthy,
+                failure: if healthy { PodFailure::None } else { PodFailure::CrashLoop },
                 created_at: Some(self.now),
                 ready_since: Some(self.now),
                 ..PodFact::default()
             },
         });
-        let ready = if self.healthy { 1 } else { 0 };
+        let ready = if healthy { 1 } else { 0 };
         Workload {
             object: object::object_ref(target, Kind::API_VERSION, self.kind.as_str()),
             kind: self.kind,
@@ -368,7 +373,7 @@ impl Model {
             ending: object::is_ending(target),
             state: WorkloadFact {
                 generation: object::generation(target),
-                observed_generation: object::generation(target),
+                observed_generation: object::generation(target) - i64::from(behind),
                 desired: 1,
                 updated: ready,
                 ready,

@@ -299,6 +299,23 @@ fn what_healed_between_arming_and_the_write_is_not_written() {
 }
 
 #[test]
+fn a_status_that_does_not_know_our_own_mark_yet_is_waited_for_and_never_for_long() {
+    for model in every_write() {
+        let mut soon = model.clone();
+        run_with(&mut soon, Verb::DryRunRight, |model| {
+            model.status_at = model.now + jiff::SignedDuration::from_secs(3)
+        });
+        assert_fired_once(&soon);
+        let mut never = model.clone();
+        run_with(&mut never, Verb::DryRunRight, |model| {
+            model.status_at = model.now + jiff::SignedDuration::from_hours(1)
+        });
+        let reason = never.reason();
+        assert_aborted(&never, &reason);
+    }
+}
+
+#[test]
 fn evidence_is_read_once_per_claim_and_once_more_right_before_the_write() {
     for mut model in every_write() {
         run(&mut model);
