@@ -100,11 +100,6 @@ pub async fn a_wrong_argument(bench: Bench) -> Result<()> {
     bad_release(&bench, "prices", container("prices", json!({"args": ["price"]})), Shows::Failing).await
 }
 
-pub async fn a_memory_limit_that_is_too_low(bench: Bench) -> Result<()> {
-    let limits = json!({"resources": {"requests": {"memory": "1Mi"}, "limits": {"memory": "1Mi"}}});
-    bad_release(&bench, "cart", container("cart", limits), Shows::Ending).await
-}
-
 pub async fn a_port_that_the_probe_does_not_know(bench: Bench) -> Result<()> {
     let env = json!({"env": [{"name": "SHOP_LISTEN", "value": ":9090"}]});
     bad_release(&bench, "search", container("search", env), Shows::Failing).await

@@ -204,7 +204,6 @@ const ALONE: &[Test] = tests![
 /// Everyday faults that are played for their bundles.
 const RECORDED: &[Test] = tests![
     faults::a_wrong_argument,
-    faults::a_memory_limit_that_is_too_low,
     faults::a_port_that_the_probe_does_not_know,
     faults::a_probe_of_another_port,
     faults::a_startup_probe_that_never_succeeds,
