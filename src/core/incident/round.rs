@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn a_round_that_is_given_up_leaves_what_it_spent_on_the_record() {
-        let spec = json!({"alerts": [], "severity": "Warning", "openedAt": at(0), "requestId": "r", "key": "k"});
+        let spec = json!({"alerts": [], "severity": "warning", "openedAt": at(0), "requestId": "r", "key": "k"});
         let incident = Incident::new("i", serde_json::from_value(spec).unwrap());
         let (terms, now) = (Terms::default(), at(1000));
         let mut status = IncidentStatus { phase: IncidentPhase::Investigating, rounds: 1, ..IncidentStatus::default() };
