@@ -316,4 +316,37 @@ mod tests {
         assert_eq!(outcomes(&outcome), [("planted-hangs", "Timeout"), ("rules", "NoProposal")]);
         assert_eq!(began.elapsed().as_secs(), 10);
     }
+
+    /// Ends by itself a moment after its time.
+    struct Late;
+
+    impl Rung for Late {
+        fn name(&self) -> &str {
+            "late"
+        }
+
+        fn ceiling(&self) -> Mode {
+            Mode::Suggest
+        }
+
+        fn ask<'a>(&'a self, _: FactBundle<'a>, budget: Budget, log: &'a Log) -> BoxFuture<'a, Asked> {
+            Box::pin(async move {
+                log.called(attempt("late", "Upstream", 7));
+                tokio::time::sleep(budget.time + Duration::from_millis(200)).await;
+                Asked::free(Err(Why::Unavailable))
+            })
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_ask_that_is_a_moment_late_ends_by_itself_and_one_that_is_ended_keeps_its_record() {
+        let case = FactBundle { target: None, alert_started_at: Time::UNIX_EPOCH, facts: &[] };
+        let chain = Chain::new(vec![Box::new(Late)], None);
+        // Of 100 ms its margin is 50, which it passes by far.
+        for (milliseconds, why) in [(10_000, Why::Unavailable), (100, Why::Timeout)] {
+            let budget = Budget::new(Duration::from_millis(milliseconds), 1000);
+            let asked = chain.ask_one("late", case, budget).await;
+            assert_eq!((asked.answer, asked.calls.len()), (Err(why), 1), "{milliseconds}");
+        }
+    }
 }
