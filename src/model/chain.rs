@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 
-use super::log::{Log, Took};
+use super::log::{Log, Spent, Took};
 use super::rules::Rules;
-use super::rung::{Asked, Budget, Rung, Spent, Why};
+use super::rung::{Asked, Budget, Rung, Why};
 use crate::api::v1alpha1::{Attempt, Diagnosis, Review, Time};
 use crate::core::chain::MAX_RUNGS;
 use crate::core::redact::clip;

@@ -6,8 +6,25 @@ use std::{
     time::Duration,
 };
 
-use super::rung::Spent;
 use crate::api::v1alpha1::Attempt;
+
+/// What was spent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Spent {
+    /// Tokens of prompt and answer together.
+    pub tokens: i64,
+    /// Cost in billionths of a US dollar.
+    pub nano_dollars: i64,
+}
+
+impl Spent {
+    /// Adds what another ask took.
+    pub fn add(&mut self, more: Spent) {
+        let Spent { tokens, nano_dollars } = more;
+        self.tokens = self.tokens.saturating_add(tokens);
+        self.nano_dollars = self.nano_dollars.saturating_add(nano_dollars);
+    }
+}
 
 /// The record of one request.
 #[derive(Debug, Default)]

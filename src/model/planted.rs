@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 
-use super::log::Log;
-use super::rung::{Asked, Budget, Rung, Spent, Why};
+use super::log::{Log, Spent};
+use super::rung::{Asked, Budget, Rung, Why};
 use crate::{
     api::v1alpha1::{Cause, Diagnosis, Mode},
     core::rules::FactBundle,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 
-use super::log::Log;
+use super::log::{Log, Spent};
 use crate::{
     api::v1alpha1::{Attempt, Diagnosis, Mode},
     core::{
@@ -50,24 +50,6 @@ impl Budget {
     /// Of one diagnosis that may take that long and so many tokens.
     pub fn new(time: Duration, tokens: i64) -> Budget {
         Budget { time, tokens, attempts: MOST_ATTEMPTS, waiting: MOST_WAITING, later: 0 }
-    }
-}
-
-/// What was spent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Spent {
-    /// Tokens of prompt and answer together.
-    pub tokens: i64,
-    /// Cost in billionths of a US dollar.
-    pub nano_dollars: i64,
-}
-
-impl Spent {
-    /// Adds what another ask took.
-    pub fn add(&mut self, more: Spent) {
-        let Spent { tokens, nano_dollars } = more;
-        self.tokens = self.tokens.saturating_add(tokens);
-        self.nano_dollars = self.nano_dollars.saturating_add(nano_dollars);
     }
 }
 
