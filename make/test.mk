@@ -47,13 +47,7 @@ test-cluster: $(HELM) $(LAB) $(CLUSTER_IS_UP_NEEDS) ## The admission table and t
 	$(TEST_MAKE) cluster-up; \
 	$(TEST_MAKE) cluster-load PROFILE=dev $(TEST_IMAGES); \
 	$(TEST_MAKE) admission-test; \
-	$(CLUSTER_SUITE); \
-	$(HALLUCINATE_SLICE)
-
-# Each lie of the scripted liar once; and a real model that is wrong, where its server was built before (make/trial.mk).
-HALLUCINATE_SLICE = if make/smollm2.sh '$(SMOLLM2)' cached; then forms='liar free restricted'; else forms=liar; \
-  echo 'hallucinate: without SmolLM2, whose server is not in $(SMOLLM2); make small-model builds it'; fi; \
-  $(TEST_MAKE) hallucinate INCIDENTS=11 FORMS="$$forms"
+	$(CLUSTER_SUITE)
 
 # How often test-cluster-loaded runs it.
 RUNS ?= 5

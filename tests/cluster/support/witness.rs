@@ -181,7 +181,7 @@ impl Witness {
             };
         }
         if event.user == self.account("investigator") {
-            return lease || (own(&["investigations"]) && subresource == "status") || own(&["ledgers"]);
+            return lease || (own(&["investigations", "modelchains"]) && subresource == "status") || own(&["ledgers"]);
         }
         if event.user == self.account("controller") {
             return lease
