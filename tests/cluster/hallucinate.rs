@@ -234,7 +234,8 @@ async fn incident(bench: &Bench, name: &str, situation: Situation, lie: &'static
     match situation {
         Situation::Broken(release) => {
             bench.healthy(name).await?;
-            bench.broken(name, release).await?;
+            bench.patch(name, of_its_own(name, release)).await?;
+            bench.failing(name).await?;
         }
         Situation::Healthy => {
             bench.healthy(name).await?;
@@ -267,6 +268,16 @@ async fn incident(bench: &Bench, name: &str, situation: Situation, lie: &'static
     })
     .await?;
     Ok(told)
+}
+
+/// A bad release that no other workload has: the same change in a second one is a storm, and no model is judged.
+fn of_its_own(name: &str, release: Release) -> Value {
+    let mut patch = release.patch(name);
+    patch["spec"]["template"]["metadata"]["annotations"] = json!({"suite.backstop.dev/incident": name});
+    if let Some(image) = patch.pointer_mut("/spec/template/spec/containers/0/image") {
+        *image = json!(format!("backstop.local/shop:absent-{name}"));
+    }
+    patch
 }
 
 /// Makes a payload of firing alerts one of the same alerts that ended.
