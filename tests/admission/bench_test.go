@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -153,10 +154,13 @@ func (b *bench) open(write object, uid any) object {
 	}
 }
 
-// inSeconds is a time as the controller writes it, with fractions: no two openings of a Grant end at the same one.
+// inSeconds is a time in whole seconds, as the controller writes it: two openings may well end at the same one.
 func inSeconds(n int) string {
-	return time.Now().UTC().Add(time.Duration(n) * time.Second).Format(time.RFC3339Nano)
+	return time.Now().UTC().Add(time.Duration(n) * time.Second).Format(time.RFC3339)
 }
+
+// epochs counts the openings of Grants: the controller opens none twice for the same claim.
+var epochs atomic.Int64
 
 // grant writes the namespace's Grant as the controller's account and waits
 // until the grant policy sees it. open is nil for a closed one.
@@ -164,6 +168,7 @@ func (b *bench) grant(open object) error {
 	path := ourPath(b.ns, "grants", "active")
 	spec := object{}
 	if open != nil {
+		open["epoch"] = epochs.Add(1)
 		spec["open"] = open
 	}
 	var version string
