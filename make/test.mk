@@ -6,13 +6,14 @@
 
 # Said before anything is built or asked.
 ifeq ($(CLUSTER),current)
-NEEDS_THE_AUDIT_LOG := test test-cluster test-cluster-loaded measure measure-retention measure-enrolment
+NEEDS_THE_AUDIT_LOG := test test-cluster test-cluster-loaded measure measure-retention measure-enrolment \
+  hallucinate hallucinate-slice record-diagnosis
 ifneq ($(filter $(NEEDS_THE_AUDIT_LOG),$(MAKECMDGOALS)),)
 $(error CLUSTER=current is not for $(filter $(NEEDS_THE_AUDIT_LOG),$(MAKECMDGOALS)): the cluster tests judge by the API server's audit log and end processes on nodes, and can do neither there. Use CLUSTER=lab, as root on Debian, or CLUSTER=kind, with Docker)
 endif
 endif
 
-test: test-static test-unit wire-slice test-cluster ## Run the whole proof: static checks, unit tests, and the suites on a real cluster
+test: test-static test-unit wire-slice test-cluster hallucinate-slice ## Run the whole proof: static checks, unit tests, and the suites on a real cluster
 
 test-static: lab-test demo-test chart-lint | operator-deps ## Format, clippy with warnings as errors, Go's vet, Helm lint, rendered chart
 	cargo fmt --check

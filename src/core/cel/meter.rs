@@ -20,6 +20,11 @@ pub const JUDGEMENT_UNITS: u64 = 200_000;
 /// Longest text in bytes that is parsed as a number, date, version, address, URL or pattern.
 pub(super) const MAX_PARSED: usize = 2048;
 
+/// A map, and the key of each of its entries. The library makes maps anew where it shares lists: a hash table, and a
+/// hash of each key.
+const MAP: u64 = 4;
+const ENTRY: u64 = 2;
+
 /// Longest text of ours about a failure, in bytes: errors of the library print the values that they are about.
 const MAX_ERROR: usize = 256;
 
@@ -103,11 +108,11 @@ impl Meter {
                 items.iter().try_for_each(|item| self.walk(item))
             }
             Value::Map(map) => {
-                self.charge(1)?;
+                self.charge(MAP)?;
                 map.map.iter().try_for_each(|(key, value)| {
                     self.charge(match key {
-                        Key::String(text) => 1 + units(text.len()),
-                        Key::Int(_) | Key::Uint(_) | Key::Bool(_) => 1,
+                        Key::String(text) => ENTRY + units(text.len()),
+                        Key::Int(_) | Key::Uint(_) | Key::Bool(_) => ENTRY,
                     })?;
                     self.walk(value)
                 })

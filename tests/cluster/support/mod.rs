@@ -109,7 +109,9 @@ impl Suite {
         let suite = Suite { client, audit, witness, operator, pages, nodes, taps, run: run.into(), markers };
         if let Err(error) = suite.set_up(namespaces).await {
             // What a failed start leaves behind would be in the way of the next one.
-            suite.clean(namespaces).await.context(format!("and then, after: {error:#}"))?;
+            if let Err(left) = suite.clean(namespaces).await {
+                return Err(error.context(format!("and afterwards it was not removed: {left:#}")));
+            }
             return Err(error);
         }
         Ok(Arc::new(suite))

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use futures::future::BoxFuture;
 use k8s_openapi::api::{
     apps::v1::Deployment,
-    core::v1::{Namespace, Node, Pod, Secret, Service},
+    core::v1::{Event, Namespace, Node, Pod, Secret, Service},
 };
 use kube::{
     Api, Client, ResourceExt as _,
@@ -27,6 +27,8 @@ use super::{
 const RELEASE: &str = "backstop";
 /// Longest time for one command of Helm.
 const HELM_TIMEOUT: &str = "600s";
+/// Events that are shown when the chart cannot be installed.
+const NEWEST: usize = 30;
 
 /// The roles.
 pub const ROLES: [&str; 3] = ["controller", "investigator", "executor"];
@@ -87,7 +89,9 @@ impl Operator {
 
     fn helm(&self, args: &[&str]) -> Command {
         let mut command = Command::new(&self.helm[0]);
-        command.args(&self.helm[1..]).args(args);
+        // Waiting, Helm lists the chart's objects namespace by namespace, at five requests a second unless told otherwise:
+        // with a namespace for each test that is most of the time that a change of the settings takes.
+        command.args(&self.helm[1..]).args(args).args(["--qps", "200", "--burst-limit", "1000"]);
         command
     }
 
@@ -116,8 +120,8 @@ impl Operator {
             HELM_TIMEOUT,
         ];
         if let Err(error) = run(&mut self.helm(&install)).await {
-            let logs = self.logs(40).await;
-            return Err(error.context(format!("the chart was not installed\n{logs}")));
+            let (state, logs) = (self.state().await, self.logs(40).await);
+            return Err(error.context(format!("the chart was not installed\n{state}{logs}")));
         }
         for role in ROLES {
             self.ready(role).await?;
@@ -297,6 +301,38 @@ impl Operator {
         let request =
             http::Request::get(format!("/api/v1/namespaces/{SYSTEM}/pods/{pod}:8080/proxy{path}")).body(vec![])?;
         self.client.request_text(request).await.with_context(|| format!("{role} does not serve {path}"))
+    }
+
+    /// Why pods of ours may not run: the newest Events about them, their conditions, and those of the nodes.
+    async fn state(&self) -> String {
+        let events: Api<Event> = Api::namespaced(self.client.clone(), SYSTEM);
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), SYSTEM);
+        let nodes: Api<Node> = Api::all(self.client.clone());
+        let all = ListParams::default();
+        let mut text = String::new();
+        for node in nodes.list(&all).await.into_iter().flatten() {
+            for condition in node.status.iter().flat_map(|status| status.conditions.iter().flatten()) {
+                let (kind, status) = (&condition.type_, &condition.status);
+                if (kind == "Ready") != (status == "True") {
+                    let message = condition.message.as_deref().unwrap_or_default();
+                    text += &format!("node {}: {kind} is {status}: {message}\n", node.name_any());
+                }
+            }
+        }
+        for pod in pods.list(&all).await.into_iter().flatten() {
+            let status = pod.status.clone().unwrap_or_default();
+            let [phase, reason, message] =
+                [&status.phase, &status.reason, &status.message].map(|text| text.as_deref().unwrap_or_default());
+            text += &format!("pod {}: {phase} {reason} {message}\n", pod.name_any());
+        }
+        let mut events = events.list(&all).await.map(|list| list.items).unwrap_or_default();
+        events.sort_by(|a, b| a.last_timestamp.cmp(&b.last_timestamp));
+        for event in events.iter().rev().take(NEWEST).rev() {
+            let about = event.involved_object.name.as_deref().unwrap_or_default();
+            let [reason, message] = [&event.reason, &event.message].map(|text| text.as_deref().unwrap_or_default());
+            text += &format!("event about {about}: {reason}: {message}\n");
+        }
+        text
     }
 
     /// The last lines of every role.
