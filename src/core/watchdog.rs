@@ -143,7 +143,9 @@ impl Why {
                 format!("no step of Backstop ended for {minutes} minutes, so the on-call has to look")
             }
             Why::NothingChanges { .. } => {
-                format!("Backstop waited {minutes} minutes for a step that has no such length, so the on-call has to look")
+                format!(
+                    "Backstop waited {minutes} minutes for a step that has no such length, so the on-call has to look"
+                )
             }
         }
     }
