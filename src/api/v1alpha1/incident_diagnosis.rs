@@ -3,7 +3,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Action, Attempt, Cause, FieldChange, Mode, Time};
 
-/// What a round of investigation found, cut to what a person has to read.
+/// What a round of investigation found, cut to what the on-call has to read.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct IncidentDiagnosis {
@@ -21,7 +21,7 @@ pub struct IncidentDiagnosis {
     /// The cause in one sentence, at most 1024 characters.
     #[schemars(length(max = 1024))]
     pub hypothesis: String,
-    /// What a person should look at next, at most 1024 characters.
+    /// What the on-call should look at next, at most 1024 characters.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 1024))]
     pub advice: String,

@@ -222,7 +222,7 @@ pub struct Diagnosis {
     /// The claims that support the diagnosis. At most 64.
     #[schemars(length(max = 64))]
     pub claims: Vec<Claim>,
-    /// What a person should look at next, at most 1024 characters.
+    /// What the on-call should look at next, at most 1024 characters.
     #[serde(default)]
     #[schemars(length(max = 1024))]
     pub advice: String,

@@ -196,7 +196,7 @@ pub struct ModelRung {
     #[schemars(schema_with = "up_to_approve")]
     pub ceiling: Mode,
     /// Name of the stronger rung, further down or up, that is asked once when an answer of this one turns out not to be
-    /// grounded in the facts. Absent: the rules decide, and a person is called.
+    /// grounded in the facts. Absent: the rules decide, and the on-call is called.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub on_ungrounded: Option<String>,
