@@ -12,21 +12,22 @@ use crate::api::v1alpha1::{
 use crate::core::{
     actions,
     gate::{self, Ungrounded},
+    redact::clip,
     rules,
     workload::Workload,
 };
 
-use super::{About, diagnosis::cut};
+use super::About;
 
 /// Rounds of one incident that ask models, whatever its target shows; a re-route has one more. What people do to a target
 /// in between is theirs, and must not spend without an end.
 const MOST: i32 = 4;
-/// Pieces of evidence that a status holds, and characters of one.
+/// Pieces of evidence that a status holds, and bytes of one.
 const MAX_EVIDENCE: usize = 32;
 const MAX_WORDS: usize = 128;
 /// Characters of a hash that tell templates apart.
 const HASH: usize = 16;
-/// Characters of a sentence of a model, and of why it is doubted.
+/// Bytes of a sentence of a model, and of why it is doubted.
 const MAX_REASON: usize = 1024;
 const MAX_DOUBT: usize = 512;
 
@@ -126,13 +127,13 @@ pub(super) fn note(
     let unsure = ungrounded.map(|it| it.message.as_str());
     let objection = found.review.as_ref().filter(|review| review.objects);
     models.answer = Some(ModelAnswer {
-        diagnoser: cut(&diagnosis.diagnoser, 64),
+        diagnoser: clip(&diagnosis.diagnoser, 64),
         action: diagnosis.proposal.as_ref().map(|proposal| proposal.action.clone()),
-        doubt: cut(doubt.or(unsure).unwrap_or_default(), MAX_DOUBT),
+        doubt: clip(doubt.or(unsure).unwrap_or_default(), MAX_DOUBT),
         objection: objection.map(|Review { rung, objects, reason }| Review {
-            rung: cut(rung, 64),
+            rung: clip(rung, 64),
             objects: *objects,
-            reason: cut(reason, MAX_REASON),
+            reason: clip(reason, MAX_REASON),
         }),
     });
 }
@@ -178,7 +179,7 @@ fn template(workload: &Workload) -> BTreeSet<String> {
 }
 
 fn piece(text: &str) -> String {
-    cut(text, MAX_WORDS)
+    clip(text, MAX_WORDS)
 }
 
 #[cfg(test)]
