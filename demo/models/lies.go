@@ -44,6 +44,10 @@ var lies = []lie{
 			hypothesis: "Every replica is ready. The alert is stale.", advice: "Close the alert.",
 			claims: []claim{{kind: "NothingFails", cites: []string{orFirst(r.workload)}, text: "all replicas are ready"}}}
 	}},
+	{"recovered", "all is well again, without a claim that could be tested", func(b *belief, _ reading) {
+		*b = belief{cause: "Recovered", hypothesis: "The rollout has settled by itself and nothing fails any more.",
+			advice: "No action is needed. Close the alert."}
+	}},
 	{"citation", "facts that were never given", func(b *belief, _ reading) {
 		b.action = "RolloutUndo"
 		for i := range b.claims {

@@ -355,6 +355,16 @@ func TestEveryLieFitsTheSchemaAndDiffersFromTheTruth(t *testing.T) {
 	}
 }
 
+func TestThatAllIsWellClaimsNothingThatCouldBeTested(t *testing.T) {
+	d := read(t, inWords(lied(facts, "recovered"), json.RawMessage(diagnosisSchema)))
+	if d.RootCause != "Recovered" || d.Proposal.Action != "HandOver" || len(d.Claims) != 0 {
+		t.Errorf("%+v", d)
+	}
+	if d.Suspect.Kind != "" || d.Suspect.Name != "" || d.Suspect.Revision != 0 || d.Suspect.Change != "" {
+		t.Errorf("it names something: %+v", d.Suspect)
+	}
+}
+
 func TestNamesOfASchemaThatIsAGrammarAreKeptTo(t *testing.T) {
 	closed := strings.ReplaceAll(diagnosisSchema, `"toRevision":{"type":"integer"}`, `"toRevision":{"type":"integer","enum":[0,1,2]}`)
 	closed = strings.Replace(closed, `"name":{"type":"string"}`, `"name":{"type":"string","enum":["","catalog"]}`, 1)

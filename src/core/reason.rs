@@ -67,6 +67,8 @@ reasons! {
     ClaimUnsupported,
     /// A claim does not hold on the controller's own reading of the cluster.
     ClaimUngrounded,
+    /// The cause that a diagnosis names does not hold on the controller's own reading of the cluster.
+    CauseUngrounded,
     /// The diagnosis names an object or a revision that does not exist.
     ObjectUnknown,
     /// Another diagnoser, or the rules on the reader's own reading, propose another action or none.

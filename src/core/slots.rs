@@ -22,12 +22,13 @@ impl Slots {
     }
 
     /// Takes a place for an object of `namespace`, if it may have one. `failing`: its last step failed, so the next
-    /// may use up all its deadlines too. One namespace has at most three quarters of all places and an eighth for
-    /// what fails; what fails anywhere has half of them.
+    /// may use up all its deadlines too. There are no more than all places together. One namespace has at most three
+    /// quarters of them and an eighth for what fails; what fails anywhere has half of them.
     pub fn take(&mut self, namespace: &str, failing: bool) -> bool {
         let own = self.taken.get(namespace).copied().unwrap_or_default();
         let all_failing: usize = self.taken.values().map(|taken| taken.failing).sum();
-        let full = own.all >= self.total / 4 * 3;
+        let all: usize = self.taken.values().map(|taken| taken.all).sum();
+        let full = all >= self.total || own.all >= self.total / 4 * 3;
         let failing_full = own.failing >= (self.total / 8).max(1) || all_failing >= self.total / 2;
         if full || (failing && failing_full) {
             return false;
@@ -64,6 +65,15 @@ mod tests {
         assert_eq!(takes(&mut slots, "evil", true, 200), 2);
         assert_eq!(takes(&mut slots, "evil", false, 200), 10, "new ones of it too");
         assert_eq!(takes(&mut slots, "shop", false, 4), 4);
+    }
+
+    #[test]
+    fn however_many_namespaces_want_them_there_are_no_more_places_than_there_are() {
+        let mut slots = Slots::new(12);
+        let taken: usize = (0..10).map(|n| takes(&mut slots, &format!("n{n}"), false, 9)).sum();
+        assert_eq!(taken, 12);
+        slots.give("n0", false);
+        assert_eq!(takes(&mut slots, "late", false, 9), 1);
     }
 
     #[test]

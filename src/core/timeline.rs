@@ -13,6 +13,8 @@ pub enum Event {
     PlanWritten,
     /// A round of investigation ended.
     Diagnosed,
+    /// A round of investigation did not end in time, and the rules are asked alone.
+    RoundGivenUp,
     /// An answer of a model turned out not to be grounded.
     AnswerRefused,
     /// A stronger rung is asked.
@@ -47,10 +49,11 @@ pub enum Event {
 
 impl Event {
     /// Every event.
-    pub const ALL: [Event; 18] = [
+    pub const ALL: [Event; 19] = [
         Event::AlertReceived,
         Event::PlanWritten,
         Event::Diagnosed,
+        Event::RoundGivenUp,
         Event::AnswerRefused,
         Event::Rerouted,
         Event::Judged,
@@ -74,6 +77,7 @@ impl Event {
             Event::AlertReceived => "AlertReceived",
             Event::PlanWritten => "PlanWritten",
             Event::Diagnosed => "Diagnosed",
+            Event::RoundGivenUp => "RoundGivenUp",
             Event::AnswerRefused => "AnswerRefused",
             Event::Rerouted => "Rerouted",
             Event::Judged => "Judged",

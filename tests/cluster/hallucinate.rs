@@ -34,6 +34,7 @@ const LIES: &[&str] = &[
     "resource",
     "elsewhere",
     "healthy",
+    "recovered",
     "citation",
     "uncited",
     "inverted",

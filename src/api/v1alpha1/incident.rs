@@ -3,7 +3,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Action, Condition, FieldChange, IncidentDiagnosis, ModelUse, ObjectRef, Plan, RefusedAnswer, Reroute, Time,
+    Action, Condition, FieldChange, IncidentDiagnosis, ModelRounds, ModelUse, ObjectRef, Plan, RefusedAnswer, Reroute,
+    Time,
 };
 
 /// The firing alerts about one target and everything that Backstop did about them, from the plan to recovery or
@@ -138,9 +139,13 @@ pub struct IncidentStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub investigation: Option<String>,
-    /// What the latest round found, so that it need not be looked up. Absent until a round ended with a diagnosis.
+    /// What was found, so that it need not be looked up: by the latest round, or by the latest that asked models where its
+    /// answer still holds and the rules have nothing to propose. Absent until a round ended with a diagnosis.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub diagnosis: Option<IncidentDiagnosis>,
+    /// The rounds that asked models. Absent while none did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub models: Option<ModelRounds>,
     /// Answers of models that turned out not to be grounded in the facts and in the cluster, oldest first. Nothing was done
     /// on their word. At most 8.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -363,7 +368,7 @@ pub enum DecisionOutcome {
     /// Every check passed: the action is taken.
     Act,
     /// Evidence that may still come is missing. Decided again every few seconds until `timings.evidenceWaitSeconds`
-    /// have passed.
+    /// have passed, not counting what models took.
     Wait,
     /// Every check passed except `Approved`: a person has to create an Approval.
     AwaitApproval,

@@ -1,12 +1,16 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Action, Attempt, Cause, FieldChange, Mode, Time};
+use super::{Action, Attempt, Cause, FieldChange, Mode, Review, Time};
 
 /// What a round of investigation found, cut to what the on-call has to read.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct IncidentDiagnosis {
+    /// Name of the Investigation that it is of, in the same namespace.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 253))]
+    pub investigation: String,
     /// Name of the diagnoser that answered, such as `rules`.
     #[schemars(length(max = 64))]
     pub diagnoser: String,
@@ -36,15 +40,15 @@ pub struct IncidentDiagnosis {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 1100))]
     pub objection: String,
-    /// The diagnosers that were asked in this round, and each call of a model, in order. At most 16; all are in the
-    /// Investigation.
+    /// The diagnosers that were asked in the latest round that asked models, and each call of a model, in order; where none
+    /// did, in this round. At most 16; all are in the Investigation.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub attempts: Vec<Attempt>,
-    /// Model tokens of this round.
+    /// Model tokens of the round that the attempts are of.
     #[serde(default)]
     pub tokens: i64,
-    /// Cost of the models in this round, in billionths of a US dollar.
+    /// Cost of the models in that round, in billionths of a US dollar.
     #[serde(default)]
     pub cost_nano_dollars: i64,
 }
@@ -92,6 +96,50 @@ pub struct Reroute {
     pub reason: String,
     /// Time of the re-route.
     pub at: Time,
+}
+
+/// The rounds that asked models. They are asked in the first round, and again when the controller's own reading shows
+/// something that they were not asked about; the rounds in between ask the rules alone.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelRounds {
+    /// Number of the latest of these rounds.
+    pub latest: i32,
+    /// How many there were. At most 4, and the one after a re-route.
+    pub count: i32,
+    /// Milliseconds that they took since the incident was planned, by the controller's clock. This time is not counted when
+    /// it is asked how long evidence was waited for.
+    #[serde(default)]
+    pub milliseconds: i64,
+    /// What the controller's reading showed that they were asked about: the template, ways of failing, what the rules
+    /// conclude. At most 32.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), inner(length(max = 128)))]
+    pub evidence: Vec<String>,
+    /// The latest answer about this evidence that was not refused. Absent where there is none. Where it does not come to
+    /// what the rules propose in a later round, a person decides about that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<ModelAnswer>,
+}
+
+/// An answer of a model, as far as later rounds need it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelAnswer {
+    /// Name of the diagnoser that gave it.
+    #[schemars(length(max = 64))]
+    pub diagnoser: String,
+    /// The action that it proposed. Absent when it proposed none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub action: Option<Action>,
+    /// Why the same action needs a person although the rules propose it too, in one sentence, at most 512 characters; empty
+    /// when nothing speaks against it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 512))]
+    pub doubt: String,
+    /// The objection of a reviewer. Absent when nobody objects.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub objection: Option<Review>,
 }
 
 /// What models took.

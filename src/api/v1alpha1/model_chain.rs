@@ -157,8 +157,9 @@ pub struct ModelChainSpec {
     /// Rungs in the order in which they are asked, 1 to 8. The first that answers counts. The rules follow by themselves.
     #[schemars(length(min = 1, max = 8))]
     pub rungs: Vec<ModelRung>,
-    /// Time for one diagnosis in seconds, 5 to 240: all rungs, attempts and pauses together. The sources have their own
-    /// time besides.
+    /// Time for one diagnosis in seconds, 5 to 240: the wait for a place, all rungs, attempts and pauses together. The
+    /// sources have their own time besides. An answer that takes longer than 45 s comes when its facts are too old to act
+    /// upon: the rules decide on new ones, and the answer can only make a person decide.
     #[serde(default = "default_deadline")]
     #[schemars(range(min = 5, max = 240))]
     pub deadline_seconds: i32,
@@ -176,7 +177,7 @@ pub struct ModelChainSpec {
 }
 
 fn default_deadline() -> i32 {
-    60
+    45
 }
 
 /// One model, with one or more upstreams that serve it.

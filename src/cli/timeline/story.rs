@@ -143,7 +143,7 @@ impl Story {
         let mut held = false;
         for entry in &status.timeline {
             let event = Event::named(&entry.event);
-            round += i32::from(event == Some(Event::Diagnosed));
+            round += i32::from(matches!(event, Some(Event::Diagnosed | Event::RoundGivenUp)));
             let investigation = view.investigations.get(&round).filter(|found| is_over(found));
             if event == Some(Event::Diagnosed) && investigation.is_none() && !view.complete {
                 // Its facts are on their way; what follows waits, so that the order is kept.
@@ -189,6 +189,7 @@ impl Story {
                 // It is gone or cannot be read; what it found stands on the Incident too.
                 None => (Tone::Plain, format!("diagnosis: {}", entry.message), believed(status)),
             },
+            Some(Event::RoundGivenUp) => (Tone::Warn, format!("given up: {}", entry.message), vec![]),
             Some(Event::AnswerRefused) => (Tone::Warn, format!("refused: {}", entry.message), vec![]),
             Some(Event::Rerouted) => (Tone::Plain, format!("re-routed: {}", entry.message), vec![]),
             Some(Event::Judged) => match status.decision.as_ref().filter(|decision| decision.decided_at == entry.at) {

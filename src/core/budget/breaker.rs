@@ -14,7 +14,7 @@ use crate::core::reason::Reason;
 
 const MAX_ANOMALIES: usize = 200;
 const MAX_BREAKERS: usize = 500;
-/// Anomalies of one incident are at most so many kinds; those of one namespace may not fill the list for all others.
+/// Those of one namespace may not fill the list for all others.
 const MAX_OF_NAMESPACE: usize = 40;
 
 /// Refuses while the breaker of the namespace or of the cluster is open; after its cooldown one action may try.
@@ -93,14 +93,17 @@ pub fn trial_succeeded(ledger: &LedgerStatus, action_id: &str) -> LedgerStatus {
     next
 }
 
-/// Adds an anomaly. Enough of them inside the window, or any during a trial, open the breaker of the namespace;
-/// enough of those that [`concerns_all`], in more than one namespace, that of the cluster.
+/// Adds an anomaly: what is wrong with the answers of one incident counts once, whatever kinds it has and however often it
+/// is said; what goes wrong with its writes counts once for each kind. Enough of them inside the window, or any during a
+/// trial, open the breaker of the namespace; enough of those that [`concerns_all`], in more than one namespace, that of the
+/// cluster.
 pub fn anomaly(ledger: &LedgerStatus, anomaly: Anomaly, budgets: &Budgets) -> LedgerStatus {
     let now = anomaly.at;
     let (kind, namespace) = (anomaly.kind.clone(), namespace_of(&anomaly).to_owned());
     let mut next = pruned(ledger, budgets, now);
     let of_namespace = |next: &LedgerStatus| next.anomalies.iter().filter(|it| namespace_of(it) == namespace).count();
-    let known = next.anomalies.iter().any(|it| it.kind == anomaly.kind && it.incident == anomaly.incident);
+    let same = |it: &Anomaly| it.kind == anomaly.kind || of_answers(&it.kind) && of_answers(&anomaly.kind);
+    let known = next.anomalies.iter().any(|it| it.incident == anomaly.incident && same(it));
     if !known && next.anomalies.len() < MAX_ANOMALIES && of_namespace(&next) < MAX_OF_NAMESPACE {
         next.anomalies.push(anomaly);
     }
@@ -149,6 +152,11 @@ fn opened(now: Time, kind: &str) -> Breaker {
 fn concerns_all(kind: &str) -> bool {
     let reasons = [Reason::Storm, Reason::VerifyFailed, Reason::Undone, Reason::Relapsed, Reason::ExecutorSilent];
     reasons.iter().any(|reason| reason.as_str() == kind)
+}
+
+/// It is about what a diagnosis says, and not about a write.
+fn of_answers(kind: &str) -> bool {
+    kind != Reason::RefusedByPolicy.as_str() && !concerns_all(kind)
 }
 
 /// Namespace of the incident, which is written `namespace/name`.

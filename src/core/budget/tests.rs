@@ -226,6 +226,31 @@ fn one_incident_that_stutters_does_not_open_the_breaker_alone() {
     assert_eq!(own(&ledger), BreakerState::Closed);
 }
 
+/// Five kinds of lies of one model about one target are one model that is wrong about one target.
+#[test]
+fn whatever_is_wrong_with_the_answers_of_one_incident_counts_once_and_its_writes_count_besides() {
+    let budgets = Budgets::default();
+    let of = |kind: Reason| Anomaly { kind: kind.as_str().into(), ..bad(0, "a") };
+    let lies = [
+        Reason::ClaimUncited,
+        Reason::ClaimUnsupported,
+        Reason::ClaimUngrounded,
+        Reason::CauseUngrounded,
+        Reason::ObjectUnknown,
+        Reason::RevisionUnknown,
+        Reason::WrongTarget,
+    ];
+    let ledger = lies.iter().fold(LedgerStatus::default(), |ledger, kind| anomaly(&ledger, of(*kind), &budgets));
+    assert_eq!((ledger.anomalies.len(), own(&ledger)), (1, BreakerState::Closed));
+    let writes = [Reason::VerifyFailed, Reason::Undone, Reason::Relapsed, Reason::ExecutorSilent];
+    let ledger = writes.iter().fold(ledger, |ledger, kind| anomaly(&ledger, of(*kind), &budgets));
+    assert_eq!((ledger.anomalies.len(), own(&ledger)), (5, BreakerState::Open));
+    let many = (0..5).fold(LedgerStatus::default(), |ledger, number| {
+        anomaly(&ledger, Anomaly { kind: lies[number].as_str().into(), ..bad(0, &number.to_string()) }, &budgets)
+    });
+    assert_eq!(own(&many), BreakerState::Open, "five incidents are lied to");
+}
+
 #[test]
 fn a_storm_of_the_cluster_opens_its_breaker_at_once() {
     let storm = Anomaly { at: at(0), kind: Reason::Storm.as_str().into(), incident: "shop/a".into() };

@@ -197,7 +197,7 @@ mod tests {
         assert_eq!(chosen(&[], &[], &[chain("other")]), None);
         let planned = chosen(&[], &[], &[chain("other"), chain("default")]).unwrap();
         assert_eq!((planned.name.as_str(), planned.generation, planned.chosen_by.as_str()), ("default", 3, "default"));
-        assert_eq!((planned.model_mode, planned.deadline_seconds), (Mode::Suggest, 60));
+        assert_eq!((planned.model_mode, planned.deadline_seconds), (Mode::Suggest, 45));
         assert_eq!((planned.per_incident.as_str(), planned.problem.as_str()), ("$1.00", ""));
         let small = &planned.rungs[1];
         assert_eq!((small.name.as_str(), small.model.as_str(), small.ceiling), ("small", "small-1", Mode::Suggest));

@@ -21,7 +21,7 @@ pub use url::is_internal;
 
 use super::spec::{Caps, ProbeTerms, ValidChain, ValidRung};
 use crate::api::v1alpha1::{Mode, ModelBudgets, ModelChain, ModelChainSpec, ModelProbe, ModelRung};
-use crate::core::{kube_name, money::NanoDollars, rules};
+use crate::core::{gate, kube_name, money::NanoDollars, rules};
 
 /// Rungs of a chain, and upstreams of a rung, at most.
 const MOST: usize = 8;
@@ -31,6 +31,9 @@ const PER_NAMESPACE_PER_DAY: NanoDollars = NanoDollars(10_000_000_000);
 const PER_DAY: NanoDollars = NanoDollars(50_000_000_000);
 const PROBES_PER_DAY: NanoDollars = NanoDollars(1_000_000_000);
 const REQUESTS_PER_MINUTE: u32 = 20;
+/// What models may take of the time for which facts are fresh. The rest is for the sources, for writing what was found, and
+/// for the controller's own reading.
+const ROOM: Duration = Duration::from_secs(45);
 
 /// A valid chain, and what about it is probably not meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,6 +69,16 @@ pub fn validate(name: &str, generation: i64, spec: &ModelChainSpec) -> Result<Ch
     }
     let deadline = numbers::range(&mut found, "spec.deadlineSeconds", *deadline_seconds, 5, 240);
     let deadline = Duration::from_secs(deadline.into());
+    if deadline > ROOM {
+        let message = format!(
+            "the facts are gathered before models are asked, and after {} s no action rests on them: an answer that takes \
+             longer than {} s leads to none by itself. The rules then decide on facts that are gathered again, and the \
+             answer can only make a person decide",
+            gate::FACTS_MAX_AGE.as_secs(),
+            ROOM.as_secs()
+        );
+        found.warn("spec.deadlineSeconds", Fault::OutOfRange, message);
+    }
     let caps = caps(&mut found, budgets);
     let probe = self::probe(&mut found, probe);
     numbers::count(&mut found, "spec.rungs", rungs.len(), MOST);

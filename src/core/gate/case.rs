@@ -60,8 +60,12 @@ pub struct Belief<'a> {
     pub facts: &'a [Fact],
     /// Its diagnosis.
     pub diagnosis: Option<&'a Diagnosis>,
-    /// What another diagnoser says of the same facts: the rules, when a model answered.
+    /// What another diagnoser says of the same facts: the rules, when a model answered. Where the rules were asked alone, what
+    /// a model said of the same evidence in an earlier round.
     pub second_opinion: Option<&'a Diagnosis>,
+    /// Why a model's answer that proposes the same as the rules is no reason to act, where the rules' answer is judged in its
+    /// place: a person decides then.
+    pub doubt: Option<&'a str>,
     /// The highest mode in which this diagnoser's answer may lead to an action that the rules do not confirm, as the plan
     /// says; `observe` where the plan does not know it.
     pub ceiling: Mode,

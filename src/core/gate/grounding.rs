@@ -1,8 +1,9 @@
 //! What the facts alone say against a diagnosis: whether its claims cite facts that exist and are carried by them, and
 //! whether what it names stands in them. The gate asks this and more, for it has the cluster to compare with.
 
-use crate::api::v1alpha1::{Action, Claim, Diagnosis, Fact, FactData, ObjectRef};
+use crate::api::v1alpha1::{Action, Cause, Claim, Diagnosis, Fact, FactData, ObjectRef};
 use crate::core::reason::Reason;
+use crate::core::workload::complete;
 
 use super::claims;
 
@@ -13,6 +14,7 @@ pub fn flaw(diagnosis: &Diagnosis, facts: &[Fact]) -> Option<(Reason, String)> {
     uncited(diagnosis, facts)
         .map(of(Reason::ClaimUncited))
         .or_else(|| unsupported(&diagnosis.claims, facts).map(of(Reason::ClaimUnsupported)))
+        .or_else(|| untrue_cause(diagnosis.cause, facts).map(of(Reason::CauseUngrounded)))
         .or_else(|| unknown(diagnosis, facts).map(of(Reason::ObjectUnknown)))
 }
 
@@ -39,6 +41,40 @@ pub(super) fn unsupported(claims: &[Claim], facts: &[Fact]) -> Option<String> {
         (!carried)
             .then(|| format!("claim {number} ({}) is not carried by {}", claim.kind.as_str(), claim.cites.join(", ")))
     })
+}
+
+/// A cause that the facts contradict, whatever is claimed.
+fn untrue_cause(cause: Cause, facts: &[Fact]) -> Option<String> {
+    match cause {
+        Cause::Recovered if show_failure(facts) => {
+            Some("it is said to have recovered, and the facts show it failing".into())
+        }
+        Cause::NeverWorked if revisions(facts) > 1 => {
+            Some("it is said that there never was another template, and the facts show others".into())
+        }
+        _ => None,
+    }
+}
+
+/// Something fails in a way that a template can cause.
+pub(super) fn show_failure(facts: &[Fact]) -> bool {
+    facts.iter().any(|fact| match &fact.data {
+        FactData::Pod(pod) => pod.failure.is_hard(),
+        FactData::Revision(revision) => revision.current && revision.refused.is_some(),
+        _ => false,
+    })
+}
+
+/// All that was asked for is there, and nothing fails. No data is no health.
+pub(super) fn show_health(facts: &[Fact]) -> bool {
+    let whole = |fact: &Fact| matches!(&fact.data, FactData::Workload(workload) if complete(workload));
+    let pods = facts.iter().any(|fact| matches!(fact.data, FactData::Pod(_)));
+    facts.iter().any(whole) && pods && !show_failure(facts)
+}
+
+/// How many revisions they show.
+pub(super) fn revisions(facts: &[Fact]) -> usize {
+    facts.iter().filter(|fact| matches!(fact.data, FactData::Revision(_))).count()
 }
 
 /// The facts that a claim cites.

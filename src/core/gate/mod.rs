@@ -29,6 +29,7 @@ pub use case::{Alerts, Belief, Books, Case, Cluster, Readable, Rules, RunbookRul
 pub use chains::check_names;
 pub use observed::Override;
 pub use opinions::Ungrounded;
+pub use quality::{FACTS_MAX_AGE, are_overtaken, are_stale};
 
 use crate::api::v1alpha1::{
     Action, ActionKind, CheckVerdict, Decision, DecisionOutcome, EvictWrite, KnownGood, ObjectRef, Purpose,
@@ -65,6 +66,9 @@ pub struct Judgement {
     pub ungrounded: Option<Ungrounded>,
     /// It is about the second opinion, and not about the diagnosis.
     pub on_second_opinion: bool,
+    /// Why the model's answer, although it is no lie and proposes what the rules propose, is no reason to act; absent where
+    /// nothing is known against it.
+    pub doubt: Option<String>,
 }
 
 /// Decides whether the proposed action repairs the target.
@@ -308,7 +312,7 @@ fn conclude(
     };
     let ungrounded = Ungrounded::of(case, verdicts);
     let anomalies = verdicts.anomalies();
-    Judgement { decision, reason, prediction, anomalies, charge, ungrounded, on_second_opinion: false }
+    Judgement { decision, reason, prediction, anomalies, charge, ungrounded, on_second_opinion: false, doubt: None }
 }
 
 /// Characters of a model's sentence within one of ours.
@@ -332,16 +336,26 @@ fn decide(
         return (DecisionOutcome::Escalate, shared.reason, shared.message.clone());
     }
     let any = |effect| refusals.iter().any(|refusal| refusal.effect == Some(effect));
+    let person_may = |effect| matches!(effect, Some(Effect::AskApproval | Effect::Stale));
     let outcome = match first.effect {
-        // Whatever refuses asks for the same: that a person approves exactly this action.
-        _ if refusals.iter().all(|refusal| refusal.effect == Some(Effect::AskApproval)) => {
+        // Whatever refuses asks for the same: that a person approves exactly this action. How old the facts are by then is
+        // not asked, because it is judged again on a new reading.
+        _ if any(Effect::AskApproval) && refusals.iter().all(|refusal| person_may(refusal.effect)) => {
             DecisionOutcome::AwaitApproval
         }
         Some(Effect::Resolve) => DecisionOutcome::Resolve,
         // A person who is called because the mode forbids writes wants the diagnosis too: evidence that may still come
         // is waited for, whatever else refuses.
-        _ if any(Effect::Wait) && !any(Effect::Final) && !any(Effect::Resolve) => DecisionOutcome::Wait,
+        _ if (any(Effect::Wait) || any(Effect::Stale)) && !any(Effect::Final) && !any(Effect::Resolve) => {
+            DecisionOutcome::Wait
+        }
         _ => DecisionOutcome::Escalate,
+    };
+    // A person is told what they are asked, and not how old the facts are.
+    let asks = |refusal: &&&Outcome| refusal.effect == Some(Effect::AskApproval);
+    let first = match outcome {
+        DecisionOutcome::AwaitApproval => refusals.iter().find(asks).unwrap_or(first),
+        _ => first,
     };
     let message = match outcome {
         DecisionOutcome::Escalate => with_hypothesis(case, &first.message),

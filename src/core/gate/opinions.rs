@@ -1,10 +1,10 @@
 //! Whose answer is judged, where a model answered and the rules gave a second opinion.
 //!
 //! An answer that is not grounded decides nothing, and the rules' answer is judged as if no model had been asked. Where a
-//! grounded answer does not come to the action that the rules propose, that action needs a person's approval. Nothing here
-//! lets an action through: whatever is judged passes the whole chain of checks.
+//! grounded answer does not come to the action that the rules propose, be it that it waits for something, that action needs
+//! a person's approval. Nothing here lets an action through: whatever is judged passes the whole chain of checks.
 
-use crate::api::v1alpha1::{Action, DecisionOutcome, Diagnosis};
+use crate::api::v1alpha1::{Action, CheckVerdict, Decision, DecisionOutcome, Diagnosis, Verdict};
 use crate::core::reason::Reason;
 
 use super::Judgement;
@@ -50,6 +50,9 @@ impl Ungrounded {
 }
 
 /// Judges the answer that counts. `judge` asks the chain of checks.
+///
+/// Whatever a model answers, the action that the rules propose comes to no less than it would without a model, or waits for
+/// a person's approval.
 pub(super) fn judge(case: &Case<'_>, judge: impl Fn(&Case<'_>) -> Judgement) -> Judgement {
     let first = judge(case);
     let belief = case.belief;
@@ -57,33 +60,60 @@ pub(super) fn judge(case: &Case<'_>, judge: impl Fn(&Case<'_>) -> Judgement) -> 
         return first;
     };
     // A reviewer speaks of the proposal that it was shown.
-    let review = belief.review.filter(|_| action(model) == action(rules));
-    match first.ungrounded {
-        Some(Ungrounded { only_unsure: false, .. }) => {
-            let alone = Belief { diagnosis: Some(rules), second_opinion: None, review, ..belief };
-            let mut decided = judge(&Case { belief: alone, ..case.clone() });
-            for anomaly in first.anomalies {
-                if !decided.anomalies.contains(&anomaly) {
-                    decided.anomalies.push(anomaly);
-                }
-            }
-            Judgement { ungrounded: first.ungrounded, on_second_opinion: true, ..decided }
-        }
-        None if first.decision.outcome == DecisionOutcome::Escalate
-            && action(rules).is_some()
-            && action(model) != action(rules) =>
-        {
-            let doubted = Belief { diagnosis: Some(rules), second_opinion: Some(model), review, ..belief };
-            let decided = judge(&Case { belief: doubted, ..case.clone() });
-            match decided.decision.outcome {
-                DecisionOutcome::AwaitApproval | DecisionOutcome::Act => {
-                    Judgement { on_second_opinion: true, ..decided }
-                }
-                DecisionOutcome::Escalate | DecisionOutcome::Wait | DecisionOutcome::Resolve => first,
+    let differs = action(model) != action(rules);
+    let review = belief.review.filter(|_| !differs);
+    let of_rules = Belief { diagnosis: Some(rules), second_opinion: Some(model), review, ..belief };
+    let judged = |belief| judge(&Case { belief, ..case.clone() });
+    if first.ungrounded.as_ref().is_some_and(|found| !found.only_unsure) {
+        let mut decided = judged(Belief { second_opinion: None, ..of_rules });
+        for anomaly in first.anomalies {
+            if !decided.anomalies.contains(&anomaly) {
+                decided.anomalies.push(anomaly);
             }
         }
-        _ => first,
+        return Judgement { ungrounded: first.ungrounded, on_second_opinion: true, ..decided };
     }
+    if action(rules).is_none() || stands(first.decision.outcome, differs, belief.again) {
+        return first;
+    }
+    let mut decided = judged(of_rules);
+    let doubt = if differs { None } else { doubt(&first.decision, &decided.decision) };
+    if doubt.is_some() {
+        decided = judged(Belief { doubt: doubt.as_deref(), ..of_rules });
+    }
+    let counts = match decided.decision.outcome {
+        DecisionOutcome::AwaitApproval | DecisionOutcome::Act => true,
+        DecisionOutcome::Wait => first.decision.outcome == DecisionOutcome::Escalate,
+        // That a model is for waiting keeps no person from being called either.
+        DecisionOutcome::Escalate => differs && first.decision.outcome == DecisionOutcome::Wait,
+        DecisionOutcome::Resolve => false,
+    };
+    match counts {
+        true => Judgement { ungrounded: first.ungrounded, on_second_opinion: true, doubt, ..decided },
+        false => Judgement { doubt, ..first },
+    }
+}
+
+/// Whether the action of the rules cannot come to more than what the model's answer came to. Right before a write what was
+/// decided is held, and what it waits for is waited for.
+fn stands(outcome: DecisionOutcome, differs: bool, again: bool) -> bool {
+    match outcome {
+        DecisionOutcome::Act | DecisionOutcome::Resolve => true,
+        DecisionOutcome::AwaitApproval => !differs,
+        DecisionOutcome::Wait => !differs && again,
+        DecisionOutcome::Escalate => false,
+    }
+}
+
+/// What refuses the answer of the model, and not the same proposal of the rules. That it rests on older facts speaks
+/// against none.
+fn doubt(of_model: &Decision, of_rules: &Decision) -> Option<String> {
+    let refused = |check: &CheckVerdict| {
+        matches!(check.verdict, Verdict::Refused | Verdict::Unknown) && check.reason != Reason::FactsStale.as_str()
+    };
+    let mut both = of_model.checks.iter().zip(&of_rules.checks);
+    let found = both.find(|(model, rules)| refused(model) && rules.verdict == Verdict::Passed);
+    found.map(|(model, _)| model.message.clone())
 }
 
 fn action(diagnosis: &Diagnosis) -> Option<&Action> {

@@ -6,8 +6,11 @@ use crate::core::reason::Reason;
 /// What a refusal means for the incident, besides that nothing is written. Without one a person decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// Time may turn it: pods that have not failed yet, facts that are too old.
+    /// Time may turn it: pods that have not failed yet.
     Wait,
+    /// What it rests on is too old to act upon, and may be seen anew. A person can be asked all the same: what is approved is
+    /// judged on a new reading.
+    Stale,
     /// There is nothing to wait for, whatever else refuses.
     Final,
     /// What was proposed is not true of the cluster, or too much fails at once: it counts for the cascade breaker.

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::api::v1alpha1::{Action, Cause, Claim, Diagnosis, Fact, FactData, ObjectRef, ReferenceKind, Review};
+use crate::api::v1alpha1::{Action, Cause, Claim, Diagnosis, Fact, ObjectRef, ReferenceKind, Review, Time};
 use crate::core::reason::Reason;
 use crate::core::redact::quoted;
 use crate::core::workload::{Workload, named};
@@ -16,7 +16,7 @@ use super::observed::Override;
 use super::outcome::{Effect, Outcome, not_asked, pass, refuse, unknown};
 
 /// Facts older than this are not acted upon.
-const FACTS_MAX_AGE: jiff::SignedDuration = jiff::SignedDuration::from_secs(60);
+pub const FACTS_MAX_AGE: jiff::SignedDuration = jiff::SignedDuration::from_secs(60);
 
 /// Characters of what a model wrote that a message quotes.
 const MAX_QUOTED: usize = 300;
@@ -49,6 +49,11 @@ pub const QUALITY: &[ReadableCheck] = &[
         name: "ClaimsHold",
         says: "Each claim is true of the cluster as the controller reads it, whatever the facts say.",
         run: claims_hold,
+    },
+    Check {
+        name: "CauseHolds",
+        says: "The cause that is named is true of the cluster as the controller reads it, also where no claim says so: what fails has not recovered.",
+        run: cause_holds,
     },
     Check {
         name: "ObjectsExist",
@@ -89,25 +94,36 @@ fn action_proposed(readable: &Readable<'_>) -> Outcome {
             refuse(Reason::TemplateUnchanged, "the diagnosis is a change of configuration, not of the template")
         }
         (None, Cause::NeverWorked) => refuse(Reason::OnlyOneRevision, "the diagnosis is that it never worked"),
-        (None, Cause::Recovered) => refuse(Reason::NothingFails, "the diagnosis is that nothing fails any more").wait(),
+        (None, Cause::Recovered) => {
+            let outcome = refuse(Reason::NothingFails, "the diagnosis is that nothing fails any more");
+            match contradiction(diagnosis.cause, readable) {
+                Some(Contradiction { was_so: false, .. }) => outcome,
+                _ => outcome.wait(),
+            }
+        }
         (None, Cause::BadRollout | Cause::Unknown) => {
             let outcome = refuse(
                 Reason::NothingProposed,
                 format!("{} proposes no action: {}", diagnosis.diagnoser, diagnosis.advice),
             );
-            if facts_are_overtaken(readable) { outcome.wait() } else { outcome }
+            // A diagnosis of the new state is worth waiting for.
+            if are_overtaken(readable.workload(), readable.case.belief.facts) { outcome.wait() } else { outcome }
         }
     }
 }
 
-/// Pods fail now, and none did when the facts were gathered: a diagnosis of the new state is worth waiting for.
-fn facts_are_overtaken(readable: &Readable<'_>) -> bool {
-    let failed = |fact: &Fact| match &fact.data {
-        FactData::Pod(pod) => pod.failure.is_hard(),
-        FactData::Revision(revision) => revision.current && revision.refused.is_some(),
-        _ => false,
-    };
-    readable.workload().fails() && !readable.case.belief.facts.iter().any(failed)
+/// Pods fail by this reading, and none did when the facts were gathered.
+pub fn are_overtaken(workload: &Workload, facts: &[Fact]) -> bool {
+    workload.fails() && !grounding::show_failure(facts)
+}
+
+/// The facts were gathered too long ago to be acted upon.
+pub fn are_stale(facts: &[Fact], now: Time) -> bool {
+    facts.iter().map(|fact| fact.seen_at).min().is_some_and(|oldest| is_stale(oldest, now))
+}
+
+fn is_stale(seen_at: Time, now: Time) -> bool {
+    now.duration_since(seen_at) > FACTS_MAX_AGE
 }
 
 fn proposal_names_target(readable: &Readable<'_>) -> Outcome {
@@ -163,6 +179,47 @@ fn claims_hold(readable: &Readable<'_>) -> Outcome {
         }
     }
     pass("every claim is true of the cluster as the controller reads it")
+}
+
+/// A cause is a claim too: whoever says that nothing fails any more keeps everybody from repairing what does. What was so
+/// when the facts were gathered and is not by now is no lie, and is waited for.
+fn cause_holds(readable: &Readable<'_>) -> Outcome {
+    let Some(diagnosis) = readable.case.belief.diagnosis else { return not_asked("there is no diagnosis") };
+    match contradiction(diagnosis.cause, readable) {
+        None => pass(format!("nothing that was read contradicts the cause {}", diagnosis.cause.as_str())),
+        Some(Contradiction { message, was_so: true }) => refuse(Reason::CauseUngrounded, message).wait(),
+        Some(Contradiction { message, was_so: false }) => refuse(Reason::CauseUngrounded, message).ungrounded(),
+    }
+}
+
+/// What the controller's reading has against a cause.
+struct Contradiction {
+    /// One sentence.
+    message: String,
+    /// It was so when the facts were gathered.
+    was_so: bool,
+}
+
+fn contradiction(cause: Cause, readable: &Readable<'_>) -> Option<Contradiction> {
+    let (workload, facts) = (readable.workload(), readable.case.belief.facts);
+    match cause {
+        Cause::Recovered if workload.is_broken() => {
+            let (ready, desired) = (workload.state.ready, workload.state.desired);
+            let failing = workload.failing_pods().count();
+            let message = format!(
+                "the diagnosis is that nothing fails any more; by the reading of {}, {ready} of {desired} replicas are \
+                 ready, and {failing} pods fail",
+                workload.read_at
+            );
+            Some(Contradiction { message, was_so: grounding::show_health(facts) })
+        }
+        Cause::NeverWorked if workload.revisions.len() > 1 => {
+            let count = workload.revisions.len();
+            let message = format!("the diagnosis is that there never was another template; {count} are recorded");
+            Some(Contradiction { message, was_so: grounding::revisions(facts) == 1 })
+        }
+        _ => None,
+    }
 }
 
 fn objects_exist(readable: &Readable<'_>) -> Outcome {
@@ -232,7 +289,10 @@ fn opinions_agree(readable: &Readable<'_>) -> Outcome {
         (None, None) => true,
         _ => false,
     };
-    if agree {
+    if let (true, Some(doubt)) = (agree, readable.case.belief.doubt) {
+        let message = format!("{} proposes the same as {}, but: {doubt}", second.diagnoser, first.diagnoser);
+        readable.word_of_a_person().outcome(Reason::OpinionsDiffer, message)
+    } else if agree {
         pass(format!("{} and {} propose the same", first.diagnoser, second.diagnoser))
     } else {
         let said = |proposal: Option<(&Action, &ObjectRef)>| {
@@ -276,8 +336,9 @@ fn facts_fresh(readable: &Readable<'_>) -> Outcome {
     let cited = |fact: &&Fact| claims_of(readable).iter().any(|claim| claim.cites.contains(&fact.id));
     let oldest = readable.case.belief.facts.iter().filter(cited).map(|fact| fact.seen_at).min();
     match oldest {
-        Some(at) if readable.case.now.duration_since(at) > FACTS_MAX_AGE => {
-            refuse(Reason::FactsStale, format!("a cited fact was seen at {at}, more than a minute ago")).wait()
+        Some(at) if is_stale(at, readable.case.now) => {
+            refuse(Reason::FactsStale, format!("a cited fact was seen at {at}, more than a minute ago"))
+                .with(Effect::Stale)
         }
         Some(at) => pass(format!("the oldest cited fact was seen at {at}")),
         None => pass("no fact is cited"),

@@ -143,6 +143,16 @@ pub fn fact(id: &str, object: ObjectRef, data: FactData) -> Fact {
     Fact { id: id.into(), source: SourceName::Pods, object, seen_at: at(0), data, text: String::new() }
 }
 
+/// Facts of a Deployment of which every pod is ready.
+pub fn facts_of_health() -> Vec<Fact> {
+    let whole = WorkloadFact { desired: 2, updated: 2, ready: 2, available: 2, ..WorkloadFact::default() };
+    let pod = PodFact { revision: Some(2), ready: true, ..PodFact::default() };
+    vec![
+        fact("f1", object("Deployment", "api"), FactData::Workload(whole)),
+        fact("f2", object("Pod", "api-2-a"), FactData::Pod(pod)),
+    ]
+}
+
 /// Owns what a [`Case`] borrows.
 pub struct GateFixture {
     pub now: Time,
@@ -283,6 +293,7 @@ impl GateFixture {
                 facts: &self.facts,
                 diagnosis: self.diagnosis.as_ref(),
                 second_opinion: self.second.as_ref(),
+                doubt: None,
                 ceiling: self.ceiling,
                 review: self.review.as_ref(),
                 decided: self.diagnosis.as_ref().map_or("", |diagnosis| diagnosis.diagnoser.as_str()),

@@ -7,7 +7,7 @@ use jiff::SignedDuration;
 use crate::api::v1alpha1::{IncidentPhase, IncidentStatus};
 use crate::core::{gate::ValidApproval, reason::Reason};
 
-use super::{About, Next, Step, ending, judgement};
+use super::{About, Next, Step, asking::Who, ending, judgement};
 
 /// Interval at which Approvals are polled; a watch reports them earlier.
 const LOOK: Duration = Duration::from_secs(10);
@@ -23,8 +23,9 @@ pub(super) fn step(about: About<'_>, mut status: IncidentStatus, firing: bool, a
         return ending::escalate(about, status, Reason::ApprovalTimeout, &message);
     }
     if !firing {
-        // Whether the target is well too is for the next round to see.
-        return judgement::another_round(about, status);
+        // Whether the target is well too is for the next round to see. That an alert ended is no news about the target: the
+        // models are asked again only if that round sees some.
+        return judgement::another_round(about, status, Who::Rules);
     }
     let digest = status.decision.as_ref().and_then(|decision| decision.digest.as_ref());
     if !approvals.iter().any(|approval| Some(&approval.digest) == digest) {

@@ -5,6 +5,8 @@ use crate::api::v1alpha1::{
     ModelUse, RevisionDifference,
 };
 
+use super::asking;
+
 /// Facts that are kept.
 const MAX_FACTS: usize = 16;
 /// Changed fields that are kept.
@@ -16,17 +18,41 @@ const MAX_TEXT: usize = 1024;
 /// Characters of a value of a changed field.
 const MAX_VALUE: usize = 512;
 
-/// What the round found; `None` without a diagnosis. The text is the investigator's: it is shown, and decides nothing.
-pub(super) fn of(found: &InvestigationStatus) -> Option<IncidentDiagnosis> {
-    found.diagnosis.as_ref().map(|diagnosis| opinion(found, diagnosis))
+/// A round ended. What a model said of the evidence stays while the rules are asked alone, until it turns out not to be
+/// about what is there now.
+pub(super) fn take(status: &mut IncidentStatus, found: &InvestigationStatus) {
+    let answered = status.models.as_ref().is_some_and(|models| models.answer.is_some());
+    if !answered || asking::in_this_round(status) {
+        replace(status, found);
+    }
 }
 
-/// What the round found, with this opinion of it.
-pub(super) fn opinion(found: &InvestigationStatus, diagnosis: &Diagnosis) -> IncidentDiagnosis {
+/// Puts what the latest round found in the place of what stands there. Where it asked no model, the attempts of the round
+/// that did stay: whoever is called wants to know what became of the models.
+pub(super) fn replace(status: &mut IncidentStatus, found: &InvestigationStatus) {
+    let before = status.diagnosis.take();
+    let mut next = found.diagnosis.as_ref().map(|diagnosis| opinion(status, found, diagnosis));
+    if status.models.is_some()
+        && !asking::in_this_round(status)
+        && let (Some(next), Some(before)) = (&mut next, before)
+    {
+        next.attempts = before.attempts;
+        (next.tokens, next.cost_nano_dollars) = (before.tokens, before.cost_nano_dollars);
+    }
+    status.diagnosis = next;
+}
+
+/// What the latest round found, with this opinion of it. The text is the investigator's: it is shown, and decides nothing.
+pub(super) fn opinion(
+    status: &IncidentStatus,
+    found: &InvestigationStatus,
+    diagnosis: &Diagnosis,
+) -> IncidentDiagnosis {
     let Diagnosis { diagnoser, ceiling, cause, hypothesis, confidence, advice, .. } = diagnosis;
     let cited: Vec<&Fact> = found.facts.iter().filter(|fact| cites(diagnosis, &fact.id)).collect();
     let objection = found.review.as_ref().filter(|review| review.objects);
     IncidentDiagnosis {
+        investigation: status.investigation.clone().unwrap_or_default(),
         diagnoser: cut(diagnoser, 64),
         ceiling: *ceiling,
         cause: *cause,
@@ -136,6 +162,12 @@ mod tests {
             ..Diagnosis::default()
         };
         InvestigationStatus { facts, diagnosis: Some(diagnosis), ..InvestigationStatus::default() }
+    }
+
+    fn of(found: &InvestigationStatus) -> Option<IncidentDiagnosis> {
+        let mut status = IncidentStatus::default();
+        take(&mut status, found);
+        status.diagnosis
     }
 
     #[test]

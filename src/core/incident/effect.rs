@@ -15,7 +15,8 @@ pub enum Effect {
         /// Its spec.
         spec: Box<InvestigationSpec>,
     },
-    /// Count an anomaly in the Ledger: once for each kind and incident.
+    /// Count an anomaly in the Ledger: for each incident once for its answers, and once for each kind of what goes wrong
+    /// with its writes.
     CountAnomaly(Reason),
     /// Reserve an action in the Ledger. May be refused: then [`super::refused`] says what follows.
     Reserve(budget::Charge),

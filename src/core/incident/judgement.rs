@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 
-use crate::api::v1alpha1::{Actor, DecisionOutcome, IncidentPhase, IncidentStatus, Time, Verdict, WorkloadFact};
+use crate::api::v1alpha1::{
+    Actor, DecisionOutcome, IncidentPhase, IncidentStatus, InvestigationStatus, RefusedAnswer, Time, Verdict,
+    WorkloadFact,
+};
 use crate::core::{
     gate::{self, Judgement},
     known_good::{self, Health},
@@ -14,8 +17,9 @@ use crate::core::{
 };
 
 use super::{
-    About, Effect, JudgementInputs, Measure, Need, Next, Notice, Step, diagnosis, ending, question, remediation,
-    reroute, round,
+    About, Effect, JudgementInputs, Measure, Need, Next, Notice, Step,
+    asking::{self, Who},
+    diagnosis, ending, question, remediation, reroute, round,
 };
 
 /// Pause between two rounds: evidence that pods fail comes within seconds.
@@ -36,26 +40,25 @@ fn waiting(status: &IncidentStatus, now: Time) -> Option<SignedDuration> {
 }
 
 fn pause_of(status: &IncidentStatus, decided: Time) -> SignedDuration {
-    let begun = status.times.planned.unwrap_or(decided);
-    if decided.duration_since(begun) < FIRST_MINUTE { PAUSE } else { LONG_PAUSE }
+    if asking::waited(status, decided) < FIRST_MINUTE { PAUSE } else { LONG_PAUSE }
 }
 
 pub(super) fn need(status: &IncidentStatus, now: Time) -> Need {
     if waiting(status, now).is_some() { Need::Nothing } else { Need::Judgement }
 }
 
-/// It was decided to wait: pause, then look again.
+/// It was decided to wait: pause, then look again. The same evidence would be the same question: the rules are asked alone.
 pub(super) fn pause(about: About<'_>, status: IncidentStatus) -> Step {
     match waiting(&status, about.now) {
         None => Step::look(Need::Judgement),
-        Some(rest) if rest.is_zero() => another_round(about, status),
+        Some(rest) if rest.is_zero() => another_round(about, status, Who::Rules),
         Some(rest) => Step::wait(Duration::try_from(rest).unwrap_or(Duration::from_secs(1))),
     }
 }
 
-pub(super) fn another_round(about: About<'_>, mut status: IncidentStatus) -> Step {
+pub(super) fn another_round(about: About<'_>, mut status: IncidentStatus, who: Who) -> Step {
     let next = status.rounds.saturating_add(1);
-    round::begin(about, &mut status, next);
+    round::begin(about, &mut status, next, who);
     status.phase = IncidentPhase::Investigating;
     Step::write(vec![], status, Next::Again)
 }
@@ -74,17 +77,53 @@ fn is_approved(status: &IncidentStatus, case: &JudgementInputs) -> bool {
     digest.is_some_and(|digest| case.books.approvals.iter().any(|approval| approval.digest == *digest))
 }
 
+/// Whether something comes of the decision that models have a say in.
+fn concerns_models(outcome: DecisionOutcome) -> bool {
+    matches!(outcome, DecisionOutcome::Act | DecisionOutcome::AwaitApproval | DecisionOutcome::Escalate)
+}
+
+/// The refused answer for which a stronger rung is asked, with that rung. One that was refused while the incident waited
+/// is made up for before a person is called.
+fn stronger(status: &IncidentStatus, outcome: DecisionOutcome, refused_now: bool) -> Option<(RefusedAnswer, String)> {
+    let matters = if refused_now { concerns_models(outcome) } else { outcome == DecisionOutcome::Escalate };
+    let refused = reroute::refused(status).filter(|_| matters)?;
+    let to = reroute::stronger(status, &refused.diagnoser)?;
+    Some((refused.clone(), to.to_owned()))
+}
+
+/// Another round in the place of what was decided.
+fn begin_again(about: About<'_>, status: IncidentStatus, effects: Vec<Effect>, who: Who) -> Step {
+    let Step { effects: _, status, after, next } = another_round(about, status, who);
+    Step { effects, status, after, next }
+}
+
+/// Whether what stands as the diagnosis is the answer of a model to the very evidence of now, and the rules, who were asked
+/// alone, have nothing to propose in its place.
+fn is_kept(
+    about: About<'_>,
+    status: &IncidentStatus,
+    found: &InvestigationStatus,
+    workload: Option<&Workload>,
+) -> bool {
+    let nothing = found.diagnosis.as_ref().is_none_or(|diagnosis| diagnosis.proposal.is_none());
+    nothing && asking::heard(about, status, workload).is_some()
+}
+
 /// Decides what follows from the latest round.
 pub(super) fn step(about: About<'_>, mut status: IncidentStatus, case: &JudgementInputs) -> Step {
     let now = about.now;
-    // What a person approved is what was decided; the age of its facts was asked then.
-    let judge = if is_approved(&status, case) { gate::judge_again } else { gate::judge };
+    // What a person approved is what was decided, whatever the age of its facts.
+    let approved = is_approved(&status, case);
+    let judge = if approved { gate::judge_again } else { gate::judge };
     let mut judgement = question::ask(about, &status, case, judge);
     let claimed = question::hold_to_claim(about, &status, case, &mut judgement);
-    let Judgement { mut decision, mut reason, prediction, anomalies, charge, ungrounded, on_second_opinion } =
+    let Judgement { mut decision, mut reason, prediction, anomalies, charge, ungrounded, on_second_opinion, doubt } =
         judgement;
-    status.reading = case.workload.as_ref().ok().map(Workload::summary);
-    let waited = now.duration_since(status.times.planned.unwrap_or(now));
+    let workload = case.workload.as_ref().ok();
+    let found = case.investigation.as_ref().and_then(|it| it.status.as_ref());
+    let asked_models = asking::in_this_round(&status);
+    status.reading = workload.map(Workload::summary);
+    let waited = asking::waited(&status, now);
     let mut patience = SignedDuration::from_secs(about.terms.timings.evidence_wait_seconds.into());
     let undecided = matches!(decision.outcome, DecisionOutcome::Wait | DecisionOutcome::Escalate);
     match health(about, case) {
@@ -103,7 +142,11 @@ pub(super) fn step(about: About<'_>, mut status: IncidentStatus, case: &Judgemen
         }
         _ => {}
     }
-    if decision.outcome == DecisionOutcome::Wait && waited >= patience {
+    // Models took so long that nothing can be done on these facts any more: they are gathered again at once.
+    let too_late = asked_models
+        && decision.outcome == DecisionOutcome::Wait
+        && found.is_some_and(|found| gate::are_stale(&found.facts, now));
+    if decision.outcome == DecisionOutcome::Wait && waited >= patience && !too_late {
         decision.outcome = DecisionOutcome::Escalate;
         let message = format!("waited {} s: {}", waited.as_secs(), decision.message);
         decision.message = message.chars().take(gate::MAX_MESSAGE).collect();
@@ -113,21 +156,32 @@ pub(super) fn step(about: About<'_>, mut status: IncidentStatus, case: &Judgemen
     let mut effects: Vec<Effect> = anomalies.into_iter().map(Effect::CountAnomaly).collect();
     if let Some(ungrounded) = &ungrounded {
         reroute::note(about, &mut status, ungrounded);
-        // What waits, is over or is one of many needs no other answer.
-        let decides =
-            matches!(outcome, DecisionOutcome::Act | DecisionOutcome::AwaitApproval | DecisionOutcome::Escalate);
-        if let Some(to) = reroute::stronger(&status, ungrounded).filter(|_| decides && storm.is_none()) {
-            let to = to.to_owned();
-            effects.push(reroute::note_begin(about, &mut status, ungrounded, &to));
-            let Step { effects: _, status, after, next } = another_round(about, status);
-            return Step { effects, status, after, next };
+    }
+    if let Some(found) = found {
+        if asked_models {
+            asking::note(about, &mut status, found, workload, ungrounded.as_ref(), doubt.as_deref());
+        } else if !is_kept(about, &status, found, workload) {
+            diagnosis::replace(&mut status, found);
         }
     }
+    // What waits, is over or is one of many needs no other answer, and what a person approved is not asked about again.
+    let decides = storm.is_none() && !claimed && !approved;
+    if let Some((refused, to)) = stronger(&status, outcome, ungrounded.is_some()).filter(|_| decides) {
+        effects.push(reroute::note_begin(about, &mut status, &refused, &to));
+        return begin_again(about, status, effects, Who::Stronger);
+    }
+    if too_late && decides {
+        return begin_again(about, status, effects, Who::Rules);
+    }
+    let who = workload.map_or(Who::Rules, |workload| asking::who(about, &status, workload));
+    if who == Who::Models && !asked_models && decides && concerns_models(outcome) {
+        return begin_again(about, status, effects, who);
+    }
     if on_second_opinion
-        && let Some(found) = case.investigation.as_ref().and_then(|it| it.status.as_ref())
+        && let Some(found) = found
         && let Some(opinion) = &found.second_opinion
     {
-        status.diagnosis = Some(diagnosis::opinion(found, opinion));
+        status.diagnosis = Some(diagnosis::opinion(&status, found, opinion));
     }
     effects.push(Effect::Measure(Measure::Decided(outcome.as_str(), reason)));
     if outcome != DecisionOutcome::Wait {

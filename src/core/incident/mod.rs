@@ -8,6 +8,7 @@
 //! begins from: a crash between two requests is a repetition of the second.
 
 mod approval;
+mod asking;
 mod diagnosis;
 mod effect;
 mod ending;
@@ -68,7 +69,7 @@ pub struct Timings {
     pub watch_seconds: u32,
     /// An alert that still fires this long after the recovery is told to a person.
     pub alert_goes_on_seconds: u32,
-    /// How long to wait for evidence that may still come.
+    /// How long to wait for evidence that may still come. What rounds with models take is not counted.
     pub evidence_wait_seconds: u32,
     /// Validity of a Grant; at most 60.
     pub grant_seconds: u32,

@@ -8,7 +8,7 @@ use crate::core::{
     timeline::{self, Event},
 };
 
-use super::{About, Effect, Measure, Next, Rules, Step, round};
+use super::{About, Effect, Measure, Next, Rules, Step, asking::Who, round};
 
 /// Who is asked, in words.
 fn diagnosed_by(plan: &Plan) -> String {
@@ -56,7 +56,7 @@ pub(super) fn write(about: About<'_>, mut status: IncidentStatus, rules: &Rules)
     status.plan = Some(made);
     status.times.received = Some(spec.opened_at);
     status.times.planned = Some(now);
-    round::begin(about, &mut status, 1);
+    round::begin(about, &mut status, 1, Who::Models);
     let effect = Effect::Measure(Measure::ToPlan(about.seconds_since_alert(now)));
     let ask = round::ask(about, &status);
     status.phase = IncidentPhase::Investigating;

@@ -1,15 +1,16 @@
 //! What was read of a case, as the gate asks for it.
 
-use crate::api::v1alpha1::{DecisionOutcome, Diagnosis, IncidentStatus, Mode};
+use crate::api::v1alpha1::{DecisionOutcome, Diagnosis, IncidentStatus, Mode, ModelAnswer, ObjectRef, Proposal};
 use crate::core::{
     budget,
     gate::{self, Judgement, RunbookRule, Unreadable},
     neighbours::Storm,
     policy::runbook_name,
     reason::Reason,
+    rules,
 };
 
-use super::{About, Effect, JudgementInputs, reroute};
+use super::{About, Effect, JudgementInputs, asking, reroute};
 
 /// What the Ledger has to note when the target is one of many that fail at once, so that one incident tells of all. A
 /// storm of the whole cluster, which is an anomaly, is told of by each. An incident that calls nobody claims nothing: the
@@ -67,6 +68,13 @@ fn ceiling(status: &IncidentStatus, diagnosis: Option<&Diagnosis>) -> Mode {
     reroute::rung(status, diagnoser).map_or(Mode::Observe, |rung| rung.ceiling.min(*ceiling))
 }
 
+/// What a model said in an earlier round, as the opinion that stands beside that of the rules now.
+fn opinion(heard: &ModelAnswer, target: Option<&ObjectRef>) -> Diagnosis {
+    let ModelAnswer { diagnoser, action, doubt: _, objection: _ } = heard;
+    let proposal = action.clone().zip(target.cloned()).map(|(action, target)| Proposal { action, target });
+    Diagnosis { diagnoser: diagnoser.clone(), proposal, ..Diagnosis::default() }
+}
+
 /// Puts what was read into a case of the gate, and asks `question` about it.
 pub(super) fn ask<T>(
     about: About<'_>,
@@ -74,10 +82,18 @@ pub(super) fn ask<T>(
     case: &JudgementInputs,
     question: impl FnOnce(&gate::Case<'_>) -> T,
 ) -> T {
-    let JudgementInputs { firing, rules, investigation, workload, books } = case;
+    let JudgementInputs { firing, rules: declared, investigation, workload, books } = case;
     let spec = &about.incident.spec;
     let found = investigation.as_ref().and_then(|i| i.status.as_ref());
-    let runbooks: Vec<RunbookRule> = rules
+    let diagnosis = found.and_then(|status| status.diagnosis.as_ref());
+    // Where no model answered in this round, what one said of the same evidence before still counts.
+    let by_rules = diagnosis.filter(|diagnosis| diagnosis.diagnoser == rules::NAME);
+    let heard = by_rules.and_then(|_| asking::heard(about, status, workload.as_ref().ok()));
+    let earlier = heard.map(|heard| opinion(heard, spec.target.as_ref()));
+    let proposed = by_rules.and_then(|diagnosis| diagnosis.proposal.as_ref()).map(|proposal| &proposal.action);
+    // A reviewer speaks of the proposal that it was shown.
+    let objection = heard.filter(|heard| heard.action.as_ref() == proposed).and_then(|heard| heard.objection.as_ref());
+    let runbooks: Vec<RunbookRule> = declared
         .runbooks
         .iter()
         .map(|runbook| RunbookRule {
@@ -96,11 +112,12 @@ pub(super) fn ask<T>(
             names: spec.alerts.iter().map(|alert| alert.alertname.as_str()).collect(),
         },
         belief: gate::Belief {
-            ceiling: ceiling(status, found.and_then(|status| status.diagnosis.as_ref())),
-            review: found.and_then(|status| status.review.as_ref()),
+            ceiling: ceiling(status, diagnosis),
+            review: found.and_then(|status| status.review.as_ref()).or(objection),
             facts: found.map(|status| status.facts.as_slice()).unwrap_or_default(),
-            diagnosis: found.and_then(|status| status.diagnosis.as_ref()),
-            second_opinion: found.and_then(|status| status.second_opinion.as_ref()),
+            diagnosis,
+            second_opinion: found.and_then(|status| status.second_opinion.as_ref()).or(earlier.as_ref()),
+            doubt: heard.map(|heard| heard.doubt.as_str()).filter(|doubt| !doubt.is_empty()),
             decided: status.decision.as_ref().map_or("", |decision| decision.diagnoser.as_str()),
             again: false,
         },
@@ -111,7 +128,11 @@ pub(super) fn ask<T>(
             before_write: status.before_write.as_ref(),
             full_quota: books.full_quota.as_deref(),
         },
-        rules: gate::Rules { namespace_mode: rules.mode.as_deref(), policies: &rules.policies, runbooks: &runbooks },
+        rules: gate::Rules {
+            namespace_mode: declared.mode.as_deref(),
+            policies: &declared.policies,
+            runbooks: &runbooks,
+        },
         books: gate::Books {
             ledger: &books.ledger,
             approvals: &books.approvals,
@@ -119,7 +140,7 @@ pub(super) fn ask<T>(
             neighbours_unread: books.neighbours_unread.as_ref(),
             failing_targets: books.failing_targets,
             budgets: &about.terms.budgets,
-            enrolled: rules.enrolled,
+            enrolled: declared.enrolled,
             audit_durable: books.audit_durable,
         },
     })

@@ -13,15 +13,22 @@ use super::{About, Effect, Entry, diagnosis::cut};
 /// Refused answers that a status holds.
 const MAX_REFUSED: usize = 8;
 
-/// The rung that is asked once more; `None` when there is none, or one was asked already.
-pub(super) fn stronger<'a>(status: &'a IncidentStatus, ungrounded: &Ungrounded) -> Option<&'a str> {
+/// The rung that is asked once more because this one's answer did not hold; `None` when there is none, or one was asked
+/// already.
+pub(super) fn stronger<'a>(status: &'a IncidentStatus, from: &str) -> Option<&'a str> {
     if status.reroute.is_some() || status.rounds >= gate::MAX_ROUNDS {
         return None;
     }
     let rungs = &planned(status)?.rungs;
     let rung = |name: &str| rungs.iter().find(|rung| rung.name == name);
-    let to = rung(&ungrounded.diagnoser)?.on_ungrounded.as_deref()?;
-    rung(to).map(|rung| rung.name.as_str()).filter(|to| *to != ungrounded.diagnoser)
+    let to = rung(from)?.on_ungrounded.as_deref()?;
+    rung(to).map(|rung| rung.name.as_str()).filter(|to| *to != from)
+}
+
+/// The answer that was refused in the latest round that asked models.
+pub(super) fn refused(status: &IncidentStatus) -> Option<&RefusedAnswer> {
+    let asked = status.models.as_ref()?.latest;
+    status.refused_answers.iter().rev().find(|answer| answer.round == asked)
 }
 
 /// The diagnosers of the next round, in order: what the plan says, and after a re-route from the stronger rung on. The one
@@ -45,8 +52,12 @@ fn planned(status: &IncidentStatus) -> Option<&PlannedChain> {
 /// Puts an answer that did not hold on the record.
 pub(super) fn note(about: About<'_>, status: &mut IncidentStatus, ungrounded: &Ungrounded) {
     let Ungrounded { diagnoser, reason, message, hypothesis, action, confidence, only_unsure: _ } = ungrounded;
-    let same =
-        |old: &RefusedAnswer| old.diagnoser == *diagnoser && old.reason == reason.as_str() && old.action == *action;
+    let same = |old: &RefusedAnswer| {
+        old.diagnoser == *diagnoser
+            && old.round == status.rounds
+            && old.reason == reason.as_str()
+            && old.action == *action
+    };
     if status.refused_answers.iter().any(same) {
         return;
     }
@@ -67,16 +78,15 @@ pub(super) fn note(about: About<'_>, status: &mut IncidentStatus, ungrounded: &U
 }
 
 /// Puts on the record that `to` is asked once more; the next round begins with it.
-pub(super) fn note_begin(about: About<'_>, status: &mut IncidentStatus, ungrounded: &Ungrounded, to: &str) -> Effect {
-    let Ungrounded { diagnoser: from, reason, message, .. } = ungrounded;
+pub(super) fn note_begin(about: About<'_>, status: &mut IncidentStatus, refused: &RefusedAnswer, to: &str) -> Effect {
+    let RefusedAnswer { diagnoser: from, reason, message, hypothesis, action, round, confidence: _ } = refused;
     let sentence = format!("{to} is asked, because the answer of {from} is not grounded: {reason}");
     timeline::note(status, about.now, Actor::Controller, Event::Rerouted, sentence);
     let details = serde_json::json!({
-        "from": from, "to": to, "reason": reason.as_str(), "message": cut(message, 512), "round": status.rounds,
-        "hypothesis": quoted(&ungrounded.hypothesis, 256), "proposed": ungrounded.action,
+        "from": from, "to": to, "reason": reason, "message": message, "round": round,
+        "hypothesis": quoted(hypothesis, 256), "proposed": action,
     });
-    status.reroute =
-        Some(Reroute { from: cut(from, 64), to: cut(to, 64), reason: reason.as_str().into(), at: about.now });
+    status.reroute = Some(Reroute { from: from.clone(), to: cut(to, 64), reason: reason.clone(), at: about.now });
     // A record of what happened; nothing is written to the target because of it.
     Effect::AuditAfter(Entry {
         kind: "Rerouted",

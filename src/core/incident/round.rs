@@ -6,15 +6,20 @@ use jiff::SignedDuration;
 
 use crate::api::v1alpha1::{
     Actor, IncidentPhase, IncidentStatus, Investigation, InvestigationPhase, InvestigationSpec, InvestigationStatus,
-    PlannedChain, SourceName,
+    SourceName,
 };
 use crate::core::{
-    names,
+    gate, names,
     reason::Reason,
+    rules,
     timeline::{self, Event},
 };
 
-use super::{About, Effect, Entry, Next, Step, diagnosis, ending, reroute};
+use super::{
+    About, Effect, Entry, Next, Step,
+    asking::{self, Who},
+    diagnosis, ending, reroute,
+};
 
 /// Budget of one round without models, in seconds.
 pub const DEADLINE_SECONDS: i32 = 20;
@@ -25,25 +30,29 @@ const MAX_CALLS: usize = 16;
 /// Interval at which a round is polled; a watch reports its end earlier.
 pub(super) const LOOK: Duration = Duration::from_secs(2);
 
-/// Budget of one round, in seconds: what its models may take is added.
+/// Budget of the round that the status names, in seconds: what its models may take is added.
 fn deadline_seconds(status: &IncidentStatus) -> i32 {
-    let models =
-        status.plan.as_ref().and_then(|plan| plan.model_chain.as_ref()).map_or(0, |chain| chain.deadline_seconds);
+    let chain = status.plan.as_ref().and_then(|plan| plan.model_chain.as_ref());
+    let models = chain.filter(|_| asking::in_this_round(status)).map_or(0, |chain| chain.deadline_seconds);
     DEADLINE_SECONDS.saturating_add(models.max(0))
 }
 
-/// Names the round `number` in the status; the time counts from here, by the controller's clock.
-pub(super) fn begin(about: About<'_>, status: &mut IncidentStatus, number: i32) {
+/// Names the round `number` in the status, and who is asked in it; the time counts from here, by the controller's clock.
+pub(super) fn begin(about: About<'_>, status: &mut IncidentStatus, number: i32, who: Who) {
+    asking::begin(status, number, who);
     status.rounds = number;
     status.investigation = Some(investigation_name(about, number).0);
     status.times.asked = Some(about.now);
 }
 
-/// Asks for the round that the status names. What is asked is what the plan says.
+/// Asks for the round that the status names. Which sources and models are asked is what the plan says.
 pub(super) fn ask(about: About<'_>, status: &IncidentStatus) -> Effect {
     let planned = status.plan.as_ref().map(|plan| plan.sources.as_slice()).unwrap_or_default();
-    let chain = reroute::diagnosers(status);
-    let model_chain = status.plan.as_ref().and_then(|plan| plan.model_chain.as_ref()).and_then(PlannedChain::asked);
+    let model_chain = asking::chain(status).filter(|_| asking::in_this_round(status));
+    let chain = match &model_chain {
+        Some(_) => reroute::diagnosers(status),
+        None => vec![rules::NAME.to_owned()],
+    };
     let number = status.rounds.max(1);
     let (name, key) = investigation_name(about, number);
     let spec = InvestigationSpec {
@@ -83,10 +92,24 @@ pub(super) fn step(about: About<'_>, mut status: IncidentStatus, found: Option<&
                 )
             });
             timeline::note(&mut status, now, Actor::Investigator, Event::Diagnosed, summary);
-            status.diagnosis = diagnosis::of(result);
+            asking::ended(&mut status, now);
+            diagnosis::take(&mut status, result);
             diagnosis::add_spend(&mut status, result);
             status.phase = IncidentPhase::Judging;
             let asked = models_asked(result, status.rounds);
+            Step::write(asked.into_iter().collect(), status, Next::Again)
+        }
+        // It was begun, so its models are what it waits for: what they took must not cost the rules' repair.
+        Some((result, InvestigationPhase::Running))
+            if late && asking::in_this_round(&status) && status.rounds < gate::MAX_ROUNDS =>
+        {
+            let message = "it did not end in time; the rules are asked alone";
+            timeline::note(&mut status, now, Actor::Controller, Event::RoundGivenUp, message);
+            let asked = models_asked(result, status.rounds);
+            diagnosis::add_spend(&mut status, result);
+            asking::ended(&mut status, now);
+            let next = status.rounds.saturating_add(1);
+            begin(about, &mut status, next, Who::Rules);
             Step::write(asked.into_iter().collect(), status, Next::Again)
         }
         _ if late => {

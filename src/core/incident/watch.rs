@@ -14,7 +14,7 @@ use crate::core::{
     workload::Workload,
 };
 
-use super::{About, Effect, IDLE, Next, Step, Watched, ending, round, telling};
+use super::{About, Effect, IDLE, Next, Step, Watched, asking, ending, round, telling};
 
 /// Pause between two looks at a target that was repaired.
 const LOOK: SignedDuration = SignedDuration::from_secs(30);
@@ -50,7 +50,11 @@ pub(super) fn step(about: About<'_>, mut status: IncidentStatus, seen: &Watched)
             let lasts = if workload.fails() { FAILS } else { IS_DOWN };
             if now.duration_since(since) >= lasts {
                 let what = format!("{message}, and fails again: {}", shown(workload));
-                return if repaired { relapsed(about, status, seen, &what) } else { look_again(about, status, &what) };
+                return if repaired {
+                    relapsed(about, status, seen, &what)
+                } else {
+                    look_again(about, status, workload, &what)
+                };
             }
         }
         Ok(_) => watch.failing_since = None,
@@ -102,10 +106,12 @@ fn relapsed(about: About<'_>, status: IncidentStatus, seen: &Watched, message: &
 }
 
 /// Nothing was wrong and nothing was done: what fails now is investigated from the beginning.
-fn look_again(about: About<'_>, mut status: IncidentStatus, message: &str) -> Step {
+fn look_again(about: About<'_>, mut status: IncidentStatus, workload: &Workload, message: &str) -> Step {
     timeline::note(&mut status, about.now, Actor::Controller, Event::Reopened, message);
     let number = status.rounds.saturating_add(1);
-    round::begin(about, &mut status, number);
+    asking::planned_anew(&mut status);
+    let who = asking::who(about, &status, workload);
+    round::begin(about, &mut status, number, who);
     ending::reopen(about, &mut status);
     status.times.planned = Some(about.now);
     status.phase = IncidentPhase::Investigating;

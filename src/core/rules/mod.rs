@@ -45,8 +45,13 @@ pub fn diagnose(case: FactBundle<'_>) -> Diagnosis {
 /// What the rules propose on this reading alone, without events, logs or ConfigMaps; `None` when they propose nothing.
 /// Without the alert's begin they do not ask whether the rollout came before it.
 pub fn candidate(workload: &Workload, alert_started_at: Option<Time>) -> Option<Proposal> {
+    of_reading(workload, alert_started_at).proposal
+}
+
+/// What the rules conclude from this reading alone.
+pub fn of_reading(workload: &Workload, alert_started_at: Option<Time>) -> Diagnosis {
     let facts = workload.facts();
-    apply(&Evidence::of(Some(&workload.object), alert_started_at, &facts)).proposal
+    apply(&Evidence::of(Some(&workload.object), alert_started_at, &facts))
 }
 
 fn apply(evidence: &Evidence) -> Diagnosis {

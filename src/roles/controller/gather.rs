@@ -476,7 +476,26 @@ pub async fn readable_approvals(ctx: &Context, namespace: &str) -> Result<Vec<Ap
 
 /// The Investigation that the status names.
 pub async fn investigation(ctx: &Context, incident: &Incident) -> Result<Option<Investigation>, Error> {
-    let Some(name) = incident.status.as_ref().and_then(|status| status.investigation.as_ref()) else { return Ok(None) };
+    investigation_named(ctx, incident, incident.status.as_ref().and_then(|status| status.investigation.as_deref()))
+        .await
+}
+
+/// The Investigation that the diagnosis on the Incident is of; without a diagnosis, the latest.
+pub async fn diagnosed(ctx: &Context, incident: &Incident) -> Result<Option<Investigation>, Error> {
+    let status = incident.status.as_ref();
+    let of_diagnosis = status.and_then(|status| status.diagnosis.as_ref()).map(|found| found.investigation.as_str());
+    match of_diagnosis.filter(|name| !name.is_empty()) {
+        Some(name) => investigation_named(ctx, incident, Some(name)).await,
+        None => investigation(ctx, incident).await,
+    }
+}
+
+async fn investigation_named(
+    ctx: &Context,
+    incident: &Incident,
+    name: Option<&str>,
+) -> Result<Option<Investigation>, Error> {
+    let Some(name) = name else { return Ok(None) };
     let api: Api<Investigation> = ctx.api(&incident.namespace().unwrap_or_default());
     call("read Investigation", api.get_opt(name)).await
 }

@@ -46,8 +46,7 @@ fn approval_message(message: Message) -> Message {
 /// The message. What cannot be read is left out of it: people are called all the same.
 async fn message(ctx: &Context, incident: &Incident) -> Message {
     let (found, rules) =
-        futures::future::join(gather::investigation(ctx, incident), gather::rules(ctx, incident, Freshness::AtHand))
-            .await;
+        futures::future::join(gather::diagnosed(ctx, incident), gather::rules(ctx, incident, Freshness::AtHand)).await;
     let unread = |what: &str, error: &Error| {
         tracing::warn!(%error, incident = %incident.name_any(), what, "a notification goes out without this");
     };

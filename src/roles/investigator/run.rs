@@ -35,6 +35,8 @@ const CONCURRENCY: usize = 16;
 const ASKING: usize = 12;
 /// Investigations that wait for a place to ask models, each with its facts.
 const WAITING: usize = 48;
+/// How long an Investigation waits for such a place: what models of others take must not make its facts too old to act upon.
+const QUEUE: Duration = Duration::from_secs(10);
 /// A model that gets less time is not asked.
 const USEFUL: Duration = Duration::from_secs(2);
 /// How often Investigations that another process left behind, or that are due for a retry, are looked for.
@@ -72,9 +74,9 @@ pub struct Investigator {
 
 /// Places of runs, each shared out by namespace.
 pub struct Room {
-    running: Arc<Places>,
-    asking: Arc<Places>,
-    waiting: Arc<Places>,
+    pub(super) running: Arc<Places>,
+    pub(super) asking: Arc<Places>,
+    pub(super) waiting: Arc<Places>,
 }
 
 impl Default for Room {
@@ -246,8 +248,12 @@ impl Investigator {
         };
         // Something is left to write the diagnosis.
         let answer_by = earlier(models_until(investigation, until), WRITING);
+        let gathered = clock::now();
         let (chain, most, held) = self.models_for(investigation, key, place, answer_by).await;
-        let left = between(clock::now(), answer_by);
+        let now = clock::now();
+        // The facts grow old while it waits for a place: that is part of what the models may take.
+        let most = most.map(|most| most.saturating_sub(between(gathered, now)).max(USEFUL.min(most)));
+        let left = between(now, answer_by);
         let budget = Budget::new(most.map_or(left, |most| most.min(left)), TOKENS);
         let outcome = chain.ask(&investigation.spec.chain, case, budget, clock::now).await;
         drop(held);
@@ -274,7 +280,7 @@ impl Investigator {
 
     /// The diagnosers, the most time that they may take, and the place in which they are asked: that of the run where no
     /// model is, else one of those that are for asking models. Whoever gets none of them in time is answered by the rules,
-    /// as is whoever comes too late.
+    /// while the facts can still be acted upon, as is whoever comes too late.
     async fn models_for(
         &self,
         investigation: &Investigation,
@@ -291,7 +297,7 @@ impl Investigator {
         let namespace = incident.namespace.clone();
         let Room { running: _, asking, waiting } = &self.room;
         drop(place);
-        if let Some(asking) = asking.wait(waiting, &namespace, time()).await {
+        if let Some(asking) = asking.wait(waiting, &namespace, time().min(QUEUE)).await {
             let (chain, most) = self.models.chain(named, incident).await;
             return (chain, most, Some(asking));
         }

@@ -104,6 +104,35 @@ async fn one_whose_models_hang_keeps_no_run_of_another_waiting_and_does_not_take
     running.abort();
 }
 
+#[tokio::test(start_paused = true)]
+async fn whoever_gets_no_place_to_ask_models_is_answered_by_the_rules_while_the_facts_can_be_acted_upon() {
+    let completed: Arc<Mutex<Value>> = Arc::default();
+    let seen = completed.clone();
+    let (client, _) = client(move |asked: &Asked| match asked.method.as_str() {
+        "PATCH" => {
+            *seen.lock().unwrap() = asked.body["status"].clone();
+            let mut written = json!(of("c", "i", true));
+            written["status"] = asked.body["status"].clone();
+            Reply::Json(200, written)
+        }
+        _ => failure(404, "NotFound"),
+    });
+    let investigator = investigator(client);
+    investigator.models.follow(chain("http://127.0.0.1:1", 1));
+    // Models of two other tenants hang, and theirs may take as long as a chain allows.
+    let asking = &investigator.room.asking;
+    let held: Vec<_> = ["a", "b"].iter().flat_map(|it| std::iter::from_fn(|| asking.take(it, false))).collect();
+    assert_eq!(held.len(), 12);
+    let mut waits = of("c", "i", true);
+    waits.spec.deadline_seconds = 260;
+    let began = tokio::time::Instant::now();
+    assert_eq!(investigate(&investigator, &waits).await.unwrap(), Written::Done(()));
+    assert!((9..=11).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
+    let status = completed.lock().unwrap().clone();
+    assert_eq!(status["diagnosis"]["diagnoser"], "rules");
+    assert_eq!((&status["attempts"][0]["rung"], &status["attempts"][0]["outcome"]), (&json!("big"), &json!("Busy")));
+}
+
 #[tokio::test]
 async fn an_investigation_that_is_run_too_late_is_answered_by_the_rules_and_asks_no_model() {
     let (address, taken) = silent().await;

@@ -286,7 +286,7 @@ fn one_rung_cannot_review_itself() {
 fn a_chain_that_names_little_gets_every_default() {
     let Checked { chain, warnings } = checked(&small());
     assert_eq!(warnings, vec![]);
-    assert_eq!((chain.name.as_str(), chain.generation, chain.deadline.as_secs()), ("default", 0, 60));
+    assert_eq!((chain.name.as_str(), chain.generation, chain.deadline.as_secs()), ("default", 0, 45));
     let caps = chain.caps;
     assert_eq!(
         [caps.per_incident, caps.per_namespace_per_day, caps.per_day].map(|cap| cap.0 / 1_000_000_000),
@@ -346,6 +346,7 @@ fn what_is_probably_not_meant_is_said_and_the_chain_is_used() {
             "spec.rungs[2].upstreams[0].prices".into(),
             "costs nothing",
         ),
+        ("/spec/deadlineSeconds".into(), json!(46), "spec.deadlineSeconds".into(), "longer than 45 s"),
         ("/spec/rungs/1/upstreams/1/weight".into(), json!(0), "spec.rungs[1].upstreams".into(), "every weight is 0"),
         ("/spec/budgets/perDay".into(), json!("4"), "spec.budgets.perDay".into(), "less than"),
         (

@@ -7,7 +7,7 @@ use std::cell::Cell;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-use super::super::testing::{GateFixture, bad_rollout, claim, reading, undo_to};
+use super::super::testing::{GateFixture, at, bad_rollout, claim, policy, reading, undo_to};
 use super::super::*;
 use crate::api::v1alpha1::{Cause, ClaimKind, FactData, Mode, PodFailure, Review};
 
@@ -55,7 +55,7 @@ fn lie() -> impl Strategy<Value = Lie> {
         Some(PodFailure::CrashLoop),
         Some(PodFailure::OutOfMemory),
     ]);
-    let cause = proptest::sample::select(vec![Cause::NeverWorked, Cause::Recovered, Cause::Unknown]);
+    let cause = proptest::sample::select(Cause::ALL);
     prop_oneof![
         number().prop_map(Lie::Revision),
         name().prop_map(Lie::TargetName),
@@ -194,4 +194,71 @@ fn no_diagnosis_makes_the_controller_touch_a_healthy_workload() {
             Ok(())
         })
         .unwrap();
+}
+
+/// A model lies, with all that it can say otherwise and all of it at once.
+fn answer() -> impl Strategy<Value = Vec<Lie>> {
+    prop_oneof![
+        3 => proptest::collection::vec(lie(), 0..=3),
+        // That all is well, or nothing at all, without a claim that could be tested.
+        1 => proptest::sample::select(Cause::ALL).prop_map(|cause| {
+            let mut lies = vec![Lie::Cause(cause), Lie::NoProposal, Lie::NoSuspect, Lie::Suspected(None)];
+            lies.extend([Lie::NoClaim(2), Lie::NoClaim(1), Lie::NoClaim(0)]);
+            lies
+        }),
+    ]
+}
+
+/// Whatever a model answers, the action of the rules comes to no less than it would without a model, or waits for a
+/// person's approval: in time or late, whatever mode, floor or validation holds.
+#[test]
+fn no_answer_of_a_model_keeps_the_action_of_the_rules_from_what_it_comes_to_without_one_or_from_a_person() {
+    let reached: [Cell<u32>; 3] = Default::default();
+    let count = |which: usize| reached[which].set(reached[which].get() + 1);
+    let policies = [
+        "{}",
+        r#"{"confidenceFloor": 50}"#,
+        r#"{"modelMode": "approve"}"#,
+        r#"{"confidenceFloor": 95}"#,
+        r#"{"validations": [{"expression": "diagnosis.confidence >= 50"}]}"#,
+    ];
+    let mut runner = TestRunner::new(Config { cases: 2 * CASES, failure_persistence: None, ..Config::default() });
+    let seconds = prop_oneof![3 => Just(1i64), 1 => Just(61), 1 => Just(120)];
+    let inputs = (answer(), seconds, proptest::sample::select(policies.to_vec()), any::<bool>());
+    runner
+        .run(&inputs, |(lies, seconds, spec, approve)| {
+            let mut world = told(lies);
+            let mut spec: serde_json::Value = serde_json::from_str(spec).unwrap();
+            spec["mode"] = "auto".into();
+            world.policies = vec![policy(spec)];
+            world.mode = Some(if approve { "approve" } else { "auto" }.into());
+            (world.now, world.ceiling) = (at(seconds), Mode::Approve);
+            world.diagnosis().diagnoser = "haiku".into();
+            let rules = bad_rollout().diagnosis;
+            world.second = rules.clone();
+            let answered = world.judge().decision;
+            (world.diagnosis, world.second, world.review) = (rules, None, None);
+            let alone = world.judge().decision.outcome;
+            let asks = (answered.outcome, answered.action) == (DecisionOutcome::AwaitApproval, Some(undo_to(1)));
+            match alone {
+                DecisionOutcome::Act => {
+                    count(0);
+                    prop_assert!(asks || answered.outcome == DecisionOutcome::Act, "{:?}", answered.outcome);
+                }
+                DecisionOutcome::AwaitApproval => {
+                    count(1);
+                    prop_assert!(asks, "{:?}", answered.outcome);
+                }
+                DecisionOutcome::Wait => {
+                    count(2);
+                    prop_assert!(asks || answered.outcome == DecisionOutcome::Wait, "{:?}", answered.outcome);
+                }
+                DecisionOutcome::Escalate | DecisionOutcome::Resolve => {}
+            }
+            Ok(())
+        })
+        .unwrap();
+    let reached = reached.map(|count| count.get());
+    println!("without a model: {} acted, {} asked, {} waited", reached[0], reached[1], reached[2]);
+    assert!(reached.iter().all(|count| *count > 100), "hardly asked: {reached:?}");
 }

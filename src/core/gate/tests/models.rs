@@ -2,7 +2,9 @@
 
 use serde_json::json;
 
-use super::super::testing::{GateFixture, bad_rollout, fact, object, policy, revision, undo_to};
+use super::super::testing::{
+    GateFixture, at, bad_rollout, fact, facts_of_health, object, policy, reading, revision, undo_to,
+};
 use super::super::*;
 use super::{named, only_refusal, refused};
 use crate::api::v1alpha1::{Cause, FactData, Mode, PodFact, PodFailure, Review, RevisionFact, Verdict};
@@ -126,6 +128,14 @@ fn in_mode_approve_one_approval_answers_both_questions() {
 /// Changes a fixture.
 type Change = fn(&mut GateFixture);
 
+/// All is well, about a target that fails: nothing is proposed, and nothing is claimed that could be tested.
+fn says_recovered(world: &mut GateFixture) {
+    let diagnosis = world.diagnosis();
+    (diagnosis.cause, diagnosis.proposal) = (Cause::Recovered, None);
+    (diagnosis.suspect, diagnosis.suspected_revision) = (None, None);
+    diagnosis.claims.clear();
+}
+
 /// The lies that the checks of quality catch.
 const LIES: &[(Change, Reason)] = &[
     (|w| w.diagnosis().suspected_revision = Some(77), Reason::ObjectUnknown),
@@ -142,6 +152,15 @@ const LIES: &[(Change, Reason)] = &[
             (claim.revision, claim.cites) = (Some(9), vec!["f4".into()]);
         },
         Reason::ClaimUngrounded,
+    ),
+    (says_recovered, Reason::CauseUngrounded),
+    (|w| w.diagnosis().cause = Cause::Recovered, Reason::CauseUngrounded),
+    (
+        |w| {
+            w.diagnosis().claims.clear();
+            (w.diagnosis().cause, w.diagnosis().proposal) = (Cause::NeverWorked, None);
+        },
+        Reason::CauseUngrounded,
     ),
     (|w| w.proposal().target.namespace = "kube-system".into(), Reason::WrongTarget),
     (|w| w.proposal().action = undo_to(4), Reason::RevisionUnknown),
@@ -237,6 +256,12 @@ const OTHER_ANSWERS: &[(&str, Change)] = &[
         w.diagnosis().proposal = None;
         w.diagnosis().cause = Cause::ConfigurationChanged;
     }),
+    ("is for waiting, because its facts do not show the failure", |w| {
+        w.facts.remove(1);
+        w.second.as_mut().unwrap().claims.drain(..2);
+        w.diagnosis().proposal = None;
+        w.diagnosis().claims.clear();
+    }),
     ("wants another revision", |w| {
         w.reading.revisions.push(revision(4, false, "api:0"));
         w.reading.revisions[2].fact.ready = 1;
@@ -270,6 +295,77 @@ fn where_the_model_does_not_come_to_what_the_rules_propose_a_person_decides_abou
             assert_eq!(outcome(&world), DecisionOutcome::Escalate, "{what} in {mode}");
         }
     }
+}
+
+#[test]
+fn that_all_is_well_is_no_lie_where_the_facts_showed_it_or_nothing_fails() {
+    let mut world = diagnosed_by_model();
+    says_recovered(&mut world);
+    world.facts = facts_of_health();
+    world.second = None;
+    let judgement = world.judge();
+    assert_eq!((judgement.decision.outcome, &judgement.ungrounded), (DecisionOutcome::Wait, &None));
+    assert!(judgement.anomalies.is_empty(), "it failed after the facts were gathered: {:?}", judgement.anomalies);
+    world.facts.remove(1);
+    assert!(world.judge().ungrounded.is_some(), "no data about the pods is no health");
+
+    let mut world = diagnosed_by_model();
+    says_recovered(&mut world);
+    world.reading = reading().healthy();
+    let judgement = world.judge();
+    assert_eq!((judgement.ungrounded, judgement.anomalies), (None, vec![]));
+}
+
+#[test]
+fn a_person_decides_about_the_same_action_where_something_speaks_against_the_models_answer_alone() {
+    for policy in [
+        policy(json!({"mode": "auto", "confidenceFloor": 80})),
+        policy(json!({"mode": "auto", "validations": [{"expression": "diagnosis.confidence >= 80"}]})),
+    ] {
+        let mut world = diagnosed_by_model();
+        world.policies = vec![policy];
+        assert_eq!(outcome(&world), DecisionOutcome::Act);
+        world.diagnosis().confidence = 40;
+        assert_eq!(refused(&world), (DecisionOutcome::AwaitApproval, Reason::OpinionsDiffer));
+        let Judgement { on_second_opinion, doubt, decision, .. } = world.judge();
+        assert!(on_second_opinion && decision.message.contains(&doubt.unwrap()), "{}", decision.message);
+        assert_eq!(decision.action, Some(undo_to(1)));
+        approve(&mut world);
+        assert_eq!(outcome(&world), DecisionOutcome::Act);
+        // Where the rules are not sure enough either, nobody is asked.
+        world.second.as_mut().unwrap().confidence = 40;
+        assert_eq!(outcome(&world), DecisionOutcome::Escalate);
+    }
+}
+
+#[test]
+fn a_person_is_asked_about_what_the_rules_propose_and_not_about_what_the_model_would_rather_do() {
+    let mut world = diagnosed_by_model();
+    (world.ceiling, world.policies) = (Mode::Approve, vec![model_mode("approve")]);
+    world.reading.revisions.push(revision(4, false, "api:0"));
+    world.reading.revisions[2].fact.ready = 1;
+    world.proposal().action = undo_to(4);
+    let decision = world.judge().decision;
+    assert_eq!((decision.outcome, decision.action), (DecisionOutcome::AwaitApproval, Some(undo_to(1))));
+    // Where the rules propose nothing, about that.
+    world.second.as_mut().unwrap().proposal = None;
+    let decision = world.judge().decision;
+    assert_eq!((decision.outcome, decision.action), (DecisionOutcome::AwaitApproval, Some(undo_to(4))));
+}
+
+#[test]
+fn facts_that_grew_old_while_a_model_thought_keep_nobody_from_asking_a_person() {
+    let mut world = diagnosed_by_model();
+    world.now = at(70);
+    assert_eq!(refused(&world), (DecisionOutcome::Wait, Reason::FactsStale), "nothing is done on them");
+    world.diagnosis().proposal = None;
+    assert_eq!(refused(&world), (DecisionOutcome::AwaitApproval, Reason::OpinionsDiffer));
+    let mut world = unconfirmed();
+    world.now = at(70);
+    assert_eq!(refused(&world), (DecisionOutcome::AwaitApproval, Reason::OpinionsDiffer));
+    approve(&mut world);
+    assert_eq!(outcome(&world), DecisionOutcome::Wait, "what is approved is judged without asking for their age");
+    assert_eq!(judge_again(&world.case()).decision.outcome, DecisionOutcome::Act);
 }
 
 #[test]

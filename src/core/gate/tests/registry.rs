@@ -9,7 +9,7 @@ use super::super::testing::{GateFixture, at, bad_rollout, pod, policy, revision,
 use super::super::*;
 use super::following::{replacement, taking_back};
 use crate::api::v1alpha1::{
-    BreakerState, FactData, LedgerEntry, LedgerState, PodFailure, Reference, ReferenceKind, Review, Verdict,
+    BreakerState, Cause, FactData, LedgerEntry, LedgerState, PodFailure, Reference, ReferenceKind, Review, Verdict,
     WorkloadFact,
 };
 use crate::core::workload::{Kind, Strategy};
@@ -179,6 +179,7 @@ fn case(action: Option<ActionKind>, check: &str) -> Option<Bend> {
                 pod.failure = PodFailure::OutOfMemory;
             }
         },
+        (_, "CauseHolds") => |b| b.world.diagnosis().cause = Cause::Recovered,
         (_, "ObjectsExist") => |b| b.world.diagnosis().suspected_revision = Some(77),
         (_, "OpinionsAgree") => |b| {
             let mut second = b.world.diagnosis.clone().unwrap();

@@ -1,5 +1,6 @@
 //! The state machine against a world in which every request can go wrong.
 
+mod asking;
 mod driver;
 mod faults;
 mod late;

@@ -45,7 +45,7 @@ fn events(status: &IncidentStatus) -> Vec<&str> {
     status.timeline.iter().map(|entry| entry.event.as_str()).collect()
 }
 
-fn chains(world: &World) -> Vec<Vec<String>> {
+pub fn chains(world: &World) -> Vec<Vec<String>> {
     let mut asked: Vec<_> = world.investigations.values().map(|it| (it.spec.round, it.spec.chain.clone())).collect();
     asked.sort();
     asked.into_iter().map(|(_, chain)| chain).collect()
@@ -185,7 +185,7 @@ fn a_reviewer_that_objects_makes_it_a_persons_decision() {
 }
 
 /// What the rules do not propose, everything else being there.
-fn unconfirmed() -> World {
+pub fn unconfirmed() -> World {
     let mut world = World { model: |_, truth| Some(truth.clone()), approves: true, ..lied_to() };
     for reading in [&mut world.workload, &mut world.broken] {
         reading.revisions.insert(1, revision(9, false, "api:2"));

@@ -28,8 +28,19 @@ impl World {
             let (facts, by_rules, now) = (self.facts.clone(), self.diagnosis.clone(), self.now);
             let (model, review) = (self.model, self.review.clone());
             for investigation in self.investigations.values_mut() {
-                if investigation.status.is_none() {
-                    let facts = facts.iter().cloned().map(|fact| Fact { seen_at: now, ..fact }).collect();
+                let made = investigation.metadata.creation_timestamp.as_ref().map_or(now, |made| made.0);
+                // Sources are asked at once, and what the rules say follows from what they saw.
+                let begun = investigation.status.get_or_insert_with(|| InvestigationStatus {
+                    phase: InvestigationPhase::Running,
+                    facts: facts.iter().cloned().map(|fact| Fact { seen_at: made, ..fact }).collect(),
+                    second_opinion: Some(by_rules.clone()),
+                    ..InvestigationStatus::default()
+                });
+                let asks = investigation.spec.model_chain.is_some();
+                let takes = if asks { self.models_take } else { SignedDuration::ZERO };
+                let answers = !(asks && self.models_hang) && now.duration_since(made) >= takes;
+                if begun.phase == InvestigationPhase::Running && answers {
+                    let (facts, by_rules) = (begun.facts.clone(), begun.second_opinion.clone().unwrap());
                     let rungs = investigation.spec.chain.iter().filter(|rung| *rung != "rules");
                     let mut attempts = vec![];
                     let found = rungs.clone().find_map(|rung| {
@@ -168,6 +179,7 @@ impl World {
         }
         if let Some((_, diagnosis)) = self.fails_after.take_if(|(after, _)| begun >= *after) {
             (self.workload, self.diagnosis) = (self.broken.clone(), diagnosis);
+            self.facts = testing::bad_rollout().facts;
         }
         let Some(fired) = self.fired else { return };
         let since = self.now.duration_since(fired);

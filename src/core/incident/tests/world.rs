@@ -165,6 +165,12 @@ pub struct World {
     pub chains: Vec<ModelChain>,
     /// How their models answer; the rules answer besides.
     pub model: Model,
+    /// How long a round that asks models takes.
+    pub models_take: SignedDuration,
+    /// A round that asks models never ends.
+    pub models_hang: bool,
+    /// How long after the beginning the other workloads of the namespace cannot be read.
+    pub neighbours_unread: SignedDuration,
     /// What a reviewer says of every proposal.
     pub review: Option<Review>,
     pub mode: Option<String>,
@@ -253,6 +259,9 @@ impl World {
             diagnosis: base.diagnosis.clone().expect("a diagnosis"),
             chains: vec![],
             model: |_, _| None,
+            models_take: SignedDuration::ZERO,
+            models_hang: false,
+            neighbours_unread: SignedDuration::ZERO,
             review: None,
             mode: Some("auto".into()),
             terms: Terms {
@@ -324,6 +333,7 @@ impl World {
     pub fn healthy() -> World {
         let mut world = World::new();
         world.workload = testing::reading().healthy();
+        world.facts = testing::facts_of_health();
         world.diagnosis.cause = crate::api::v1alpha1::Cause::Recovered;
         world.diagnosis.proposal = None;
         world.diagnosis.claims.clear();
@@ -430,7 +440,9 @@ impl World {
                 full_quota: None,
                 approvals: surroundings::valid_approvals(&self.approvals, "api-0123456789", self.now),
                 storm: self.storm.clone(),
-                neighbours_unread: None,
+                neighbours_unread: (self.now.duration_since(testing::at(0)) < self.neighbours_unread).then(|| {
+                    Unreadable { reason: Reason::ClusterUnreadable, message: "pods could not be listed".into() }
+                }),
                 failing_targets: 1,
                 audit_durable: self.audit_works,
             },
@@ -441,9 +453,12 @@ impl World {
     pub fn apply(&mut self, effect: &Effect) -> Result<(), Refused> {
         match effect {
             Effect::CreateInvestigation { name, spec } => {
-                self.investigations
-                    .entry(name.clone())
-                    .or_insert_with(|| Investigation::new(name, spec.as_ref().clone()));
+                let made = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(self.now);
+                self.investigations.entry(name.clone()).or_insert_with(|| {
+                    let mut investigation = Investigation::new(name, spec.as_ref().clone());
+                    investigation.metadata.creation_timestamp = Some(made);
+                    investigation
+                });
             }
             Effect::CreateRemediation { name, spec } => {
                 if !self.remediations.contains_key(name) {
