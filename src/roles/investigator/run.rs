@@ -8,7 +8,7 @@ use std::{
 
 use futures::StreamExt as _;
 use kube::{Api, Client, ResourceExt as _, runtime::watcher};
-use tokio::{sync::watch, task::JoinSet};
+use tokio::{sync::watch, task::JoinSet, time::Instant};
 use tracing::Instrument as _;
 
 use super::{
@@ -214,7 +214,7 @@ fn later(time: Time, by: Duration) -> Time {
 impl Investigator {
     /// One run from mark to diagnosis. `place` is given back before models are asked.
     pub async fn investigate(&self, investigation: &Investigation, place: Place) -> anyhow::Result<Written<()>> {
-        let started_at = clock::now();
+        let (started_at, begun) = (clock::now(), Instant::now());
         let writer = Writer::new(&self.client, investigation);
         let incident = ObjectRef {
             api_version: "backstop.dev/v1alpha1".into(),
@@ -247,9 +247,10 @@ impl Investigator {
         // Something is left to write the diagnosis.
         let answer_by = earlier(models_until(investigation, until), WRITING);
         let (chain, most, held) = self.models_for(investigation, key, place, answer_by).await;
-        let left = between(clock::now(), answer_by);
+        // The time itself is counted on a clock that nobody sets.
+        let left = between(started_at, answer_by).saturating_sub(begun.elapsed());
         let budget = Budget::new(most.map_or(left, |most| most.min(left)), TOKENS);
-        let outcome = chain.ask(&investigation.spec.chain, case, budget, clock::now).await;
+        let outcome = chain.ask(&investigation.spec.chain, case, budget).await;
         drop(held);
         let cause = outcome.diagnosis.cause;
         let (confidence, hypothesis) = (outcome.diagnosis.confidence, outcome.diagnosis.hypothesis.clone());
