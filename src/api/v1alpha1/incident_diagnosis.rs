@@ -105,7 +105,7 @@ pub struct Reroute {
 pub struct ModelRounds {
     /// Number of the latest of these rounds.
     pub latest: i32,
-    /// How many there were. At most 4, and the one after a re-route.
+    /// How many there were, without that of the re-route. At most 4.
     pub count: i32,
     /// Milliseconds that they took since the incident was planned, by the controller's clock. This time is not counted when
     /// it is asked how long evidence was waited for.

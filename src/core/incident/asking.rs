@@ -19,7 +19,7 @@ use crate::core::{
 
 use super::About;
 
-/// Rounds of one incident that ask models, whatever its target shows; a re-route has one more. What people do to a target
+/// Rounds of one incident that ask models, whatever its target shows; that of the re-route is not counted. What people do to a target
 /// in between is theirs, and must not spend without an end.
 const MOST: i32 = 4;
 /// Pieces of evidence that a status holds, and bytes of one.
@@ -55,8 +55,8 @@ pub(super) fn begin(status: &mut IncidentStatus, number: i32, who: Who) {
     }
     let models = status.models.get_or_insert_default();
     models.latest = number;
-    models.count = models.count.saturating_add(1);
     if who == Who::Models {
+        models.count = models.count.saturating_add(1);
         models.answer = None;
     }
 }
@@ -138,13 +138,14 @@ pub(super) fn note(
     });
 }
 
-/// What a model said in an earlier round of the very evidence that this reading shows.
+/// What a model said in an earlier round of the very evidence that this reading shows. Whoever asks has no answer of a model
+/// in this one.
 pub(super) fn heard<'a>(
     about: About<'_>,
     status: &'a IncidentStatus,
     workload: Option<&Workload>,
 ) -> Option<&'a ModelAnswer> {
-    let ModelRounds { answer, evidence: known, .. } = status.models.as_ref().filter(|_| !in_this_round(status))?;
+    let ModelRounds { answer, evidence: known, .. } = status.models.as_ref()?;
     let answer = answer.as_ref()?;
     evidence(about, workload?).iter().all(|piece| known.contains(piece)).then_some(answer)
 }

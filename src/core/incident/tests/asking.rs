@@ -227,6 +227,11 @@ fn what_a_model_said_is_not_forgotten_while_the_rules_are_asked_alone() {
         let message = world.status().decision.unwrap().message;
         assert!(message.contains(says), "{what}: {message}");
     }
+    // The stronger rung is asked, and cannot be reached.
+    let is_unsure: Model = |rung, truth| (rung == "small").then(|| Diagnosis { confidence: 30, ..truth.clone() });
+    let mut world = World { model: is_unsure, policies: floor(), ..lied_to() };
+    run(&mut world);
+    assert!(asked(&world) == 2 && a_person_was_asked(&world) && world.writes.is_empty());
     for model in [(|_, truth| Some(truth.clone())) as Model, |_, truth| Some(lie(truth)), |_, _| None] {
         let mut world = waiting(World { model, ..lied_to() });
         ends(&mut world, IncidentPhase::Resolved, Reason::Recovered);

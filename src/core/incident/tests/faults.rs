@@ -57,6 +57,13 @@ const SCENARIOS: &[Scenario] = &[
         world.model = |_, truth| Some(Diagnosis { proposal: None, ..truth.clone() });
         world.approves = true;
     }),
+    ("has nothing wrong, and models that are asked", |world| {
+        let chains = vec![super::models::chain()];
+        *world = World { chains, model: |_, truth| Some(truth.clone()), ..World::healthy() };
+    }),
+    ("has models that never end a round", |world| {
+        *world = World { models_hang: true, ..super::models::lied_to() };
+    }),
     ("has a stuck pod", |world| {
         *world = World::stateful();
         world.aftermath = Aftermath::Stuck;
@@ -103,6 +110,7 @@ fn verdict(world: &World, ended: bool) -> Result<(), String> {
         let id = Some(remediation.spec.action_id.clone());
         world.audit.iter().any(|(kind, of)| kind == "RemediationEnded" && *of == id)
     });
+    let asked = world.investigations.values().filter(|it| it.spec.model_chain.is_some()).count();
     let reroutes = world.status().timeline.iter().filter(|entry| entry.event == "Rerouted").count();
     for (holds, sentence) in [
         (ended, "it did not end"),
@@ -117,6 +125,7 @@ fn verdict(world: &World, ended: bool) -> Result<(), String> {
         (booked, "a write is not in the Ledger"),
         (recorded, "the end of a Remediation is not in the audit log"),
         (reroutes <= 1, "it was re-routed more than once"),
+        (asked <= 5, "models were asked in more rounds than there was evidence for"),
     ] {
         if !holds {
             return Err(format!("{sentence}: {:?} {} {:?}", world.phase(), world.reason(), world.violations));
@@ -352,6 +361,18 @@ fn planted_defects_are_noticed() {
         }
         step(&i, s, t, n)
     }
+    /// Asks the models of the plan in every round.
+    fn asks_models_always(i: &Incident, s: &Seen, t: &Terms, n: Time) -> Step {
+        let mut taken = step(i, s, t, n);
+        let plan = i.status.as_ref().and_then(|status| status.plan.as_ref());
+        let chain = plan.and_then(|plan| plan.model_chain.as_ref()).and_then(|chain| chain.asked());
+        for effect in taken.effects.iter_mut().chain(&mut taken.after) {
+            if let Effect::CreateInvestigation { spec, .. } = effect {
+                spec.model_chain.clone_from(&chain);
+            }
+        }
+        taken
+    }
     /// Believes that nothing is wrong while something fails.
     fn sees_nothing(i: &Incident, s: &Seen, t: &Terms, n: Time) -> Step {
         let mut taken = step(i, s, t, n);
@@ -430,6 +451,7 @@ fn planted_defects_are_noticed() {
         ("takes back what is no worse", takes_everything_back),
         ("sees nothing fail while it watches", sees_nothing),
         ("re-routes again and again", reroutes_for_ever),
+        ("asks models in every round", asks_models_always),
         ("asks nobody about the neighbours", alone),
         ("forgets the write that comes late", forgets_the_late_one),
     ] {
