@@ -144,6 +144,8 @@ func TestWrongChainsAreTurnedDownBeforeTheyReachTheCluster(t *testing.T) {
 		"models.chain.rungs[0].upstreams[0].credentials.secret=a/b": "secret",
 		"models.chain.rungs[0].upstreams[0].prices.input=cheap":     "input",
 		"models.chain.deadlineSeconds=1000":                         "deadlineSeconds",
+		"models.chain.breaker.failures=1":                           "failures",
+		"models.chain.rungs[0].upstreams[0].servedAs={two words}":   "servedAs",
 		"models.chains=x":                                           "chains",
 		"models.secrets={../a}":                                     "secrets",
 		"models.egress.to=everywhere":                               "to",

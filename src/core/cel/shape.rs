@@ -27,10 +27,9 @@ enum Token {
 
 /// Whether the parser may see `text`.
 pub(super) fn is_plausible(text: &str) -> bool {
-    let mut tokens = Tokens { rest: text };
     let mut errors = 0;
     let mut before = Token::Open;
-    while let Some(token) = tokens.next() {
+    for token in (Tokens { rest: text }) {
         errors += usize::from(!follows(before, token));
         if errors > MAX_ERRORS {
             return false;
@@ -43,13 +42,10 @@ pub(super) fn is_plausible(text: &str) -> bool {
 /// Whether `token` can stand after `before`.
 fn follows(before: Token, token: Token) -> bool {
     use Token::{Binary, Close, Dot, Open, Operand, Stray, Unary};
-    match (before, token) {
-        (_, Stray) => false,
-        (Operand | Close, Operand) => false,
-        (Open | Unary | Binary | Dot, Binary) => false,
-        (Dot, Close) => false,
-        _ => true,
-    }
+    !matches!(
+        (before, token),
+        (_, Stray) | (Operand | Close, Operand) | (Open | Unary | Binary | Dot, Binary) | (Dot, Close)
+    )
 }
 
 struct Tokens<'a> {

@@ -55,12 +55,13 @@ mod tests {
                 assert!(!panics, "planted");
             });
         };
+        let patience = std::time::Duration::from_secs(5);
         start(&mut probes, true);
         start(&mut probes, false);
-        probes.ended().await;
+        tokio::time::timeout(patience, probes.ended()).await.expect("it ended");
         assert_eq!(begun.load(Ordering::SeqCst), 1, "one at a time");
         start(&mut probes, false);
-        probes.ended().await;
+        tokio::time::timeout(patience, probes.ended()).await.expect("another one began, and ended");
         assert_eq!(begun.load(Ordering::SeqCst), 2);
         let none = tokio::time::timeout(std::time::Duration::from_millis(10), probes.ended()).await;
         assert!(none.is_err(), "there is none to wait for");
