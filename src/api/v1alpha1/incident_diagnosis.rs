@@ -117,7 +117,7 @@ pub struct ModelRounds {
     #[schemars(length(max = 32), inner(length(max = 128)))]
     pub evidence: Vec<String>,
     /// The latest answer about this evidence that was not refused. Absent where there is none. Where it does not come to
-    /// what the rules propose in a later round, a person decides about that.
+    /// what the rules propose in a later round, the on-call decides about that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer: Option<ModelAnswer>,
 }
@@ -132,7 +132,7 @@ pub struct ModelAnswer {
     /// The action that it proposed. Absent when it proposed none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub action: Option<Action>,
-    /// Why the same action needs a person although the rules propose it too, in one sentence, at most 512 characters; empty
+    /// Why the same action needs an approval although the rules propose it too, in one sentence, at most 512 characters; empty
     /// when nothing speaks against it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 512))]
