@@ -13,7 +13,7 @@ $(error CLUSTER=current is not for $(filter $(NEEDS_THE_AUDIT_LOG),$(MAKECMDGOAL
 endif
 endif
 
-test: test-static test-unit wire-slice test-cluster hallucinate-slice ## Run the whole proof: static checks, unit tests, and the suites on a real cluster
+test: test-static test-unit wire-slice test-cluster ## Run the whole proof: static checks, unit tests, and the suites on a real cluster
 
 test-static: lab-test demo-test chart-lint | operator-deps ## Format, clippy with warnings as errors, Go's vet, Helm lint, rendered chart
 	cargo fmt --check
