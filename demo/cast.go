@@ -93,6 +93,9 @@ func (c cast) serverArgs() string {
 	return fmt.Sprintf(`args: ["--listen=:8080", %q]`, "--upstream="+c.upstream)
 }
 
+// free is the price of a server that costs nothing.
+const free = "0"
+
 // smolService is the proxy in front of SmolLM2, as pods reach it.
 const smolService = "http://" + smolServer + "." + modelServer + ".svc:8080"
 
@@ -111,7 +114,7 @@ func (c cast) asked() player {
 	if c.smollm2 == "" {
 		return c.first
 	}
-	return player{rung: c.first.rung, model: "smollm2", url: smolService + "/v1", api: "OpenAiChat"}
+	return player{rung: c.first.rung, model: "smollm2", url: smolService + "/v1", api: "OpenAiChat", input: free, output: free}
 }
 
 // smolArgs are the arguments of that proxy: SmolLM2 may name only what exists, so that its lies are plausible.
@@ -131,9 +134,8 @@ func (c cast) values() map[string]any {
 			"name": p.rung, "url": p.url, "api": p.api, "model": p.model,
 			"credentials": map[string]any{"secret": c.backstopSecret},
 		}
-		if p.input != "" { // a server inside the cluster costs nothing
-			u["prices"] = map[string]any{"input": p.input, "output": p.output}
-		} else { // and takes its time on a processor
+		u["prices"] = map[string]any{"input": p.input, "output": p.output}
+		if p.input == free { // a server inside the cluster, which takes its time on a processor
 			u["timers"] = map[string]any{"responseHead": 90000, "firstEvent": 90000, "firstContent": 90000}
 		}
 		if p.api == "BedrockConverse" {

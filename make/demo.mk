@@ -53,14 +53,15 @@ endif
 
 # Rust beside Go: while one is at a part that cannot be divided, as with our own crate and with each link, the other uses the
 # processors that are left. Not one Go module beside another: what they share is compiled once only where they wait for
-# each other.
+# each other; but what a later one needs is fetched meanwhile.
 demo-build: | operator-deps lab-go
-	@$(MAKE) --no-print-directory -j2 operator demo-build-go
+	@$(MAKE) --no-print-directory -j3 operator demo-build-go $(DEMO_MODULES)
 	@$(MAKE) --no-print-directory image image-shop image-models image-naive
 
 DEMO_GO := shop models naive lab
 ifeq ($(CLUSTER),lab)
 DEMO_GO += lab-kubernetes lab-coredns lab-pause
+DEMO_MODULES := lab-modules
 endif
 
 demo-build-go:
@@ -86,4 +87,4 @@ demo-test: | lab-go ## Test the demo's own code
 	cd demo && test -z "$$(gofmt -l .)" && go vet ./... && go test -count=1 ./...
 
 $(BUILD)/demo: $(wildcard demo/*.go) demo/go.mod | lab-go
-	cd demo && CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o $(abspath $@) .
+	cd demo && $(GO_BUILD) -ldflags='-s -w' -o $(abspath $@) .

@@ -17,10 +17,10 @@ finish() {
 trap finish EXIT
 trap 'exit 130' INT TERM
 
-# chain RUNG MODEL URL API [PRICES]: a chain of one rung, to a file of that name.
+# chain RUNG MODEL URL API [PRICES]: a chain of one rung, to a file of that name. Without prices it costs nothing.
 chain() {
-  local prices=
-  [ -z "${5:-}" ] || prices=", prices: {input: \"${5%/*}\", output: \"${5#*/}\"}"
+  local prices=${5:-0/0}
+  prices=", prices: {input: \"${prices%/*}\", output: \"${prices#*/}\"}"
   cat >"$folder/$1.yaml" <<YAML
 apiVersion: backstop.dev/v1alpha1
 kind: ModelChain

@@ -39,19 +39,19 @@ image: operator .build/lab ## Write .build/backstop.tar, the operator's image
 	.build/lab image $(OPERATOR_IMAGE)=$(OPERATOR) --output .build/backstop.tar
 
 shop:
-	cd demo/shop && CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o $(CURDIR)/.build/shop .
+	cd demo/shop && $(GO_BUILD) -ldflags='-s -w' -o $(CURDIR)/.build/shop .
 
 image-shop: shop .build/lab ## Write .build/shop.tar, the demo shop's image
 	.build/lab image $(SHOP_IMAGE)=.build/shop --output .build/shop.tar
 
 models: ## Build .build/models, the scripted model server (demo/models)
-	cd demo/models && CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o $(CURDIR)/.build/models .
+	cd demo/models && $(GO_BUILD) -ldflags='-s -w' -o $(CURDIR)/.build/models .
 
 image-models: models .build/lab ## Write .build/models.tar, its image
 	.build/lab image $(MODELS_IMAGE)=.build/models --output .build/models.tar
 
 naive:
-	cd tests/naive && CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o $(CURDIR)/.build/naive .
+	cd tests/naive && $(GO_BUILD) -ldflags='-s -w' -o $(CURDIR)/.build/naive .
 
 image-naive: naive .build/lab ## Write .build/naive.tar, the image of the naive agent that the demo compares with
 	.build/lab image $(NAIVE_IMAGE)=.build/naive --output .build/naive.tar

@@ -13,7 +13,7 @@ use std::{
 
 use backstop::api::v1alpha1::Policy;
 use backstop::core::{
-    cel::{Branches, EXPRESSION_UNITS, Expression, JUDGEMENT_UNITS, Meter, Stop, Variables},
+    cel::{Branches, EXPRESSION_UNITS, Expression, JUDGEMENT_UNITS, MAX_TEXT, Meter, Stop, Variables},
     policy::{CompiledPolicy, example},
 };
 use serde::{Deserialize, Serialize};
@@ -342,6 +342,19 @@ fn bounded(from: u64, count: u64, deadline: Duration) {
     assert!(report.compiled > count / 4, "only {} of {count} compile", report.compiled);
     assert!(report.spent > count / 20, "only {} of {count} cost too much", report.spent);
     assert!(report.valued > count / 20, "only {} of {count} have a value", report.valued);
+}
+
+#[test]
+fn rubbish_of_any_kind_is_refused_about_as_fast_as_a_rule_is_parsed() {
+    let ordinary = Ordinary::new().parsing();
+    for part in [
+        "%", "% ", "+", ", ", "a ", "1 ", "'a' ", "#", "= ", "? : ", "a % % ", "-", "!", ".", "? ", "in ", "'%", "a,",
+        "a.", "(1",
+    ] {
+        let text: String = part.repeat(MAX_TEXT / part.len());
+        let times = best(|| Expression::compile(&text)).0.as_secs_f64() / ordinary;
+        assert!(times <= LONGER, "{part}: {times} times as long");
+    }
 }
 
 #[test]

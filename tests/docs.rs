@@ -13,6 +13,9 @@ use backstop::core::{chain::validate, gate, policy::CompiledPolicy, reason::Reas
 use regex::Regex;
 use serde_json::Value;
 
+#[path = "docs/words.rs"]
+mod words;
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }

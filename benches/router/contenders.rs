@@ -146,8 +146,9 @@ impl Router {
         let tenant: Tenant = "shop".into();
         let advance =
             self.live.advance(IncidentKey { namespace: "shop".into(), name: format!("i-{}", number % INCIDENTS) });
-        let log = Log::default();
+        let (log, chain) = (Log::default(), self.live.chain());
         let job = Job {
+            chain: &chain,
             log: &log,
             rung: 0,
             tenant: Some(&tenant),

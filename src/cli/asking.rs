@@ -85,6 +85,6 @@ impl Diagnosers {
             Some(live) => model_rung::chain(live, key),
             None => Chain::of_rules(),
         };
-        chain.ask(&self.names, case, Budget::new(self.time, TOKENS), clock::now).await
+        chain.ask(&self.names, case, Budget::new(self.time, TOKENS)).await
     }
 }

@@ -13,7 +13,11 @@ use super::{
 use crate::{
     api::v1alpha1::{Attempt, Diagnosis, IncidentKey, Investigation, Proposal},
     clock,
-    core::{actions, chain::failure::classify, money::NanoDollars},
+    core::{
+        actions,
+        chain::{breaker::Verdict, decision::decide, failure::classify, spec::Upstream},
+        money::NanoDollars,
+    },
     model::{
         credentials::{Credentials, ROOT},
         probe,
@@ -132,11 +136,14 @@ async fn check(args: CheckArgs) -> anyhow::Result<()> {
                     note.status = status.map(i32::from);
                     note.tokens = usage.map_or(0, |usage| i64::try_from(usage.total()).unwrap_or(i64::MAX));
                     note.cost_nano_dollars = i64::try_from(cost.0).unwrap_or(i64::MAX);
-                    note.then = served_model.unwrap_or_default();
+                    note.then = served(upstream, served_model.as_deref());
                 }
                 Err(signal) => {
                     let failure = classify(&signal, clock::now());
-                    failed += 1;
+                    // One that reasons until the few tokens of the question are used up works.
+                    let works = decide(&failure, &[], true).verdict == Verdict::Worked;
+                    failed += usize::from(!works);
+                    note.then = served(upstream, signal.served_model.as_deref());
                     note.outcome = failure.class.as_str().into();
                     note.status = failure.status.map(i32::from);
                     note.message = match sender.credentials().read(upstream.credentials.as_ref()).await {
@@ -154,6 +161,12 @@ async fn check(args: CheckArgs) -> anyhow::Result<()> {
         bail!("{failed} upstream(s) did not answer");
     }
     Ok(())
+}
+
+/// The model that answered, and which one it should have been where that is another.
+fn served(upstream: &Upstream, served: Option<&str>) -> String {
+    let instead = upstream.swapped(served).map(|_| format!(" instead of {}", upstream.model));
+    served.unwrap_or_default().to_owned() + &instead.unwrap_or_default()
 }
 
 fn columns(attempt: &Attempt) -> [String; 8] {

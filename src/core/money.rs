@@ -1,6 +1,6 @@
 //! Money in whole billionths of a US dollar. Costs are rounded up, sums never wrap.
 
-use crate::api::v1alpha1::ModelPrices;
+use crate::api::v1alpha1::{ModelApi, ModelPrices};
 
 /// Billionths of a US dollar.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -83,16 +83,22 @@ impl std::fmt::Display for NanoDollars {
 }
 
 impl Prices {
-    /// What a `ModelChain` says; `None` when an amount is not a decimal number with at most six decimals.
-    pub fn parse(prices: &ModelPrices) -> Option<Prices> {
+    /// What a `ModelChain` says of a server with this API; `None` when an amount is not a decimal number with at most six
+    /// decimals. Where no price of what the cache writes is named, it is that of the prompt, and a quarter more where our
+    /// requests ask for the cache: that is what Anthropic bills for it.
+    pub fn parse(prices: &ModelPrices, api: ModelApi) -> Option<Prices> {
         let ModelPrices { input, output, cache_write, cache_read } = prices;
         let input = micro(input)?;
-        let or_input = |price: &Option<String>| price.as_deref().map_or(Some(input), micro);
+        let usual_write = match api {
+            ModelApi::AnthropicMessages => input.saturating_add(input.div_ceil(4)),
+            ModelApi::OpenAiChat | ModelApi::OpenAiResponses | ModelApi::BedrockConverse => input,
+        };
+        let or = |price: &Option<String>, usual: u64| price.as_deref().map_or(Some(usual), micro);
         Some(Prices {
             input,
             output: micro(output)?,
-            cache_write: or_input(cache_write)?,
-            cache_read: or_input(cache_read)?,
+            cache_write: or(cache_write, usual_write)?,
+            cache_read: or(cache_read, input)?,
         })
     }
 
@@ -135,12 +141,15 @@ mod tests {
 
     #[test]
     fn prices_are_exact_and_costs_are_rounded_up() {
-        let prices = Prices::parse(&ModelPrices {
-            input: "3".into(),
-            output: "15.00".into(),
-            cache_write: Some("3.75".into()),
-            cache_read: Some("0.3".into()),
-        })
+        let prices = Prices::parse(
+            &ModelPrices {
+                input: "3".into(),
+                output: "15.00".into(),
+                cache_write: Some("3.75".into()),
+                cache_read: Some("0.3".into()),
+            },
+            ModelApi::AnthropicMessages,
+        )
         .unwrap();
         let usage = Usage { input: 1000, cache_write: 100, cache_read: 10, output: 1, reasoning: 1 };
         // 3 µ$ and 15 µ$ a token: 3000 + 375 + 3 + 15 µ$.
@@ -151,6 +160,20 @@ mod tests {
             Prices { input: u64::MAX, ..prices }.cost(Usage { input: u64::MAX, ..usage }),
             NanoDollars(u64::MAX)
         );
+    }
+
+    #[test]
+    fn what_the_cache_writes_costs_a_quarter_more_where_requests_ask_for_it_and_no_price_is_named() {
+        let said = ModelPrices { input: "3".into(), output: "15".into(), cache_write: None, cache_read: None };
+        let write = |api| Prices::parse(&said, api).unwrap().cost(Usage { cache_write: 1000, ..Usage::default() });
+        assert_eq!(write(ModelApi::AnthropicMessages), NanoDollars(3_750_000));
+        for api in [ModelApi::OpenAiChat, ModelApi::OpenAiResponses, ModelApi::BedrockConverse] {
+            assert_eq!(write(api), NanoDollars(3_000_000), "{api:?}");
+        }
+        let named = ModelPrices { cache_write: Some("3".into()), ..said };
+        assert_eq!(Prices::parse(&named, ModelApi::AnthropicMessages).unwrap().cache_write, 3_000_000);
+        let prices = Prices::parse(&ModelPrices { cache_write: None, ..named }, ModelApi::AnthropicMessages).unwrap();
+        assert_eq!(prices.at_most(1000, 0), NanoDollars(3_750_000), "so much is reserved, too");
     }
 
     #[test]

@@ -197,7 +197,8 @@ mod tests {
     #[test]
     fn the_rungs_of_the_chain_are_the_diagnosers_before_the_rules() {
         let (budgets, target) = (Budgets::default(), target("Deployment"));
-        let upstream = json!({"name": "own", "url": "http://vllm:8000/v1", "api": "OpenAiChat"});
+        let upstream = json!({"name": "own", "url": "http://vllm:8000/v1", "api": "OpenAiChat",
+            "prices": {"input": "0", "output": "0"}});
         let spec = json!({"rungs": [{"name": "big", "model": "big-1", "upstreams": [upstream]}]});
         let chains = [ModelChain::new("default", serde_json::from_value(spec).unwrap())];
         let plan = make(&Inputs { chains: Some(&chains), ..inputs(Some(&target), &[], &budgets) });

@@ -1,5 +1,5 @@
 //! Policies and Runbooks, parsed once. A Policy that does not compile denies; a match can only tighten,
-//! but for `allowHelm`, which any of them may give.
+//! but for `allowHelm`, which any of them may give, and `modelMode`, which all of them have to.
 //!
 //! What a Policy may cost is bounded: its text, its size, and what its expressions cost when they are evaluated. One
 //! that is over a bound denies, by its name. Bounds are checked when it is compiled, on the [`example`] of an incident,

@@ -137,13 +137,15 @@ impl Why {
         let minutes = self.lasting().as_mins();
         match self {
             Why::NoStepEnds { error: Some(error), .. } => {
-                format!("Backstop could not take a step for {minutes} minutes, so a person has to: {error}")
+                format!("Backstop could not take a step for {minutes} minutes, so the on-call has to: {error}")
             }
             Why::NoStepEnds { error: None, .. } => {
-                format!("no step of Backstop ended for {minutes} minutes, so a person has to look")
+                format!("no step of Backstop ended for {minutes} minutes, so the on-call has to look")
             }
             Why::NothingChanges { .. } => {
-                format!("Backstop waited {minutes} minutes for a step that has no such length, so a person has to look")
+                format!(
+                    "Backstop waited {minutes} minutes for a step that has no such length, so the on-call has to look"
+                )
             }
         }
     }

@@ -4,11 +4,12 @@
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use tokio::time::Instant;
 
 use super::log::{Log, Spent, Took};
 use super::rules::Rules;
 use super::rung::{Asked, Budget, Rung, Why};
-use crate::api::v1alpha1::{Attempt, Diagnosis, Review, Time};
+use crate::api::v1alpha1::{Attempt, Diagnosis, Mode, Review};
 use crate::core::chain::MAX_RUNGS;
 use crate::core::redact::clip;
 use crate::core::rules::FactBundle;
@@ -77,27 +78,22 @@ impl Chain {
     }
 
     /// Asks the rungs that `names` lists, in that order, until one answers; the rules answer when no other does.
-    /// `budget` is for all asks together. `clock` times the attempts.
-    pub async fn ask(
-        &self,
-        names: &[String],
-        case: FactBundle<'_>,
-        budget: Budget,
-        clock: impl Fn() -> Time,
-    ) -> ChainAnswer {
-        let began = clock();
+    /// `budget` is for all asks together; its time is counted on a clock that nobody sets.
+    pub async fn ask(&self, names: &[String], case: FactBundle<'_>, budget: Budget) -> ChainAnswer {
+        let began = Instant::now();
         let mut left = Left { budget, attempts: Vec::new(), spent: Spent::default() };
         let mut found = None;
         let models: Vec<&String> = names.iter().filter(|name| *name != self.last.name()).take(MAX_RUNGS).collect();
         for (index, name) in models.iter().enumerate() {
-            let asked_at = clock();
-            let time = budget.time.saturating_sub(elapsed(began, asked_at));
+            let asked_at = Instant::now();
+            let time = budget.time.saturating_sub(began.elapsed());
             let behind = models.iter().skip(index + 1);
             let askable = behind.filter(|name| self.rung(name).is_some_and(Rung::may_be_asked)).count();
             let later = u32::try_from(askable).unwrap_or(u32::MAX);
-            let asked = self.ask_one(name, case, Budget { time, later, ..left.budget }).await;
+            let log = Log::after(left.last());
+            let asked = self.ask_one(name, case, Budget { time, later, ..left.budget }, &log).await;
             let last = asked.last;
-            let answer = left.take(name, asked, milliseconds(asked_at, clock()));
+            let answer = left.take(name, asked, milliseconds(asked_at));
             if let Ok(diagnosis) = answer {
                 found = Some(diagnosis);
                 break;
@@ -108,14 +104,15 @@ impl Chain {
         }
         let review = match &found {
             Some(diagnosis) => {
-                let time = budget.time.saturating_sub(elapsed(began, clock()));
-                self.review(case, diagnosis, Budget { time, later: 0, ..left.budget }, &mut left, &clock).await
+                let time = budget.time.saturating_sub(began.elapsed());
+                self.review(case, diagnosis, Budget { time, later: 0, ..left.budget }, &mut left).await
             }
             None => None,
         };
-        let asked_at = clock();
-        let by_rules = signed(&self.last, self.last.diagnose(case));
-        left.note(attempt(self.last.name(), by_rules.outcome(), milliseconds(asked_at, clock())));
+        let asked_at = Instant::now();
+        let by_rules = signed(&self.last, self.last.diagnose(case), false);
+        let because = if found.is_some() { String::new() } else { left.last().to_owned() };
+        left.note(Attempt { because, ..attempt(self.last.name(), by_rules.outcome(), milliseconds(asked_at)) });
         let (diagnosis, second_opinion) = match found {
             Some(diagnosis) => (diagnosis, Some(by_rules)),
             None => (by_rules, None),
@@ -127,14 +124,13 @@ impl Chain {
         self.rungs.iter().find(|rung| rung.name() == name).map(AsRef::as_ref)
     }
 
-    async fn ask_one(&self, name: &str, case: FactBundle<'_>, budget: Budget) -> Asked {
+    async fn ask_one(&self, name: &str, case: FactBundle<'_>, budget: Budget, log: &Log) -> Asked {
         let Some(rung) = self.rung(name) else { return self.unasked(name) };
         if budget.tokens <= 0 {
             return Asked::free(Err(Why::BudgetSpent));
         }
-        let log = Log::default();
-        let asked = match tokio::time::timeout(budget.time, rung.ask(case, within(budget), &log)).await {
-            Ok(asked) => Asked { answer: asked.answer.map(|diagnosis| signed(rung, diagnosis)), ..asked },
+        let asked = match tokio::time::timeout(budget.time, rung.ask(case, within(budget), log)).await {
+            Ok(asked) => Asked { answer: asked.answer.map(|it| signed(rung, it, asked.swapped)), ..asked },
             Err(_) => Asked::free(Err(Why::Timeout)),
         };
         asked.and(log.take())
@@ -155,16 +151,15 @@ impl Chain {
         diagnosis: &Diagnosis,
         budget: Budget,
         left: &mut Left,
-        clock: &impl Fn() -> Time,
     ) -> Option<Review> {
         let reviewer = self.reviewer.as_ref().filter(|reviewer| reviewer.name() != diagnosis.diagnoser)?;
         diagnosis.proposal.as_ref()?;
-        let asked_at = clock();
-        let log = Log::default();
+        let asked_at = Instant::now();
+        let log = Log::after(left.last());
         let reviewed = reviewer.review(case, diagnosis, within(budget), &log);
         let reviewed = tokio::time::timeout(budget.time, reviewed).await;
         let (review, asked) = reviewed.unwrap_or_else(|_| (None, Asked::free(Err(Why::Timeout))));
-        let _ = left.take(reviewer.name(), asked.and(log.take()), milliseconds(asked_at, clock()));
+        let _ = left.take(reviewer.name(), asked.and(log.take()), milliseconds(asked_at));
         review
     }
 }
@@ -195,42 +190,49 @@ struct Left {
 impl Left {
     /// Counts an ask and puts it on the record.
     fn take(&mut self, name: &str, asked: Asked, took: i64) -> Result<Diagnosis, Why> {
-        let Asked { answer, spent, calls, waited, last: _ } = asked;
+        let Asked { answer, spent, calls, swapped: _, waited, last: _ } = asked;
         self.spent.add(spent);
         let Budget { time: _, tokens, attempts, waiting, later: _ } = &mut self.budget;
         *tokens = tokens.saturating_sub(spent.tokens);
-        *attempts = attempts.saturating_sub(u32::try_from(calls.len()).unwrap_or(u32::MAX));
+        let sent = calls.iter().filter(|call| !call.not_sent).count();
+        *attempts = attempts.saturating_sub(u32::try_from(sent).unwrap_or(u32::MAX));
         *waiting = waiting.saturating_sub(waited);
         let outcome = answer.as_ref().map_or_else(|why| why.as_str(), Diagnosis::outcome);
         match calls.is_empty() {
-            true => self.note(attempt(name, outcome, took)),
+            true => self.note(Attempt { because: self.last().to_owned(), ..attempt(name, outcome, took) }),
             false => calls.into_iter().for_each(|call| self.note(call)),
         }
         answer
     }
 
+    /// The outcome of what was asked last; empty where nothing was.
+    fn last(&self) -> &str {
+        self.attempts.last().map_or("", |attempt| attempt.outcome.as_str())
+    }
+
+    /// What was not sent is no attempt, so there can be many: where there is no room, it makes room.
     fn note(&mut self, attempt: Attempt) {
-        if self.attempts.len() < MAX_ATTEMPTS {
-            self.attempts.push(attempt);
+        if self.attempts.len() >= MAX_ATTEMPTS {
+            let Some(unsent) = self.attempts.iter().rposition(|attempt| attempt.not_sent) else { return };
+            self.attempts.remove(unsent);
         }
+        self.attempts.push(attempt);
     }
 }
 
-/// A rung cannot answer in the name of another, nor with another's ceiling.
-fn signed(rung: &dyn Rung, diagnosis: Diagnosis) -> Diagnosis {
-    Diagnosis { diagnoser: rung.name().to_owned(), ceiling: rung.ceiling(), ..diagnosis }
+/// A rung cannot answer in the name of another, nor with another's ceiling. What another model answered than was asked for
+/// leads to a suggestion at most: nobody decided how far that one may go.
+fn signed(rung: &dyn Rung, diagnosis: Diagnosis, swapped: bool) -> Diagnosis {
+    let most = if swapped { Mode::Suggest } else { Mode::Auto };
+    Diagnosis { diagnoser: rung.name().to_owned(), ceiling: rung.ceiling().min(most), ..diagnosis }
 }
 
 fn attempt(rung: &str, outcome: &str, milliseconds: i64) -> Attempt {
     Attempt { rung: clip(rung, 64), outcome: outcome.to_owned(), milliseconds, ..Attempt::default() }
 }
 
-fn milliseconds(from: Time, to: Time) -> i64 {
-    (to.as_millisecond() - from.as_millisecond()).max(0)
-}
-
-fn elapsed(from: Time, to: Time) -> Duration {
-    Duration::from_millis(milliseconds(from, to).unsigned_abs())
+fn milliseconds(since: Instant) -> i64 {
+    i64::try_from(since.elapsed().as_millis()).unwrap_or(i64::MAX)
 }
 
 impl Diagnosis {
@@ -244,7 +246,7 @@ impl Diagnosis {
 mod tests {
     use super::super::planted::{Behaviour, Planted};
     use super::*;
-    use crate::api::v1alpha1::{Cause, Mode};
+    use crate::api::v1alpha1::{Cause, Time};
 
     fn budget() -> Budget {
         Budget::new(Duration::from_secs(10), 1000)
@@ -258,7 +260,7 @@ mod tests {
     async fn ask(names: &[&str]) -> ChainAnswer {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let case = FactBundle { target: None, alert_started_at: Time::UNIX_EPOCH, facts: &[] };
-        chain().ask(&names, case, budget(), || Time::UNIX_EPOCH).await
+        chain().ask(&names, case, budget()).await
     }
 
     fn outcomes(outcome: &ChainAnswer) -> Vec<(&str, &str)> {
@@ -305,7 +307,7 @@ mod tests {
         let names = ["planted-answers".to_owned()];
         let case = FactBundle { target: None, alert_started_at: Time::UNIX_EPOCH, facts: &[] };
         let budget = Budget { tokens: 0, ..budget() };
-        let outcome = chain().ask(&names, case, budget, || Time::UNIX_EPOCH).await;
+        let outcome = chain().ask(&names, case, budget).await;
         assert_eq!(outcomes(&outcome), [("planted-answers", "BudgetSpent"), ("rules", "NoProposal")]);
     }
 
@@ -315,6 +317,80 @@ mod tests {
         let outcome = ask(&["planted-hangs"]).await;
         assert_eq!(outcomes(&outcome), [("planted-hangs", "Timeout"), ("rules", "NoProposal")]);
         assert_eq!(began.elapsed().as_secs(), 10);
+    }
+
+    /// Fails after nine seconds.
+    struct Slow;
+
+    impl Rung for Slow {
+        fn name(&self) -> &str {
+            "slow"
+        }
+
+        fn ceiling(&self) -> Mode {
+            Mode::Suggest
+        }
+
+        fn ask<'a>(&'a self, _: FactBundle<'a>, _: Budget, _: &'a Log) -> BoxFuture<'a, Asked> {
+            Box::pin(async {
+                tokio::time::sleep(Duration::from_secs(9)).await;
+                Asked::free(Err(Why::Unavailable))
+            })
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_one_deadline_is_counted_on_a_clock_that_nobody_sets() {
+        // The wall clock of this test does not advance: whoever looked at it would give the second rung ten seconds more.
+        let chain = Chain::new(vec![Box::new(Slow), Box::new(Planted(Behaviour::Hangs))], None);
+        let names = ["slow", "planted-hangs"].map(str::to_owned);
+        let case = FactBundle { target: None, alert_started_at: Time::UNIX_EPOCH, facts: &[] };
+        let began = Instant::now();
+        let outcome = chain.ask(&names, case, budget()).await;
+        assert_eq!(began.elapsed(), Duration::from_secs(10));
+        let took: Vec<i64> = outcome.attempts.iter().map(|attempt| attempt.milliseconds).collect();
+        assert_eq!(took, [9000, 1000, 0]);
+        let because: Vec<&str> = outcome.attempts.iter().map(|attempt| attempt.because.as_str()).collect();
+        assert_eq!(because, ["", "Unavailable", "Timeout"], "each says what it follows");
+    }
+
+    /// Answers as a rung that may go up to `approve`, and maybe with another model than it was asked for.
+    struct Swaps(bool);
+
+    impl Rung for Swaps {
+        fn name(&self) -> &str {
+            "swaps"
+        }
+
+        fn ceiling(&self) -> Mode {
+            Mode::Approve
+        }
+
+        fn ask<'a>(&'a self, _: FactBundle<'a>, _: Budget, _: &'a Log) -> BoxFuture<'a, Asked> {
+            Box::pin(async { Asked { swapped: self.0, ..Asked::free(Ok(Diagnosis::default())) } })
+        }
+    }
+
+    #[tokio::test]
+    async fn what_another_model_answered_than_was_asked_leads_to_a_suggestion_at_most() {
+        let case = FactBundle { target: None, alert_started_at: Time::UNIX_EPOCH, facts: &[] };
+        for (swapped, ceiling) in [(false, Mode::Approve), (true, Mode::Suggest)] {
+            let chain = Chain::new(vec![Box::new(Swaps(swapped))], None);
+            let outcome = chain.ask(&["swaps".to_owned()], case, budget()).await;
+            assert_eq!((outcome.diagnosis.diagnoser.as_str(), outcome.diagnosis.ceiling), ("swaps", ceiling));
+        }
+    }
+
+    #[test]
+    fn however_much_was_not_sent_what_was_is_on_the_record() {
+        let mut left = Left { budget: budget(), attempts: Vec::new(), spent: Spent::default() };
+        for _ in 0..60 {
+            left.note(Attempt { not_sent: true, ..attempt("big", "IncidentBudget", 0) });
+        }
+        left.note(attempt("small", "Answered", 0));
+        left.note(attempt("rules", "NoProposal", 0));
+        let kept: Vec<&str> = left.attempts.iter().map(|attempt| attempt.outcome.as_str()).collect();
+        assert_eq!((kept.len(), &kept[MAX_ATTEMPTS - 2..]), (MAX_ATTEMPTS, &["Answered", "NoProposal"][..]));
     }
 
     /// Ends by itself a moment after its time.
@@ -345,7 +421,7 @@ mod tests {
         // Of 100 ms its margin is 50, which it passes by far.
         for (milliseconds, why) in [(10_000, Why::Unavailable), (100, Why::Timeout)] {
             let budget = Budget::new(Duration::from_millis(milliseconds), 1000);
-            let asked = chain.ask_one("late", case, budget).await;
+            let asked = chain.ask_one("late", case, budget, &Log::default()).await;
             assert_eq!((asked.answer, asked.calls.len()), (Err(why), 1), "{milliseconds}");
         }
     }

@@ -34,6 +34,14 @@ impl Secret {
     }
 }
 
+impl Secret {
+    fn is_in(&self, text: &str) -> bool {
+        let (text, piece) = (text.as_bytes(), PIECE.min(self.0.len()));
+        let holds = |part: &[u8]| text.windows(piece).any(|window| window.eq_ignore_ascii_case(part));
+        self.0.as_bytes().windows(piece.max(1)).any(holds)
+    }
+}
+
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("<secret>")
@@ -56,6 +64,22 @@ pub enum Keys {
         /// The session token of temporary keys.
         session: Option<Secret>,
     },
+}
+
+/// Characters of a key in a row by which it is known in a text. What is shorter is known as a whole.
+const PIECE: usize = 12;
+
+impl Keys {
+    /// Whether a text holds one of them, or a piece of one.
+    pub fn are_in(&self, text: &str) -> bool {
+        match self {
+            Keys::None => false,
+            Keys::Token(token) => token.is_in(text),
+            Keys::Aws { id, secret, session } => {
+                [Some(id), Some(secret), session.as_ref()].into_iter().flatten().any(|key| key.is_in(text))
+            }
+        }
+    }
 }
 
 /// Why a key could not be read. It names the Secret and the key in it, never a value.
@@ -219,6 +243,24 @@ mod tests {
         let version = credentials.version(Some(&names("token"))).await;
         assert!(!format!("{keys:?} {credentials:?} {version:?}").contains("very"));
         assert_eq!(credentials.read(None).await, Ok(Keys::None));
+    }
+
+    #[test]
+    fn a_key_is_known_in_a_text_and_so_is_a_piece_of_it() {
+        let token = Keys::Token(Secret("sk-very-secret-0123456789".into()));
+        for text in
+            ["sk-very-secret-0123456789", "model:SK-VERY-SECRET-0123456789", "x-secret-01234", "0-secret-0123456789"]
+        {
+            assert!(token.are_in(text), "{text}");
+        }
+        for text in ["", "claude-opus-4", "req_0123456789", "sk-very", "very-secret"] {
+            assert!(!token.are_in(text), "{text}");
+        }
+        assert!(Keys::Token(Secret("short".into())).are_in("a-short-one"));
+        assert!(!Keys::None.are_in("anything"));
+        let secret = |text: &str| Secret(text.into());
+        let aws = Keys::Aws { id: secret("AKIDEXAMPLE"), secret: secret("wJalr"), session: Some(secret("tok-1")) };
+        assert!(["AKIDEXAMPLE", "wjalr", "is tok-1"].iter().all(|text| aws.are_in(text)) && !aws.are_in("akid"));
     }
 
     #[tokio::test]

@@ -12,7 +12,8 @@ use tokio::time::{Instant, sleep, timeout};
 use super::{
     ledger::{Advance, Hold, NoMoney, SpendLedger},
     log::Log,
-    metrics::Metrics,
+    metrics::{ANSWERED, Metrics},
+    note,
     rung::{Budget, Why},
     send::{Reply, Sender},
     wire::Question,
@@ -24,21 +25,20 @@ use crate::{
         answer::Malformed,
         chain::{
             breaker::{Tenant, Terms},
-            call::{self, Because, Call, Event, GaveUp, Next, more_tokens},
+            call::{self, Because, Call, Event, Next, more_tokens},
             changes,
             deadline::Allowance,
-            failure::{Class, Failure, classify},
+            failure::{Class, Failure},
             fleet::{Fleet, Transition, What},
             moment::Moment,
-            signal::{Seen, Sent, Signal},
             spec::{Upstream, ValidChain, ValidRung},
         },
-        money::{NanoDollars, Usage},
+        money::NanoDollars,
         prompt::Prompt,
         redact::clip,
         spend::{
             Limits, Payer,
-            charge::{Bound, Outcome, charge},
+            charge::{Bound, Outcome},
             rate::Rates,
         },
     },
@@ -46,8 +46,6 @@ use crate::{
 
 /// Outcome of a call that was dropped while it was under way.
 const GIVEN_UP: &str = "GivenUp";
-/// Bytes of a request beside prompt and schema, all of which count as tokens before it is sent.
-const ENVELOPE: usize = 2048;
 
 /// One ModelChain. What is known of its upstreams outlives changes of the object.
 pub struct Live {
@@ -69,7 +67,9 @@ struct State {
 
 /// What a model is asked, and by whom.
 pub struct Job<'a> {
-    /// Index of the rung.
+    /// The chain that is asked: as it was when the diagnosis began. Where it is another one by now, nothing is asked.
+    pub chain: &'a Arc<ValidChain>,
+    /// Index of the rung in it.
     pub rung: usize,
     /// Namespace for which it is asked; `None`: a probe or a check of ours.
     pub tenant: Option<&'a Tenant>,
@@ -90,14 +90,23 @@ pub struct Job<'a> {
 pub struct Called<T> {
     /// The answer, or why there is none.
     pub answer: Result<T, Why>,
+    /// Another model answered than was asked for: its answer may only suggest.
+    pub swapped: bool,
     /// No other model may be asked either.
     pub last: bool,
+}
+
+impl<T> Called<T> {
+    fn none(why: Why, last: bool) -> Called<T> {
+        Called { answer: Err(why), swapped: false, last }
+    }
 }
 
 /// What came of one call.
 struct Sending<T> {
     event: Event,
     answer: Option<T>,
+    swapped: bool,
     malformed: Option<Malformed>,
 }
 
@@ -113,6 +122,11 @@ impl Live {
     /// The chain as it is now.
     pub fn chain(&self) -> Arc<ValidChain> {
         self.state().chain.clone()
+    }
+
+    /// Whether this is the chain as it is now.
+    pub fn is_current(&self, chain: &Arc<ValidChain>) -> bool {
+        Arc::ptr_eq(&self.state().chain, chain)
     }
 
     /// Follows a change of the object.
@@ -203,10 +217,13 @@ impl Live {
             let (chain, change, tenant) = (self.name.as_str(), what.as_str(), tenant.as_deref().unwrap_or_default());
             self.metrics.changed(chain, upstream, change);
             match what {
-                What::BreakerHalfOpened | What::BreakerClosed | What::Released { .. } => {
+                What::BreakerHalfOpened | What::BreakerClosed | What::Released { .. } | What::ModelRestored => {
                     tracing::info!(chain, upstream = &**upstream, tenant, change, "an upstream of a model changed");
                 }
-                What::BreakerOpened { .. } | What::CoolingDown { .. } | What::Quarantined { .. } => {
+                What::BreakerOpened { .. }
+                | What::CoolingDown { .. }
+                | What::Quarantined { .. }
+                | What::ModelSwapped { .. } => {
                     tracing::warn!(
                         chain,
                         upstream = &**upstream,
@@ -218,6 +235,22 @@ impl Live {
                 }
             }
         }
+    }
+
+    /// Notes which model answered, as the upstream says. Whether it is another one than was asked for.
+    pub(super) fn served(&self, upstream: &Upstream, served: Option<&str>) -> bool {
+        if served.is_none() {
+            return false;
+        }
+        let other = upstream.swapped(served);
+        let told = self.with_fleet(|fleet, now| fleet.served(upstream, other, now));
+        self.tell(&Vec::from_iter(told));
+        if let Some(served_model) = other {
+            self.metrics.swapped(&self.name, &upstream.name);
+            let (chain, upstream, model) = (&self.name, &upstream.name, &upstream.model);
+            tracing::warn!(chain, upstream, model, served_model, "another model answered than was asked for");
+        }
+        other.is_some()
     }
 
     fn now(&self) -> Moment {
@@ -238,23 +271,26 @@ impl Live {
     ) -> Called<T> {
         let Budget { time, tokens: _, attempts, waiting, later } = budget;
         let allowance = Allowance { deadline: self.now().after(time), attempts, waiting };
-        let (chain, call) = {
+        let Some(rung) = job.chain.rungs.get(job.rung) else { return Called::none(Why::NotConfigured, false) };
+        let call = {
             let state = self.state();
-            (state.chain.clone(), Call::new(&state.fleet, job.rung, job.tenant.cloned(), later, allowance))
-        };
-        let Some(rung) = chain.rungs.get(job.rung) else {
-            return Called { answer: Err(Why::NotConfigured), last: false };
+            // Under the lock: between a look before it and now the chain may have been edited, and then this index is another
+            // model, with another name and another ceiling.
+            if !Arc::ptr_eq(&state.chain, job.chain) {
+                return Called::none(Why::NotConfigured, false);
+            }
+            Call::new(&state.fleet, job.rung, job.tenant.cloned(), later, allowance)
         };
         let mut driven = Driven { live: self, call };
-        let (mut event, mut answer, mut malformed) = (Event::Begin, None, None);
+        let (mut event, mut answer, mut malformed, mut swapped) = (Event::Begin, None, None, false);
         loop {
             let step = self.with_fleet(|fleet, now| driven.call.step(fleet, event, now, rand::random()));
             self.tell(&step.transitions);
-            job.log.then(|asked| then(&step.next, rung, asked));
+            job.log.then(|asked| note::then(&step.next, rung, asked));
             event = match step.next {
                 Next::Attempt(attempt) => {
                     let sending = self.send(job, rung, attempt, malformed.as_ref(), &read).await;
-                    answer = sending.answer;
+                    (answer, swapped) = (sending.answer, sending.swapped);
                     malformed = sending.malformed.or(malformed);
                     sending.event
                 }
@@ -263,9 +299,9 @@ impl Live {
                     job.log.waited(pause);
                     Event::Waited
                 }
-                Next::Answered => return Called { answer: answer.ok_or(Why::Unavailable), last: false },
+                Next::Answered => return Called { answer: answer.ok_or(Why::Unavailable), swapped, last: false },
                 Next::GaveUp(gave_up) => {
-                    return Called { answer: Err(why(&gave_up)), last: !gave_up.next_rung_may_be_asked() };
+                    return Called::none(note::why(&gave_up), !gave_up.next_rung_may_be_asked());
                 }
             };
         }
@@ -280,7 +316,7 @@ impl Live {
         malformed: Option<&Malformed>,
         read: &impl Fn(&[u8]) -> Result<T, Malformed>,
     ) -> Sending<T> {
-        let gave_up = |event| Sending { event, answer: None, malformed: None };
+        let gave_up = |event| Sending { event, answer: None, swapped: false, malformed: None };
         let Some(upstream) = rung.upstreams.get(attempt.upstream) else { return gave_up(Event::GivenUp) };
         let again = malformed.filter(|_| attempt.with_the_error).map(|malformed| job.prompt.again(malformed));
         let prompt = again.as_ref().unwrap_or(job.prompt);
@@ -293,9 +329,9 @@ impl Live {
             schema_name: job.schema_name,
             max_output_tokens,
         };
-        let mut under_way = UnderWay::begin(self, job, rung, upstream);
+        let mut under_way = UnderWay::begin(self, job, rung, upstream, attempt.because);
         let began = under_way.began;
-        let bound = bound(&question);
+        let bound = note::bound(&question);
         let hold = match self.reserve(job.advance, upstream, bound, attempt.limit).await {
             Ok(hold) => hold,
             Err(no_money) => {
@@ -304,52 +340,58 @@ impl Live {
                 return gave_up(Event::Unaffordable);
             }
         };
+        under_way.note.not_sent = false;
         // Until it is known what it cost, it cost that.
         under_way.note.cost_nano_dollars = i64::try_from(hold.amount().0).unwrap_or(i64::MAX);
         // What waited for the Ledger is no time of the upstream.
         let limit = attempt.limit.saturating_sub(began.elapsed());
         let sent = self.sender.send(upstream, &question, limit).await;
         let note = &mut under_way.note;
+        let served = match &sent {
+            Ok(reply) => reply.served_model.as_deref(),
+            Err(signal) => signal.served_model.as_deref(),
+        };
+        note.served_model = served.map(|model| clip(model, 256)).unwrap_or_default();
+        note.swapped = self.served(upstream, served);
+        let swapped = note.swapped;
         let (event, answer, error) = match sent {
             Ok(reply) => {
-                let Reply { text, served_model, usage, status, request_id, timing: _ } = reply;
+                let Reply { text, served_model: _, usage, status, request_id, timing: _ } = reply;
                 let outcome = usage.map_or(Outcome::Unknown, Outcome::Used);
-                settle(note, hold, outcome, usage.map(|usage| bound.cut(usage)), upstream);
+                note::settle(note, hold, outcome, usage.map(|usage| bound.cut(usage)), upstream);
                 note.status = status.map(i32::from);
-                note.served_model = served_model.map(|model| clip(&model, 256)).unwrap_or_default();
                 note.request_id = request_id.clone().map(|id| clip(&id, 128)).unwrap_or_default();
                 match read(text.as_bytes()) {
                     _ if !usage.is_none_or(|usage| bound.holds(&usage)) => {
                         let used = bound.cut(usage.unwrap_or_default());
                         let failure = Failure::usage_implausible(Some(200), request_id, used);
-                        note.outcome = failure.class.as_str().into();
-                        note.message.clone_from(&failure.message);
+                        note::failed(note, &failure);
                         (Event::Failed(failure), None, None)
                     }
                     Ok(answer) => {
-                        note.outcome = "Answered".into();
+                        note.outcome = ANSWERED.into();
                         (Event::Answered, Some(answer), None)
                     }
                     Err(malformed) => {
-                        let failure = Failure::not_of_schema(request_id, usage.unwrap_or_default());
-                        note.outcome = failure.class.as_str().into();
+                        let kind = malformed.problem.as_str();
+                        let failure = Failure::not_of_schema(kind, request_id, usage.unwrap_or_default());
                         // Words of ours only: what the model wrote is in the question that asks it again.
-                        note.message = format!("{}: {}", failure.message, malformed.problem.as_str());
+                        note::failed(note, &failure);
                         (Event::Failed(failure), None, Some(malformed))
                     }
                 }
             }
             Err(signal) => {
-                let failure = failure(&signal, bound);
-                settle(note, hold, outcome(&signal), failure.usage, upstream);
-                failed(note, &signal, &failure);
+                let failure = note::failure(&signal, bound);
+                note::settle(note, hold, note::outcome(&signal), failure.usage, upstream);
+                note::failed(note, &failure);
                 if let (Class::CredentialsRefused, Some(refused)) = (failure.class, &upstream.credentials) {
                     self.sender.credentials().forget(refused);
                 }
                 (Event::Failed(failure), None, None)
             }
         };
-        Sending { event, answer, malformed: error }
+        Sending { event, answer, swapped, malformed: error }
     }
 
     async fn reserve(
@@ -370,19 +412,26 @@ impl Live {
     fn record(&self, job: &Job<'_>, mut note: Attempt, began: Instant) {
         note.milliseconds = i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX);
         note.budget_left_nano_dollars = Some(i64::try_from(job.advance.left(clock::now()).0).unwrap_or(i64::MAX));
-        self.metrics.called(&self.name, &note, note.outcome == "Answered");
+        self.metrics.noted(&self.name, &note);
         tracing::info!(
             chain = self.name,
             rung = note.rung,
             upstream = note.upstream,
             model = note.model,
             served_model = note.served_model,
+            swapped = note.swapped,
+            because = note.because,
             outcome = note.outcome,
+            detail = note.detail,
             status = note.status,
             milliseconds = note.milliseconds,
             tokens = note.tokens,
             cost_nano_dollars = note.cost_nano_dollars,
-            "a model was called"
+            budget_left_nano_dollars = note.budget_left_nano_dollars,
+            upstream_request_id = note.request_id,
+            what = note.message,
+            "{}",
+            if note.not_sent { "a model was not called" } else { "a model was called" },
         );
         job.log.called(note);
     }
@@ -411,12 +460,24 @@ struct UnderWay<'a> {
 }
 
 impl<'a> UnderWay<'a> {
-    fn begin(live: &'a Live, job: &'a Job<'a>, rung: &ValidRung, upstream: &Upstream) -> UnderWay<'a> {
+    fn begin(
+        live: &'a Live,
+        job: &'a Job<'a>,
+        rung: &ValidRung,
+        upstream: &Upstream,
+        because: Because,
+    ) -> UnderWay<'a> {
+        let because = match because {
+            Because::First => job.log.because(),
+            because => because.outcome(),
+        };
         let note = Attempt {
             rung: clip(&rung.name, 64),
             upstream: clip(&upstream.name, 63),
             model: clip(&upstream.model, 256),
             outcome: GIVEN_UP.into(),
+            because: clip(because, 64),
+            not_sent: true,
             ..Attempt::default()
         };
         UnderWay { live, job, note, began: Instant::now() }
@@ -427,82 +488,13 @@ impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
         let mut note = std::mem::take(&mut self.note);
         if note.outcome == GIVEN_UP {
-            note.message = "nobody waited for its answer any more".into();
+            note.message = if note.not_sent {
+                "nobody waited any more when it could have been sent".into()
+            } else {
+                "nobody waited for its answer any more".into()
+            };
         }
         self.live.record(self.job, note, self.began);
-    }
-}
-
-/// The most that a question can use.
-fn bound(question: &Question<'_>) -> Bound {
-    let schema = question.schema.to_string().len();
-    let bytes = question.system.len() + question.user.len() + schema + ENVELOPE;
-    Bound { input: bytes as u64, output: question.max_output_tokens.into() }
-}
-
-/// What a call that gave no answer means.
-pub(super) fn failure(signal: &Signal, bound: Bound) -> Failure {
-    match signal.usage {
-        Some(usage) if !bound.holds(&usage) => {
-            Failure::usage_implausible(signal.status, signal.request_id.clone(), bound.cut(usage))
-        }
-        _ => classify(signal, clock::now()),
-    }
-}
-
-/// What an attempt that failed is charged by.
-pub(super) fn outcome(signal: &Signal) -> Outcome {
-    match (signal.sent, signal.seen, signal.status, signal.usage) {
-        (Sent::Nothing, ..) => Outcome::NothingSent,
-        (_, Seen::Finished(_) | Seen::NoText, _, Some(usage)) => Outcome::Used(usage),
-        (_, Seen::Status, Some(status), _) => Outcome::Status(status),
-        // What it says that it used up to then may be less than what it bills.
-        _ => Outcome::Unknown,
-    }
-}
-
-fn settle(note: &mut Attempt, hold: Hold, outcome: Outcome, usage: Option<Usage>, upstream: &Upstream) {
-    let cost = charge(outcome, hold.amount(), upstream.prices.as_ref());
-    hold.settle(cost);
-    note.cost_nano_dollars = i64::try_from(cost.0).unwrap_or(i64::MAX);
-    note.tokens = usage.map_or(0, |usage| i64::try_from(usage.total()).unwrap_or(i64::MAX));
-}
-
-fn failed(note: &mut Attempt, signal: &Signal, failure: &Failure) {
-    note.outcome = failure.class.as_str().into();
-    note.status = failure.status.map(i32::from);
-    note.served_model = signal.served_model.as_deref().map(|model| clip(model, 256)).unwrap_or_default();
-    note.request_id = failure.request_id.clone().unwrap_or_default();
-    note.message = clip(&failure.message, 256);
-}
-
-/// What follows a call of the upstream `asked`, for its record.
-fn then(next: &Next, rung: &ValidRung, asked: &str) -> &'static str {
-    match next {
-        Next::Answered => "",
-        Next::Wait(_) => "Pause",
-        Next::Attempt(attempt) => match attempt.because {
-            // Asked before, but not by the call that this follows.
-            Because::Again(_) if rung.upstreams.get(attempt.upstream).is_none_or(|it| it.name != asked) => {
-                "NextUpstream"
-            }
-            Because::First | Because::Elsewhere(_) | Because::TooDear => "NextUpstream",
-            Because::Again(_) => "SameUpstream",
-            Because::Differently(_) => "AskedDifferently",
-        },
-        Next::GaveUp(gave_up) if gave_up.next_rung_may_be_asked() => "NextRung",
-        Next::GaveUp(_) => "Stopped",
-    }
-}
-
-fn why(gave_up: &GaveUp) -> Why {
-    match gave_up.why {
-        call::Why::Stopped | call::Why::OutOfStep => Why::Stopped,
-        call::Why::NoUsableAnswer => Why::Unusable,
-        call::Why::Exhausted => Why::Unavailable,
-        call::Why::NothingToAsk => Why::NoUpstream,
-        call::Why::Unaffordable => Why::Unaffordable,
-        call::Why::OutOfTime | call::Why::GivenUp => Why::Timeout,
     }
 }
 
@@ -513,3 +505,7 @@ mod tests;
 #[cfg(test)]
 #[path = "live_late_tests.rs"]
 mod late_tests;
+
+#[cfg(test)]
+#[path = "live_record_tests.rs"]
+mod record_tests;

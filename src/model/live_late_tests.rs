@@ -37,7 +37,7 @@ use crate::{
 
 /// A chain of one rung whose one upstream is `a`, at that address, with prices.
 pub fn live(address: &str) -> Arc<Live> {
-    let upstream = json!({"name": "a", "url": address, "api": "OpenAiChat", "stream": false,
+    let upstream = json!({"name": "a", "url": address, "api": "OpenAiChat", "stream": false, "servedAs": ["served-1"],
         "prices": {"input": "1", "output": "10"}});
     let spec = json!({"rungs": [{"name": "big", "model": "m", "upstreams": [upstream]}],
         "deadlineSeconds": 20, "budgets": {"requestsPerMinute": 1000}});
@@ -88,7 +88,7 @@ pub fn case() -> FactBundle<'static> {
 
 pub async fn diagnose(live: &Arc<Live>, namespace: &str, time: Duration) -> ChainAnswer {
     let chain = model_rung::chain(live, key(namespace));
-    chain.ask(&["big".into()], case(), Budget::new(time, 1_000_000_000), clock::now).await
+    chain.ask(&["big".into()], case(), Budget::new(time, 1_000_000_000)).await
 }
 
 async fn settled(live: &Live) -> i64 {
@@ -116,7 +116,9 @@ async fn a_call_that_is_dropped_is_on_the_record_and_charged_in_full() {
     let advance = live.advance(key("shop"));
     {
         let (prompt, tenant) = (prompt::diagnose(case()), "shop".into());
+        let chain = live.chain();
         let job = Job {
+            chain: &chain,
             rung: 0,
             tenant: Some(&tenant),
             advance: &advance,
@@ -155,7 +157,7 @@ async fn a_page_of_a_filter_before_the_upstream_refuses_one_tenant_and_not_the_n
 }
 
 /// An answer that holds, with a usage of so many tokens of the prompt.
-fn answers(prompt_tokens: u64) -> impl Fn() -> Response + Clone + Send + Sync {
+pub fn answers(prompt_tokens: u64) -> impl Fn() -> Response + Clone + Send + Sync {
     move || {
         let text = json!({
             "claims": [], "confidence": 99, "hypothesis": "it is the moon", "nextSteps": "look up",

@@ -28,20 +28,34 @@ impl Spent {
 
 /// The record of one request.
 #[derive(Debug, Default)]
-pub struct Log(Mutex<Took>);
+pub struct Log {
+    took: Mutex<Took>,
+    /// The outcome of what was asked before it, which it follows; empty when it is the first.
+    after: String,
+}
 
 /// What a request took.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Took {
     /// Tokens and money.
     pub spent: Spent,
-    /// Each call.
+    /// Each call, and each that was not sent.
     pub calls: Vec<Attempt>,
     /// Pauses, all together.
     pub waited: Duration,
 }
 
 impl Log {
+    /// Of a request that follows another one, with that outcome.
+    pub fn after(outcome: &str) -> Log {
+        Log { after: outcome.to_owned(), ..Log::default() }
+    }
+
+    /// Why the first call of the request is made: the outcome that it follows.
+    pub fn because(&self) -> &str {
+        &self.after
+    }
+
     /// A call ended, one way or another.
     pub fn called(&self, call: Attempt) {
         let mut took = self.lock();
@@ -68,6 +82,6 @@ impl Log {
     }
 
     fn lock(&self) -> MutexGuard<'_, Took> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.took.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -61,20 +61,29 @@ impl ModelRung {
         schema_name: &'a str,
         log: &'a Log,
     ) -> Job<'a> {
-        Job { rung: self.index, tenant: Some(&self.tenant), advance: &self.advance, prompt, schema, schema_name, log }
+        Job {
+            chain: &self.chain,
+            rung: self.index,
+            tenant: Some(&self.tenant),
+            advance: &self.advance,
+            prompt,
+            schema,
+            schema_name,
+            log,
+        }
     }
 
     /// The chain may have changed since the diagnosis began: then this rung may be another one by now.
     fn unasked(&self) -> Option<Why> {
-        let changed = self.live.chain().generation != self.chain.generation;
+        let changed = !self.live.is_current(&self.chain);
         self.refused.or(changed.then_some(Why::NotConfigured))
     }
 }
 
 impl<T> Called<T> {
     fn into_asked(self, diagnosis: impl FnOnce(T) -> Diagnosis) -> Asked {
-        let Called { answer, last } = self;
-        Asked { last, ..Asked::free(answer.map(diagnosis)) }
+        let Called { answer, swapped, last } = self;
+        Asked { swapped, last, ..Asked::free(answer.map(diagnosis)) }
     }
 }
 
@@ -122,7 +131,7 @@ impl Reviewer for ModelRung {
             }
             let prompt = prompt::review(case, diagnosis);
             let job = self.job(&prompt, review_schema(), answer::REVIEW_NAME, log);
-            let Called { answer, last } = self.live.ask(&job, budget, parse_review).await;
+            let Called { answer, swapped: _, last } = self.live.ask(&job, budget, parse_review).await;
             let review = answer.as_ref().ok().map(|answer| answer.review(self.name()));
             (review, Asked { last, ..Asked::free(answer.map(|_| Diagnosis::default())) })
         })

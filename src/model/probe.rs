@@ -6,15 +6,11 @@ use std::{sync::LazyLock, time::Duration};
 use futures::future::join_all;
 use serde_json::{Value, json};
 
-use super::{
-    ledger::Advance,
-    live::{self, Live},
-    send::Reply,
-    wire::Question,
-};
+use super::{ledger::Advance, live::Live, note, send::Reply, wire::Question};
 use crate::core::{
     chain::{
-        failure::{Failure, decide},
+        decision::decide,
+        failure::Failure,
         fleet::{End, Id},
         spec::Upstream,
     },
@@ -76,22 +72,24 @@ async fn probe(of: &Live, id: Id, upstream: &Upstream, advance: &Advance) -> boo
     let answer = of.sender().send(upstream, &question(), LIMIT).await;
     let (amount, prices) = (hold.amount(), upstream.prices.as_ref());
     let failed = match answer {
-        Ok(Reply { usage, request_id, .. }) => {
+        Ok(Reply { usage, request_id, served_model, .. }) => {
+            of.served(upstream, served_model.as_deref());
             hold.settle(charge(usage.map_or(Outcome::Unknown, Outcome::Used), amount, prices));
             let wrong = usage.filter(|usage| !BOUND.holds(usage));
             wrong.map(|usage| Failure::usage_implausible(Some(200), request_id, BOUND.cut(usage)))
         }
         Err(signal) => {
             // As an attempt of a diagnosis: what was refused at the door is free, a usage that is not whole is none.
-            hold.settle(charge(live::outcome(&signal), amount, prices));
-            Some(live::failure(&signal, BOUND))
+            of.served(upstream, signal.served_model.as_deref());
+            hold.settle(charge(note::outcome(&signal), amount, prices));
+            Some(note::failure(&signal, BOUND))
         }
     };
     let told = match &failed {
         None => of.with_fleet(|fleet, now| fleet.end(asked, End::Answered, now)),
         Some(failure) => {
             let decision = decide(failure, &upstream.extra_failover_statuses, true);
-            of.with_fleet(|fleet, now| fleet.end(asked, End::Failed(failure, &decision), now))
+            of.with_fleet(|fleet, now| fleet.end(asked, End::of_probe(failure, &decision), now))
         }
     };
     of.tell(&told);

@@ -60,8 +60,10 @@ pub struct Asked {
     pub answer: Result<Diagnosis, Why>,
     /// What it took.
     pub spent: Spent,
-    /// One entry for each call of a model; none where no model was called.
+    /// One entry for each call of a model, and for each that was not sent; none where no model was to be called.
     pub calls: Vec<Attempt>,
+    /// Another model answered than was asked for: the answer may only suggest.
+    pub swapped: bool,
     /// Pauses that it made.
     pub waited: Duration,
     /// Its failure is one after which no other model may be asked either.
@@ -71,7 +73,14 @@ pub struct Asked {
 impl Asked {
     /// An answer, or none, that took nothing and called no model.
     pub fn free(answer: Result<Diagnosis, Why>) -> Asked {
-        Asked { answer, spent: Spent::default(), calls: Vec::new(), waited: Duration::ZERO, last: false }
+        Asked {
+            answer,
+            spent: Spent::default(),
+            calls: Vec::new(),
+            swapped: false,
+            waited: Duration::ZERO,
+            last: false,
+        }
     }
 }
 

@@ -7,8 +7,6 @@ mod body;
 mod dial;
 
 use std::{
-    error::Error,
-    io,
     pin::pin,
     sync::{Arc, OnceLock},
     time::Duration,
@@ -21,7 +19,7 @@ use reqwest::{Client, Response, Url};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::{
-    credentials::Credentials,
+    credentials::{Credentials, Keys},
     wire::{
         self, Question, Wire,
         shape::{Event, Fault, Read, Reader, Step, error_said, exception, label},
@@ -41,7 +39,7 @@ use crate::{
     settings::ModelNetwork,
 };
 use body::{MAX_BODY, OwnedEvent, Pieces, Received};
-use dial::{Departure, Dial, Resolver, State, Watch};
+use dial::{Departure, Dial, Resolver, State, Watch, unanswered};
 
 /// Most bytes of the body of a response that is no 2xx.
 const MAX_ERROR_BODY: usize = 64 * 1024;
@@ -52,18 +50,22 @@ const KEPT: Duration = Duration::from_secs(30);
 /// Where upstreams write their id of a request.
 const REQUEST_IDS: &[&str] = &["request-id", "x-request-id", "x-amzn-requestid", "x-litellm-call-id"];
 
+/// Stands for the name of a served model that holds a key.
+const WITHHELD: &str = "withheld";
+
 /// An answer: whole, and ended by the model itself. Whether it is of the schema is for others to say.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reply {
     /// The answer, JSON if the model did what it was asked to.
     pub text: String,
-    /// The model that answered, if the upstream says so. Bedrock says so for prompt routers only.
+    /// The model that answered, if the upstream says so, cleaned; `withheld` where the name holds a key. Bedrock says so for
+    /// prompt routers only.
     pub served_model: Option<String>,
     /// What was used; `None` when the upstream does not say.
     pub usage: Option<Usage>,
     /// Status of the response, a 2xx.
     pub status: Option<u16>,
-    /// The upstream's id of the request, at most 128 bytes.
+    /// The upstream's id of the request, cleaned; none where it holds a key.
     pub request_id: Option<String>,
     /// When what was there.
     pub timing: Timing,
@@ -151,6 +153,7 @@ impl Sender {
         })?;
         let mut request = wire.request(upstream, question).map_err(|_| Seen::NotBuilt)?;
         wire.authorize(&mut request, upstream, &keys, clock::now()).map_err(|_| Seen::NotBuilt)?;
+        call.keys = keys;
         let wire::shape::Request { url, mut headers, body } = request;
         headers.insert(header::ACCEPT, HeaderValue::from_static(Framing::asked(upstream).content_type()));
         let body = reqwest::Body::wrap(call.departure.body(body));
@@ -216,6 +219,8 @@ impl Framing {
 /// One call, as far as it came.
 struct Call {
     api: ModelApi,
+    /// What it was asked with.
+    keys: Keys,
     began: Instant,
     dial: Arc<Dial>,
     departure: Departure,
@@ -233,6 +238,7 @@ impl Call {
     fn new(upstream: &Upstream) -> Call {
         Call {
             api: upstream.api,
+            keys: Keys::None,
             began: Instant::now(),
             dial: Dial::new(upstream.timers.connect),
             departure: Departure::default(),
@@ -341,14 +347,24 @@ impl Call {
         self.read.as_ref().or_else(|| self.reader.as_ref().map(|reader| reader.read()))
     }
 
+    /// A server that sends the key back must not get it onto the record.
+    fn served_model(&self) -> Option<String> {
+        let served = self.read()?.served_model.clone()?;
+        Some(if self.keys.are_in(&served) { WITHHELD.to_owned() } else { served })
+    }
+
+    fn request_id(&self) -> Option<String> {
+        let in_body = self.read().and_then(|read| read.id.clone());
+        [self.request_id.clone(), in_body].into_iter().flatten().find(|id| !self.keys.are_in(id))
+    }
+
     fn reply(self, text: String) -> Reply {
-        let read = self.read();
         Reply {
             text,
-            served_model: read.and_then(|read| read.served_model.clone()),
-            usage: read.and_then(|read| read.usage),
+            served_model: self.served_model(),
+            usage: self.read().and_then(|read| read.usage),
             status: self.status,
-            request_id: self.request_id.clone().or_else(|| read.and_then(|read| read.id.clone())),
+            request_id: self.request_id(),
             timing: self.timing(),
         }
     }
@@ -368,8 +384,8 @@ impl Call {
             headers: self.headers.clone(),
             error,
             usage: read.and_then(|read| read.usage),
-            served_model: read.and_then(|read| read.served_model.clone()),
-            request_id: self.request_id.clone().or_else(|| read.and_then(|read| read.id.clone())),
+            served_model: self.served_model(),
+            request_id: self.request_id(),
             timing: self.timing(),
             body: self.status.map(|_| self.received.seen()),
         }
@@ -445,47 +461,6 @@ fn whole(wire: &dyn Wire, body: &[u8]) -> Result<Read, Fault> {
         return Err(Seen::Html.into());
     }
     wire.whole(body)
-}
-
-/// Whether an error of the connection is one of TLS. Its source is the source of what it holds, not what it holds, and one
-/// may hold another.
-fn holds_tls(error: &io::Error) -> bool {
-    error
-        .get_ref()
-        .is_some_and(|inner| inner.is::<rustls::Error>() || inner.downcast_ref::<io::Error>().is_some_and(holds_tls))
-}
-
-/// What ended a call before the head of a response was there.
-fn unanswered(error: &reqwest::Error) -> Seen {
-    if error.is_builder() {
-        return Seen::NotBuilt;
-    }
-    let connecting = error.is_connect();
-    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
-    while let Some(error) = cause {
-        if error.is::<dial::TookTooLong>() {
-            return Seen::TimerFired(Timer::Connect);
-        }
-        if error.is::<dial::Unresolved>() {
-            return Seen::Unresolved;
-        }
-        if error.is::<rustls::Error>() {
-            return Seen::Tls;
-        }
-        if error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse) {
-            return Seen::NotHttp;
-        }
-        if let Some(error) = error.downcast_ref::<io::Error>() {
-            if connecting && error.kind() == io::ErrorKind::ConnectionRefused {
-                return Seen::Refused;
-            }
-            if holds_tls(error) {
-                return Seen::Tls;
-            }
-        }
-        cause = error.source();
-    }
-    if connecting { Seen::NotConnected } else { Seen::Broken }
 }
 
 /// The answer without the fence of Markdown that models put around JSON when nothing holds them to it.

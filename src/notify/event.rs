@@ -117,7 +117,7 @@ fn notes(notification: &Notification) -> Vec<Note> {
     };
     let target = notification.message().target.as_ref().map(reference);
     let (type_, on_target) = match notification {
-        Notification::Escalated(_) => (EventType::Warning, Some("needs a person")),
+        Notification::Escalated(_) => (EventType::Warning, Some("needs the on-call")),
         Notification::ApprovalAsked(_) => (EventType::Warning, Some("waits for an Approval")),
         Notification::Resolved(_) => (EventType::Normal, None),
     };

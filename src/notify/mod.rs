@@ -90,7 +90,7 @@ impl Notifier {
         notifier.events = Some(event::Events::new(client.clone(), instance));
         if settings.escalation_webhook.url.is_empty() {
             tracing::warn!(
-                "no escalationWebhook is set: people are told by Events alone, which a cluster keeps for an hour"
+                "no escalationWebhook is set: the on-call is told by Events alone, which a cluster keeps for an hour"
             );
         }
         registry.register("backstop_notifications", "Notifications by channel and outcome", notifier.sent.clone());

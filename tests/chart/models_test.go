@@ -144,11 +144,13 @@ func TestWrongChainsAreTurnedDownBeforeTheyReachTheCluster(t *testing.T) {
 		"models.chain.rungs[0].upstreams[0].credentials.secret=a/b": "secret",
 		"models.chain.rungs[0].upstreams[0].prices.input=cheap":     "input",
 		"models.chain.deadlineSeconds=1000":                         "deadlineSeconds",
-		"models.chains=x":                                           "chains",
-		"models.secrets={../a}":                                     "secrets",
-		"models.egress.to=everywhere":                               "to",
-		"models.proxyUrl=http://user:secret@proxy":                  "proxyUrl",
-		"models.caBundle.configMap=a/b":                             "configMap",
+		"models.chain.breaker.failures=1":                           "failures",
+		"models.chain.rungs[0].upstreams[0].servedAs={two words}":   "servedAs",
+		"models.chains=x":                          "chains",
+		"models.secrets={../a}":                    "secrets",
+		"models.egress.to=everywhere":              "to",
+		"models.proxyUrl=http://user:secret@proxy": "proxyUrl",
+		"models.caBundle.configMap=a/b":            "configMap",
 	} {
 		_, problems, err := helm("template", "backstop", chartDir, "--namespace", system, "-f", everything, "--set", setting)
 		check(t, err != nil && strings.Contains(problems, says), "--set %s: want a refusal that says %q, got %v: %s", setting, says, err, problems)

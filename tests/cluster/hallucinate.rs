@@ -131,7 +131,11 @@ pub async fn run(place: &Place, amount: &Played, incidents: usize) -> Result<boo
     let most = amount.incidents_at_a_time.max(1);
     let mut namespaces: Vec<String> = (0..most).map(|number| format!("h-{number}-{run}")).collect();
     namespaces.push(format!("h-breaker-{run}"));
-    let values = json!({"timings": {"evidenceWaitSeconds": 6, "verifySettleSeconds": 1}, "logLevel": "info"});
+    // Each incident stands for itself, however short the time since the one before: in a storm no answer is judged.
+    let values = json!({
+        "timings": {"evidenceWaitSeconds": 6, "verifySettleSeconds": 1}, "budgets": {"stormWindowSeconds": 1},
+        "logLevel": "info",
+    });
     let suite = Suite::start(place, &namespaces, &run, values).await?;
     let models = Models::start(suite.client.clone(), &format!("h-models-{run}")).await;
     let played = match &models {

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import json
+import re
 import subprocess
 import tempfile
 import threading
@@ -106,7 +107,7 @@ class Bench:
         chain.write_text(json.dumps({
             "apiVersion": "backstop.dev/v1alpha1", "kind": "ModelChain", "metadata": {"name": "wire"},
             "spec": {"deadlineSeconds": deadline, "budgets": {"requestsPerMinute": 1000},
-                     "rungs": [{"name": "wire", "model": "asked", "maxOutputTokens": 1000, "upstreams": upstreams}]},
+                     "rungs": [{"name": "wire", "model": "asked", "ceiling": "approve", "maxOutputTokens": 1000, "upstreams": upstreams}]},
         }))
         command = [self.backstop, *args, "--chain", chain, "--secrets", secrets]
         return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, stdin=subprocess.DEVNULL)
@@ -169,6 +170,11 @@ class Bench:
             # Nothing said what was used: what was reserved stays charged.
             self.check(f"{case.name}: unknown usage stays charged", report["tokens"] == 0 and report["cost"] > 0, report)
         self.check(f"{case.name}: served model", report["served"] == wanted.model, (report, wanted))
+        # A date behind the name is the same model. The rung may go up to `approve`, and another model only to `suggest`.
+        swapped = bool(wanted.model) and not re.fullmatch(re.escape(up.model) + r"(-\d{4}-\d{2}-\d{2})?", wanted.model)
+        self.check(f"{case.name}: another model", call.get("swapped", False) == swapped, (call, wanted))
+        ceiling = "suggest" if swapped else "approve"
+        self.check(f"{case.name}: ceiling", said["diagnosis"]["ceiling"] == ceiling, said["diagnosis"])
         proposal = (said["diagnosis"].get("proposal") or {}).get("action")
         self.check(f"{case.name}: the answer arrived", proposal == {"rolloutUndo": {"toRevision": 1}}, said["diagnosis"])
 
@@ -182,7 +188,8 @@ class Bench:
             seen = [row[2] for row in rows if len(row) > 2]
             self.check(f"{name}: models check, rows", seen == outcomes, done.stdout + done.stderr)
             self.check(f"{name}: models check, exit code",
-                       (done.returncode == 0) == all(outcome == "Answered" for outcome in outcomes), done.stderr)
+                       # An answer that ran to its limit is one: the question asks whether the upstream works.
+                       (done.returncode == 0) == all(outcome in ("Answered", "OutputLimit") for outcome in outcomes), done.stderr)
             self.check(f"{name}: models check, one hit each", [tap.hits for tap in taps] == [1] * len(taps))
         finally:
             for tap in taps:

@@ -11,7 +11,7 @@ def llama(base, small):
         return Up("OpenAiChat", base + "/v1", "tiny-random", stream, how, more=more)
 
     # A schema is a request that it does not understand: a 500 to what is the caller's mistake. It is asked again, as after any
-    # 500, and then the rules answer; of the breakers it counts for that of the asking namespace (Blame::Asker in failure.rs).
+    # 500, and then the rules answer; of the breakers it counts for that of the asking namespace (Blame::Asker in decision.rs).
     yield Case("llama, Native", [up("Native")], [Call("Upstream", 500, "SameUpstream")] * 2 + [Call("Upstream", 500, "NextRung")],
                [3], "rules", deadline=180)
     # This model does not end an answer: it runs to the end of what the server takes, each time.

@@ -99,7 +99,7 @@ pub struct IntakeNote {
 /// Reason of an [`IntakeNote`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum IntakeReason {
-    /// A field is not what the format says. No target is looked up; a person is called.
+    /// A field is not what the format says. No target is looked up; the on-call is called.
     Unreadable,
     /// It was sent with the token of a tenant and names another namespace. It is on record only, as ended.
     ForeignNamespace,

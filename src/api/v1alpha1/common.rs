@@ -236,3 +236,12 @@ pub(super) fn raw_json(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
 pub(super) fn up_to_approve(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({"type": "string", "enum": ["observe", "suggest", "approve"]})
 }
+
+/// A DNS label.
+pub(super) const LABEL: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
+
+/// CEL rules with what people are told when one does not hold.
+pub(super) fn rules<const N: usize>(rules: [(String, &str); N]) -> serde_json::Value {
+    let rule = |(rule, message): &(String, &str)| serde_json::json!({"rule": rule, "message": message});
+    rules.iter().map(rule).collect()
+}

@@ -106,7 +106,7 @@ pub enum Severity {
     Warning,
     /// Something is broken.
     Error,
-    /// Page somebody.
+    /// Page the on-call at once.
     Critical,
 }
 
@@ -285,7 +285,7 @@ pub enum IncidentPhase {
     /// The target recovered, nothing is wrong with it, or every alert ended before anything was written. Final, except
     /// while `status.watch` goes on.
     Resolved,
-    /// Final: handed to a person.
+    /// Final: handed over to the on-call.
     Escalated,
 }
 
@@ -374,7 +374,7 @@ pub enum DecisionOutcome {
     AwaitApproval,
     /// There is nothing left to do: the alerts ended, or the target recovered.
     Resolve,
-    /// A person has to decide.
+    /// The on-call has to decide.
     #[default]
     Escalate,
 }
@@ -423,14 +423,14 @@ pub enum Verdict {
     NotAsked,
 }
 
-/// How the incident was handed to people.
+/// How the on-call was told of an incident that was handed over.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Escalation {
     /// The incident's reason at the time of the escalation.
     #[schemars(length(max = 64))]
     pub reason: String,
-    /// What the person who was paged should do first, at most 2048 characters. Contains the commands.
+    /// What the on-call should do first, at most 2048 characters. Contains the commands.
     #[serde(default)]
     #[schemars(length(max = 2048))]
     pub next_step: String,

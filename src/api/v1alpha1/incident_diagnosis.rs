@@ -3,7 +3,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Action, Attempt, Cause, FieldChange, Mode, Review, Time};
 
-/// What a round of investigation found, cut to what a person has to read.
+/// What a round of investigation found, cut to what the on-call has to read.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct IncidentDiagnosis {
@@ -25,7 +25,7 @@ pub struct IncidentDiagnosis {
     /// The cause in one sentence, at most 1024 characters.
     #[schemars(length(max = 1024))]
     pub hypothesis: String,
-    /// What a person should look at next, at most 1024 characters.
+    /// What the on-call should look at next, at most 1024 characters.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 1024))]
     pub advice: String,
@@ -117,7 +117,7 @@ pub struct ModelRounds {
     #[schemars(length(max = 32), inner(length(max = 128)))]
     pub evidence: Vec<String>,
     /// The latest answer about this evidence that was not refused. Absent where there is none. Where it does not come to
-    /// what the rules propose in a later round, a person decides about that.
+    /// what the rules propose in a later round, the on-call decides about that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer: Option<ModelAnswer>,
 }
@@ -132,7 +132,7 @@ pub struct ModelAnswer {
     /// The action that it proposed. Absent when it proposed none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub action: Option<Action>,
-    /// Why the same action needs a person although the rules propose it too, in one sentence, at most 512 characters; empty
+    /// Why the same action needs an approval although the rules propose it too, in one sentence, at most 512 characters; empty
     /// when nothing speaks against it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 512))]

@@ -222,7 +222,7 @@ pub struct Diagnosis {
     /// The claims that support the diagnosis. At most 64.
     #[schemars(length(max = 64))]
     pub claims: Vec<Claim>,
-    /// What a person should look at next, at most 1024 characters.
+    /// What the on-call should look at next, at most 1024 characters.
     #[serde(default)]
     #[schemars(length(max = 1024))]
     pub advice: String,
@@ -373,10 +373,27 @@ pub struct Attempt {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 256))]
     pub model: String,
-    /// The model that answered, as the upstream says. Empty when it says nothing.
+    /// The model that answered, as the upstream says, of letters, digits and `._:/@+-`; `withheld` where the name holds a
+    /// key. Empty when it says nothing.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 256))]
     pub served_model: String,
+    /// That model is another one than was asked for: its answer leads to a suggestion at most.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub swapped: bool,
+    /// Nothing was sent: no budget allowed it, its key could not be read, or nobody waited for it any more. It is no call
+    /// and none of the attempts that a diagnosis has.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub not_sent: bool,
+    /// What is narrower than `outcome`, as a constant: the code of the upstream, the category of a refusal, or what is wrong
+    /// about an answer, such as `TooDeep`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 64))]
+    pub detail: String,
+    /// Why this attempt was made: the outcome of the one before it, which it follows. Empty for the first of a diagnosis.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 64))]
+    pub because: String,
     /// HTTP status of the response. Absent when there was none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<i32>,
@@ -403,6 +420,17 @@ pub struct Attempt {
     pub message: String,
 }
 
+impl Attempt {
+    /// Whether a model was called: something was sent, or tried to be.
+    pub fn is_call(&self) -> bool {
+        !self.upstream.is_empty() && !self.not_sent
+    }
+}
+
 fn is_zero(number: &i64) -> bool {
     *number == 0
+}
+
+fn is_false(value: &bool) -> bool {
+    !*value
 }

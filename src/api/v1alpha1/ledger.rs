@@ -168,7 +168,7 @@ pub struct NamespaceBreaker {
     pub breaker: Breaker,
 }
 
-/// Many workloads of one namespace that failed at once. One incident tells people of all of them.
+/// Many workloads of one namespace that failed at once. One incident tells the on-call of all of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StormRecord {
@@ -183,7 +183,7 @@ pub struct StormRecord {
     pub severity: Severity,
     /// Time at which it was last seen.
     pub at: Time,
-    /// The workloads that people were told of, as `Kind/name`. At most 50.
+    /// The workloads that the on-call was told of, as `Kind/name`. At most 50.
     #[serde(default)]
     #[schemars(length(max = 50), inner(length(max = 320)))]
     pub workloads: Vec<String>,

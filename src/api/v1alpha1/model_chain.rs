@@ -2,13 +2,12 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Mode, ModelChainStatus, up_to_approve};
+use super::common::{LABEL, rules};
+use super::{Mode, ModelBreaker, ModelChainStatus, up_to_approve};
 
 /// What the base URL of an upstream looks like: no user, no query, no fragment, and nothing that has to be decoded.
 pub const UPSTREAM_URL: &str =
     r"^https?://([a-z0-9]([-a-z0-9.]*[a-z0-9])?|\[[0-9a-f:.]+\])(:[1-9][0-9]{0,4})?(/[-A-Za-z0-9._~/]*)?$";
-/// A DNS label.
-const LABEL: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
 /// A DNS name.
 const SUBDOMAIN: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
 /// A key of a Secret, which becomes the name of a file.
@@ -19,12 +18,6 @@ const MODEL: &str = "^[!-~]+$";
 const INTERNAL: &str = "self.url.matches('^https?://([a-z0-9]([-a-z0-9]*[a-z0-9])?|[a-z0-9]([-a-z0-9.]*[a-z0-9])?[.]svc([.]cluster[.]local)?|127[.]0[.]0[.]1)(:[0-9]+)?(/.*)?$')";
 /// A price or budget that is not nothing.
 const NOT_ZERO: &str = "matches('[1-9]')";
-
-/// CEL rules with what people are told when one does not hold.
-fn rules<const N: usize>(rules: [(String, &str); N]) -> serde_json::Value {
-    let rule = |(rule, message): &(String, &str)| serde_json::json!({"rule": rule, "message": message});
-    rules.iter().map(rule).collect()
-}
 
 fn chain_rules() -> serde_json::Value {
     // Whether a limit in milliseconds fits into the time for one diagnosis.
@@ -77,8 +70,13 @@ fn upstream_rules() -> serde_json::Value {
             "plain http is for servers inside the cluster: the name of a Service, alone or ending in .svc or .svc.cluster.local",
         ),
         (
-            format!("has(self.prices) || {INTERNAL}"),
-            "a server outside the cluster needs prices: what a call may cost is reserved before it is made",
+            "has(self.prices)".into(),
+            "prices are needed: what a call may cost is reserved before it is made; a server inside the cluster that costs \
+             nothing says input: \"0\", output: \"0\"",
+        ),
+        (
+            format!("!has(self.prices) || self.prices.input.{NOT_ZERO} || {INTERNAL}"),
+            "a server outside the cluster is not free: prices of 0 are for servers inside",
         ),
         (
             "(self.api == 'BedrockConverse') == has(self.region)".into(),
@@ -102,8 +100,11 @@ fn credentials_rules() -> serde_json::Value {
 
 fn prices_rules() -> serde_json::Value {
     rules([(
-        format!("self.input.{NOT_ZERO} && self.output.{NOT_ZERO}"),
-        "0 is no price: leave prices out for a server inside the cluster that costs nothing",
+        format!(
+            "self.input.{NOT_ZERO} ? self.output.{NOT_ZERO} : (!self.output.{NOT_ZERO} && \
+             (!has(self.cacheWrite) || !self.cacheWrite.{NOT_ZERO}) && (!has(self.cacheRead) || !self.cacheRead.{NOT_ZERO}))"
+        ),
+        "input and output both have a price, or everything is 0 for a server that costs nothing",
     )])
 }
 
@@ -169,6 +170,9 @@ pub struct ModelChainSpec {
     /// The synthetic probe of upstreams that have no traffic.
     #[serde(default)]
     pub probe: ModelProbe,
+    /// When calls of an upstream that fails are stopped.
+    #[serde(default)]
+    pub breaker: ModelBreaker,
     /// Name of a rung that reviews proposals of the others. It can only object: its objection makes the proposal need an
     /// approval; its agreement changes nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -197,7 +201,7 @@ pub struct ModelRung {
     #[schemars(schema_with = "up_to_approve")]
     pub ceiling: Mode,
     /// Name of the stronger rung, further down or up, that is asked once when an answer of this one turns out not to be
-    /// grounded in the facts. Absent: the rules decide, and a person is called.
+    /// grounded in the facts. Absent: the rules decide, and the on-call is called.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub on_ungrounded: Option<String>,
@@ -240,6 +244,12 @@ pub struct ModelUpstream {
     /// Direct to a provider, or behind a gateway that flushes its headers at once: which timers hold where none are set.
     #[serde(default)]
     pub class: TargetClass,
+    /// Names under which it may say that it answered, besides `model` and the rung's own, for names that nobody can know:
+    /// a deployment, a profile, a file. A date or a version behind a name is allowed anyway. Any other name counts as another
+    /// model: it is told, and its answers lead to suggestions at most. At most 16.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 128), regex(pattern = MODEL)))]
+    pub served_as: Vec<String>,
     /// Share of the calls among healthy upstreams of the rung, 0 to 1000. 0: only when no other is left.
     #[serde(default = "default_weight")]
     #[schemars(range(min = 0, max = 1000))]
@@ -257,7 +267,8 @@ pub struct ModelUpstream {
     /// Ask for a stream of events, which can be watched while it arrives.
     #[serde(default = "yes")]
     pub stream: bool,
-    /// What it costs. Absent: it costs nothing, which is for servers inside the cluster.
+    /// What it costs. It has to be there: a server inside the cluster that costs nothing says `input: "0"` and
+    /// `output: "0"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prices: Option<ModelPrices>,
     /// Name of the quota that it shares with other upstreams: one of them that is limited pauses all. Absent: its own.
@@ -354,7 +365,8 @@ pub struct ModelPrices {
     /// Price of the answer's tokens, reasoning included, in US dollars per million; at most six decimals.
     #[schemars(length(max = 16), regex(pattern = r"^[0-9]{1,6}([.][0-9]{1,6})?$"))]
     pub output: String,
-    /// Price of prompt tokens that are written to the provider's cache, in US dollars per million. Absent: as `input`.
+    /// Price of prompt tokens that are written to the provider's cache, in US dollars per million. Absent: as `input`, and
+    /// a quarter more with `AnthropicMessages`, whose requests ask for the cache.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16), regex(pattern = r"^[0-9]{1,6}([.][0-9]{1,6})?$"))]
     pub cache_write: Option<String>,

@@ -72,6 +72,11 @@ pub struct UpstreamStatus {
     /// When it is asked again, if it may not be asked now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_try_at: Option<Time>,
+    /// The model that it says answered, where that is another one than it was asked for: its answers lead to suggestions
+    /// at most. Empty while it answers as the model that it was asked for, or does not say.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 128))]
+    pub served_model: String,
     /// Time of the latest success, of traffic or of a probe. Older than three intervals of the probe: its state is not
     /// known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -106,7 +111,8 @@ pub struct UpstreamChange {
     /// Name of the upstream.
     #[schemars(length(max = 63))]
     pub upstream: String,
-    /// `BreakerOpened`, `BreakerHalfOpened`, `BreakerClosed`, `CoolingDown`, `Quarantined` or `Released`.
+    /// `BreakerOpened`, `BreakerHalfOpened`, `BreakerClosed`, `CoolingDown`, `Quarantined`, `Released`, `ModelSwapped` or
+    /// `ModelRestored`.
     #[schemars(length(max = 32))]
     pub change: String,
     /// The namespace for whose calls alone it holds. Empty when it holds for all.

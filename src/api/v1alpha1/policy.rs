@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{ActionKind, Condition, Mode, up_to_approve};
 
-/// What may be done to the workloads that it matches. Policies only restrict, except for `allowHelm`: the namespace's
-/// label sets the mode, and every matching Policy can lower it. A Policy in the system namespace applies to all
-/// namespaces. A Policy that does not compile, or is too expensive to evaluate, denies every action; so do all Policies
+/// What may be done to the workloads that it matches. Policies only restrict, except for `allowHelm` and for `modelMode`:
+/// the namespace's label sets the mode, and every matching Policy can lower it. A Policy in the system namespace applies to
+/// all namespaces. A Policy that does not compile, or is too expensive to evaluate, denies every action; so do all Policies
 /// of a namespace that has more than 100. Use the full name `policies.backstop.dev` with kubectl: other APIs have a
 /// plural `policies` too.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -46,7 +46,7 @@ pub struct PolicySpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub validations: Vec<Validation>,
-    /// Limits that are stricter than the operator's own budgets.
+    /// Limits that are stricter than the budgets of the installation.
     #[serde(default)]
     pub limits: Limits,
     /// Windows of time in which actions are allowed or denied, at most 32. Without windows actions are always allowed.
@@ -119,7 +119,7 @@ pub struct Validation {
     pub reason: String,
 }
 
-/// Limits of a Policy. Where one is absent, the operator's own budget applies.
+/// Limits of a Policy. Where one is absent, the budget of the installation applies.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Limits {

@@ -205,7 +205,7 @@ impl Story {
             Some(Event::Resolved) => (Tone::Good, format!("resolved: {}", entry.message), durations(view, status)),
             Some(Event::Escalated) => {
                 let details = difference(status).into_iter().chain(next_step(status)).collect();
-                (Tone::Warn, format!("escalated to a human: {}", entry.message), details)
+                (Tone::Warn, format!("handed over to the on-call: {}", entry.message), details)
             }
             Some(Event::ApprovalAsked) => (Tone::Warn, format!("approval: {}", entry.message), vec![]),
             Some(Event::UndoCreated) => (Tone::Warn, format!("taking the write back: {}", entry.message), vec![]),
@@ -347,7 +347,7 @@ fn judged(decision: &Decision, full: bool) -> (Tone, String, Vec<(Tone, String)>
         DecisionOutcome::Wait => (Tone::Plain, "wait for better evidence"),
         DecisionOutcome::AwaitApproval => (Tone::Warn, "a person has to approve"),
         DecisionOutcome::Resolve => (Tone::Good, "nothing left to do"),
-        DecisionOutcome::Escalate => (Tone::Warn, "do not act, call a human"),
+        DecisionOutcome::Escalate => (Tone::Warn, "do not act, call the on-call"),
     };
     let count = decision.checks.len();
     if !full {

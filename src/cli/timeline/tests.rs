@@ -171,7 +171,7 @@ fn a_diagnosis_waits_for_its_facts_and_holds_back_what_follows() {
     assert!(!story.is_over(&view));
     view.investigation(round(1, &["a line"]));
     let told = text(&story.tell(&view));
-    assert!(told.contains("a line") && told.contains("escalated to a human: why"), "{told}");
+    assert!(told.contains("a line") && told.contains("handed over to the on-call: why"), "{told}");
     assert!(story.is_over(&view));
 }
 

@@ -82,8 +82,8 @@ pub fn under_way(ledger: &LedgerStatus, charge: &Charge, _: &Budgets, now: Time)
         Some(record) => Err(Refusal {
             reason: Reason::Storm,
             message: format!(
-                "many workloads of namespace {} failed at once at {}; Incident {} has told people of it, and nothing is \
-                 written there for {} min",
+                "many workloads of namespace {} failed at once at {}; Incident {} has told the on-call of it, and nothing \
+                 is written there for {} min",
                 record.namespace,
                 record.at,
                 record.incident,
@@ -109,8 +109,8 @@ pub fn same_change(ledger: &LedgerStatus, charge: &Charge, budgets: &Budgets, no
         Some(entry) => Err(Refusal {
             reason: Reason::Storm,
             message: format!(
-                "the same change was taken back from {} at {}; it fails in several workloads, and the rest is a \
-                 person's decision",
+                "the same change was taken back from {} at {}; it fails in several workloads, and the rest is the \
+                 on-call's decision",
                 entry.target, entry.at
             ),
         }),

@@ -10,6 +10,7 @@ mod functions;
 mod lower;
 mod meter;
 mod patterns;
+mod shape;
 #[cfg(test)]
 mod tests;
 
@@ -65,6 +66,9 @@ impl Expression {
         }
         if text.bytes().filter(|byte| b"([{".contains(byte)).count() > MAX_BRACKETS {
             return Err(format!("more than {MAX_BRACKETS} brackets; split it into several validations"));
+        }
+        if !shape::is_plausible(text) {
+            return Err("not a CEL expression: operators or operands stand side by side in many places".to_string());
         }
         // The parser can panic on odd input; nobody's text may end the process.
         let parsed = catch_unwind(|| Program::compile(text)).map_err(|_| "not a CEL expression".to_string())?;

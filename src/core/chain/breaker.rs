@@ -11,18 +11,21 @@ use std::{
 };
 
 use super::moment::Moment;
+use super::spec::BreakerTerms;
 
 /// Whose investigation it is: a namespace.
 pub type Tenant = Arc<str>;
 
 /// When a breaker opens, and for how long.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Terms {
     /// Failures in a row that open it.
     pub failures: u32,
     /// Failures in a row, of calls of one tenant, that open it for this tenant. No tenant alone counts for more than that
     /// in the breaker of all.
     pub tenant_failures: u32,
+    /// The same for single tenants.
+    pub tenants: BTreeMap<Tenant, u32>,
     /// Calls within `window` from which on their failures are a share.
     pub window_calls: usize,
     /// How long a call counts for the share.
@@ -38,11 +41,26 @@ impl Default for Terms {
         Terms {
             failures: 5,
             tenant_failures: 3,
+            tenants: BTreeMap::new(),
             window_calls: 10,
             window: Duration::from_secs(60),
             first_open: Duration::from_secs(5),
             longest_open: Duration::from_secs(300),
         }
+    }
+}
+
+impl Terms {
+    /// With the numbers of a chain.
+    pub fn of(self, chain: &BreakerTerms) -> Terms {
+        let BreakerTerms { failures, tenant_failures, tenants } = chain;
+        let tenants = tenants.iter().map(|(tenant, failures)| (tenant.as_str().into(), *failures)).collect();
+        Terms { failures: *failures, tenant_failures: *tenant_failures, tenants, ..self }
+    }
+
+    /// Failures in a row of this tenant that open the breaker for it.
+    fn failures_of(&self, tenant: &Tenant) -> u32 {
+        self.tenants.get(tenant).copied().unwrap_or(self.tenant_failures)
     }
 }
 
@@ -193,7 +211,12 @@ impl Breaker {
             self.tenants.insert(tenant.clone(), Circuit::default());
         }
         let Some(circuit) = self.tenants.get_mut(&tenant) else { return told };
-        let own_terms = Terms { failures: terms.tenant_failures, window_calls: usize::MAX, ..*terms };
+        let own_terms = Terms {
+            failures: terms.failures_of(&tenant),
+            window_calls: usize::MAX,
+            tenants: BTreeMap::new(),
+            ..*terms
+        };
         let change = circuit.end(own.unwrap_or_default(), own_verdict, None, &own_terms, now);
         if circuit.state == State::Closed && circuit.row == 0 {
             self.tenants.remove(&tenant);
@@ -327,8 +350,9 @@ impl Circuit {
         match asker {
             None => self.row = self.row.saturating_add(1),
             Some(tenant) if self.rows.contains_key(&tenant) || self.rows.len() < MAX_TENANTS => {
+                let most = terms.failures_of(&tenant);
                 let row = self.rows.entry(tenant).or_default();
-                *row = row.saturating_add(1).min(terms.tenant_failures);
+                *row = row.saturating_add(1).min(most);
             }
             Some(_) => {}
         }
@@ -343,8 +367,8 @@ impl Circuit {
         for tenant in recent().filter_map(|(_, failed)| failed.as_ref()?.as_ref()) {
             *of_tenants.entry(tenant).or_default() += 1;
         }
-        let most = usize::try_from(terms.tenant_failures).unwrap_or(usize::MAX);
-        let beyond: usize = of_tenants.values().map(|count| count.saturating_sub(most)).sum();
+        let most = |tenant: &Tenant| usize::try_from(terms.failures_of(tenant)).unwrap_or(usize::MAX);
+        let beyond: usize = of_tenants.iter().map(|(tenant, count)| count.saturating_sub(most(tenant))).sum();
         let counted = failed - beyond;
         (of >= terms.window_calls && counted.saturating_mul(2) >= of)
             .then(|| self.open(Cause::Share { failed, of }, terms, now))

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use super::breaker::Tenant;
 use super::deadline::{Allowance, is_fair};
-use super::failure::{Class, Decision, Differently, Failure, Then, decide, is_overload};
+use super::decision::{Decision, Differently, Then, decide, is_overload};
+use super::failure::{Class, Failure};
 use super::fleet::{Asked, End, Fleet, Id, Standing, Transition};
 use super::moment::Moment;
 use super::spec::Timers;
@@ -122,6 +123,19 @@ pub enum Because {
     Differently(Differently),
     /// The attempt before was too dear.
     TooDear,
+}
+
+impl Because {
+    /// The outcome that the attempt follows, as it stands on the record; empty for the first of the call.
+    pub fn outcome(self) -> &'static str {
+        match self {
+            Because::First => "",
+            Because::Elsewhere(class) | Because::Again(class) => class.as_str(),
+            Because::Differently(Differently::WithTheError) => Class::NotOfSchema.as_str(),
+            Because::Differently(Differently::WithMoreTokens) => Class::OutputLimit.as_str(),
+            Because::TooDear => "Unaffordable",
+        }
+    }
 }
 
 /// A call without an answer.
@@ -268,6 +282,9 @@ impl Call {
         self.last = Some(class);
         self.stopping = then == Then::Stop;
         at.end(asked, End::Failed(failure, &decision));
+        if failure.never_left() {
+            self.give_back();
+        }
         match then {
             Then::Stop if repeat => self.repeat(at, index, failure).unwrap_or_else(|| self.give_up(at, Why::Stopped)),
             Then::Stop => self.give_up(at, Why::Stopped),
@@ -319,10 +336,7 @@ impl Call {
 
     fn unaffordable(&mut self, at: &mut At<'_>, index: usize, asked: Asked) -> Next {
         at.end(asked, End::GivenUp);
-        // Nothing was sent. It stays out, so that this ends.
-        self.allowance.attempts = self.allowance.attempts.saturating_add(1);
-        self.own = self.own.saturating_add(1);
-        self.made = self.made.saturating_sub(1);
+        self.give_back();
         self.unaffordable = true;
         if let Some(tried) = self.upstreams.get_mut(index) {
             tried.out = true;
@@ -331,6 +345,13 @@ impl Call {
             return self.give_up(at, Why::NoUsableAnswer);
         }
         self.go_on(at, Because::TooDear)
+    }
+
+    /// Nothing was sent, so that was no attempt. Its upstream is not asked the same again, so that this ends.
+    fn give_back(&mut self) {
+        self.allowance.attempts = self.allowance.attempts.saturating_add(1);
+        self.own = self.own.saturating_add(1);
+        self.made = self.made.saturating_sub(1);
     }
 
     /// A fresh upstream, or a pause before one that may be asked again.

@@ -6,6 +6,7 @@ use super::*;
 use crate::api::v1alpha1::{ModelApi, Time};
 use crate::core::chain::breaker::Terms;
 use crate::core::chain::deadline::{MOST_ATTEMPTS, MOST_WAITING};
+use crate::core::chain::decision::Differently;
 use crate::core::chain::failure::classify;
 use crate::core::chain::fixtures::{chain, upstream};
 use crate::core::chain::signal::{ErrorSaid, Finish, Headers, Seen, Signal, Timer};
@@ -51,7 +52,7 @@ fn no_head(seen: Seen) -> Signal {
 }
 
 fn not_of_schema() -> Does {
-    Does::Fails(Failure::not_of_schema(None, Usage::default()))
+    Does::Fails(Failure::not_of_schema("NotOfSchema", None, Usage::default()))
 }
 
 /// One attempt, as who drives a call saw it.
@@ -226,7 +227,9 @@ fn misread(failure: Failure, defect: Defect) -> Failure {
 /// What a request has to keep to, whatever happens.
 fn violations(trace: &Trace) -> Vec<&'static str> {
     let mut wrong = Vec::new();
-    if trace.made.len() > 5 || trace.made.len() > usize::try_from(MOST_ATTEMPTS).unwrap() {
+    let left =
+        trace.made.iter().filter(|made| made.failed.as_ref().is_none_or(|failure| !failure.never_left())).count();
+    if left > 5 || left > usize::try_from(MOST_ATTEMPTS).unwrap() {
         wrong.push("more than five attempts");
     }
     if trace.waited() > Duration::from_secs(30) || trace.waited() > MOST_WAITING {
@@ -450,6 +453,23 @@ fn a_correction_goes_to_another_upstream_of_the_model_if_the_first_one_fails_mea
     let trace = drive(&chain, &mut fleet, Moment::default(), &mut || 0.5, Defect::None, &mut does);
     assert_eq!((trace.hits(0, 0), trace.hits(0, 1), trace.answered), (2, 1, Some(0)));
     assert!(trace.made[2].attempt.with_the_error);
+}
+
+#[test]
+fn what_did_not_even_leave_is_no_attempt() {
+    let names: Vec<String> = (0..6).map(|number| format!("u{number}")).collect();
+    let upstreams = names.iter().map(|name| upstream(name, if name == "u5" { 0 } else { 100 })).collect();
+    let chain = chain(vec![upstreams]);
+    for what in [Seen::NoCredentials, Seen::NotBuilt] {
+        let mut fleet = Fleet::new(&chain, Terms::default());
+        let mut does = |_: usize, upstream: usize, _: usize| {
+            (if upstream == 5 { Does::Answers } else { fails(no_head(what)) }, ms(1))
+        };
+        let trace = drive(&chain, &mut fleet, Moment::default(), &mut || 0.5, Defect::None, &mut does);
+        assert_eq!((trace.answered, trace.made.len()), (Some(0), 6), "{what:?}: {trace:#?}");
+        assert_eq!(violations(&trace), Vec::<&str>::new(), "{what:?}");
+        assert_eq!(trace.made[5].attempt.number, 1);
+    }
 }
 
 #[test]

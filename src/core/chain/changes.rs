@@ -9,6 +9,7 @@ use jiff::SignedDuration;
 use super::breaker::Cause;
 use super::fleet::{Transition, What};
 use crate::api::v1alpha1::{Time, UpstreamChange};
+use crate::core::redact::clip;
 
 /// Changes that a status holds: more than a chain has upstreams.
 pub const KEPT: usize = 64;
@@ -16,6 +17,8 @@ pub const KEPT: usize = 64;
 pub const PER_MINUTE: usize = 20;
 /// Chains of which is remembered what was told.
 const REMEMBERED: usize = 256;
+/// Bytes of a model's name in a sentence.
+const MAX_NAME: usize = 64;
 /// A process that starts tells what changed that long before: its predecessor may not have.
 const BEFORE_START: SignedDuration = SignedDuration::from_mins(10);
 
@@ -55,6 +58,13 @@ fn sentence(what: &What) -> String {
             format!("{}: not asked until {until}", class.as_str())
         }
         What::Released { probed: true } => "a probe was answered: it is asked again".to_owned(),
+        What::ModelSwapped { asked, served } => format!(
+            "asked for {}, answered by {}: its answers lead to suggestions at most; if it is the same model, list the name in \
+             servedAs",
+            clip(asked, MAX_NAME),
+            clip(served, MAX_NAME)
+        ),
+        What::ModelRestored => "the model that it is asked for answers again".to_owned(),
         What::Released { probed: false } => "its credentials or the ModelChain changed: it is asked again".to_owned(),
     }
 }
@@ -65,7 +75,7 @@ fn seconds(lasts: Duration) -> String {
 
 /// Whether it is bad news.
 pub fn is_warning(change: &UpstreamChange) -> bool {
-    matches!(change.change.as_str(), "BreakerOpened" | "CoolingDown" | "Quarantined")
+    matches!(change.change.as_str(), "BreakerOpened" | "CoolingDown" | "Quarantined" | "ModelSwapped")
 }
 
 /// What a status holds after these changes: the newest of both, oldest first.
@@ -195,6 +205,11 @@ mod tests {
                 What::Quarantined { class: Class::CredentialsRefused },
                 "CredentialsRefused: not asked until its credentials or the ModelChain change, or a probe is answered",
             ),
+            (
+                What::ModelSwapped { asked: "claude-opus".into(), served: "claude-haiku".into() },
+                "asked for claude-opus, answered by claude-haiku: its answers lead to suggestions at most; if it is the same \
+                 model, list the name in servedAs",
+            ),
         ];
         for (what, sentence) in cases {
             let change = change(what, 1);
@@ -202,6 +217,8 @@ mod tests {
             assert!(is_warning(&change));
         }
         assert!(!is_warning(&change(What::BreakerClosed, 1)));
+        let long = change(What::ModelSwapped { asked: "a".repeat(256), served: "b".repeat(128) }, 1);
+        assert!(long.message.len() <= 256, "{}", long.message);
     }
 
     #[test]

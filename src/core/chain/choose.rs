@@ -96,7 +96,8 @@ pub fn choose(
     };
     match validate::of(found) {
         Ok(checked) => {
-            let ValidChain { name: _, generation, rungs, deadline, caps, probe: _, reviewer: _ } = checked.chain;
+            let ValidChain { name: _, generation, rungs, deadline, caps, probe: _, breaker: _, reviewer: _ } =
+                checked.chain;
             Some(PlannedChain {
                 generation,
                 deadline_seconds: deadline.as_secs().try_into().unwrap_or(i32::MAX),
@@ -164,9 +165,11 @@ mod tests {
     fn chain(name: &str) -> ModelChain {
         let spec = json!({"rungs": [
             {"name": "big", "model": "big-1", "ceiling": "approve",
-             "upstreams": [{"name": "own", "url": "http://vllm:8000/v1", "api": "OpenAiChat"}]},
+             "upstreams": [{"name": "own", "url": "http://vllm:8000/v1", "api": "OpenAiChat",
+            "prices": {"input": "0", "output": "0"}}]},
             {"name": "small", "model": "small-1", "onUngrounded": "big",
-             "upstreams": [{"name": "other", "url": "http://vllm:8001/v1", "api": "OpenAiChat"}]},
+             "upstreams": [{"name": "other", "url": "http://vllm:8001/v1", "api": "OpenAiChat",
+            "prices": {"input": "0", "output": "0"}}]},
         ]});
         let mut chain = ModelChain::new(name, serde_json::from_value(spec).unwrap());
         chain.metadata.generation = Some(3);

@@ -1,9 +1,8 @@
-//! What a failed call of a model means: its class ([`classify`]), and what the class asks for ([`decide`]). Decided by
-//! status, header and code, never by the words of a message, which may come from anywhere.
+//! What a failed call of a model means: its class ([`classify`]). Told by status, header and code, never by the words of a
+//! message, which may come from anywhere. What the class asks for is in [`decision`](super::decision).
 
 use std::time::Duration;
 
-use super::breaker::{Blame, Verdict};
 use super::retry_after;
 use super::signal::{ErrorSaid, Finish, Seen, Sent, Signal, Timer};
 use crate::api::v1alpha1::{ModelApi, Time};
@@ -103,6 +102,8 @@ pub struct Failure {
     pub should_retry: Option<bool>,
     /// The code of the upstream that decided, if one did: one of those that are known here.
     pub code: Option<&'static str>,
+    /// What is wrong about an answer, narrower than its class, such as `Html` or `TooDeep`.
+    pub kind: Option<&'static str>,
     /// The limit of ours that passed, if one did.
     pub timer: Option<Timer>,
     /// Whether the upstream can have got the request, and so can charge for it.
@@ -116,32 +117,44 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// A whole answer that is not of the schema. The error that is sent back to the model is the caller's to keep.
-    pub fn not_of_schema(request_id: Option<String>, usage: Usage) -> Failure {
+    /// A whole answer that is not of the schema. `kind` says what is wrong about it. The error that is sent back to the model
+    /// is the caller's to keep.
+    pub fn not_of_schema(kind: &'static str, request_id: Option<String>, usage: Usage) -> Failure {
         Failure {
             class: Class::NotOfSchema,
             status: Some(200),
             retry_after: None,
             should_retry: None,
             code: None,
+            kind: Some(kind),
             timer: None,
             sent: Sent::Maybe,
             request_id: request_id.map(|id| clipped(&id)),
             usage: Some(usage),
-            message: "the answer is whole and not of the schema".into(),
+            message: format!("the answer is whole and not of the schema: {kind}"),
         }
     }
-}
 
-impl Failure {
     /// A response that says that it used more than it can have. `usage` is what is believed of it.
     pub fn usage_implausible(status: Option<u16>, request_id: Option<String>, usage: Usage) -> Failure {
         Failure {
             class: Class::UsageImplausible,
             status,
+            kind: None,
             message: "it says that it used more tokens than request and answer can have".into(),
-            ..Failure::not_of_schema(request_id, usage)
+            ..Failure::not_of_schema("", request_id, usage)
         }
+    }
+
+    /// Whether the request did not even leave this process: its key could not be read, or it could not be built. It is none of
+    /// the attempts of a diagnosis. One that found no connection is: it took its time.
+    pub fn never_left(&self) -> bool {
+        self.status.is_none() && matches!(self.class, Class::CredentialsRefused | Class::CallerError)
+    }
+
+    /// What is narrower than the class, as a constant: the code of the upstream, or what is wrong about the answer.
+    pub fn detail(&self) -> Option<&'static str> {
+        self.code.or(self.kind)
     }
 }
 
@@ -163,6 +176,7 @@ pub fn classify(signal: &Signal, now: Time) -> Failure {
             _ => None,
         },
         code,
+        kind: kind(*seen),
         timer: match seen {
             Seen::TimerFired(timer) => Some(*timer),
             _ => None,
@@ -239,6 +253,17 @@ const CODES: &[(&str, Told)] = &[
     ("modelstreamerrorexception", Told::AsOriginally),
 ];
 
+/// Categories of a refusal that are known.
+const REFUSALS: &[&str] = &["cyber", "bio", "frontier_llm", "reasoning_extraction", "general_harms"];
+/// A category of a refusal that is not.
+const ANOTHER_REFUSAL: &str = "another_category";
+
+/// The category of a refusal, if the upstream says one.
+fn category(error: &ErrorSaid) -> Option<&'static str> {
+    let said = error.code.as_ref()?.to_ascii_lowercase();
+    Some(REFUSALS.iter().copied().find(|known| *known == said).unwrap_or(ANOTHER_REFUSAL))
+}
+
 /// The codes that the upstream gives and that are known: the narrower one first. Bedrock's events name exceptions in
 /// another case than its headers do.
 fn known(error: &ErrorSaid) -> impl Iterator<Item = (&'static str, Told)> {
@@ -260,8 +285,28 @@ fn class(signal: &Signal) -> (Class, Option<&'static str>) {
         Seen::Html | Seen::Empty | Seen::NotOfTheApi | Seen::NoText => (Class::Malformed, None),
         Seen::Truncated => (Class::Truncated, None),
         Seen::TooLarge => (Class::TooLarge, None),
+        Seen::Finished(Finish::Refused) => (Class::Refused, category(&signal.error)),
         Seen::Finished(finish) => (of_finish(finish), None),
     }
+}
+
+/// What is wrong about an answer, narrower than its class.
+fn kind(seen: Seen) -> Option<&'static str> {
+    Some(match seen {
+        Seen::ErrorBody => "ErrorBody",
+        Seen::Html => "Html",
+        Seen::Empty => "Empty",
+        Seen::NotOfTheApi => "NotOfTheApi",
+        Seen::NoText => "NoText",
+        Seen::Truncated => "Truncated",
+        Seen::TooLarge => "BodyTooLarge",
+        Seen::Finished(Finish::Filtered) => "Filtered",
+        Seen::Finished(Finish::Garbled) => "Garbled",
+        Seen::Finished(Finish::UnaskedTool) => "UnaskedTool",
+        Seen::Finished(Finish::Interrupted) => "Interrupted",
+        Seen::Finished(Finish::Stop | Finish::Unknown) => "UnknownEnd",
+        _ => return None,
+    })
 }
 
 /// By the status; a code only says which of the things it is that the status may mean.
@@ -396,168 +441,6 @@ fn message(seen: Seen, status: Option<u16>, code: Option<&'static str>) -> Strin
     let status = status.map_or_else(String::new, |status| format!("HTTP {status}: "));
     let code = code.map_or_else(String::new, |code| format!(" ({code})"));
     format!("{status}{what}{code}")
-}
-
-/// What a failure asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Decision {
-    /// What follows in this request.
-    pub then: Then,
-    /// How often the same upstream may be asked the same once more in this request.
-    pub again: u32,
-    /// What it says to the breaker of the upstream.
-    pub verdict: Verdict,
-    /// Whether it counts as a failed call of the upstream, among the last 100; `None`: it says nothing about it.
-    pub success: Option<bool>,
-    /// What is not asked for a while.
-    pub set_aside: SetAside,
-}
-
-/// What follows a failure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Then {
-    /// Another upstream, or the next rung, may be asked.
-    Next,
-    /// The same model is asked once more, in another way; then the next rung.
-    Differently(Differently),
-    /// No model is asked any more in this request.
-    Stop,
-}
-
-/// How a model is asked once more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Differently {
-    /// With what was wrong about its answer.
-    WithTheError,
-    /// With more tokens for its answer.
-    WithMoreTokens,
-}
-
-/// What is not asked for a while.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SetAside {
-    /// All is asked as before.
-    Nothing,
-    /// The upstream, for everybody.
-    Upstream(Duration),
-    /// The upstream for the tenant who asked, because it may be due to what was asked; for everybody after a probe.
-    Asker(Duration),
-    /// All upstreams of its quota.
-    Quota(Duration),
-    /// The upstream, until its chain or its credentials change or a probe of it is answered.
-    Quarantine,
-    /// All upstreams with the same credentials, until these or the chain change or a probe is answered.
-    QuarantineCredentials,
-}
-
-/// How often an upstream is asked the same again that failed in a way that passes.
-const REPEATS: u32 = 2;
-/// How long an upstream is not asked that is limited and does not say until when, or that is wrongly configured.
-pub const COOLDOWN: Duration = Duration::from_secs(300);
-/// How long a quota is not asked again that is used up: at least.
-pub const QUOTA_COOLDOWN: Duration = Duration::from_secs(1800);
-/// The longest that an upstream that fails is not asked on its own word: it does not know when it will work.
-pub const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
-/// How long an upstream is not asked whose credentials could not be read.
-pub const UNREADABLE_COOLDOWN: Duration = Duration::from_secs(30);
-
-/// What a failure asks for. `extra` are the upstream's `extraFailoverStatuses`; `fair` says whether the call had as much
-/// time as the upstream may take, so that it is to blame for a share of the deadline that passed.
-pub fn decide(failure: &Failure, extra: &[u16], fair: bool) -> Decision {
-    let Failure { class, status, retry_after, should_retry, code, timer, .. } = failure;
-    let opted_in = status.is_some_and(|status| extra.contains(&status));
-    let pause = retry_after.map_or(SetAside::Nothing, |wait| SetAside::Upstream(wait.min(LONGEST_PAUSE)));
-    let failed = |blame| (Verdict::Failed(blame), Some(false));
-    let nothing = (Verdict::Nothing, None);
-    let (then, again, (verdict, success), set_aside) = match class {
-        Class::Transport => (Then::Next, 1, failed(Blame::Everyone), pause),
-        Class::Timeout => match timer {
-            None => (Then::Next, REPEATS, failed(Blame::Asker), pause),
-            Some(Timer::Connect) => (Then::Next, 0, failed(Blame::Everyone), pause),
-            Some(Timer::ResponseHead | Timer::FirstEvent | Timer::FirstContent | Timer::Idle) => {
-                (Then::Next, 0, failed(Blame::Asker), pause)
-            }
-            Some(Timer::Overall) if fair => (Then::Next, 0, failed(Blame::Asker), pause),
-            // Too little time was given: only the order of the upstreams learns from it.
-            Some(Timer::Overall) => (Then::Next, 0, (Verdict::Nothing, Some(false)), pause),
-        },
-        Class::RateLimited => match retry_after {
-            Some(wait) => (Then::Next, REPEATS, (Verdict::Nothing, Some(false)), SetAside::Quota(*wait)),
-            None => (Then::Next, 0, failed(Blame::Everyone), SetAside::Quota(COOLDOWN)),
-        },
-        Class::QuotaExhausted => {
-            let long = retry_after.map_or(QUOTA_COOLDOWN, |wait| wait.max(QUOTA_COOLDOWN));
-            (Then::Next, 0, (Verdict::Nothing, Some(false)), SetAside::Quota(long))
-        }
-        Class::Billing => (Then::Stop, 0, (Verdict::Nothing, Some(false)), SetAside::QuarantineCredentials),
-        Class::CredentialsRefused => match status {
-            // They could not even be read: nothing was sent.
-            None => (Then::Next, 0, (Verdict::Nothing, Some(false)), SetAside::Upstream(UNREADABLE_COOLDOWN)),
-            // Something else than the provider may refuse: a filter before it that does not like what was asked.
-            Some(status) if code.is_none() && *status != 401 => {
-                (Then::Stop, 0, (Verdict::Failed(Blame::Asker), Some(false)), SetAside::Asker(COOLDOWN))
-            }
-            // 403 may be due to this one model; the same credentials may do another.
-            Some(403) if !names_the_credentials(*code) => {
-                (Then::Stop, 0, (Verdict::Nothing, Some(false)), SetAside::Quarantine)
-            }
-            Some(_) => (Then::Stop, 0, (Verdict::Nothing, Some(false)), SetAside::QuarantineCredentials),
-        },
-        // 500 is what some servers say to a request that they do not understand.
-        Class::Upstream if *status == Some(500) => (Then::Next, REPEATS, failed(Blame::Asker), pause),
-        Class::Upstream => (Then::Next, REPEATS, failed(Blame::Everyone), pause),
-        Class::CallerError => match status {
-            None => (Then::Next, 0, nothing, SetAside::Upstream(COOLDOWN)),
-            Some(404 | 410) => (Then::Stop, 0, nothing, SetAside::Upstream(COOLDOWN)),
-            // What one tenant asks for lets no other wait.
-            Some(_) => (
-                Then::Stop,
-                0,
-                nothing,
-                retry_after.map_or(SetAside::Nothing, |it| SetAside::Asker(it.min(LONGEST_PAUSE))),
-            ),
-        },
-        Class::ContextTooLong => (Then::Stop, 0, nothing, SetAside::Nothing),
-        Class::Refused => (Then::Stop, 0, nothing, SetAside::Nothing),
-        Class::Malformed | Class::Truncated => (Then::Next, 1, failed(Blame::Asker), pause),
-        Class::TooLarge => (Then::Next, 0, failed(Blame::Asker), pause),
-        Class::UsageImplausible => (Then::Next, 0, (Verdict::Nothing, Some(false)), SetAside::Upstream(COOLDOWN)),
-        Class::OutputLimit => {
-            (Then::Differently(Differently::WithMoreTokens), 0, (Verdict::Worked, None), SetAside::Nothing)
-        }
-        Class::NotOfSchema => {
-            (Then::Differently(Differently::WithTheError), 0, (Verdict::Worked, None), SetAside::Nothing)
-        }
-    };
-    let then = match then {
-        // A refusal is never taken to another model, whoever asks for it.
-        Then::Stop if opted_in && *class != Class::Refused => Then::Next,
-        then => then,
-    };
-    let again = match should_retry {
-        Some(false) => 0,
-        Some(true) if *class == Class::CallerError && status.is_some() => again.max(1),
-        Some(true) | None => again,
-    };
-    Decision { then, again, verdict, success, set_aside }
-}
-
-/// Whether a code says that the credentials are bad, and not what they are used for.
-fn names_the_credentials(code: Option<&str>) -> bool {
-    let of_credentials = [
-        "authentication_error",
-        "invalid_api_key",
-        "unrecognizedclientexception",
-        "expiredtokenexception",
-        "expiredtoken",
-        "invalidsignatureexception",
-    ];
-    code.is_some_and(|code| of_credentials.contains(&code))
-}
-
-/// Whether a failure says that the provider as a whole has too much to do: another key of it does not help.
-pub fn is_overload(failure: &Failure) -> bool {
-    failure.class == Class::Upstream && (failure.status == Some(529) || failure.code == Some("overloaded_error"))
 }
 
 #[cfg(test)]

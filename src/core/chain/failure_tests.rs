@@ -1,4 +1,6 @@
 use super::*;
+use crate::core::chain::breaker::{Blame, Verdict};
+use crate::core::chain::decision::*;
 use crate::core::chain::signal::Headers;
 
 fn now() -> Time {
@@ -190,6 +192,47 @@ fn everything_else_that_is_seen_has_its_class() {
 }
 
 #[test]
+fn a_refusal_keeps_its_category_and_an_answer_that_is_none_what_is_wrong_about_it() {
+    let refused = |category: &str| classify(&said(seen(Seen::Finished(Finish::Refused)), "", category), now());
+    for category in ["cyber", "bio", "frontier_llm", "reasoning_extraction", "general_harms"] {
+        let failure = refused(category);
+        assert_eq!((failure.class, failure.detail()), (Class::Refused, Some(category)));
+        assert!(failure.message.ends_with(&format!("the model refused ({category})")), "{}", failure.message);
+    }
+    assert_eq!(refused("sk-secret").detail(), Some("another_category"), "no word of an upstream is repeated");
+    assert_eq!(refused("").detail(), None);
+    for (what, kind) in [
+        (Seen::Html, "Html"),
+        (Seen::Empty, "Empty"),
+        (Seen::NotOfTheApi, "NotOfTheApi"),
+        (Seen::NoText, "NoText"),
+        (Seen::ErrorBody, "ErrorBody"),
+        (Seen::Truncated, "Truncated"),
+        (Seen::TooLarge, "BodyTooLarge"),
+        (Seen::Finished(Finish::UnaskedTool), "UnaskedTool"),
+        (Seen::Finished(Finish::Garbled), "Garbled"),
+    ] {
+        assert_eq!(classify(&seen(what), now()).detail(), Some(kind), "{what:?}");
+    }
+    let coded = classify(&said(status(429), "", "insufficient_quota"), now());
+    assert_eq!(coded.detail(), Some("insufficient_quota"));
+    assert_eq!(Failure::not_of_schema("TooDeep", None, Usage::default()).detail(), Some("TooDeep"));
+}
+
+#[test]
+fn what_never_left_is_told_from_what_found_no_connection() {
+    for (what, left) in
+        [(Seen::NoCredentials, false), (Seen::NotBuilt, false), (Seen::Refused, true), (Seen::Broken, true)]
+    {
+        let failure = classify(&Signal::new(ModelApi::OpenAiChat, what), now());
+        assert_eq!(failure.never_left(), !left, "{what:?}");
+    }
+    for code in [400, 401, 403, 404] {
+        assert!(!classify(&status(code), now()).never_left(), "{code}");
+    }
+}
+
+#[test]
 fn limits_in_headers_are_a_wait_only_where_one_was_reached() {
     let reset = [("x-ratelimit-reset-requests", "6m0s")];
     assert_eq!(classify(&with(status(429), &reset), now()).retry_after, Some(Duration::from_secs(360)));
@@ -234,13 +277,29 @@ fn what_the_caller_did_wrong_opens_no_breaker() {
     for code in [400, 404, 409, 410, 413, 415, 422, 401, 402] {
         assert_eq!(decided(&status(code)).verdict, Verdict::Nothing, "{code}");
     }
+    let never_sent = |seen| Signal { sent: Sent::Nothing, ..Signal::new(ModelApi::OpenAiChat, seen) };
     for (signal, blame) in [
         (status(503), Blame::Everyone),
         (status(529), Blame::Everyone),
+        (said(seen(Seen::ErrorEvent), "overloaded_error", ""), Blame::Everyone),
+        (said(seen(Seen::ErrorEvent), "serviceUnavailableException", ""), Blame::Everyone),
+        // What the question may have caused.
         (status(500), Blame::Asker),
+        (status(502), Blame::Asker),
+        (status(504), Blame::Asker),
+        (status(524), Blame::Asker),
+        (said(seen(Seen::ErrorEvent), "api_error", ""), Blame::Asker),
+        (seen(Seen::ErrorEvent), Blame::Asker),
+        (bedrock("ModelErrorException", Some(503)), Blame::Asker),
         (status(408), Blame::Asker),
         (seen(Seen::Html), Blame::Asker),
-        (Signal::new(ModelApi::OpenAiChat, Seen::Refused), Blame::Everyone),
+        (Signal::new(ModelApi::OpenAiChat, Seen::Broken), Blame::Asker),
+        (Signal::new(ModelApi::OpenAiChat, Seen::NotHttp), Blame::Asker),
+        // Nobody had read it.
+        (never_sent(Seen::Broken), Blame::Everyone),
+        (never_sent(Seen::Refused), Blame::Everyone),
+        (never_sent(Seen::Unresolved), Blame::Everyone),
+        (never_sent(Seen::Tls), Blame::Everyone),
         (Signal::new(ModelApi::OpenAiChat, Seen::TimerFired(Timer::Connect)), Blame::Everyone),
         (Signal::new(ModelApi::OpenAiChat, Seen::TimerFired(Timer::FirstContent)), Blame::Asker),
     ] {
@@ -267,8 +326,17 @@ fn limits_cool_down_the_quota_and_retry_after_wins() {
     assert_eq!((quota.set_aside, quota.again), (SetAside::Quota(QUOTA_COOLDOWN), 0));
     let failing = decided(&with(status(503), &[("retry-after", "20")]));
     assert_eq!(failing.set_aside, SetAside::Upstream(Duration::from_secs(20)));
-    let all_day = decided(&with(status(503), &[("retry-after", "86400")]));
-    assert_eq!(all_day.set_aside, SetAside::Upstream(LONGEST_PAUSE));
+    let all_day = |signal: Signal| decided(&with(signal, &[("retry-after", "86400")])).set_aside;
+    assert_eq!(all_day(status(503)), SetAside::Upstream(LONGEST_PAUSE));
+    // One header takes no quota from everybody for a day.
+    assert_eq!(all_day(status(429)), SetAside::Quota(LONGEST_PAUSE));
+    assert_eq!(all_day(said(status(429), "insufficient_quota", "")), SetAside::Quota(LONGEST_PAUSE));
+    assert_eq!(all_day(said(seen(Seen::ErrorEvent), "rate_limit_error", "")), SetAside::Quota(LONGEST_PAUSE));
+    // Who waits after what the question may have caused is who asked.
+    for code in [500, 502, 504] {
+        assert_eq!(all_day(status(code)), SetAside::Asker(LONGEST_PAUSE), "{code}");
+    }
+    assert_eq!(all_day(seen(Seen::Html)), SetAside::Asker(LONGEST_PAUSE));
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! Chains for tests.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::spec::{Caps, Timers, Upstream, ValidChain, ValidRung};
+use super::spec::{BreakerTerms, Caps, Timers, Upstream, ValidChain, ValidRung};
 use crate::api::v1alpha1::{Mode, ModelApi, ModelCredentials, StructuredOutput, TargetClass};
 use crate::core::money::NanoDollars;
 
@@ -13,6 +14,7 @@ pub fn upstream(name: &str, weight: u32) -> Upstream {
         url: format!("https://{name}.example"),
         api: ModelApi::OpenAiChat,
         model: "model".into(),
+        served_as: vec![],
         class: TargetClass::Direct,
         weight,
         credentials: Some(ModelCredentials {
@@ -59,6 +61,7 @@ pub fn chain(rungs: Vec<Vec<Upstream>>) -> ValidChain {
             requests_per_minute: 1,
         },
         probe: None,
+        breaker: BreakerTerms { failures: 5, tenant_failures: 3, tenants: BTreeMap::new() },
         reviewer: None,
     }
 }

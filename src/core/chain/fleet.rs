@@ -1,6 +1,8 @@
 //! What is known of the upstreams of a chain across requests: health, breakers, cooldowns, quarantine. Every change is
 //! returned, for the Event and the audit line that belong to it.
 
+mod aside;
+mod swap;
 mod told;
 
 use std::collections::BTreeMap;
@@ -8,7 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::breaker::{Breaker, Cause, Change, Pass, Stands, Tenant, Terms, Ticket, Told, Verdict};
-use super::failure::{Class, Decision, Failure, SetAside};
+use super::decision::Decision;
+use super::failure::{Class, Failure};
 use super::health::{Candidate, Health, order};
 use super::moment::Moment;
 use super::spec::{Upstream, ValidChain};
@@ -21,8 +24,6 @@ const TRIAL_PAUSE: Duration = Duration::from_secs(15);
 const FIRST_RESCUE: Duration = Duration::from_secs(30);
 /// The longest of them.
 const LONGEST_RESCUE: Duration = Duration::from_secs(1800);
-/// Tenants for whom alone one upstream is set aside, at most: who is beyond is asked for as before.
-const MAX_TENANTS: usize = 256;
 
 /// One upstream of a fleet. It stays the same when the chain is changed around it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -57,6 +58,8 @@ struct Member {
     last_success: Option<Moment>,
     last_asked: Option<Moment>,
     last_probed: Option<Moment>,
+    /// Another model answers than it is asked for.
+    swapped: Option<Swapped>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -66,6 +69,17 @@ struct Quarantine {
     probe_at: Moment,
     /// The pause after it if it fails.
     pause: Duration,
+}
+
+/// Another model answers than an upstream is asked for.
+#[derive(Clone, Debug)]
+struct Swapped {
+    /// Its name, as the upstream says.
+    served: String,
+    /// When people were told.
+    told: Moment,
+    /// When it answered last.
+    last: Moment,
 }
 
 #[derive(Clone, Debug)]
@@ -119,6 +133,17 @@ pub enum End<'a> {
     GivenUp,
 }
 
+impl<'a> End<'a> {
+    /// The end of a probe that brought no answer. It asks whether the upstream works, not what it says: one that reasons until its
+    /// few tokens are used up works.
+    pub fn of_probe(failure: &'a Failure, decision: &'a Decision) -> End<'a> {
+        match decision.verdict {
+            Verdict::Worked => End::Answered,
+            Verdict::Failed(_) | Verdict::Nothing => End::Failed(failure, decision),
+        }
+    }
+}
+
 /// A change of an upstream's standing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transition {
@@ -163,6 +188,15 @@ pub enum What {
         /// A probe was answered; else its credentials or the chain changed.
         probed: bool,
     },
+    /// Another model answered than it was asked for.
+    ModelSwapped {
+        /// The one that it was asked for.
+        asked: String,
+        /// The one that answered, as it says.
+        served: String,
+    },
+    /// The model that it is asked for answers again.
+    ModelRestored,
 }
 
 impl What {
@@ -175,15 +209,17 @@ impl What {
             What::CoolingDown { .. } => "CoolingDown",
             What::Quarantined { .. } => "Quarantined",
             What::Released { .. } => "Released",
+            What::ModelSwapped { .. } => "ModelSwapped",
+            What::ModelRestored => "ModelRestored",
         }
     }
 }
 
 impl Fleet {
-    /// Of a chain about whose upstreams nothing is known.
+    /// Of a chain about whose upstreams nothing is known. What the chain says about breakers goes before `terms`.
     pub fn new(chain: &ValidChain, terms: Terms) -> Fleet {
-        let empty =
-            Fleet { terms, generation: chain.generation, members: vec![], quotas: vec![], rungs: vec![], next_id: 0 };
+        let generation = chain.generation;
+        let empty = Fleet { terms, generation, members: vec![], quotas: vec![], rungs: vec![], next_id: 0 };
         empty.with(chain)
     }
 
@@ -198,6 +234,7 @@ impl Fleet {
             for member in &mut next.members {
                 member.aside = None;
                 member.aside_for.clear();
+                member.swapped = None;
                 told.extend(member.release(false));
             }
         }
@@ -207,7 +244,7 @@ impl Fleet {
 
     fn with(&self, chain: &ValidChain) -> Fleet {
         let mut next = Fleet {
-            terms: self.terms,
+            terms: self.terms.clone().of(&chain.breaker),
             generation: chain.generation,
             members: vec![],
             quotas: vec![],
@@ -250,6 +287,7 @@ impl Fleet {
                     last_success: None,
                     last_asked: None,
                     last_probed: None,
+                    swapped: None,
                 }
             }
         }
@@ -344,7 +382,6 @@ impl Fleet {
         let Asked { id, ticket, began, trial: _ } = asked;
         let tenant = ticket.tenant().cloned();
         let Some(at) = self.members.iter().position(|member| member.id == id) else { return vec![] };
-        let terms = self.terms;
         let Some(member) = self.members.get_mut(at) else { return vec![] };
         let (verdict, success) = match end {
             End::Answered => (Verdict::Worked, Some(true)),
@@ -355,7 +392,7 @@ impl Fleet {
         if let Some(success) = success {
             member.health.record(success.then(|| now.since(began)), now);
         }
-        let told = member.breaker.end(ticket, verdict, &terms, now);
+        let told = member.breaker.end(ticket, verdict, &self.terms, now);
         let mut told = transitions(&member.name, told, now);
         match end {
             End::Answered => {
@@ -378,74 +415,6 @@ impl Fleet {
             End::GivenUp => {}
         }
         told
-    }
-
-    fn set_aside(
-        &mut self,
-        at: usize,
-        set_aside: SetAside,
-        class: Class,
-        tenant: Option<Tenant>,
-        now: Moment,
-    ) -> Vec<Transition> {
-        let Some(member) = self.members.get_mut(at) else { return vec![] };
-        let (name, quota) = (member.name.clone(), member.quota);
-        let cooling = |lasts, quota| Transition {
-            upstream: name.clone(),
-            tenant: None,
-            what: What::CoolingDown { lasts, class, quota },
-        };
-        match set_aside {
-            SetAside::Nothing => vec![],
-            SetAside::Upstream(lasts) => {
-                cool(&mut member.aside, lasts, now).then(|| cooling(lasts, None)).into_iter().collect()
-            }
-            SetAside::Asker(lasts) => {
-                let Some(tenant) = tenant else {
-                    let begins = cool(&mut member.aside, lasts, now);
-                    return begins.then(|| cooling(lasts, None)).into_iter().collect();
-                };
-                member.aside_for.retain(|_, until| now < *until);
-                if member.aside_for.len() >= MAX_TENANTS && !member.aside_for.contains_key(&tenant) {
-                    return vec![];
-                }
-                let mut until = member.aside_for.remove(&tenant);
-                let begins = cool(&mut until, lasts, now);
-                member.aside_for.extend(until.map(|until| (tenant.clone(), until)));
-                begins.then(|| Transition { tenant: Some(tenant), ..cooling(lasts, None) }).into_iter().collect()
-            }
-            SetAside::Quota(lasts) => {
-                let Some(quota) = self.quotas.get_mut(quota) else { return vec![] };
-                let scope = quota.scope.clone();
-                cool(&mut quota.until, lasts, now).then(|| cooling(lasts, Some(scope))).into_iter().collect()
-            }
-            SetAside::Quarantine => member.quarantine(class, now).into_iter().collect(),
-            SetAside::QuarantineCredentials => {
-                let credentials = member.upstream.credentials.clone();
-                let own = member.id;
-                let shares = |member: &&mut Member| {
-                    member.id == own || (credentials.is_some() && member.upstream.credentials == credentials)
-                };
-                self.members.iter_mut().filter(shares).filter_map(|member| member.quarantine(class, now)).collect()
-            }
-        }
-    }
-
-    /// The files with the credentials of the Secret `name` changed: what is in quarantine because of them, or waits for
-    /// them, is asked again.
-    pub fn credentials_changed(&mut self, name: &str) -> Vec<Transition> {
-        let uses = |member: &&mut Member| member.upstream.credentials.as_ref().is_some_and(|own| own.secret == name);
-        self.members
-            .iter_mut()
-            .filter(uses)
-            .filter_map(|member| {
-                if member.last_error.is_some_and(|(class, _)| class == Class::CredentialsRefused) {
-                    member.aside = None;
-                    member.aside_for.clear();
-                }
-                member.release(false)
-            })
-            .collect()
     }
 
     /// Upstreams that a synthetic probe should ask: nobody asked them for an interval, and they may be asked. One whose
@@ -489,13 +458,6 @@ impl Member {
         let due = self.quarantine.is_some_and(|quarantine| quarantine.probe_at <= now);
         due && !matches!(self.breaker.pass(None, now), Pass::Shut(_))
     }
-}
-
-/// Cools down until then, or as long as before if that is longer. Whether it begins with it.
-fn cool(until: &mut Option<Moment>, lasts: Duration, now: Moment) -> bool {
-    let begins = until.is_none_or(|until| until <= now) && !lasts.is_zero();
-    *until = (*until).max(Some(now.after(lasts)));
-    begins
 }
 
 /// Whether what is known of one holds for the other: whatever else changed, it is the same server with the same key.

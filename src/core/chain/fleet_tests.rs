@@ -1,8 +1,10 @@
 use super::*;
 use crate::api::v1alpha1::{ModelApi, ModelCredentials, Time, UpstreamState};
-use crate::core::chain::failure::{classify, decide};
+use crate::core::chain::decision::decide;
+use crate::core::chain::failure::classify;
 use crate::core::chain::fixtures::{chain, upstream};
-use crate::core::chain::signal::{Headers, Seen, Signal};
+use crate::core::chain::signal::{Finish, Headers, Seen, Signal};
+use crate::core::chain::spec::BreakerTerms;
 
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -190,7 +192,7 @@ fn what_a_filter_refuses_of_one_tenant_is_set_aside_for_this_tenant_only() {
     for number in 0..1000 {
         fails_for(&mut fleet, a, &format!("t{number}").into(), &failure(400, &[("retry-after", "300")]), at(1));
     }
-    assert!(fleet.members[0].aside_for.len() <= MAX_TENANTS);
+    assert!(fleet.members[0].aside_for.len() <= aside::MAX_TENANTS);
 }
 
 #[test]
@@ -212,6 +214,53 @@ fn an_upstream_in_quarantine_is_probed_after_growing_pauses_and_asked_again_when
     }
     assert_eq!(answers(&mut fleet, a, at(now)), [What::Released { probed: true }]);
     assert_eq!(fleet.standing(a, Some(&tenant), at(now + 1)), Standing::Free);
+}
+
+#[test]
+fn a_model_that_reasons_until_the_tokens_of_a_probe_are_used_up_works_and_leaves_its_quarantine() {
+    let chain = chain(vec![vec![upstream("a", 100)]]);
+    let mut fleet = Fleet::new(&chain, Terms::default());
+    let a = ids(&fleet)[0];
+    fails(&mut fleet, a, &failure(401, &[]), at(0));
+    let signal = Signal { status: Some(200), ..Signal::new(ModelApi::OpenAiChat, Seen::Finished(Finish::OutputLimit)) };
+    let cut = classify(&signal, time());
+    let (asked, _) = fleet.begin(a, None, LIMIT, at(31)).unwrap();
+    let told = fleet.end(asked, End::of_probe(&cut, &decide(&cut, &[], true)), at(32));
+    assert_eq!(told.into_iter().map(|it| it.what).collect::<Vec<_>>(), [What::Released { probed: true }]);
+    let status = &fleet.snapshot(None, at(32), time())[0];
+    assert_eq!((status.state, status.success_percent), (UpstreamState::Available, Some(50)));
+    // What failed as a probe failed.
+    let refused = failure(401, &[]);
+    let (asked, _) = fleet.begin(a, None, LIMIT, at(40)).unwrap();
+    fleet.end(asked, End::of_probe(&refused, &decide(&refused, &[], true)), at(41));
+    assert_eq!(fleet.standing(a, None, at(41)), Standing::Quarantined);
+}
+
+#[test]
+fn the_failures_that_stop_a_tenant_are_those_of_the_chain_and_of_the_tenant() {
+    let mut chain = chain(vec![vec![upstream("a", 100)]]);
+    chain.breaker =
+        BreakerTerms { failures: 9, tenant_failures: 2, tenants: [("patient".to_owned(), 4)].into_iter().collect() };
+    let mut fleet = Fleet::new(&chain, Terms::default());
+    let a = ids(&fleet)[0];
+    let own = failure(500, &[]);
+    let stopped_after = |fleet: &mut Fleet, tenant: &str| {
+        let tenant: Tenant = tenant.into();
+        (1..20).find(|_| {
+            fails_for(fleet, a, &tenant, &own, at(0));
+            !fleet.standing(a, Some(&tenant), at(0)).may_be_asked()
+        })
+    };
+    assert_eq!((stopped_after(&mut fleet, "one"), stopped_after(&mut fleet, "patient")), (Some(2), Some(4)));
+    assert!(fleet.standing(a, None, at(0)).may_be_asked(), "6 of 9");
+    assert_eq!(stopped_after(&mut fleet, "two"), Some(2));
+    assert!(fleet.standing(a, None, at(0)).may_be_asked(), "8 of 9");
+    // A change of the chain is followed.
+    chain.generation = 2;
+    chain.breaker.tenant_failures = 1;
+    fleet.follow(&chain);
+    assert_eq!(stopped_after(&mut fleet, "three"), Some(1));
+    assert!(!fleet.standing(a, None, at(0)).may_be_asked(), "9 of 9");
 }
 
 #[test]

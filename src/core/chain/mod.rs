@@ -1,7 +1,8 @@
 //! The chain of diagnosers: what a `ModelChain` says once it is validated ([`spec`], [`validate`]), which one an incident
 //! asks ([`choose`]), what its status says ([`status`]), and the names that a plan shows and an Investigation asks. How a
-//! model is asked: what is seen of a failed call ([`signal`]) and what it means ([`failure`]), what is known of the
-//! upstreams ([`fleet`]: their [`health`] and [`breaker`]; who is told of its [`changes`]), the time that there is ([`deadline`]), and one request over
+//! model is asked: what is seen of a failed call ([`signal`]), what it means ([`failure`]) and what it asks for
+//! ([`decision`]), whether it was the model that was asked ([`served`]), what is known of the upstreams ([`fleet`]: their
+//! [`health`] and [`breaker`]; who is told of its [`changes`]), the time that there is ([`deadline`]), and one request over
 //! the upstreams of a rung ([`call`]).
 
 pub mod breaker;
@@ -9,6 +10,7 @@ pub mod call;
 pub mod changes;
 pub mod choose;
 pub mod deadline;
+pub mod decision;
 pub mod failure;
 #[cfg(test)]
 pub mod fixtures;
@@ -16,6 +18,7 @@ pub mod fleet;
 pub mod health;
 pub mod moment;
 pub mod retry_after;
+pub mod served;
 pub mod signal;
 pub mod spec;
 pub mod status;

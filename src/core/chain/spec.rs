@@ -1,7 +1,9 @@
 //! A `ModelChain` after validation: every reference is resolved, every default is filled in, every amount is a number.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::served::is_asked;
 use crate::api::v1alpha1::{Mode, ModelApi, ModelCredentials, StructuredOutput, TargetClass};
 use crate::core::money::{NanoDollars, Prices};
 
@@ -20,6 +22,8 @@ pub struct ValidChain {
     pub caps: Caps,
     /// The synthetic probe; `None`: off.
     pub probe: Option<ProbeTerms>,
+    /// When calls of an upstream that fails are stopped.
+    pub breaker: BreakerTerms,
     /// Index of the rung that may object to the others' proposals.
     pub reviewer: Option<usize>,
 }
@@ -52,6 +56,8 @@ pub struct Upstream {
     pub api: ModelApi,
     /// What it calls the model.
     pub model: String,
+    /// Other names under which it may say that it answered: what people call the model, and those that they list.
+    pub served_as: Vec<String>,
     /// Direct, or behind a gateway.
     pub class: TargetClass,
     /// Share of the calls; 0 means only when no other is left.
@@ -72,6 +78,14 @@ pub struct Upstream {
     pub timers: Timers,
     /// Statuses that are tried elsewhere against the rule.
     pub extra_failover_statuses: Vec<u16>,
+}
+
+impl Upstream {
+    /// The model that answered, as it says, where that is another one than it was asked for.
+    pub fn swapped<'a>(&self, served: Option<&'a str>) -> Option<&'a str> {
+        let known = self.served_as.iter().map(String::as_str);
+        served.filter(|served| !is_asked(served, &self.model, known))
+    }
 }
 
 /// Limits on the phases of a call. Each counts from the end of the one before.
@@ -100,6 +114,17 @@ pub struct Caps {
     pub per_day: NanoDollars,
     /// Diagnoses of one namespace within a minute.
     pub requests_per_minute: u32,
+}
+
+/// When calls of an upstream that fails are stopped. The numbers of namespaces are less than the one of all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BreakerTerms {
+    /// Failures in a row that stop all calls.
+    pub failures: u32,
+    /// Failures in a row of one namespace that stop its calls.
+    pub tenant_failures: u32,
+    /// The same for single namespaces.
+    pub tenants: BTreeMap<String, u32>,
 }
 
 /// The synthetic probe.

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::changes;
-use super::validate::{Checked, Finding};
+use super::spec::ValidChain;
+use super::validate::{Checked, Fault, Finding};
 use crate::api::v1alpha1::{Condition, ModelChainStatus, Time, UpstreamChange, UpstreamState, UpstreamStatus};
 use crate::core::{conditions, money::NanoDollars, redact::clip, rules};
 
@@ -11,6 +12,8 @@ use crate::core::{conditions, money::NanoDollars, redact::clip, rules};
 const STALE: u32 = 3;
 /// Findings that a condition lists; the rest is counted.
 const LISTED: usize = 8;
+/// Bytes of a model's name in a sentence.
+const MAX_NAME: usize = 64;
 /// Bytes of a condition's message.
 const MAX_MESSAGE: usize = 900;
 
@@ -44,7 +47,7 @@ pub fn of(snapshot: &Snapshot, before: Option<&ModelChainStatus>, now: Time) -> 
     let latest = latest.max_by_key(|upstream| upstream.last_error_at);
     let mut list = before.map(|status| status.conditions.clone()).unwrap_or_default();
     ready(&mut list, checked, missing, askable, *generation, now);
-    warned(&mut list, checked, missing, *generation, now);
+    warned(&mut list, checked, missing, &upstreams, *generation, now);
     ModelChainStatus {
         observed_generation: *generation,
         available: match upstreams.len() {
@@ -109,17 +112,41 @@ fn warned(
     list: &mut Vec<Condition>,
     checked: &Result<Checked, Vec<Finding>>,
     missing: &[Finding],
+    upstreams: &[UpstreamStatus],
     generation: i64,
     now: Time,
 ) {
     let warnings = checked.as_ref().map(|checked| checked.warnings.as_slice()).unwrap_or_default();
-    let all: Vec<Finding> = missing.iter().chain(warnings).cloned().collect();
-    let reason = match (missing, warnings) {
-        ([_, ..], _) => "SecretMissing",
-        (_, [_, ..]) => "LookAtThis",
-        ([], []) => "NothingToSay",
+    let swapped = checked.as_ref().map(|checked| swapped(&checked.chain, upstreams)).unwrap_or_default();
+    let all: Vec<Finding> = missing.iter().chain(&swapped).chain(warnings).cloned().collect();
+    let reason = match (missing, swapped.as_slice(), warnings) {
+        ([_, ..], ..) => "SecretMissing",
+        (_, [_, ..], _) => "ModelSwapped",
+        (.., [_, ..]) => "LookAtThis",
+        ([], [], []) => "NothingToSay",
     };
     conditions::set(list, "Warned", !all.is_empty(), reason, &sentences(&all), generation, now);
+}
+
+/// The upstreams that answer as another model than they are asked for.
+fn swapped(chain: &ValidChain, upstreams: &[UpstreamStatus]) -> Vec<Finding> {
+    let mut found = Vec::new();
+    for (rung_index, rung) in chain.rungs.iter().enumerate() {
+        for (index, upstream) in rung.upstreams.iter().enumerate() {
+            let told = upstreams.iter().find(|told| told.name == upstream.name && !told.served_model.is_empty());
+            found.extend(told.map(|told| Finding {
+                field: format!("spec.rungs[{rung_index}].upstreams[{index}].model"),
+                fault: Fault::Unknown,
+                message: format!(
+                    "{} is asked for, and {} answers: its answers lead to suggestions at most; if it is the same model, list the \
+                     name in servedAs",
+                    clip(&upstream.model, MAX_NAME),
+                    clip(&told.served_model, MAX_NAME)
+                ),
+            }));
+        }
+    }
+    found
 }
 
 /// The findings in one text for people.
@@ -136,14 +163,15 @@ mod tests {
 
     use super::*;
     use crate::api::v1alpha1::{ModelChain, UpstreamState::*};
-    use crate::core::chain::validate::{self, Fault};
+    use crate::core::chain::validate;
 
     fn at(second: i64) -> Time {
         Time::from_second(second).unwrap()
     }
 
     fn checked(url: &str) -> Result<Checked, Vec<Finding>> {
-        let upstream = json!({"name": "own", "url": url, "api": "OpenAiChat"});
+        let prices = json!({"input": "0", "output": "0"});
+        let upstream = json!({"name": "own", "url": url, "api": "OpenAiChat", "prices": prices});
         let spec = json!({"rungs": [{"name": "big", "model": "big-1", "upstreams": [upstream]}]});
         validate::of(&ModelChain::new("default", serde_json::from_value(spec).unwrap()))
     }
@@ -241,6 +269,19 @@ mod tests {
         let (holds, reason, message) = condition(&status, "Ready");
         assert_eq!((holds, reason), ("False", "SecretMissing"));
         assert!(message.contains("credentials.secret: Secret keys is not mounted"), "{message}");
+    }
+
+    #[test]
+    fn another_model_than_was_asked_for_is_a_warning_that_names_both() {
+        let swapped = UpstreamStatus { served_model: "small-1".into(), ..upstream("big", "own", Available) };
+        let status = of(&snapshot(vec![swapped]), None, at(1001));
+        assert_eq!(condition(&status, "Ready").0, "True");
+        let (holds, reason, message) = condition(&status, "Warned");
+        assert_eq!((holds, reason), ("True", "ModelSwapped"));
+        assert!(
+            message.contains("spec.rungs[0].upstreams[0].model: big-1 is asked for, and small-1 answers"),
+            "{message}"
+        );
     }
 
     #[test]

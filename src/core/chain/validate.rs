@@ -4,6 +4,7 @@
 //! The schema of the CRD and its CEL rules refuse the same when the object is stored, as far as they can say it. Here
 //! everything is checked again: a chain may come from a file, or from a time when the definition was another.
 
+mod breaker;
 mod finding;
 mod names;
 mod numbers;
@@ -61,7 +62,7 @@ pub fn of(chain: &ModelChain) -> Result<Checked, Vec<Finding>> {
 /// Everything that has to be changed before the chain can be used.
 pub fn validate(name: &str, generation: i64, spec: &ModelChainSpec) -> Result<Checked, Vec<Finding>> {
     let mut found = Findings::default();
-    let ModelChainSpec { rungs, deadline_seconds, budgets, probe, reviewer } = spec;
+    let ModelChainSpec { rungs, deadline_seconds, budgets, probe, breaker, reviewer } = spec;
     if name == rules::NAME {
         found.refuse("metadata.name", Fault::Invalid, "`rules` is taken: it stands for asking no model");
     } else if !kube_name::is_subdomain(name) {
@@ -81,6 +82,7 @@ pub fn validate(name: &str, generation: i64, spec: &ModelChainSpec) -> Result<Ch
     }
     let caps = caps(&mut found, budgets);
     let probe = self::probe(&mut found, probe);
+    let breaker = breaker::of(&mut found, breaker);
     numbers::count(&mut found, "spec.rungs", rungs.len(), MOST);
     names::unique(&mut found, rungs);
     let on_ungrounded = names::on_ungrounded(&mut found, rungs);
@@ -96,7 +98,7 @@ pub fn validate(name: &str, generation: i64, spec: &ModelChainSpec) -> Result<Ch
     if !refused.is_empty() {
         return Err(refused);
     }
-    let chain = ValidChain { name: name.to_owned(), generation, rungs, deadline, caps, probe, reviewer };
+    let chain = ValidChain { name: name.to_owned(), generation, rungs, deadline, caps, probe, breaker, reviewer };
     Ok(Checked { chain, warnings })
 }
 

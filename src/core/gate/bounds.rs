@@ -48,7 +48,7 @@ pub const BOUNDS: &[ReadableCheck] = &[
     Check { name: "QuotaHasRoom", says: "No quota keeps the new pods out.", run: quota_has_room },
     Check {
         name: "LoopBudget",
-        says: "The incident was not investigated too often: what does not converge goes to a person.",
+        says: "The incident was not investigated too often: what does not converge goes to the on-call.",
         run: loop_budget,
     },
     Check {

@@ -62,7 +62,7 @@ pub const QUALITY: &[ReadableCheck] = &[
     },
     Check {
         name: "OpinionsAgree",
-        says: "Where a model answered, the rules on the same facts propose the same action; where they do not, a person decides.",
+        says: "Where a model answered, the rules on the same facts propose the same action; where they do not, the on-call decides.",
         run: opinions_agree,
     },
     Check {

@@ -84,7 +84,7 @@ fn attempts(all: &[Attempt]) -> Vec<Attempt> {
 
 /// Adds what the models of a round took. A round ends once, so it is added once.
 pub(super) fn add_spend(status: &mut IncidentStatus, found: &InvestigationStatus) {
-    let called = found.attempts.iter().filter(|attempt| !attempt.upstream.is_empty()).count();
+    let called = found.attempts.iter().filter(|attempt| attempt.is_call()).count();
     if called == 0 && found.tokens <= 0 && found.cost_nano_dollars <= 0 {
         return;
     }
@@ -181,6 +181,27 @@ mod tests {
         let kept = of(&found(facts, &["f1"])).unwrap();
         assert_eq!(kept.difference.unwrap().from, 7, "one that is not cited explains more than none");
         assert_eq!(of(&InvestigationStatus::default()), None);
+    }
+
+    #[test]
+    fn what_was_not_sent_is_on_the_record_and_counts_as_no_call() {
+        let attempt = |outcome: &str, upstream: &str, not_sent| Attempt {
+            outcome: outcome.into(),
+            upstream: upstream.into(),
+            not_sent,
+            ..Attempt::default()
+        };
+        let refused = |name| attempt("IncidentBudget", name, true);
+        let mut status = IncidentStatus::default();
+        let mut found = found(vec![], &[]);
+        found.attempts = vec![refused("a"), refused("b"), attempt("NoProposal", "", false)];
+        add_spend(&mut status, &found);
+        assert_eq!(status.model_spend, None, "no model was called");
+        found.attempts = vec![refused("a"), attempt("Transport", "b", false), attempt("Answered", "c", false)];
+        found.tokens = 7;
+        add_spend(&mut status, &found);
+        assert_eq!(status.model_spend.as_ref().map(|spend| (spend.calls, spend.tokens)), Some((2, 7)));
+        assert_eq!(of(&found).unwrap().attempts.len(), 3);
     }
 
     #[test]

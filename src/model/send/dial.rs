@@ -4,6 +4,7 @@ use std::{
     error::Error,
     fmt,
     future::Future,
+    io,
     net::SocketAddr,
     pin::Pin,
     sync::{
@@ -20,7 +21,7 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::{sync::Notify, time::Instant};
 use tower::{Layer, Service};
 
-use crate::core::chain::signal::Sent;
+use crate::core::chain::signal::{Seen, Sent, Timer};
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
@@ -161,6 +162,47 @@ impl Resolve for Resolver {
             Ok(Box::new(found.into_iter()) as Addrs)
         })
     }
+}
+
+/// Whether an error of the connection is one of TLS. Its source is the source of what it holds, not what it holds, and one
+/// may hold another.
+fn holds_tls(error: &io::Error) -> bool {
+    error
+        .get_ref()
+        .is_some_and(|inner| inner.is::<rustls::Error>() || inner.downcast_ref::<io::Error>().is_some_and(holds_tls))
+}
+
+/// What ended a call before the head of a response was there.
+pub fn unanswered(error: &reqwest::Error) -> Seen {
+    if error.is_builder() {
+        return Seen::NotBuilt;
+    }
+    let connecting = error.is_connect();
+    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if error.is::<TookTooLong>() {
+            return Seen::TimerFired(Timer::Connect);
+        }
+        if error.is::<Unresolved>() {
+            return Seen::Unresolved;
+        }
+        if error.is::<rustls::Error>() {
+            return Seen::Tls;
+        }
+        if error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse) {
+            return Seen::NotHttp;
+        }
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            if connecting && error.kind() == io::ErrorKind::ConnectionRefused {
+                return Seen::Refused;
+            }
+            if holds_tls(error) {
+                return Seen::Tls;
+            }
+        }
+        cause = error.source();
+    }
+    if connecting { Seen::NotConnected } else { Seen::Broken }
 }
 
 const WAITS: u8 = 0;

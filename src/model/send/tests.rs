@@ -204,6 +204,39 @@ async fn a_whole_answer_and_a_streamed_one_are_read() {
 }
 
 #[tokio::test]
+async fn a_key_that_a_server_sends_back_as_a_name_is_not_repeated() {
+    let root = tempfile::tempdir().unwrap();
+    std::fs::create_dir(root.path().join("own")).unwrap();
+    std::fs::write(root.path().join("own/token"), "sk-very-secret-0123456789").unwrap();
+    let credentials =
+        ModelCredentials { secret: "own".into(), key: "token".into(), secret_key: None, session_key: None };
+    let echoes = |status: &str, id: &str, body: &str| {
+        let headers = format!("x-request-id: {id}\r\ncontent-length: {}\r\n", body.len());
+        [head(status, &headers), say(body)]
+    };
+    let body = WHOLE.replace("\"served\"", "\"m-SK-VERY-SECRET-0123456789\"");
+    for (acts, id) in [
+        (echoes("200 OK", "req: sk-very-secret-0123456789", &body), Some("c1")),
+        (echoes("200 OK", "req-7 <b>", &body.replace("c1", "secret-0123456789")), Some("req-7b")),
+        (echoes("503 Busy", "sk-very-secret-0123456789", "{}"), None),
+    ] {
+        let server = serve(acts).await;
+        let upstream = Upstream { credentials: Some(credentials.clone()), ..chat(&server.url, false) };
+        let sender = Sender::new(Credentials::new(root.path()), &ModelNetwork::default()).unwrap();
+        match sender.send(&upstream, &question(&schema()), LIMIT).await {
+            Ok(reply) => {
+                assert_eq!((reply.request_id.as_deref(), reply.served_model.as_deref()), (id, Some("withheld")));
+                assert!(!format!("{reply:?}").to_lowercase().contains("very-secret"));
+            }
+            Err(signal) => {
+                assert_eq!(signal.request_id.as_deref(), id);
+                assert!(!format!("{signal:?}").to_lowercase().contains("very-secret"));
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_server_that_streams_though_it_was_not_asked_to_or_does_not_though_it_was_is_read_too() {
     let server = serve([json_of(WHOLE)]).await;
     assert_eq!(ask(&chat(&server.url, true), LIMIT).await.unwrap().text, "{}");

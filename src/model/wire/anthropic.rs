@@ -156,15 +156,16 @@ impl Tokens {
         }
     }
 
-    fn usage(self) -> Usage {
+    /// `None` while prompt and answer are not both counted: what is not said is not nothing.
+    fn usage(self) -> Option<Usage> {
         let reasoning = self.output_tokens_details.and_then(|details| details.thinking_tokens);
-        Usage {
-            input: self.input_tokens.unwrap_or_default(),
+        Some(Usage {
+            input: self.input_tokens?,
             cache_write: self.cache_creation_input_tokens.unwrap_or_default(),
             cache_read: self.cache_read_input_tokens.unwrap_or_default(),
-            output: self.output_tokens.unwrap_or_default(),
+            output: self.output_tokens?,
             reasoning: reasoning.unwrap_or_default(),
-        }
+        })
     }
 }
 
@@ -238,8 +239,8 @@ impl Wire for Anthropic {
             }
         }
         stopped(&mut read, stop_reason.as_deref(), stop_details);
-        if let Some(usage) = usage {
-            read.used(usage.usage());
+        if let Some(usage) = usage.and_then(Tokens::usage) {
+            read.used(usage);
         }
         Ok(read)
     }
@@ -295,10 +296,19 @@ struct Delta {
 }
 
 impl Stream {
-    fn used(&mut self, tokens: Option<Tokens>) {
+    /// The first event counts the prompt. What it counts of the answer is what there was then, a token or so.
+    fn begins(&mut self, tokens: Option<Tokens>) {
         if let Some(tokens) = tokens {
-            self.tokens = self.tokens.then(tokens);
-            self.read.used(self.tokens.usage());
+            self.tokens = Tokens { output_tokens: None, output_tokens_details: None, ..tokens };
+        }
+    }
+
+    /// A later event counts the answer up to its end.
+    fn used(&mut self, tokens: Option<Tokens>) {
+        let Some(tokens) = tokens else { return };
+        self.tokens = self.tokens.then(tokens);
+        if let Some(usage) = self.tokens.usage() {
+            self.read.used(usage);
         }
     }
 }
@@ -315,7 +325,7 @@ impl Reader for Stream {
                 if let Some(Response { id, model, usage, .. }) = message {
                     self.read.named(id.as_deref());
                     self.read.served(model.as_deref());
-                    self.used(usage);
+                    self.begins(usage);
                 }
             }
             "content_block_start" => {

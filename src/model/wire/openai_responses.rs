@@ -272,7 +272,8 @@ impl Reader for Stream {
                 if let Some(Begun { id, model, usage }) = begun {
                     self.read.named(id.as_deref());
                     self.read.served(model.as_deref());
-                    if let Some(usage) = usage {
+                    // Before the end it is what was used up to then.
+                    if let Some(usage) = usage.filter(|_| r#type == "response.failed") {
                         self.read.used(usage.usage());
                     }
                 }

@@ -27,6 +27,7 @@ pub fn upstream(api: ModelApi, structured_output: StructuredOutput, stream: bool
         structured_output,
         stream,
         prices: None,
+        served_as: vec![],
         quota_scope: "first".into(),
         timers: Timers { connect: limit, response_head: limit, first_event: limit, first_content: limit, idle: limit },
         extra_failover_statuses: Vec::new(),

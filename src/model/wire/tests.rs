@@ -637,7 +637,7 @@ fn an_error_event_is_seen_in_every_api() {
         r#"{"type":"message_start","message":{"model":"m","content":[],"usage":{"input_tokens":9,"output_tokens":1}}}"#;
     let (fault, read) = broken(AnthropicMessages, &[("message_start", start), ("error", overloaded)], false);
     assert_eq!((fault.seen, fault.error.kind), (Seen::ErrorEvent, some("overloaded_error")));
-    assert_eq!(read.usage.map(|usage| usage.input), Some(9), "what was used before counts");
+    assert_eq!(read.usage, None, "what was used up to then is less than what is billed");
     for name in ["", "error"] {
         let (fault, _) = broken(OpenAiChat, &[(name, r#"{"error":{"code":429,"message":"…","type":"x"}}"#)], false);
         assert_eq!((fault.seen, fault.error.status), (Seen::ErrorEvent, Some(429)));
@@ -692,6 +692,31 @@ fn usage_of_another_shape_is_unknown_and_fails_no_call() {
     let mut reader = of(OpenAiChat).reader();
     reader.take(Event { name: "", exception: false, data: odd.to_string().as_bytes() }).unwrap();
     assert_eq!(reader.read().usage.map(|usage| usage.input), Some(0));
+}
+
+#[test]
+fn usage_that_does_not_count_the_answer_to_its_end_is_unknown() {
+    let start =
+        r#"{"type":"message_start","message":{"model":"m","content":[],"usage":{"input_tokens":9,"output_tokens":1}}}"#;
+    let end = |usage: &str| format!(r#"{{"type":"message_delta","delta":{{"stop_reason":"end_turn"}}{usage}}}"#);
+    for (usage, counted) in [
+        ("", None),
+        (r#","usage":{}"#, None),
+        (r#","usage":null"#, None),
+        (r#","usage":{"output_tokens":40}"#, Some(Usage { input: 9, output: 40, ..Usage::default() })),
+    ] {
+        let (read, _) =
+            streamed(AnthropicMessages, &[("", start), ("", &end(usage)), ("", r#"{"type":"message_stop"}"#)]);
+        assert_eq!((read.finish, read.usage), (Some(Finish::Stop), counted), "{usage}");
+    }
+    for usage in [json!({"input_tokens": 9}), json!({"output_tokens": 9}), json!({})] {
+        let body = json!({"content": [{"type": "text", "text": "{}"}], "stop_reason": "end_turn", "usage": usage});
+        assert_eq!(whole(AnthropicMessages, &body).unwrap().usage, None, "{usage}");
+    }
+    let begun = r#"{"type":"response.in_progress","response":{"usage":{"input_tokens":9,"output_tokens":1}}}"#;
+    let mut reader = of(OpenAiResponses).reader();
+    reader.take(Event { name: "", exception: false, data: begun.as_bytes() }).unwrap();
+    assert_eq!(reader.read().usage, None);
 }
 
 #[test]

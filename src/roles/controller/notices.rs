@@ -150,18 +150,28 @@ fn build(incident: &Incident, found: Option<InvestigationStatus>, runbooks: &[Ru
 
 /// One attempt, as a line.
 fn attempt(attempt: &Attempt) -> String {
-    let Attempt { rung, outcome, milliseconds, upstream, served_model, status, cost_nano_dollars, then, .. } = attempt;
+    let Attempt { rung, outcome, detail, milliseconds, upstream, model, served_model, status, .. } = attempt;
+    let Attempt { swapped, not_sent, cost_nano_dollars, then, .. } = attempt;
     let mut line = rung.clone();
     if !upstream.is_empty() {
         line.push_str(&format!(" at {upstream}"));
     }
     line.push_str(&format!(": {outcome}"));
-    if let Some(status) = status {
-        line.push_str(&format!(" ({status})"));
+    let status = status.map(|status| status.to_string());
+    let narrower: Vec<&str> =
+        status.as_deref().into_iter().chain([detail.as_str()]).filter(|it| !it.is_empty()).collect();
+    if !narrower.is_empty() {
+        line.push_str(&format!(" ({})", narrower.join(", ")));
     }
-    line.push_str(&format!(" after {milliseconds} ms"));
+    match not_sent {
+        true => line.push_str(", not sent"),
+        false => line.push_str(&format!(" after {milliseconds} ms")),
+    }
     if !served_model.is_empty() {
         line.push_str(&format!(", served by {served_model}"));
+    }
+    if *swapped {
+        line.push_str(&format!(" instead of {model}"));
     }
     if *cost_nano_dollars > 0 {
         line.push_str(&format!(", {}", dollars(*cost_nano_dollars)));
@@ -266,7 +276,17 @@ mod tests {
             cost_nano_dollars: 20_000_000,
             ..Attempt::default()
         };
-        diagnosis.attempts = vec![failed, answered];
+        let refused = Attempt {
+            rung: "small".into(),
+            upstream: "second".into(),
+            outcome: "IncidentBudget".into(),
+            not_sent: true,
+            then: "NextRung".into(),
+            ..Attempt::default()
+        };
+        let swapped = Attempt { model: "claude-y".into(), swapped: true, ..answered.clone() };
+        let no = Attempt { outcome: "Refused".into(), detail: "cyber".into(), status: Some(200), ..failed.clone() };
+        diagnosis.attempts = vec![failed, refused, answered, swapped, no];
         status.refused_answers = vec![RefusedAnswer {
             diagnoser: "small".into(),
             round: 1,
@@ -284,7 +304,10 @@ mod tests {
             message.attempts,
             [
                 "small at anthropic: RateLimited (429) after 31 ms; then NextUpstream",
+                "small at second: IncidentBudget, not sent; then NextRung",
                 "big at bedrock: Answered after 900 ms, served by claude-x, $0.02",
+                "big at bedrock: Answered after 900 ms, served by claude-x instead of claude-y, $0.02",
+                "small at anthropic: Refused (200, cyber) after 31 ms; then NextUpstream",
             ]
         );
         assert_eq!(

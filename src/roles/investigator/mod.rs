@@ -5,6 +5,7 @@ mod metrics;
 mod model_status;
 mod models;
 mod places;
+mod probes;
 mod process;
 mod run;
 #[cfg(test)]

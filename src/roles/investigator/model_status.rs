@@ -187,7 +187,8 @@ mod tests {
 
         fn object(&self) -> Value {
             let (version, status) = self.0.lock().unwrap().clone();
-            let upstream = json!({"name": "own", "url": "http://vllm:8000/v1", "api": "OpenAiChat"});
+            let upstream = json!({"name": "own", "url": "http://vllm:8000/v1", "api": "OpenAiChat",
+            "prices": {"input": "0", "output": "0"}});
             json!({
                 "apiVersion": "backstop.dev/v1alpha1", "kind": "ModelChain",
                 "metadata": {"name": "default", "namespace": "backstop-system", "generation": 1,

@@ -9,9 +9,9 @@ use std::{
 
 use futures::StreamExt as _;
 use kube::{Api, Client, ResourceExt as _, core::DeserializeGuard, runtime::watcher};
-use tokio::{sync::watch, task::JoinSet};
+use tokio::sync::watch;
 
-use super::model_status::ModelStatus;
+use super::{model_status::ModelStatus, probes::Probes};
 use crate::{
     api::v1alpha1::{IncidentKey, ModelChain, ModelChainRef, UpstreamState},
     clock, cluster,
@@ -118,8 +118,7 @@ impl Models {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut status = ModelStatus::new(&self.client, &self.system);
-        let mut probes: JoinSet<String> = JoinSet::new();
-        let mut probing: BTreeSet<String> = BTreeSet::new();
+        let mut probes = Probes::default();
         let mut listing: BTreeSet<String> = BTreeSet::new();
         loop {
             tokio::select! {
@@ -137,18 +136,13 @@ impl Models {
                     Some(watcher::Event::Delete(seen)) => { self.lock().remove(&seen.name_any()); }
                     None => return,
                 },
-                Some(done) = probes.join_next() => {
-                    if let Ok(name) = done { probing.remove(&name); }
-                }
+                () = probes.ended() => {}
                 _ = tick.tick() => {
                     let names: Vec<String> = self.lock().keys().cloned().collect();
                     for name in names {
                         self.look_after(&name, &mut status).await;
-                        if let Some(live) = self.usable(&name).filter(|_| probing.insert(name.clone())) {
-                            probes.spawn(async move {
-                                probe::due(&live).await;
-                                name
-                            });
+                        if let Some(live) = self.usable(&name) {
+                            probes.start(&name, async move { probe::due(&live).await; });
                         }
                     }
                 }
@@ -172,8 +166,9 @@ impl Models {
         if let Ok(checked) = &checked {
             match &live {
                 Some(live) => {
-                    // Every write of its status is an event too.
-                    if live.chain().generation != checked.chain.generation {
+                    // Every write of its status is an event too. One that was deleted and made again begins with the same
+                    // generation as another.
+                    if *live.chain() != checked.chain {
                         live.follow(checked.chain.clone());
                     }
                 }

@@ -8,7 +8,7 @@ use std::{
 
 use futures::StreamExt as _;
 use kube::{Api, Client, ResourceExt as _, runtime::watcher};
-use tokio::{sync::watch, task::JoinSet};
+use tokio::{sync::watch, task::JoinSet, time::Instant};
 use tracing::Instrument as _;
 
 use super::{
@@ -216,7 +216,7 @@ fn later(time: Time, by: Duration) -> Time {
 impl Investigator {
     /// One run from mark to diagnosis. `place` is given back before models are asked.
     pub async fn investigate(&self, investigation: &Investigation, place: Place) -> anyhow::Result<Written<()>> {
-        let started_at = clock::now();
+        let (started_at, begun) = (clock::now(), Instant::now());
         let writer = Writer::new(&self.client, investigation);
         let incident = ObjectRef {
             api_version: "backstop.dev/v1alpha1".into(),
@@ -248,14 +248,14 @@ impl Investigator {
         };
         // Something is left to write the diagnosis.
         let answer_by = earlier(models_until(investigation, until), WRITING);
-        let gathered = clock::now();
+        let gathered = Instant::now();
         let (chain, most, held) = self.models_for(investigation, key, place, answer_by).await;
-        let now = clock::now();
         // The facts grow old while it waits for a place: that is part of what the models may take.
-        let most = most.map(|most| most.saturating_sub(between(gathered, now)).max(USEFUL.min(most)));
-        let left = between(now, answer_by);
+        let most = most.map(|most| most.saturating_sub(gathered.elapsed()).max(USEFUL.min(most)));
+        // The time itself is counted on a clock that nobody sets.
+        let left = between(started_at, answer_by).saturating_sub(begun.elapsed());
         let budget = Budget::new(most.map_or(left, |most| most.min(left)), TOKENS);
-        let outcome = chain.ask(&investigation.spec.chain, case, budget, clock::now).await;
+        let outcome = chain.ask(&investigation.spec.chain, case, budget).await;
         drop(held);
         let cause = outcome.diagnosis.cause;
         let (confidence, hypothesis) = (outcome.diagnosis.confidence, outcome.diagnosis.hypothesis.clone());

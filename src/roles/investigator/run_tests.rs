@@ -40,7 +40,8 @@ async fn silent() -> (String, Arc<AtomicUsize>) {
 
 /// A chain whose one upstream is at that address and costs nothing.
 fn chain(address: &str, generation: i64) -> ModelChain {
-    let upstream = json!({"name": "own", "url": address, "api": "OpenAiChat", "stream": false});
+    let upstream = json!({"name": "own", "url": address, "api": "OpenAiChat", "stream": false,
+        "prices": {"input": "0", "output": "0"}});
     let spec = json!({"rungs": [{"name": "big", "model": "big-1", "upstreams": [upstream]}],
         "deadlineSeconds": 30, "budgets": {"requestsPerMinute": 1000}});
     let mut chain = ModelChain::new("default", serde_json::from_value(spec).unwrap());
@@ -174,7 +175,7 @@ async fn what_is_asked_is_what_the_plan_shows() {
     // The chain changed after the plan was made, and the watch has not shown what the plan knows.
     for (generation, sentence) in [(1, "generation 1 of ModelChain default, which has"), (3, "generation 3 of")] {
         let (asked, most) = investigator.models.chain(&planned(generation), key()).await;
-        let answer = asked.ask(&["big".into()], case, budget, clock::now).await;
+        let answer = asked.ask(&["big".into()], case, budget).await;
         let first = &answer.attempts[0];
         assert_eq!((first.rung.as_str(), first.outcome.as_str(), most), ("big", "NotConfigured", None));
         assert!(first.message.contains(sentence), "{}", first.message);
@@ -188,6 +189,6 @@ async fn what_is_asked_is_what_the_plan_shows() {
     let three = planned(3);
     let ((asked, most), ()) = tokio::join!(investigator.models.chain(&three, key()), later);
     assert!(most.is_some());
-    asked.ask(&["big".into()], case, budget, clock::now).await;
+    asked.ask(&["big".into()], case, budget).await;
     assert_eq!(taken.load(Ordering::SeqCst), 1);
 }

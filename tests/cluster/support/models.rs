@@ -133,6 +133,7 @@ impl Models {
                 "upstreams": [{
                     "name": RUNG, "url": format!("http://{SERVER}.{}.svc:8080/v1", self.namespace), "api": "OpenAiChat",
                     "credentials": {"secret": SECRET}, "stream": false, "timers": timers,
+                    "prices": {"input": "0", "output": "0"},
                 }],
             }],
         }}})

@@ -6,6 +6,7 @@ use super::super::breaker::Stands;
 use super::super::moment::Moment;
 use super::{Fleet, Member};
 use crate::api::v1alpha1::{Time, UpstreamState, UpstreamStatus};
+use crate::core::redact::clip;
 
 /// The interval of probes that decides what is stale where there are none.
 const USUAL_INTERVAL: Duration = Duration::from_secs(90);
@@ -65,6 +66,7 @@ impl Fleet {
             latency_milliseconds: member.health.median().and_then(|took| i64::try_from(took.as_millis()).ok()),
             spent_nano_dollars: 0,
             next_try_at: next_try.and_then(|at| of_day(at, now, time)),
+            served_model: member.swapped.as_ref().map(|it| clip(&it.served, 128)).unwrap_or_default(),
             last_success_at: member.last_success.and_then(|at| of_day(at, now, time)),
         }
     }

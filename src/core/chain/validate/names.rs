@@ -58,6 +58,16 @@ pub(super) fn model(found: &mut Findings, field: &str, name: &str, most: usize) 
     }
 }
 
+/// Other names of a model that answers.
+pub(super) fn served_as(found: &mut Findings, field: &str, said: &[String]) {
+    if said.len() > 16 {
+        found.refuse(field, Fault::OutOfRange, format!("there are {}, and at most 16 may be", said.len()));
+    }
+    for (index, name) in said.iter().enumerate() {
+        model(found, &format!("{field}[{index}]"), name, 128);
+    }
+}
+
 /// For each rung the one that it names in `onUngrounded`.
 pub(super) fn on_ungrounded(found: &mut Findings, rungs: &[ModelRung]) -> Vec<Option<usize>> {
     let mut next = Vec::with_capacity(rungs.len());

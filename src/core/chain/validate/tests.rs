@@ -26,6 +26,7 @@ fn good() -> Value {
             "reviewer": "own",
             "budgets": {"perIncident": "0.50", "perNamespacePerDay": "5", "perDay": "20", "requestsPerMinute": 10},
             "probe": {"intervalSeconds": 120, "perDay": "0.25"},
+            "breaker": {"failures": 6, "tenantFailures": 2, "tenants": [{"namespace": "shop", "failures": 5}]},
             "rungs": [
                 {"name": "small", "model": "claude-haiku", "ceiling": "suggest", "onUngrounded": "big",
                  "upstreams": [{
@@ -41,22 +42,28 @@ fn good() -> Value {
                      "credentials": {"secret": "aws", "key": "id", "secretKey": "secret", "sessionKey": "session"},
                      "prices": {"input": "5", "output": "25"}},
                     {"name": "gateway", "url": "https://llm.example.com:8443/anthropic", "api": "AnthropicMessages",
-                     "class": "Gateway", "stream": false, "structuredOutput": "StrictTool",
+                     "class": "Gateway", "stream": false, "servedAs": ["our-opus"], "structuredOutput": "StrictTool",
                      "credentials": {"secret": "gateway"}, "prices": {"input": "5", "output": "25"}},
                  ]},
                 {"name": "own", "model": "llama-3.3-70b",
                  "upstreams": [
-                    {"name": "vllm", "url": "http://vllm.models.svc:8000/v1/", "api": "OpenAiChat"},
-                    {"name": "llama", "url": "http://llama:8080/v1", "api": "OpenAiResponses", "structuredOutput": "Prompt"},
+                    {"name": "vllm", "url": "http://vllm.models.svc:8000/v1/", "api": "OpenAiChat", "prices": free()},
+                    {"name": "llama", "url": "http://llama:8080/v1", "api": "OpenAiResponses", "structuredOutput": "Prompt",
+                     "prices": {"input": "0", "output": "0.00", "cacheRead": "0"}},
                  ]},
             ],
         },
     })
 }
 
+/// Prices of a server that costs nothing.
+fn free() -> Value {
+    json!({"input": "0", "output": "0"})
+}
+
 /// The smallest one.
 fn small() -> Value {
-    let upstream = json!({"name": "own", "url": "http://vllm:8000/v1", "api": "OpenAiChat"});
+    let upstream = json!({"name": "own", "url": "http://vllm:8000/v1", "api": "OpenAiChat", "prices": free()});
     json!({
         "apiVersion": "backstop.dev/v1alpha1", "kind": "ModelChain", "metadata": {"name": "default"},
         "spec": {"rungs": [{"name": "own", "model": "m", "upstreams": [upstream]}]},
@@ -126,7 +133,7 @@ fn bad() -> Vec<(By, &'static str, Value, String, Fault)> {
     let long = "a".repeat(64);
     let rung = |name: String| {
         json!({"name": name, "model": "m", "upstreams": [{
-        "name": format!("{name}-1"), "url": "http://vllm:8000/v1", "api": "OpenAiChat"}]})
+        "name": format!("{name}-1"), "url": "http://vllm:8000/v1", "api": "OpenAiChat", "prices": free()}]})
     };
     let nine: Vec<Value> = (0..9).map(|number| rung(format!("r{number}"))).collect();
     let mut three: Vec<Value> = ["a", "b", "c"].map(|name| rung(name.into())).into();
@@ -150,6 +157,20 @@ fn bad() -> Vec<(By, &'static str, Value, String, Fault)> {
         (Both, "/spec/rungs/0/model", json!("m\n"), at("spec.rungs[0].model"), Invalid),
         (Both, "/spec/rungs/0/upstreams/0/model", json!("m\u{7f}"), up("model"), Invalid),
         (Both, "/spec/rungs/0/upstreams/0/quotaScope", json!("our team"), up("quotaScope"), Invalid),
+        (
+            Both,
+            "/spec/rungs/1/upstreams/1/servedAs",
+            json!(["two words"]),
+            at("spec.rungs[1].upstreams[1].servedAs[0]"),
+            Invalid,
+        ),
+        (
+            Both,
+            "/spec/rungs/1/upstreams/1/servedAs",
+            json!(vec!["m"; 17]),
+            at("spec.rungs[1].upstreams[1].servedAs"),
+            OutOfRange,
+        ),
         // References.
         (Both, "/spec/rungs/0/onUngrounded", json!("gone"), at("spec.rungs[0].onUngrounded"), Unknown),
         (Both, "/spec/rungs/0/onUngrounded", json!("small"), at("spec.rungs[0].onUngrounded"), Cycle),
@@ -212,6 +233,22 @@ fn bad() -> Vec<(By, &'static str, Value, String, Fault)> {
         // Money.
         (Both, "/spec/rungs/0/upstreams/0/prices", Value::Null, up("prices"), Required),
         (Both, "/spec/rungs/1/upstreams/1/prices", Value::Null, at("spec.rungs[1].upstreams[1].prices"), Required),
+        (Both, "/spec/rungs/2/upstreams/0/prices", Value::Null, at("spec.rungs[2].upstreams[0].prices"), Required),
+        (Both, "/spec/rungs/0/upstreams/0/prices", free(), up("prices.input"), OutOfRange),
+        (
+            Both,
+            "/spec/rungs/2/upstreams/0/prices/output",
+            json!("5"),
+            at("spec.rungs[2].upstreams[0].prices.input"),
+            OutOfRange,
+        ),
+        (
+            Both,
+            "/spec/rungs/2/upstreams/1/prices/cacheRead",
+            json!("0.1"),
+            at("spec.rungs[2].upstreams[1].prices.output"),
+            OutOfRange,
+        ),
         (Both, "/spec/rungs/0/upstreams/0/prices/input", json!("0"), up("prices.input"), OutOfRange),
         (Both, "/spec/rungs/0/upstreams/0/prices/output", json!("0.000000"), up("prices.output"), OutOfRange),
         (Both, "/spec/rungs/0/upstreams/0/prices/output", json!("NaN"), up("prices.output"), Invalid),
@@ -222,6 +259,20 @@ fn bad() -> Vec<(By, &'static str, Value, String, Fault)> {
         (Both, "/spec/budgets/perDay", json!("0.00"), at("spec.budgets.perDay"), OutOfRange),
         (Both, "/spec/budgets/perNamespacePerDay", json!("ten"), at("spec.budgets.perNamespacePerDay"), Invalid),
         (Both, "/spec/probe/perDay", json!("0"), at("spec.probe.perDay"), OutOfRange),
+        // Breakers.
+        (Both, "/spec/breaker/failures", json!(1), at("spec.breaker.failures"), OutOfRange),
+        (Both, "/spec/breaker/failures", json!(51), at("spec.breaker.failures"), OutOfRange),
+        (Both, "/spec/breaker/failures", json!(5), at("spec.breaker.tenants[0].failures"), OutOfRange),
+        (Both, "/spec/breaker/tenantFailures", json!(0), at("spec.breaker.tenantFailures"), OutOfRange),
+        (Both, "/spec/breaker/tenantFailures", json!(6), at("spec.breaker.tenantFailures"), OutOfRange),
+        (Both, "/spec/breaker/tenants/0/namespace", json!("Shop"), at("spec.breaker.tenants[0].namespace"), Invalid),
+        (
+            Both,
+            "/spec/breaker/tenants",
+            json!([{"namespace": "shop", "failures": 1}, {"namespace": "shop", "failures": 2}]),
+            at("spec.breaker.tenants[1].namespace"),
+            Duplicate,
+        ),
         // Timers.
         (Both, "/spec/rungs/0/upstreams/0/timers/connect", json!(0), up("timers.connect"), OutOfRange),
         (Both, "/spec/rungs/0/upstreams/0/timers/connect", json!(60_001), up("timers.connect"), OutOfRange),
@@ -293,6 +344,8 @@ fn a_chain_that_names_little_gets_every_default() {
         [1, 10, 50]
     );
     assert_eq!(caps.requests_per_minute, 20);
+    let breaker = &chain.breaker;
+    assert_eq!((breaker.failures, breaker.tenant_failures, breaker.tenants.len()), (5, 3, 0));
     let probe = chain.probe.unwrap();
     assert_eq!((probe.interval.as_secs(), probe.per_day), (90, NanoDollars(1_000_000_000)));
     let rung = &chain.rungs[0];
@@ -314,6 +367,9 @@ fn what_a_chain_says_is_what_comes_out() {
     let [bedrock, gateway] = chain.rungs[1].upstreams.as_slice() else { panic!("two upstreams") };
     assert_eq!((bedrock.model.as_str(), bedrock.weight), ("eu.anthropic.claude-opus-v1:0", 0));
     assert_eq!(gateway.timers.response_head.as_millis(), 50);
+    assert_eq!(gateway.served_as, ["our-opus", "claude-opus"], "what people call it is a name of it too");
+    assert_eq!((chain.breaker.tenant_failures, chain.breaker.tenants["shop"]), (2, 5));
+    assert!(chain.rungs[2].upstreams.iter().all(|own| own.prices.is_none()), "they cost nothing, and say so");
     assert_eq!(chain.rungs[0].upstreams[0].extra_failover_statuses, [404]);
     assert_eq!(chain.rungs[2].upstreams[0].url, "http://vllm.models.svc:8000/v1");
     assert_eq!(checked(&with(good(), "/spec/probe/intervalSeconds", json!(0))).chain.probe, None);
@@ -386,7 +442,7 @@ fn every_rule_of_the_types_is_in_the_schema_and_says_what_is_wrong() {
         nodes.extend(node.get("items"));
         nodes.extend(node.get("properties").and_then(Value::as_object).into_iter().flat_map(|all| all.values()));
     }
-    assert_eq!(count, 19);
+    assert_eq!(count, 23);
 }
 
 /// Every place of [`good`] with a value that is no list and no object.

@@ -50,13 +50,14 @@ pub(super) fn of(found: &mut Findings, at: &str, said: &ModelUpstream, terms: Te
         url: base,
         api,
         model,
+        served_as,
         class,
         weight,
         credentials,
         region,
         structured_output,
         stream,
-        prices,
+        prices: _,
         quota_scope,
         timers,
         extra_failover_statuses,
@@ -69,6 +70,7 @@ pub(super) fn of(found: &mut Findings, at: &str, said: &ModelUpstream, terms: Te
     if let Some(model) = model {
         names::model(found, &format!("{at}.model"), model, 256);
     }
+    names::served_as(found, &format!("{at}.servedAs"), served_as);
     if let Some(said) = credentials {
         self::credentials(found, &format!("{at}.credentials"), said, *api);
     } else if url.is_some() && !internal {
@@ -76,8 +78,7 @@ pub(super) fn of(found: &mut Findings, at: &str, said: &ModelUpstream, terms: Te
         found.warn(format!("{at}.credentials"), Fault::Required, message);
     }
     self::region(found, &format!("{at}.region"), region.as_deref(), *api);
-    let prices =
-        self::prices(found, &format!("{at}.prices"), prices.as_ref(), url.is_some() && !internal, *class, terms);
+    let prices = self::prices(found, &format!("{at}.prices"), said, url.is_some() && !internal, terms);
     if let Some(scope) = quota_scope {
         names::label(found, &format!("{at}.quotaScope"), scope);
     }
@@ -86,6 +87,8 @@ pub(super) fn of(found: &mut Findings, at: &str, said: &ModelUpstream, terms: Te
         url: url.map(|url| url.text).unwrap_or_default(),
         api: *api,
         model: model.clone().unwrap_or_else(|| terms.model.to_owned()),
+        // What people call it is a name of it too.
+        served_as: served_as.iter().cloned().chain([terms.model.to_owned()]).collect(),
         class: *class,
         weight: numbers::range(found, &format!("{at}.weight"), *weight, 0, 1000),
         credentials: credentials.clone(),
@@ -170,23 +173,17 @@ fn region(found: &mut Findings, at: &str, said: Option<&str>, api: ModelApi) {
     }
 }
 
-fn prices(
-    found: &mut Findings,
-    at: &str,
-    said: Option<&ModelPrices>,
-    outside: bool,
-    class: TargetClass,
-    terms: Terms<'_>,
-) -> Option<Prices> {
+/// `None`: it costs nothing, and says so.
+fn prices(found: &mut Findings, at: &str, said: &ModelUpstream, outside: bool, terms: Terms<'_>) -> Option<Prices> {
+    let ModelUpstream { prices: said, class, api, .. } = said;
     let Some(said) = said else {
-        if outside {
-            let message =
-                "a server outside the cluster needs prices: what a call may cost is reserved before it is made";
-            found.refuse(at, Fault::Required, message);
-        } else if class == TargetClass::Gateway {
-            let message = "it is a gateway and costs nothing; if it forwards to a provider, no budget counts its calls";
-            found.warn(at, Fault::Required, message);
-        }
+        let free = if outside {
+            "it is outside the cluster, so they are not 0"
+        } else {
+            "where it costs nothing, `input` and `output` are \"0\""
+        };
+        let message = format!("it has none, and what a call may cost is reserved before it is made; {free}");
+        found.refuse(at, Fault::Required, message);
         return None;
     };
     let ModelPrices { input, output, cache_write, cache_read } = said;
@@ -196,20 +193,30 @@ fn prices(
         ("cacheWrite", cache_write.as_ref()),
         ("cacheRead", cache_read.as_ref()),
     ];
+    let mut amounts = Vec::new();
     for (field, price) in fields {
         let Some(price) = price else { continue };
-        let field_at = format!("{at}.{field}");
         match NanoDollars::parse(price) {
-            None => found.refuse(field_at, Fault::Invalid, numbers::NO_AMOUNT),
-            Some(NanoDollars(0)) if matches!(field, "input" | "output") => {
-                let message = "0 is no price: nothing would be reserved; leave `prices` out for a server inside the cluster \
-                               that costs nothing";
-                found.refuse(field_at, Fault::OutOfRange, message);
-            }
-            Some(_) => {}
+            None => found.refuse(format!("{at}.{field}"), Fault::Invalid, numbers::NO_AMOUNT),
+            Some(amount) => amounts.push((field, amount == NanoDollars(0))),
         }
     }
-    let prices = Prices::parse(said)?;
+    if !outside && amounts.iter().all(|(_, free)| *free) {
+        if *class == TargetClass::Gateway {
+            let message = "it is a gateway and costs nothing; if it forwards to a provider, no budget counts its calls";
+            found.warn(at, Fault::Required, message);
+        }
+        return None;
+    }
+    for (field, _) in amounts.iter().filter(|(field, free)| *free && matches!(*field, "input" | "output")) {
+        let message = if outside {
+            "0 is no price of a server outside the cluster: nothing would be reserved"
+        } else {
+            "0 is no price beside others that are not 0: a server that costs nothing has only prices of 0"
+        };
+        found.refuse(format!("{at}.{field}"), Fault::OutOfRange, message);
+    }
+    let prices = Prices::parse(said, *api)?;
     let Terms { bounds: Bounds { per_incident, .. }, max_output_tokens, .. } = terms;
     let output = prices.cost(Usage { output: max_output_tokens.into(), ..Usage::default() });
     let call = prices.at_most(ORDINARY_PROMPT, max_output_tokens.into());

@@ -14,7 +14,10 @@ use crate::core::reason::Reason;
 
 /// Two rungs: `small`, and `big`, which is asked where an answer of `small` is not grounded.
 pub fn chain() -> ModelChain {
-    let upstream = |name: &str| json!([{"name": name, "url": "http://vllm:8000/v1", "api": "OpenAiChat"}]);
+    let upstream = |name: &str| {
+        json!([{"name": name, "url": "http://vllm:8000/v1", "api": "OpenAiChat",
+            "prices": {"input": "0", "output": "0"}}])
+    };
     let spec = json!({"rungs": [
         {"name": "small", "model": "s", "ceiling": "approve", "onUngrounded": "big", "upstreams": upstream("one")},
         {"name": "big", "model": "b", "ceiling": "approve", "upstreams": upstream("two")},
