@@ -136,6 +136,8 @@ fn models_that_hang_or_are_slow_cost_the_rules_no_repair() {
     for takes in [5, 61, 120] {
         for (what, model) in models {
             let mut world = slow(takes, World { model, ..lied_to() });
+            // Whoever grants the evidence no time at all loses no repair by it either.
+            world.terms.timings.evidence_wait_seconds = 0;
             ends(&mut world, IncidentPhase::Resolved, Reason::Recovered);
             assert_eq!(purposes(&world), [Purpose::Repair], "{what} {takes} s");
             let rungs = if takes == 5 && what == "lie" { 2 } else { 1 };
