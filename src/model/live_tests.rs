@@ -411,13 +411,14 @@ async fn in_chaos_no_diagnosis_is_lost_no_budget_passed_and_no_deadline_overrun(
     for name in ["a", "b", "c"] {
         let turn = turn.clone();
         bench.upstreams.set(name, move |_, _| {
-            // Some stretches fail everywhere, some here or there, the others at random.
+            // Some stretches fail at random, some here or there, some everywhere. The first is not of the last: breakers would
+            // be open for the rest of the test.
             let at = turn.fetch_add(1, Ordering::Relaxed) / 20;
             let fails = match at % 4 {
-                0 => true,
-                1 => name != "c",
-                2 => name == "a",
-                _ => rand::random::<f64>() < 0.4,
+                0 => rand::random::<f64>() < 0.4,
+                1 => name == "a",
+                2 => name != "c",
+                _ => true,
             };
             match (fails, rand::random::<u8>() % 5) {
                 (false, _) => says(&diagnosis()),
@@ -459,6 +460,7 @@ async fn in_chaos_no_diagnosis_is_lost_no_budget_passed_and_no_deadline_overrun(
     let spent = bench.settled().await;
     println!("{count} diagnoses in {:?}: {by:?}, spent {spent} of {cap}, {overruns} overruns", began.elapsed());
     assert_eq!(by.values().sum::<usize>(), count, "none is lost");
+    assert!(by.len() > 1, "models answered, too: {by:?}");
     assert!(spent <= cap);
     assert_eq!(overruns, 0);
 }
@@ -469,5 +471,6 @@ fn note(answer: &ChainAnswer, by: &mut BTreeMap<String, usize>) {
     let answered = answer.attempts.iter().find(|attempt| attempt.outcome == "Answered");
     let rung = answered.map_or("rules", |attempt| attempt.rung.as_str());
     assert_eq!(rung, answer.diagnosis.diagnoser, "{:?}", answer.attempts);
-    assert!(answer.attempts.len() <= 5 + 3, "{:?}", answer.attempts);
+    let calls = answer.attempts.iter().filter(|attempt| attempt.is_call()).count();
+    assert!(calls <= 5, "{:?}", answer.attempts);
 }
