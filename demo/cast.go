@@ -186,15 +186,20 @@ func nanoPerToken(price string) (*big.Rat, bool) {
 	return dollars.Mul(dollars, big.NewRat(1000, 1)), true
 }
 
-// cost is what a call cost at this model's prices, rounded up, in billionths of a dollar.
+// cost is what a call cost at this model's prices, rounded up, in billionths of a dollar. What Anthropic writes into its
+// cache costs a quarter more than the rest of the prompt.
 func (p player) cost(u usage) int64 {
 	in, _ := nanoPerToken(p.input) // both were read before
 	out, _ := nanoPerToken(p.output)
 	if in == nil || out == nil {
 		return 0
 	}
+	prompt := big.NewRat(int64(u.Input+u.CacheRead+u.CacheWrite), 1)
+	if p.api == "AnthropicMessages" {
+		prompt.Add(prompt, big.NewRat(int64(u.CacheWrite), 4))
+	}
 	all := new(big.Rat).Add(
-		in.Mul(in, big.NewRat(int64(u.Input+u.CacheRead+u.CacheWrite), 1)),
+		in.Mul(in, prompt),
 		out.Mul(out, big.NewRat(int64(u.Output), 1)))
 	whole, rest := new(big.Int).QuoRem(all.Num(), all.Denom(), new(big.Int))
 	if rest.Sign() > 0 {

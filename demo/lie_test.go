@@ -109,7 +109,7 @@ func played(t *testing.T) outcome {
 		t.Fatal(err)
 	}
 	o := outcome{
-		cast: c, audited: true, spent: 1000*250 + 100*1250 + 2000*3000 + 200*15000,
+		cast: c, audited: true, spent: 1000*250 + 100*1250 + 1500*3000 + 500*3750 + 200*15000,
 		naive:     report{Said: "x", Commands: []string{"kubectl rollout undo deployment"}},
 		customers: map[string]tally{naiveShop: {checked: 600, failed: 400, down: true, downFor: 40 * time.Second}, guardedShop: {checked: 600}},
 		changed:   map[string]int{naiveShop: 3, guardedShop: 1},
