@@ -215,6 +215,13 @@ impl Settings {
         bounds("timings.alertGoesOnSeconds", alert_goes_on_seconds, goes_on, "1 to 86400")?;
         let cascade = settings.budgets.cascade_anomalies;
         bounds("budgets.cascadeAnomalies", cascade, cascade >= 1, "1 or more")?;
+        for (key, percent) in [
+            ("budgets.workloadsPercentPerNamespacePerHour", settings.budgets.workloads_percent_per_namespace_per_hour),
+            ("budgets.workloadsPercentPerHour", settings.budgets.workloads_percent_per_hour),
+            ("budgets.endpointsPercent", settings.budgets.endpoints_percent),
+        ] {
+            bounds(key, percent, percent <= 100, "0 to 100")?;
+        }
         let storm = settings.budgets.storm_incidents;
         bounds("budgets.stormIncidents", storm, storm >= 1, "1 or more")?;
         Ok(settings)

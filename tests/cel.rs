@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use backstop::api::v1alpha1::Policy;
+use backstop::api::v1alpha1::{ActionKind, Policy};
 use backstop::core::{
     cel::{Branches, EXPRESSION_UNITS, Expression, JUDGEMENT_UNITS, MAX_TEXT, Meter, Stop, Variables},
     policy::{CompiledPolicy, example},
@@ -342,6 +342,68 @@ fn bounded(from: u64, count: u64, deadline: Duration) {
     assert!(report.compiled > count / 4, "only {} of {count} compile", report.compiled);
     assert!(report.spent > count / 20, "only {} of {count} cost too much", report.spent);
     assert!(report.valued > count / 20, "only {} of {count} have a value", report.valued);
+}
+
+/// What fifty Policies of a platform say, of an incident with two hundred facts. Every sixth asks for facts.
+fn platform() -> Vec<CompiledPolicy> {
+    let rules = [
+        "target.labels.all(k, k.startsWith('example.com/'))",
+        "blast.percent <= 50 && !blast.toZero && blast.services.all(s, s.lost < s.ready)",
+        "now - timestamp(alert.startsAt) > duration('1m') && alert.severity != 'info'",
+        "after.spec.containers.all(c, c.image.startsWith('registry.example.com/'))",
+        "budget.actionsOfTargetInDay < 3 && budget.actionsInHour < budget.maxInHour",
+        "facts.exists(f, has(f.data.pod) && f.data.pod.failure == 'CrashLoop' && f.id == 'f200')",
+    ];
+    let policy = |number: usize| {
+        let spec = json!({
+            "mode": "auto",
+            "matchConditions": [{"name": "kind", "expression": "target.kind in ['Deployment', 'StatefulSet']"}],
+            "variables": [{"name": "small", "expression": "target.replicas <= 100"}],
+            "validations": [{"expression": rules[number % rules.len()]}, {"expression": "variables.small"}],
+            "windows": [{"kind": "deny", "schedule": "0 4 * * 0", "durationSeconds": 3600, "timeZone": "Europe/Berlin"}],
+        });
+        CompiledPolicy::of(&Policy::new(&format!("p{number}"), serde_json::from_value(spec).expect("a Policy")))
+    };
+    (0..50).map(policy).collect()
+}
+
+/// Times only inform: what the machine has else to do is not ours. `cargo test --release --test cel fifty -- --nocapture`
+/// shows them with both cores busy.
+#[test]
+fn fifty_policies_over_two_hundred_facts_fit_into_one_decision() {
+    let policies = platform();
+    assert!(policies.iter().all(|policy| policy.error().is_none()), "{:?}", policies[5].error());
+    let busy = std::sync::atomic::AtomicBool::new(true);
+    let now = "2026-11-28T12:00:00Z".parse().expect("a time");
+    let mut times = thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while busy.load(std::sync::atomic::Ordering::Relaxed) {
+                    hint::black_box((0..1_000_u64).sum::<u64>());
+                }
+            });
+        }
+        let json = example();
+        let mut times = Vec::new();
+        for _ in 0..300 {
+            let started = Instant::now();
+            // The variables are made anew for each decision.
+            let variables = Variables::of(&json).with_time("now", now).expect("CEL holds the time");
+            let mut meter = Meter::new(JUDGEMENT_UNITS);
+            for policy in &policies {
+                assert_eq!(policy.admits(ActionKind::RolloutUndo, now), Ok(()));
+                assert_eq!(policy.applies(&variables, &mut meter), Ok(true));
+                assert_eq!(policy.validate(&variables, &mut meter), Ok(()));
+            }
+            times.push(started.elapsed());
+            assert!(meter.spent() < JUDGEMENT_UNITS / 2, "{} units", meter.spent());
+        }
+        busy.store(false, std::sync::atomic::Ordering::Relaxed);
+        times
+    });
+    times.sort();
+    let at = |percent: usize| times[(times.len() * percent / 100).min(times.len() - 1)];
+    println!("50 Policies, 200 facts, both cores busy: p50 {:?}, p99 {:?}, worst {:?}", at(50), at(99), at(100));
 }
 
 #[test]

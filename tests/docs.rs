@@ -7,9 +7,14 @@ use std::{
 };
 
 use backstop::api::v1alpha1::ActionKind;
-use backstop::api::v1alpha1::{Alert, Approval, ModelChain, Policy, Runbook};
+use backstop::api::v1alpha1::{Alert, Approval, ModelChain, Policy, PolicyException, Runbook};
 use backstop::core::managers::{Field, MANAGED_BY, MANAGERS, Manager, Mark, PRIMARY, Way};
-use backstop::core::{chain::validate, gate, policy::CompiledPolicy, reason::Reason};
+use backstop::core::{
+    chain::validate,
+    gate,
+    policy::{CompiledPolicy, exception_findings, runbook_findings},
+    reason::Reason,
+};
 use regex::Regex;
 use serde_json::Value;
 
@@ -197,7 +202,16 @@ fn the_examples_are_accepted_as_they_are() {
                 assert_eq!(CompiledPolicy::of(&policy).error(), None, "{name}");
                 serde_json::to_value(policy.spec)
             }
-            "Runbook" => serde_json::to_value(parse::<Runbook>(&value, &name).spec),
+            "Runbook" => {
+                let runbook: Runbook = parse(&value, &name);
+                assert_eq!(runbook_findings(&runbook), [], "{name}");
+                serde_json::to_value(runbook.spec)
+            }
+            "PolicyException" => {
+                let exception: PolicyException = parse(&value, &name);
+                assert_eq!(exception_findings(&exception), [], "{name}");
+                serde_json::to_value(exception.spec)
+            }
             "Approval" => serde_json::to_value(parse::<Approval>(&value, &name).spec),
             "Alert" => serde_json::to_value(parse::<Alert>(&value, &name).spec),
             "ModelChain" => {
@@ -211,7 +225,7 @@ fn the_examples_are_accepted_as_they_are() {
         .unwrap();
         assert_known(&value["spec"], &fields, &name);
     }
-    let expected = ["Alert", "Approval", "ModelChain", "Policy", "Runbook"].map(String::from);
+    let expected = ["Alert", "Approval", "ModelChain", "Policy", "PolicyException", "Runbook"].map(String::from);
     assert_eq!(kinds, BTreeSet::from(expected));
 }
 

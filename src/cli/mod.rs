@@ -8,6 +8,8 @@ mod disarm;
 mod eval;
 mod facts;
 mod files;
+mod lint;
+mod policy;
 mod role;
 mod timeline;
 
@@ -43,8 +45,12 @@ enum Command {
     Diagnose(diagnose::Args),
     /// Exports what Investigations saw.
     Facts(facts::Args),
+    /// Checks Policies, Runbooks and ModelChains in files, without a cluster.
+    Lint(lint::Args),
     /// Checks the models of a chain.
     Models(diagnose::ModelsArgs),
+    /// Shows what Policies say.
+    Policy(policy::Args),
     /// Shows what happened in an incident, and with --follow what happens.
     Timeline(timeline::Args),
 }
@@ -72,7 +78,9 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Audit(args) => audit::run(&args),
         Command::Diagnose(args) => diagnose::run(args).await,
         Command::Facts(args) => facts::run(args).await,
+        Command::Lint(args) => lint::run(&args),
         Command::Models(args) => diagnose::models(args).await,
+        Command::Policy(args) => policy::run(args).await,
         Command::Timeline(args) => timeline::run(args).await,
     }
 }

@@ -135,6 +135,12 @@ pub struct ResourceType {
 
 /// ConfigMaps.
 pub const CONFIG_MAPS: ResourceType = namespaced("v1", "ConfigMap", "configmaps");
+/// Services.
+pub const SERVICES: ResourceType = namespaced("v1", "Service", "services");
+/// EndpointSlices: which pods serve for a Service.
+pub const ENDPOINT_SLICES: ResourceType = namespaced("discovery.k8s.io/v1", "EndpointSlice", "endpointslices");
+/// PodDisruptionBudgets.
+pub const DISRUPTION_BUDGETS: ResourceType = namespaced("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets");
 /// Recorded revisions of StatefulSets and DaemonSets.
 pub const CONTROLLER_REVISIONS: ResourceType = namespaced("apps/v1", "ControllerRevision", "controllerrevisions");
 /// DaemonSets.
@@ -166,7 +172,7 @@ const BUILT_IN: &[ResourceType] = &[
     namespaced("batch/v1", "CronJob", "cronjobs"),
     namespaced("v1", "ReplicationController", "replicationcontrollers"),
     namespaced("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers"),
-    namespaced("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets"),
+    DISRUPTION_BUDGETS,
     CLAIMS,
     namespaced("v1", "ResourceQuota", "resourcequotas"),
     ResourceType { api_version: "v1", kind: "Node", plural: "nodes", namespaced: false },

@@ -4,6 +4,7 @@
 pub mod actions;
 pub mod answer;
 pub mod attempts;
+pub mod blast;
 pub mod budget;
 pub mod bundle;
 pub mod cel;
@@ -35,6 +36,7 @@ pub mod redact;
 pub mod retention;
 pub mod rules;
 pub mod score;
+pub mod selector;
 pub mod slots;
 pub mod sources;
 pub mod spend;

@@ -80,6 +80,11 @@ impl Neighbours {
         }
     }
 
+    /// Workloads that have pods.
+    pub fn count(&self) -> usize {
+        self.workloads.len()
+    }
+
     /// Whether `target`, which fails, is one of many. `written` are workloads that were written to a short while ago, as
     /// `Kind/name`: they count, for they failed. Workloads that began to fail more than `window` apart are no storm.
     pub fn storm(&self, target: &Workload, written: &[&str], window: SignedDuration) -> Option<Storm> {

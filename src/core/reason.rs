@@ -131,8 +131,12 @@ reasons! {
     OutsideWindow,
     /// A matching Runbook does not list the action.
     RunbookForbids,
-    /// The target has more pods than a Policy allows.
+    /// The write would reach further than is allowed.
     BlastRadius,
+    /// The write would set more than a Policy's limits allow.
+    OverLimit,
+    /// As many writes as a Policy allows are under way.
+    TooManyAtOnce,
     /// A ResourceQuota leaves no room for new pods.
     QuotaExhausted,
     /// The incident has used up its actions or investigation rounds.

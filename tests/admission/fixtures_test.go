@@ -99,6 +99,13 @@ func approval(name, approver string) object {
 	})
 }
 
+// exception lifts the windows of these Policies.
+func exception(name string, policies ...any) object {
+	return ours("PolicyException", name, object{
+		"reason": "a release", "expiresAt": inSeconds(600), "policies": policies, "lifts": []any{"Windows"},
+	})
+}
+
 // makeFixtures makes what the rows about other kinds refer to.
 func makeFixtures(b *bench) {
 	core := "/api/v1/namespaces/" + b.ns

@@ -52,6 +52,17 @@ requests need the full right. No wildcard: a kind added to the cluster later is 
 - apiGroups: [""]
   resources: [serviceaccounts]
   verbs: [get]
+# How far a write would reach: which Services lose endpoints, and what disruption budgets allow. Lists, and only where
+# it may write.
+- apiGroups: [""]
+  resources: [services]
+  verbs: [list]
+- apiGroups: [discovery.k8s.io]
+  resources: [endpointslices]
+  verbs: [list]
+- apiGroups: [policy]
+  resources: [poddisruptionbudgets]
+  verbs: [list]
 # Why pods of a StatefulSet or DaemonSet are not made: nothing but Events says it. Asked for where pods are missing, and
 # only where it may roll back.
 - apiGroups: [events.k8s.io]

@@ -1,12 +1,14 @@
 //! API group `backstop.dev`, version `v1alpha1`.
 //!
-//! One file per kind, one for the facts of an Investigation, and one each for plan and diagnosis of an Incident. Every list and string is bounded, because the API server
+//! One file per kind, one for the facts of an Investigation, one each for plan and diagnosis of an Incident, and one for what
+//! people write in CEL. Every list and string is bounded, because the API server
 //! prices CEL rules by the largest object that the schema admits. Each `status`
 //! has exactly one writer, named at its type; the API server's RBAC holds it to that.
 
 mod alert;
 mod approval;
 mod common;
+mod expressions;
 mod facts;
 mod grant;
 mod incident;
@@ -18,12 +20,14 @@ mod model_chain;
 mod model_chain_status;
 mod plan;
 mod policy;
+mod policy_exception;
 mod remediation;
 mod runbook;
 
 pub use alert::*;
 pub use approval::*;
 pub use common::*;
+pub use expressions::*;
 pub use facts::*;
 pub use grant::*;
 pub use incident::*;
@@ -35,6 +39,7 @@ pub use model_chain::*;
 pub use model_chain_status::*;
 pub use plan::*;
 pub use policy::*;
+pub use policy_exception::*;
 pub use remediation::*;
 pub use runbook::*;
 
@@ -58,6 +63,7 @@ pub fn definitions() -> Vec<CustomResourceDefinition> {
         Approval::crd(),
         Runbook::crd(),
         Policy::crd(),
+        PolicyException::crd(),
         ModelChain::crd(),
     ]
 }

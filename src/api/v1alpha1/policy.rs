@@ -3,7 +3,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ActionKind, Condition, Mode, up_to_approve};
+use super::{ActionKind, Condition, FailurePolicy, MatchCondition, Mode, Validation, Variable, up_to_approve};
 
 /// What may be done to the workloads that it matches. Policies only restrict, except for `allowHelm` and for `modelMode`:
 /// the namespace's label sets the mode, and every matching Policy can lower it. A Policy in the system namespace applies to
@@ -26,6 +26,10 @@ use super::{ActionKind, Condition, Mode, up_to_approve};
         "!has(self.spec.modelChain) || !has(self.spec.matchConstraints) || !has(self.spec.matchConstraints.objectSelector)",
         "modelChain and matchConstraints.objectSelector exclude each other: the chain is chosen before the target's labels are read"
     ),
+    validation = (
+        "!has(self.spec.matchConditions) || size(self.spec.matchConditions) == 0 || (self.spec.mode == 'auto' && !has(self.spec.modelChain) && (!has(self.spec.allowHelm) || !self.spec.allowHelm))",
+        "beside matchConditions, mode has to be auto, and modelChain and allowHelm have to be absent: they hold for every target that matchConstraints match; put them into a Policy of their own"
+    ),
     printcolumn = r#"{"name":"Mode","type":"string","jsonPath":".spec.mode"}"#,
     printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type=='Ready')].status"}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
@@ -41,14 +45,31 @@ pub struct PolicySpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16))]
     pub allowed_actions: Option<Vec<ActionKind>>,
-    /// CEL rules over `incident`, `diagnosis`, `action`, `target` and `namespaceObject`, at most 32, with at most 16384
-    /// characters of CEL in all. All must be true.
+    /// CEL conditions, at most 16, all of which must be true: else the Policy does not apply to the action. They choose
+    /// which actions `allowedActions`, `validations`, `limits`, `windows` and `confidenceFloor` are for. `mode` and
+    /// `modelMode` hold for every target that `matchConstraints` match, because the executor evaluates no CEL; so `mode` has
+    /// to be `auto` beside conditions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub match_conditions: Vec<MatchCondition>,
+    /// Named CEL expressions that validations use as `variables.NAME`, at most 32.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub variables: Vec<Variable>,
+    /// CEL rules over `alert`, `incident`, `diagnosis`, `facts`, `action`, `target`, `before`, `after`, `blast`, `budget`,
+    /// `namespaceObject` and `now`, at most 32, with at most 16384 characters of CEL in the whole Policy. All must be true.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub validations: Vec<Validation>,
+    /// What follows when an expression has no value: `Fail` denies the action, `Ignore` passes the expression over.
+    #[serde(default, skip_serializing_if = "FailurePolicy::is_fail")]
+    pub failure_policy: FailurePolicy,
     /// Limits that are stricter than the budgets of the installation.
     #[serde(default)]
     pub limits: Limits,
+    /// Targets that are never written to, whatever else is allowed; an undo included. The executor asks it too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protected: Option<Protected>,
     /// Windows of time in which actions are allowed or denied, at most 32. Without windows actions are always allowed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
@@ -96,29 +117,6 @@ pub struct MatchConstraints {
     pub object_selector: Option<LabelSelector>,
 }
 
-/// One CEL rule, with the field names of a ValidatingAdmissionPolicy.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Validation {
-    /// CEL expression that must evaluate to true, at most 2048 characters. An error, a value that is not a boolean, or a
-    /// cost of more than 50000 units denies the action.
-    #[schemars(length(min = 1, max = 2048))]
-    pub expression: String,
-    /// Message for people when the expression is not true, at most 512 characters.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    #[schemars(length(max = 512))]
-    pub message: String,
-    /// CEL expression that evaluates to the message, at most 2048 characters. Takes precedence over `message`.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    #[schemars(length(max = 2048))]
-    pub message_expression: String,
-    /// Word that is shown in front of the message, at most 64 characters. The reason of the verdict is always
-    /// `PolicyValidationFailed`.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    #[schemars(length(max = 64))]
-    pub reason: String,
-}
-
 /// Limits of a Policy. Where one is absent, the budget of the installation applies.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -131,10 +129,58 @@ pub struct Limits {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 86400))]
     pub cooldown_seconds: Option<i32>,
-    /// Blast radius: the largest number of replicas that a target may have, 0 to 10000.
+    /// Largest number of pods that one write may replace, end or add, 0 to 10000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 10000))]
     pub max_pods: Option<i32>,
+    /// Largest share of a Service's ready endpoints that one write may end at one time, in percent, 0 to 100. Never all of
+    /// them, whatever this says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100))]
+    pub max_percent: Option<i32>,
+    /// Largest number of replicas that a write may set, of a workload or as the ceiling of an autoscaler, 0 to 10000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 10000))]
+    pub max_replicas: Option<i32>,
+    /// Maximum number of writes that are under way in the namespace at one time, 0 to 100.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100))]
+    pub concurrent: Option<i32>,
+    /// Largest values that a write may set, by field; at most 32.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub caps: Vec<Cap>,
+}
+
+/// The largest value that a write may set in a field.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Cap {
+    /// JSON pointer of the field below `/spec`, with `*` for every item of a list or object, such as
+    /// `/spec/template/spec/containers/*/resources/limits/memory`; at most 512 characters.
+    #[schemars(length(min = 1, max = 512))]
+    pub path: String,
+    /// Quantity, such as `3`, `500m` or `2Gi`. A value that is not a quantity is refused; one that the write does not change
+    /// may stay.
+    #[schemars(length(min = 1, max = 32))]
+    pub max: String,
+}
+
+/// Targets that are never written to: what any of the fields names.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Protected {
+    /// Kinds of target, such as `StatefulSet`, at most 16.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(max = 63)))]
+    pub kinds: Vec<String>,
+    /// Names of namespaces, at most 256. Of use in the system namespace, whose Policies hold for all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256), inner(length(max = 63)))]
+    pub namespaces: Vec<String>,
+    /// Selects targets by their labels, with at most 256 labels and values. An empty one selects every target.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub object_selector: Option<LabelSelector>,
 }
 
 /// A recurring window of time.

@@ -2,7 +2,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ActionKind, Condition, SourceName};
+use super::{ActionKind, Condition, FailurePolicy, MatchCondition, SourceName, Validation, Variable};
 
 /// What to gather, what may be done and what people should know when certain alerts fire. A Runbook in the system
 /// namespace applies to all namespaces. A namespace may have at most 100; with more, nothing is done in it.
@@ -39,6 +39,22 @@ pub struct RunbookSpec {
     #[serde(default)]
     #[schemars(length(max = 16))]
     pub allowed_actions: Vec<ActionKind>,
+    /// CEL conditions, at most 16, all of which must be true: else `allowedActions` and `validations` are not asked. What
+    /// `match` fits is gathered and passed on to the on-call whatever they say.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub match_conditions: Vec<MatchCondition>,
+    /// Named CEL expressions that validations use as `variables.NAME`, at most 32.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub variables: Vec<Variable>,
+    /// CEL rules over the same variables as those of a Policy, at most 32. All must be true for an action.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub validations: Vec<Validation>,
+    /// What follows when an expression has no value: `Fail` denies the action, `Ignore` passes the expression over.
+    #[serde(default, skip_serializing_if = "FailurePolicy::is_fail")]
+    pub failure_policy: FailurePolicy,
     /// Names of people or teams to call, at most 16. Notifications contain them as they are.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(max = 128)))]
@@ -96,7 +112,7 @@ pub struct RunbookStatus {
     /// `metadata.generation` of the spec that this status describes.
     #[serde(default)]
     pub observed_generation: i64,
-    /// Condition `Ready`: the Runbook was read.
+    /// Condition `Ready`: whether the Runbook compiled and stays within its bounds.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub conditions: Vec<Condition>,

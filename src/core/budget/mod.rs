@@ -7,18 +7,22 @@ pub mod storm;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
+
 use jiff::SignedDuration;
 use serde::Deserialize;
 
 use crate::api::v1alpha1::{LedgerEntry, LedgerState, LedgerStatus, ObjectRef, Time};
 
-use super::{policy::CompiledPolicy, reason::Reason};
+use super::{blast::Touched, policy::CompiledPolicy, reason::Reason};
 
 pub use breaker::{anomaly, trial_succeeded};
 
 /// Entries older than this are dropped.
 const KEEP: SignedDuration = SignedDuration::from_hours(24);
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
+/// A write that was reserved and not settled is under way for so long at most.
+const UNDER_WAY: SignedDuration = SignedDuration::from_mins(30);
 /// Maximum number of entries; when it is reached no further action is charged.
 const MAX_ENTRIES: usize = 2_000;
 
@@ -32,6 +36,13 @@ pub struct Budgets {
     pub actions_per_namespace_per_hour: u32,
     /// Minimum time between two actions on one target, in seconds.
     pub target_cooldown_seconds: u32,
+    /// Share of the workloads of a namespace that may be written to within any hour, in percent; two may be in any case.
+    pub workloads_percent_per_namespace_per_hour: u32,
+    /// Share of the workloads of all enrolled namespaces that may be written to within any hour, in percent; four may be in
+    /// any case.
+    pub workloads_percent_per_hour: u32,
+    /// Share of a Service's ready endpoints that one write may end at one time, in percent; never all of them.
+    pub endpoints_percent: u32,
     /// Number of anomalies within the window that opens the cascade breaker: those of one namespace that of the
     /// namespace, those of writes in several namespaces that of the cluster.
     pub cascade_anomalies: u32,
@@ -52,6 +63,9 @@ impl Default for Budgets {
             actions_per_hour: 20,
             actions_per_namespace_per_hour: 10,
             target_cooldown_seconds: 1800,
+            workloads_percent_per_namespace_per_hour: 50,
+            workloads_percent_per_hour: 20,
+            endpoints_percent: 50,
             cascade_anomalies: 5,
             cascade_window_seconds: 600,
             cascade_cooldown_seconds: 900,
@@ -82,6 +96,8 @@ pub struct Charge {
     pub policy_per_hour: Option<u32>,
     /// Policy cooldown of the target, in seconds.
     pub policy_cooldown: Option<u32>,
+    /// Policy limit on writes that are under way in this namespace at one time.
+    pub policy_concurrent: Option<u32>,
 }
 
 /// Why an action is not charged.
@@ -108,6 +124,7 @@ impl Charge {
             undo: false,
             policy_per_hour: limits().filter_map(|l| l.actions_per_hour).map(unsigned).min(),
             policy_cooldown: limits().filter_map(|l| l.cooldown_seconds).map(unsigned).max(),
+            policy_concurrent: limits().filter_map(|l| l.concurrent).map(unsigned).min(),
         }
     }
 
@@ -125,6 +142,7 @@ pub fn reserve(ledger: &LedgerStatus, charge: &Charge, budgets: &Budgets, now: T
     if !charge.undo {
         cooldown(ledger, charge, budgets, now)?;
         hourly(ledger, charge, budgets, now)?;
+        under_way(ledger, charge, budgets, now)?;
         storm::same_change(ledger, charge, budgets, now)?;
         storm::under_way(ledger, charge, budgets, now)?;
         breaker::closed(ledger, charge, budgets, now)?;
@@ -167,6 +185,60 @@ pub fn cooldown(ledger: &LedgerStatus, charge: &Charge, budgets: &Budgets, now: 
             message: format!("the target was written to at {at}; the cooldown of {seconds} s has not passed"),
         }),
         _ => Ok(()),
+    }
+}
+
+/// Refuses while as many writes are under way in the namespace as a Policy allows at one time. One whose outcome nobody
+/// knows is not under way for ever: it counts for half an hour.
+pub fn under_way(ledger: &LedgerStatus, charge: &Charge, _: &Budgets, now: Time) -> Result<(), Refusal> {
+    let Some(limit) = charge.policy_concurrent else { return Ok(()) };
+    let others = ledger.entries.iter().filter(|entry| {
+        entry.state == LedgerState::Reserved
+            && entry.namespace == charge.namespace
+            && entry.action_id != charge.action_id
+            && now.duration_since(entry.at) < UNDER_WAY
+    });
+    let count = u32::try_from(others.count()).unwrap_or(u32::MAX);
+    if count < limit {
+        return Ok(());
+    }
+    let namespace = &charge.namespace;
+    let message = format!("{count} writes are under way in namespace {namespace}, a Policy allows {limit} at one time");
+    Err(Refusal { reason: Reason::TooManyAtOnce, message })
+}
+
+/// What was spent so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Spent {
+    /// Actions of the last hour in the namespace.
+    pub in_hour: usize,
+    /// Actions of the last hour in the cluster.
+    pub in_hour_of_cluster: usize,
+    /// Actions of the last day on the target.
+    pub of_target_in_day: usize,
+}
+
+/// What was spent in a namespace and on a target, for whoever asks before an action is charged.
+pub fn spent(ledger: &LedgerStatus, namespace: &str, target_uid: &str, now: Time) -> Spent {
+    let within = |length| counted(ledger).filter(move |entry| now.duration_since(entry.at) < length);
+    Spent {
+        in_hour: within(HOUR).filter(|entry| entry.namespace == namespace).count(),
+        in_hour_of_cluster: within(HOUR).count(),
+        of_target_in_day: within(KEEP).filter(|entry| entry.target_uid == target_uid).count(),
+    }
+}
+
+/// Workloads that were written to within the last hour, without this one: in its namespace, and in the cluster.
+pub fn touched(ledger: &LedgerStatus, namespace: &str, target_uid: &str, now: Time) -> Touched {
+    let others = || {
+        let recent = counted(ledger).filter(|entry| now.duration_since(entry.at) < HOUR);
+        recent.filter(|entry| entry.target_uid != target_uid)
+    };
+    let of_namespace = others().filter(|entry| entry.namespace == namespace).map(|entry| entry.target_uid.as_str());
+    let of_cluster = others().map(|entry| entry.target_uid.as_str());
+    Touched {
+        of_namespace: of_namespace.collect::<BTreeSet<_>>().len(),
+        of_cluster: of_cluster.collect::<BTreeSet<_>>().len(),
     }
 }
 

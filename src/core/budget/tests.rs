@@ -19,6 +19,7 @@ fn charge(id: &str, uid: &str) -> Charge {
         undo: false,
         policy_per_hour: None,
         policy_cooldown: None,
+        policy_concurrent: None,
     }
 }
 

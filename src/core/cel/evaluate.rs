@@ -33,6 +33,9 @@ pub enum Branches {
 /// One evaluation.
 pub(super) struct Evaluation<'a> {
     pub variables: &'a BTreeMap<String, Value>,
+    /// What was declared, by number, and what was found of it so far.
+    pub declared: &'a [&'a Node],
+    pub found: &'a mut [Option<Result<Value, String>>],
     pub meter: &'a mut Meter,
     pub branches: Branches,
     pub patterns: Patterns,
@@ -79,6 +82,7 @@ impl Evaluation<'_> {
                 self.besides(other, scope)?;
                 self.value(taken, scope)
             }
+            Node::Declared(number) => self.declared(*number),
             Node::NotStrictlyFalse(operand) => match self.boolean(operand, scope) {
                 Ok(value) => Ok(value.into()),
                 Err(Stop::Failed(_)) => Ok(true.into()),
@@ -102,6 +106,23 @@ impl Evaluation<'_> {
             Node::Call(call) => self.call(call, scope),
             Node::Loop(each) => self.each(each, scope),
         }
+    }
+
+    /// The value of what was declared under this number; evaluated once.
+    fn declared(&mut self, number: usize) -> Result<Value, Stop> {
+        if let Some(Some(found)) = self.found.get(number) {
+            return found.clone().map_err(Stop::Failed);
+        }
+        let Some(node) = self.declared.get(number) else { return Err(Stop::failed("it was not declared")) };
+        let found = match self.value(node, None) {
+            Ok(value) => Ok(value),
+            Err(Stop::Spent) => return Err(Stop::Spent),
+            Err(Stop::Failed(error)) => Err(error),
+        };
+        if let Some(place) = self.found.get_mut(number) {
+            *place = Some(found.clone());
+        }
+        found.map_err(Stop::Failed)
     }
 
     fn boolean(&mut self, node: &Node, scope: Option<&Scope<'_>>) -> Result<bool, Stop> {

@@ -10,6 +10,7 @@ use kube_cel::cel::{
 };
 
 use super::functions::{self, Function};
+use super::known::DECLARED;
 
 /// Parts of an expression at most.
 const MAX_NODES: usize = 1_000;
@@ -35,6 +36,8 @@ pub(super) enum Node {
     And(Box<[Node; 2]>),
     Or(Box<[Node; 2]>),
     If(Box<[Node; 3]>),
+    /// What was declared under this number before.
+    Declared(usize),
     /// False if it is false, true if it is anything else or fails.
     NotStrictlyFalse(Box<Node>),
     List(Vec<Node>),
@@ -65,31 +68,53 @@ pub(super) struct Loop {
     pub result: Node,
 }
 
+/// Why an expression cannot be evaluated.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Unsupported {
+    /// The function that does not exist, if it is that.
+    pub function: Option<String>,
+    /// One sentence.
+    pub message: String,
+}
+
+impl<T: Into<String>> From<T> for Unsupported {
+    fn from(message: T) -> Unsupported {
+        Unsupported { function: None, message: message.into() }
+    }
+}
+
 /// Counts what it lowers, and keeps the calls that it made.
-#[derive(Default)]
-struct Lowering {
+struct Lowering<'a> {
+    /// Names that were declared before.
+    declared: &'a [&'a str],
     nodes: usize,
     leaves: HashMap<(&'static str, usize, bool), Arc<IdedExpr>>,
 }
 
-/// Lowers `expression`, or says why it cannot be.
-pub(super) fn lower(expression: &IdedExpr) -> Result<Node, String> {
-    Lowering::default().lower(expression, 0)
+/// Lowers `expression`, which may use what was `declared` before, or says why it cannot be.
+pub(super) fn lower(expression: &IdedExpr, declared: &[&str]) -> Result<Node, Unsupported> {
+    Lowering { declared, nodes: 0, leaves: HashMap::new() }.lower(expression, 0)
 }
 
-impl Lowering {
-    fn lower(&mut self, expression: &IdedExpr, depth: usize) -> Result<Node, String> {
+impl Lowering<'_> {
+    fn lower(&mut self, expression: &IdedExpr, depth: usize) -> Result<Node, Unsupported> {
         self.nodes += 1;
         if self.nodes > MAX_NODES {
-            return Err(format!("more than {MAX_NODES} parts; split it into several validations"));
+            return Err(format!("more than {MAX_NODES} parts; split it into several validations").into());
         }
         if depth > MAX_DEPTH {
-            return Err(format!("more than {MAX_DEPTH} levels deep; split it into several validations"));
+            return Err(format!("more than {MAX_DEPTH} levels deep; split it into several validations").into());
         }
         let depth = depth + 1;
         Ok(match &expression.expr {
             Expr::Literal(literal) => Node::Literal(value(literal)),
             Expr::Ident(name) => Node::Variable(name.clone()),
+            Expr::Select(select) if self.position(&select.operand, &select.field).is_some() => {
+                match self.position(&select.operand, &select.field) {
+                    Some(number) if !select.test => Node::Declared(number),
+                    _ => Node::Literal(true.into()),
+                }
+            }
             Expr::Select(select) => Node::Select {
                 operand: Box::new(self.lower(&select.operand, depth)?),
                 field: select.field.clone(),
@@ -117,21 +142,29 @@ impl Lowering {
                 Node::Map(entries)
             }
             Expr::Comprehension(comprehension) => self.comprehension(comprehension, depth)?,
-            Expr::Struct(message) => return Err(format!("there is no type `{}`", message.type_name)),
+            Expr::Struct(message) => return Err(format!("there is no type `{}`", message.type_name).into()),
             Expr::Unspecified => return Err("not a CEL expression".into()),
         })
     }
 
-    fn all(&mut self, expressions: &[IdedExpr], depth: usize) -> Result<Vec<Node>, String> {
+    /// The number under which `variables.NAME` was declared.
+    fn position(&self, operand: &IdedExpr, field: &str) -> Option<usize> {
+        match &operand.expr {
+            Expr::Ident(name) if name == DECLARED => self.declared.iter().position(|declared| *declared == field),
+            _ => None,
+        }
+    }
+
+    fn all(&mut self, expressions: &[IdedExpr], depth: usize) -> Result<Vec<Node>, Unsupported> {
         expressions.iter().map(|expression| self.lower(expression, depth)).collect()
     }
 
-    fn array<const N: usize>(&mut self, expressions: &[IdedExpr], depth: usize) -> Result<Box<[Node; N]>, String> {
+    fn array<const N: usize>(&mut self, expressions: &[IdedExpr], depth: usize) -> Result<Box<[Node; N]>, Unsupported> {
         let nodes: Result<[Node; N], _> = self.all(expressions, depth)?.try_into();
-        nodes.map(Box::new).map_err(|_| "not a CEL expression".to_string())
+        nodes.map(Box::new).map_err(|_| "not a CEL expression".into())
     }
 
-    fn call(&mut self, call: &CallExpr, depth: usize) -> Result<Node, String> {
+    fn call(&mut self, call: &CallExpr, depth: usize) -> Result<Node, Unsupported> {
         match (call.func_name.as_str(), call.args.as_slice()) {
             (operators::CONDITIONAL, args) => return Ok(Node::If(self.array(args, depth)?)),
             (operators::LOGICAL_AND, args) => return Ok(Node::And(self.array(args, depth)?)),
@@ -147,22 +180,26 @@ impl Lowering {
             _ => None,
         });
         let target = call.target.as_deref().filter(|_| prefixed.is_none());
-        let function = prefixed
-            .or_else(|| functions::find(&call.func_name))
-            .ok_or_else(|| format!("there is no function `{}`", call.func_name))?;
+        let function = prefixed.or_else(|| functions::find(&call.func_name)).ok_or_else(|| Unsupported {
+            function: Some(call.func_name.clone()),
+            message: format!("there is no function `{}`", call.func_name),
+        })?;
         let mut operands = self.all(target.map(std::slice::from_ref).unwrap_or_default(), depth)?;
         operands.extend(self.all(&call.args, depth)?);
         if operands.len() > MAX_OPERANDS {
-            return Err(format!("`{}` with more than {MAX_OPERANDS} operands", function.name));
+            return Err(format!("`{}` with more than {MAX_OPERANDS} operands", function.name).into());
         }
         let shape = (function.name, operands.len(), target.is_some());
         let leaf = Arc::clone(self.leaves.entry(shape).or_insert_with(|| Arc::new(leaf(shape))));
         Ok(Node::Call(Box::new(Call { function, operands, leaf })))
     }
 
-    fn comprehension(&mut self, comprehension: &ComprehensionExpr, depth: usize) -> Result<Node, String> {
+    fn comprehension(&mut self, comprehension: &ComprehensionExpr, depth: usize) -> Result<Node, Unsupported> {
         let ComprehensionExpr { iter_range, iter_var, iter_var2, accu_var, accu_init, loop_cond, loop_step, result } =
             comprehension;
+        if iter_var == DECLARED {
+            return Err(format!("a macro cannot bind the name `{DECLARED}`").into());
+        }
         if iter_var2.is_some() {
             return Err("macros with two variables are not supported".into());
         }

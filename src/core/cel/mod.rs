@@ -7,21 +7,27 @@
 
 mod evaluate;
 mod functions;
+mod known;
 mod lower;
 mod meter;
 mod patterns;
+mod place;
 mod shape;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::LazyLock;
 
-use kube_cel::cel::{Program, Value};
+use kube_cel::cel::{ParseErrors, Program, Value};
 
 pub use evaluate::Branches;
+pub use known::{Known, Shape};
 pub(crate) use meter::clip;
 pub use meter::{EXPRESSION_UNITS, JUDGEMENT_UNITS, Meter, Stop};
+use place::Names;
+pub use place::{Fault, Place};
 
 /// Longest expression, in characters.
 pub const MAX_TEXT: usize = 2048;
@@ -30,6 +36,7 @@ pub const MAX_TEXT: usize = 2048;
 #[derive(Debug)]
 pub struct Expression {
     root: lower::Node,
+    uses: BTreeSet<String>,
 }
 
 /// Longest expression in bytes: the parser takes a time that grows with the square of what is not ASCII.
@@ -49,34 +56,74 @@ impl Variables {
         let members = object.as_object().into_iter().flatten();
         Variables(members.map(|(name, value)| (name.clone(), cel_value(value))).collect())
     }
-}
 
-impl Expression {
-    /// Parses `text`.
+    /// With a point in time besides.
     ///
     /// # Errors
     ///
-    /// One sentence, if it is too long, not CEL, too large or too deep, or if it calls a function that does not exist.
-    pub fn compile(text: &str) -> Result<Expression, String> {
-        if text.chars().count() > MAX_TEXT {
-            return Err(format!("more than {MAX_TEXT} characters"));
-        }
-        if text.len() > MAX_BYTES {
-            return Err(format!("more than {MAX_BYTES} bytes; put long texts into `message`"));
-        }
-        if text.bytes().filter(|byte| b"([{".contains(byte)).count() > MAX_BRACKETS {
-            return Err(format!("more than {MAX_BRACKETS} brackets; split it into several validations"));
-        }
-        if !shape::is_plausible(text) {
-            return Err("not a CEL expression: operators or operands stand side by side in many places".to_string());
+    /// When CEL cannot hold it.
+    pub fn with_time(mut self, name: &str, time: crate::api::v1alpha1::Time) -> Result<Variables, String> {
+        let text = Variables::of(&serde_json::json!({ "text": time.to_string() }));
+        let value = TIMESTAMP.as_ref().map_err(ToString::to_string).and_then(|expression| {
+            let value = expression.evaluate(&text, Branches::Needed, &mut Meter::new(EXPRESSION_UNITS));
+            value.map_err(|stop| format!("{stop:?}"))
+        })?;
+        self.0.insert(name.to_owned(), value);
+        Ok(self)
+    }
+}
+
+/// How the library makes a point in time.
+static TIMESTAMP: LazyLock<Result<Expression, Fault>> = LazyLock::new(|| Expression::compile("timestamp(text)"));
+
+impl Expression {
+    /// Parses `text`, whatever variables it names.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong and where, if it is too long, not CEL, too large or too deep, or if it calls a function that does not
+    /// exist.
+    pub fn compile(text: &str) -> Result<Expression, Fault> {
+        Expression::compile_with(text, Known::ANYTHING)
+    }
+
+    /// Parses `text`, which may use what is `known`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Expression::compile`], and if it names a variable or a field that does not exist.
+    pub fn compile_with(text: &str, known: Known<'_>) -> Result<Expression, Fault> {
+        let whole = |message: String| Fault { place: Place::START, message };
+        let too_large = if text.chars().count() > MAX_TEXT {
+            Some(format!("more than {MAX_TEXT} characters"))
+        } else if text.len() > MAX_BYTES {
+            Some(format!("more than {MAX_BYTES} bytes; put long texts into `message`"))
+        } else if text.bytes().filter(|byte| b"([{".contains(byte)).count() > MAX_BRACKETS {
+            Some(format!("more than {MAX_BRACKETS} brackets; split it into several validations"))
+        } else if !shape::is_plausible(text) {
+            Some("not a CEL expression: operators or operands stand side by side in many places".to_string())
+        } else {
+            None
+        };
+        if let Some(message) = too_large {
+            return Err(whole(message));
         }
         // The parser can panic on odd input; nobody's text may end the process.
-        let parsed = catch_unwind(|| Program::compile(text)).map_err(|_| "not a CEL expression".to_string())?;
-        let program = parsed.map_err(|error| {
-            let sentence = error.to_string().lines().take(3).collect::<Vec<_>>().join(" ");
-            clip(sentence, 256)
-        })?;
-        Ok(Expression { root: lower::lower(program.expression())? })
+        let parsed = catch_unwind(|| Program::compile(text)).map_err(|_| whole("not a CEL expression".to_string()))?;
+        let program = parsed.map_err(|errors| syntax(text, &errors))?;
+        let root = lower::lower(program.expression(), known.declared.unwrap_or_default()).map_err(
+            |lower::Unsupported { function, message }| {
+                let place = function.map_or(Place::START, |name| Names::of(text).function(&name));
+                Fault { place, message }
+            },
+        )?;
+        let uses = known::check(program.expression(), text, known)?;
+        Ok(Expression { root, uses })
+    }
+
+    /// The variables that it names; what was declared before it as `variables.NAME`.
+    pub fn uses(&self) -> &BTreeSet<String> {
+        &self.uses
     }
 
     /// Its value, charged to `meter`.
@@ -85,10 +132,49 @@ impl Expression {
     ///
     /// When it has no value, or when the meter has no units left.
     pub fn evaluate(&self, variables: &Variables, branches: Branches, meter: &mut Meter) -> Result<Value, Stop> {
+        Session::new(variables, []).evaluate(self, branches, meter)
+    }
+}
+
+/// The first error of the parser with its place.
+fn syntax(text: &str, errors: &ParseErrors) -> Fault {
+    let Some(first) = errors.errors.first() else {
+        return Fault { place: Place::START, message: "not a CEL expression".into() };
+    };
+    let count = |number: isize| usize::try_from(number).unwrap_or(1).max(1);
+    let (line, column) = (count(first.pos.0), count(first.pos.1));
+    // Beyond the last line is the end of the text.
+    let lines = text.split('\n').count();
+    let place = if line > lines { Place::of(text, text.len()) } else { Place { line, column } };
+    let sentence = first.msg.lines().take(3).collect::<Vec<_>>().join(" ");
+    Fault { place, message: clip(sentence, 256) }
+}
+
+/// Evaluations about one set of variables: what an author declared is evaluated once for all of them.
+pub struct Session<'a> {
+    variables: &'a Variables,
+    declared: Vec<&'a lower::Node>,
+    found: Vec<Option<Result<Value, String>>>,
+}
+
+impl<'a> Session<'a> {
+    /// `declared` are the expressions behind the names that were known, in their order.
+    pub fn new(variables: &'a Variables, declared: impl IntoIterator<Item = &'a Expression>) -> Session<'a> {
+        let declared: Vec<&lower::Node> = declared.into_iter().map(|expression| &expression.root).collect();
+        Session { variables, found: vec![None; declared.len()], declared }
+    }
+
+    /// The value of an expression, charged to `meter`.
+    ///
+    /// # Errors
+    ///
+    /// When it has no value, or when the meter has no units left.
+    pub fn evaluate(&mut self, expression: &Expression, branches: Branches, meter: &mut Meter) -> Result<Value, Stop> {
         let patterns = patterns::Patterns::default();
-        let mut evaluation = evaluate::Evaluation { variables: &variables.0, meter, branches, patterns };
+        let (variables, declared, found) = (&self.variables.0, self.declared.as_slice(), self.found.as_mut_slice());
+        let mut evaluation = evaluate::Evaluation { variables, declared, found, meter, branches, patterns };
         // Functions of the library can panic, on numbers out of their range for one.
-        catch_unwind(AssertUnwindSafe(|| evaluation.value(&self.root, None)))
+        catch_unwind(AssertUnwindSafe(|| evaluation.value(&expression.root, None)))
             .unwrap_or_else(|_| Err(Stop::failed("the evaluation failed")))
     }
 }

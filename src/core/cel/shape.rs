@@ -2,13 +2,15 @@
 //! two thousand operators in a row grows with their square. So errors that show in two neighbours are counted before it, in
 //! one pass, and a text that has more than a few is not parsed at all.
 
+use std::ops::Range;
+
 /// Errors in the text that the parser may meet. An expression that compiles has none; one with a slip has one or two, and the
 /// parser's own words about it are better than ours.
 const MAX_ERRORS: usize = 8;
 
 /// What a token can stand next to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Token {
+pub(super) enum Token {
     /// A name, a number, a string: it can end an operand, and it can begin one.
     Operand,
     /// `)`, `]`, `}`.
@@ -29,7 +31,7 @@ enum Token {
 pub(super) fn is_plausible(text: &str) -> bool {
     let mut errors = 0;
     let mut before = Token::Open;
-    for token in (Tokens { rest: text }) {
+    for (_, token) in Tokens::of(text) {
         errors += usize::from(!follows(before, token));
         if errors > MAX_ERRORS {
             return false;
@@ -48,30 +50,43 @@ fn follows(before: Token, token: Token) -> bool {
     )
 }
 
-struct Tokens<'a> {
-    rest: &'a str,
+/// The tokens of a text, each with where it is in bytes.
+pub(super) struct Tokens<'a> {
+    text: &'a str,
+    at: usize,
 }
 
-impl Tokens<'_> {
+impl<'a> Tokens<'a> {
+    pub(super) fn of(text: &'a str) -> Tokens<'a> {
+        Tokens { text, at: 0 }
+    }
+
     /// Takes so many bytes.
-    fn take(&mut self, bytes: usize, token: Token) -> Option<Token> {
-        self.rest = &self.rest[bytes..];
-        Some(token)
+    fn take(&mut self, bytes: usize, token: Token) -> Option<(Range<usize>, Token)> {
+        let from = self.at;
+        self.at += bytes;
+        Some((from..self.at, token))
+    }
+
+    /// Goes on to what begins a token, past spaces and comments.
+    fn skip(&mut self) -> &'a str {
+        loop {
+            let rest = &self.text[self.at..];
+            let trimmed = rest.trim_start();
+            self.at += rest.len() - trimmed.len();
+            if !trimmed.starts_with("//") {
+                return trimmed;
+            }
+            self.at += run(trimmed, |c| c != '\n');
+        }
     }
 }
 
 impl Iterator for Tokens<'_> {
-    type Item = Token;
+    type Item = (Range<usize>, Token);
 
-    fn next(&mut self) -> Option<Token> {
-        loop {
-            self.rest = self.rest.trim_start();
-            if !self.rest.starts_with("//") {
-                break;
-            }
-            self.rest = self.rest.split_once('\n').map_or("", |(_, rest)| rest);
-        }
-        let rest = self.rest;
+    fn next(&mut self) -> Option<Self::Item> {
+        let rest = self.skip();
         let first = rest.chars().next()?;
         if let Some(bytes) = string(rest) {
             return self.take(bytes, Token::Operand);
@@ -155,7 +170,7 @@ mod tests {
         ];
         for text in expressions {
             let mut before = Token::Open;
-            for token in (Tokens { rest: text }) {
+            for (_, token) in Tokens::of(text) {
                 assert!(follows(before, token), "{text}: {token:?} after {before:?}");
                 before = token;
             }

@@ -282,8 +282,8 @@ fn what_is_not_known_does_not_compile() {
         ("[?optional.of(1)]", ""),
     ] {
         let error = Expression::compile(text).map(|_| ()).expect_err(text);
-        assert!(error.contains(said), "{text}: {error}");
-        assert!(error.len() < 300, "{text}: {error}");
+        assert!(error.message.contains(said), "{text}: {error}");
+        assert!(error.message.len() < 300, "{text}: {error}");
     }
 }
 
@@ -324,5 +324,92 @@ fn the_error_of_a_large_value_is_short() {
             Err(Stop::Failed(error)) => assert!(error.len() <= 260, "{text}: {} bytes", error.len()),
             other => panic!("{text}: {other:?}"),
         }
+    }
+}
+
+/// What compiling `text` says, where only `target`, `action` and two declared names are known.
+fn fault(text: &str) -> Option<(usize, usize, String)> {
+    let example = json!({"target": {"kind": "Deployment", "labels": {}, "list": []}, "action": {}, "now": null});
+    let shape = Shape::of(&example, &["target.labels", "action"]);
+    let known = Known { variables: &shape, declared: Some(&["small", "big"]) };
+    let fault = Expression::compile_with(text, known).err()?;
+    Some((fault.place.line, fault.place.column, fault.message))
+}
+
+#[test]
+fn a_name_that_nothing_has_does_not_compile_and_is_told_with_its_line_and_column() {
+    for (text, line, column, said) in [
+        ("nobody == 1", 1, 1, "there is no variable `nobody` (there are action, now, target)"),
+        ("true &&\n  target.knd == 'a'", 2, 10, "`target` has no field `knd` (there are kind, labels, list)"),
+        ("has(target.knd)", 1, 12, "`target` has no field `knd`"),
+        ("target.kind.length == 1", 1, 13, "`target.kind` has no fields, so no `length`"),
+        ("'ä' != '' && nobody", 1, 14, "there is no variable `nobody`"),
+        ("target.list.all(nobody, nobody > 1) || nobody", 1, 40, "there is no variable `nobody`"),
+        ("target.list.exists_one(x, x.a == y)", 1, 34, "there is no variable `y`"),
+        ("target.list.map(x, z > 1, x + 1) == []", 1, 20, "there is no variable `z`"),
+        ("target.list.map(x, x > 1, x + z) == []", 1, 31, "there is no variable `z`"),
+        ("math.abs(-1) == 1 && maths == 1", 1, 22, "there is no variable `maths`"),
+        ("target.kind in ['a', b]", 1, 22, "there is no variable `b`"),
+        ("{'a': 1, b: c}.a == 1", 1, 10, "there is no variable `b`"),
+        ("target.kind != '' ? target : other", 1, 30, "there is no variable `other`"),
+        ("target.kind.shout() == 'A'", 1, 13, "there is no function `shout`"),
+        ("variables.huge", 1, 11, "there is no `variables.huge` (there are small, big)"),
+        ("variables == {}", 1, 1, "`variables` can only be used as `variables.NAME`"),
+        ("1 +", 1, 4, "Syntax error"),
+        ("true &&\n  (target.kind == 'a'", 2, 22, "Syntax error"),
+        ("target.list.all(1, true)", 1, 17, ""),
+    ] {
+        let found = fault(text).unwrap_or_else(|| panic!("{text} compiles"));
+        assert_eq!((found.0, found.1), (line, column), "{text}: {}", found.2);
+        assert!(found.2.contains(said), "{text}: {}", found.2);
+    }
+    for text in [
+        "target.labels.anything.at.all == 1 && action.whatever == 2 && now == null",
+        "target.list.all(x, x.y.z == 1 && target.list.exists(y, x == y))",
+        "target['kind'] == 'a' && variables.small < variables.big && has(variables.small)",
+        "target.list[0].a.b == 1",
+    ] {
+        assert_eq!(fault(text), None, "{text}");
+    }
+}
+
+#[test]
+fn what_was_declared_is_evaluated_once_and_only_if_it_is_needed() {
+    let known = |declared| Known { variables: &Shape::Any, declared: Some(declared) };
+    let dear = Expression::compile_with("lists.range(1000).all(x, x >= 0)", known(&[])).unwrap();
+    let wrong = Expression::compile_with("target.nobody == 1 && variables.dear", known(&["dear"])).unwrap();
+    let of = |text| Expression::compile_with(text, known(&["dear", "wrong"])).unwrap();
+    let variables = Variables::of(&variables());
+    let mut session = Session::new(&variables, [&dear, &wrong]);
+    let mut asked = |text| {
+        let mut meter = Meter::new(EXPRESSION_UNITS);
+        (session.evaluate(&of(text), Branches::Needed, &mut meter), meter.spent())
+    };
+    assert!(asked("true || variables.dear").1 < 10, "nobody needs it");
+    assert!(asked("variables.dear && variables.dear").1 > 3_000, "it is needed");
+    let (value, spent) = asked("variables.dear && !(!variables.dear)");
+    assert_eq!((value, spent < 40), (Ok(true.into()), true), "and is there now: {spent}");
+    assert_eq!(asked("variables.wrong || true").0, Ok(true.into()));
+    for _ in 0..2 {
+        let Err(Stop::Failed(error)) = asked("variables.wrong").0 else { panic!("it has no value") };
+        assert!(error.contains("nobody"), "{error}");
+    }
+}
+
+#[test]
+fn a_point_in_time_can_be_calculated_with() {
+    let now = "2026-11-28T00:00:00.5Z".parse().unwrap();
+    let variables = Variables::of(&json!({"since": "2026-11-27T22:00:00Z"})).with_time("now", now).unwrap();
+    for text in [
+        "now - timestamp(since) > duration('1h')",
+        "now.getHours() == 0 && now.getDayOfWeek('Europe/Berlin') == 6",
+        "now > timestamp('2026-11-28T00:00:00Z')",
+    ] {
+        let found = Expression::compile(text).unwrap().evaluate(
+            &variables,
+            Branches::Needed,
+            &mut Meter::new(EXPRESSION_UNITS),
+        );
+        assert_eq!(found, Ok(true.into()), "{text}");
     }
 }

@@ -5,7 +5,9 @@ use serde::Deserialize;
 
 use super::{Ending, spec};
 use crate::{
-    api::v1alpha1::{ApprovalSpec, ApprovalStatus, KnownGood, MatchConstraints, Mode, Purpose, Remediation, Time},
+    api::v1alpha1::{
+        ApprovalSpec, ApprovalStatus, KnownGood, MatchConstraints, Mode, Protected, Purpose, Remediation, Time,
+    },
     core::{
         actions::identity,
         gate::{self, Override},
@@ -45,6 +47,9 @@ pub struct PolicyBounds {
     /// The highest mode in which what the rules do not confirm may be done. Absent: `observe`, so it is not.
     #[serde(default)]
     pub model_mode: Mode,
+    /// Which targets are never written to.
+    #[serde(default)]
+    pub protected: Option<Protected>,
 }
 
 /// A person's yes: what an Approval says.
@@ -60,6 +65,7 @@ pub struct Consent {
 /// Whether `remediation` may be written, by what the executor read itself: the mode and the Approvals allow it, and the
 /// evidence chain of the gate finds on this reading what the action needs. The error is why it ends.
 pub fn may_write(remediation: &Remediation, seen: &Evidence, now: Time) -> Result<(), Ending> {
+    spared(seen)?;
     mode(remediation, seen, now)?;
     let helm = seen.policies.iter().any(|policy| policy.allow_helm && matches(policy, seen));
     let unconfirmed = unconfirmed(remediation, seen, now);
@@ -76,6 +82,16 @@ fn unconfirmed(remediation: &Remediation, seen: &Evidence, now: Time) -> Overrid
     let allowed = matching.peek().is_some() && matching.all(|policy| policy.model_mode >= Mode::Approve);
     let consent = seen.approvals.iter().find(|consent| covers(consent, remediation, now)).filter(|_| allowed);
     consent.map_or(Override::No, |consent| Override::Given(consent.spec.approver.clone()))
+}
+
+/// No Policy that matches protects the target.
+fn spared(seen: &Evidence) -> Result<(), Ending> {
+    let Workload { object, labels, .. } = &seen.workload;
+    let protected = seen.policies.iter().filter(|policy| matches(policy, seen)).filter_map(|it| it.protected.as_ref());
+    match protected.filter_map(|protected| policy::protects(protected, object, labels)).next() {
+        Some(by) => refused(Reason::Protected, format!("a Policy protects {object} by its {by}")),
+        None => Ok(()),
+    }
 }
 
 fn matches(policy: &PolicyBounds, seen: &Evidence) -> bool {

@@ -1,16 +1,16 @@
 //! Is the action allowed here and now? Enrolment, Policies, Runbooks, budgets, audit, mode and approval.
 
-use crate::api::v1alpha1::{LedgerStatus, Mode, Time};
+use crate::api::v1alpha1::{LedgerStatus, Lift, Limits, Mode, Time};
+use crate::core::blast::{Blast, Loss, Share};
 use crate::core::budget::{self, Budgets, Charge};
-use crate::core::cel::{JUDGEMENT_UNITS, Meter, Variables};
+use crate::core::policy::Denial;
 use crate::core::reason::Reason;
 
-use super::case::{Readable, ReadableCheck, Unreadable, how_to_approve};
+use super::case::{MAX_ROUNDS, Unreadable};
 use super::check::Check;
 use super::outcome::{Effect, Outcome, not_asked, pass, refuse, unknown};
-
-/// Investigations of one incident at most.
-pub const MAX_ROUNDS: i32 = 30;
+use super::readable::{Readable, ReadableCheck, how_to_approve};
+use super::variables::Bound;
 
 /// Where the namespace is enrolled, for every write.
 pub(super) const NAMESPACE_ENROLLED: ReadableCheck = Check {
@@ -36,13 +36,17 @@ pub const BOUNDS: &[ReadableCheck] = &[
     NAMESPACE_ENROLLED,
     Check {
         name: "PolicyAllows",
-        says: "Every matching Policy compiles, lists the action, has its windows open and finds its validations true, at bounded cost.",
+        says: "Every Policy that applies compiles, protects nothing of it, lists the action, has its windows open, caps kept and validations true.",
         run: policy_allows,
     },
-    Check { name: "RunbookAllows", says: "Every matching Runbook lists the action.", run: runbook_allows },
+    Check {
+        name: "RunbookAllows",
+        says: "Every Runbook that applies compiles, lists the action and finds its validations true.",
+        run: runbook_allows,
+    },
     Check {
         name: "BlastRadius",
-        says: "The write touches no more pods than the matching Policies allow.",
+        says: "The write reaches no further than allowed: pods, endpoints of Services, disruption budgets, workloads within an hour.",
         run: blast_radius,
     },
     Check { name: "QuotaHasRoom", says: "No quota keeps the new pods out.", run: quota_has_room },
@@ -60,6 +64,11 @@ pub const BOUNDS: &[ReadableCheck] = &[
         name: "HourlyBudget",
         says: "Actions are left in this hour, in the namespace and in the cluster.",
         run: hourly_budget,
+    },
+    Check {
+        name: "FewUnderWay",
+        says: "No more writes are under way in the namespace than a Policy allows at one time.",
+        run: few_under_way,
     },
     Check {
         name: "NoStorm",
@@ -96,39 +105,114 @@ fn namespace_enrolled(readable: &Readable<'_>) -> Outcome {
 }
 
 fn policy_allows(readable: &Readable<'_>) -> Outcome {
-    let variables = Variables::of(&readable.cel_variables());
-    // One for all: more Policies must not buy more time.
-    let mut meter = Meter::new(JUDGEMENT_UNITS);
-    for policy in &readable.policies {
-        let admitted = policy.admits(readable.kind(), readable.case.now);
-        let answer = admitted.and_then(|()| policy.validate(&variables, &mut meter));
+    let asked = &readable.asked;
+    if let Some(denial) = protecting(readable) {
+        return refuse(denial.reason, denial.message);
+    }
+    if let Some(denial) = &asked.unclear_policy {
+        return refuse(denial.reason, denial.message.clone());
+    }
+    let mut meter = asked.meter_of_policies();
+    let write = readable.observed.prediction.as_ref().ok().and_then(|prediction| prediction.write.field());
+    for Bound { policy, lifted } in &asked.policies {
+        let answer = policy
+            .admits_but(readable.kind(), readable.case.now, |part| lifted.has(part))
+            .and_then(|()| write.filter(|_| !lifted.has(Lift::Limits)).map_or(Ok(()), |write| policy.bounds(write)))
+            .and_then(|()| match lifted.has(Lift::Validations) {
+                true => Ok(()),
+                false => policy.validate(&asked.variables, &mut meter),
+            });
         if let Err(denial) = answer {
             return refuse(denial.reason, denial.message);
         }
     }
-    pass(format!("{} matching Policies allow it", readable.policies.len()))
+    pass(format!("{} Policies that apply allow it{}", asked.policies.len(), asked.exceptions()))
+}
+
+/// The first Policy that protects the target. It does so whatever its match conditions say, because the executor asks it
+/// too.
+pub(super) fn protecting(readable: &Readable<'_>) -> Option<Denial> {
+    let (object, labels) = (&readable.workload().object, &readable.workload().labels);
+    readable.policies.iter().find_map(|policy| policy.spares(object, labels).err())
 }
 
 fn runbook_allows(readable: &Readable<'_>) -> Outcome {
-    let (runbooks, kind) = (readable.case.rules.runbooks, readable.kind());
-    match runbooks.iter().find(|runbook| !runbook.allowed_actions.contains(&kind)) {
-        Some(runbook) => refuse(
-            Reason::RunbookForbids,
-            format!("Runbook {} matches and does not list {kind} in allowedActions", runbook.name),
-        ),
-        None => pass(format!("{} matching Runbooks allow it", runbooks.len())),
+    let (asked, kind) = (&readable.asked, readable.kind());
+    if let Some(denial) = &asked.unclear_runbook {
+        return refuse(Reason::RunbookForbids, denial.message.clone());
     }
+    if let Some(runbook) = asked.runbooks.iter().find(|runbook| !runbook.allowed_actions.contains(&kind)) {
+        let message = format!("Runbook {} matches and does not list {kind} in allowedActions", runbook.name);
+        return refuse(Reason::RunbookForbids, message);
+    }
+    let mut meter = asked.meter_of_runbooks();
+    for runbook in &asked.runbooks {
+        let program = runbook.compiled.program();
+        if let Err(denial) = program.and_then(|program| program.validate(&asked.variables, &mut meter)) {
+            return refuse(Reason::RunbookForbids, denial.message);
+        }
+    }
+    pass(format!("{} Runbooks that apply allow it", asked.runbooks.len()))
 }
 
 fn blast_radius(readable: &Readable<'_>) -> Outcome {
-    let pods = readable.workload().state.desired;
-    match readable.policies.iter().filter_map(|policy| policy.spec.limits.max_pods).min() {
-        Some(bound) if pods > bound => {
-            refuse(Reason::BlastRadius, format!("{pods} pods would change, a Policy allows {bound}"))
-        }
-        Some(bound) => pass(format!("{pods} pods would change, a Policy allows {bound}")),
-        None => pass(format!("{pods} pods would change, one object, one field")),
+    if readable.observed.prediction.is_err() {
+        return not_asked("there is no exact write");
     }
+    match &readable.case.cluster.reach {
+        None => return not_asked("what it reaches was not read, because nothing fails or nothing can be written"),
+        Some(Err(Unreadable { reason, message })) => {
+            let message = format!("how far it reaches is not known: {message}");
+            return unknown(*reason, message).wait();
+        }
+        Some(Ok(_)) => {}
+    }
+    let Some(blast) = &readable.blast else { return not_asked("there is no exact write") };
+    let limits = || readable.asked.with(Lift::Limits).map(|policy| &policy.spec.limits);
+    let least = |bound: fn(&Limits) -> Option<i32>| {
+        limits().filter_map(bound).min().map(|bound| usize::try_from(bound).unwrap_or_default())
+    };
+    let Blast { pods, at_once, services: _, headroom, dependents, of_namespace, of_cluster } = blast;
+    if let Some(bound) = least(|limits| limits.max_pods).filter(|bound| pods > bound) {
+        return refuse(Reason::BlastRadius, format!("{pods} pods would change, a Policy allows {bound}"));
+    }
+    // A pod that crashes again and again is ready for a moment after each start: time may turn it.
+    if let Some(loss) = blast.to_zero() {
+        let (service, ready) = (&loss.service, loss.ready);
+        let message =
+            format!("Service {service} would have no endpoint for a while: all {ready} that serve may end at one time");
+        return refuse(Reason::BlastRadius, message).wait();
+    }
+    let budgets = readable.case.books.budgets;
+    let default = usize::try_from(budgets.endpoints_percent).unwrap_or(usize::MAX);
+    let bound = least(|limits| limits.max_percent).map_or(default, |bound| bound.min(default));
+    if let Some(loss) = blast.worst().filter(|loss| loss.percent() > bound) {
+        let Loss { service, ready, lost } = loss;
+        let message = format!(
+            "{lost} of {ready} endpoints of Service {service} may end at one time, {}%; at most {bound}%",
+            loss.percent()
+        );
+        return refuse(Reason::BlastRadius, message).wait();
+    }
+    if let Some(allowed) = headroom.filter(|allowed| i64::try_from(*at_once).unwrap_or(i64::MAX) > (*allowed).max(0)) {
+        let message = format!("{at_once} pods that serve may end at one time, a disruption budget allows {allowed}");
+        return refuse(Reason::BlastRadius, message).wait();
+    }
+    for (share, least, most, of) in [
+        (of_namespace, 2, budgets.workloads_percent_per_namespace_per_hour, "of its namespace"),
+        (of_cluster, 4, budgets.workloads_percent_per_hour, "of all enrolled namespaces"),
+    ] {
+        let Share { touched, of: all } = *share;
+        if touched > least
+            && touched.saturating_mul(100) > all.saturating_mul(usize::try_from(most).unwrap_or(usize::MAX))
+        {
+            let message =
+                format!("{touched} of {all} workloads {of} would have been written to within an hour, at most {most}%");
+            return refuse(Reason::BlastRadius, message);
+        }
+    }
+    let of = if dependents.is_empty() { "nothing depends on them".to_owned() } else { dependents.join(", ") };
+    pass(format!("{pods} pods would change, {at_once} of those that serve at one time; {of}"))
 }
 
 fn quota_has_room(readable: &Readable<'_>) -> Outcome {
@@ -168,6 +252,12 @@ fn budget_check(readable: &Readable<'_>, ok: &str, rule: BudgetRule) -> Outcome 
         Ok(()) => pass(ok),
         Err(refusal) => refuse(refusal.reason, refusal.message),
     }
+}
+
+fn few_under_way(readable: &Readable<'_>) -> Outcome {
+    // What is under way ends within minutes.
+    let outcome = budget_check(readable, "few other writes are under way", budget::under_way);
+    if outcome.refuses() { outcome.wait() } else { outcome }
 }
 
 fn no_storm(readable: &Readable<'_>) -> Outcome {

@@ -1,22 +1,21 @@
-//! What a decision rests on, in parts, and what the first checks prove of it.
+//! What a decision rests on, in parts.
 
-use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 
 use crate::api::v1alpha1::{
-    Action, ActionKind, Diagnosis, Fact, FieldWrite, KnownGood, LedgerStatus, Mode, ObjectRef, Purpose,
-    RemediationSpec, Review, TargetReading, Time, Unresolved,
+    ActionKind, Diagnosis, Fact, KnownGood, LedgerStatus, Mode, ObjectRef, PolicyException, Review, Severity,
+    TargetReading, Time, Unresolved,
 };
-use crate::core::actions::{Prediction, identity};
-use crate::core::budget::{Budgets, Charge};
+use crate::core::blast::Reach;
+use crate::core::budget::Budgets;
 use crate::core::neighbours::Storm;
-use crate::core::policy::{self, CompiledPolicy};
+use crate::core::policy::{CompiledPolicy, CompiledRunbook};
 use crate::core::reason::Reason;
 use crate::core::rules;
 use crate::core::workload::{Presence, Workload};
 
-use super::check::Check;
-use super::observed::{Observed, Override};
-use super::outcome::Outcome;
+/// Investigations of one incident at most.
+pub const MAX_ROUNDS: i32 = 30;
 
 /// Everything that a decision rests on. The reading of the workload is the controller's own; facts and diagnosis are
 /// leads.
@@ -51,6 +50,10 @@ pub struct Alerts<'a> {
     pub started_at: Time,
     /// Their names.
     pub names: Vec<&'a str>,
+    /// How urgent the incident is.
+    pub severity: Severity,
+    /// Labels of the newest one that fires, as its sender wrote them.
+    pub labels: &'a BTreeMap<String, String>,
 }
 
 /// What the latest round of the investigation says.
@@ -103,6 +106,9 @@ pub struct Cluster<'a> {
     pub before_write: Option<&'a TargetReading>,
     /// A quota of the namespace that has no room for another pod, as `name (pods: used/hard)`.
     pub full_quota: Option<&'a str>,
+    /// What a write can reach, or why that could not be read; `None` where nobody looked, because nothing fails or nothing
+    /// can be written.
+    pub reach: Option<Result<&'a Reach, Unreadable>>,
 }
 
 /// What people declared for the namespace.
@@ -114,15 +120,21 @@ pub struct Rules<'a> {
     pub policies: &'a [CompiledPolicy],
     /// Runbooks that match the incident.
     pub runbooks: &'a [RunbookRule],
+    /// PolicyExceptions of this namespace and of the system namespace.
+    pub exceptions: &'a [PolicyException],
+    /// The system namespace.
+    pub system: &'a str,
 }
 
 /// What a matching Runbook leaves.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct RunbookRule {
     /// `namespace/name`.
     pub name: String,
     /// The actions that it allows.
     pub allowed_actions: Vec<ActionKind>,
+    /// What it says in CEL.
+    pub compiled: CompiledRunbook,
 }
 
 /// What was spent, approved and counted.
@@ -180,158 +192,3 @@ impl Unreadable {
         }
     }
 }
-
-/// A [`Case`] whose target was resolved and read, and is still the same object: no check after that tests it again.
-pub struct Readable<'a> {
-    /// The case.
-    pub case: &'a Case<'a>,
-    /// The target.
-    pub target: &'a ObjectRef,
-    /// The reading and the action.
-    pub observed: Observed<'a>,
-    /// The Policies that match the target.
-    pub policies: Vec<&'a CompiledPolicy>,
-    /// Identity of the exact action; absent when it cannot be predicted.
-    pub identity: Option<Identity>,
-}
-
-/// Identity of one exact action.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity {
-    /// Action id: 32 hexadecimal characters.
-    pub id: String,
-    /// Digest, 64 hexadecimal characters: what an Approval names.
-    pub digest: String,
-}
-
-impl<'a> Readable<'a> {
-    /// Proves that the case is readable; `None` where the preconditions refuse.
-    pub fn of(
-        case: &'a Case<'a>,
-        purpose: Purpose,
-        observed: impl FnOnce(&'a Workload, &[&CompiledPolicy]) -> Observed<'a>,
-    ) -> Option<Self> {
-        let (Ok(target), Ok(workload)) = (&case.target, &case.cluster.workload) else { return None };
-        if workload.object.uid != target.uid {
-            return None;
-        }
-        let policies = policy::matching(case.rules.policies, Some(&workload.object.kind), Some(&workload.labels)).all();
-        let mut observed = observed(workload, &policies);
-        let identity = observed.prediction.as_ref().ok().map(|prediction| {
-            let Prediction { action, write, provenance, .. } = prediction;
-            let digest = identity::digest(action, &workload.object, write, provenance.as_ref());
-            Identity { id: identity::action_id(case.incident, purpose, &digest), digest }
-        });
-        // What a model proposes and the rules do not, a person may approve where Policies and its rung allow that.
-        let reach = policy::model_mode(&policies).min(case.belief.ceiling);
-        if case.belief.is_of_model() && reach >= Mode::Approve {
-            observed.unconfirmed = word_of_a_person(case, identity.as_ref());
-        }
-        Some(Readable { case, target, observed, policies, identity })
-    }
-
-    /// Whether a person approved exactly this action, for disagreements that a person may always decide.
-    pub fn word_of_a_person(&self) -> Override {
-        word_of_a_person(self.case, self.identity.as_ref())
-    }
-
-    /// The reading.
-    pub fn workload(&self) -> &'a Workload {
-        self.observed.workload
-    }
-
-    /// Kind of the action.
-    pub fn kind(&self) -> ActionKind {
-        self.observed.kind
-    }
-
-    /// The mode that namespace and Policies leave.
-    pub fn mode(&self) -> Mode {
-        policy::mode(self.case.rules.namespace_mode, &self.policies)
-    }
-
-    /// What is charged to the Ledger; without an exact action it has no ID.
-    pub fn charge(&self) -> Charge {
-        let id = self.identity.as_ref().map(|identity| identity.id.as_str()).unwrap_or_default();
-        let change = self.workload().change();
-        Charge { change, ..Charge::of(id, self.case.incident, self.target, &self.policies) }
-    }
-
-    /// Variables of a Policy's validations.
-    pub fn cel_variables(&self) -> Value {
-        let Case { incident, rounds, alerts, belief, rules, .. } = self.case;
-        let workload = self.workload();
-        let diagnosis = belief.diagnosis.map(|d| {
-            json!({
-                "cause": d.cause, "confidence": d.confidence, "diagnoser": d.diagnoser,
-                "claims": d.claims.iter().map(|c| json!({"kind": c.kind, "cites": c.cites})).collect::<Vec<_>>(),
-            })
-        });
-        let prediction = self.observed.prediction.as_ref().ok();
-        let fields: Vec<&str> = prediction.iter().flat_map(|p| &p.diff).map(|change| change.path.as_str()).collect();
-        let mut action = self.observed.action.as_ref().map(parameters).unwrap_or_default();
-        action.insert("kind".into(), self.kind().as_str().into());
-        action.insert("fields".into(), fields.into());
-        json!({
-            "incident": {"name": incident, "rounds": rounds, "alerts": alerts.names},
-            "target": {
-                "kind": workload.object.kind, "namespace": workload.object.namespace, "name": workload.object.name,
-                "labels": workload.labels, "annotations": workload.annotations,
-                "replicas": workload.state.desired, "revision": workload.state.revision.unwrap_or_default(),
-            },
-            "diagnosis": diagnosis,
-            "action": action,
-            "namespaceObject": {"mode": rules.namespace_mode.unwrap_or_default()},
-        })
-    }
-}
-
-/// Whether a person approved exactly this action; without an exact one nobody can.
-fn word_of_a_person(case: &Case<'_>, identity: Option<&Identity>) -> Override {
-    let Some(Identity { digest, .. }) = identity else { return Override::No };
-    match case.books.approvals.iter().find(|approval| approval.digest == *digest) {
-        Some(approval) => Override::Given(approval.approver.clone()),
-        None => Override::Asked(how_to_approve(case, digest)),
-    }
-}
-
-/// What a person does to approve, in words.
-pub(super) fn how_to_approve(case: &Case<'_>, digest: &str) -> String {
-    format!("create an Approval for incident {} with digest {digest}", case.incident)
-}
-
-/// The parameters of an action by their names. A rule that asks for one that the action does not have fails, and so
-/// denies.
-fn parameters(action: &Action) -> Map<String, Value> {
-    let value = serde_json::to_value(action).unwrap_or_default();
-    value.as_object().and_then(|kinds| kinds.values().next()?.as_object().cloned()).unwrap_or_default()
-}
-
-/// A write that takes a write of ours back or completes it, held against a reading.
-pub struct Follow<'a> {
-    /// The reading.
-    pub workload: &'a Workload,
-    /// Action id of the repair that it follows.
-    pub follows: &'a str,
-    /// For an undo: the field, with `before` as the value that the repair wrote.
-    pub field: Option<&'a FieldWrite>,
-    /// For an eviction: the pod.
-    pub pod: Option<&'a ObjectRef>,
-}
-
-/// A Remediation held against the executor's own reading.
-pub struct Own<'a> {
-    /// The Remediation.
-    pub spec: &'a RemediationSpec,
-    /// The executor's reading of its target.
-    pub workload: &'a Workload,
-}
-
-/// Before the target is known to be readable.
-pub type Precondition = Check<fn(&Case<'_>) -> Outcome>;
-/// Everything, once the target is readable.
-pub type ReadableCheck = Check<fn(&Readable<'_>) -> Outcome>;
-/// A write that takes a write of ours back, or completes it.
-pub type FollowCheck = Check<fn(&Follow<'_>) -> Outcome>;
-/// A Remediation that the executor holds against its own reading.
-pub type OwnCheck = Check<fn(&Own<'_>) -> Outcome>;

@@ -4,9 +4,10 @@ use crate::api::v1alpha1::ActionKind;
 use crate::core::actions;
 use crate::core::reason::Reason;
 
-use super::case::{Case, Precondition, Readable, ReadableCheck};
+use super::case::Case;
 use super::check::Check;
 use super::outcome::{Effect, Outcome, not_asked, pass, refuse, unknown};
+use super::readable::{Precondition, Readable, ReadableCheck};
 use super::{bounds, evidence, follow, quality};
 
 /// Before the target is known to be readable: where one of these refuses, no other check is asked.

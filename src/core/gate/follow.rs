@@ -12,10 +12,12 @@ use crate::core::reason::Reason;
 use crate::core::verify;
 use crate::core::workload::{Kind, Pod};
 
-use super::case::{Follow, FollowCheck, Own, OwnCheck, Readable, ReadableCheck};
+use super::bounds::protecting;
 use super::check::Check;
 use super::evidence;
 use super::outcome::{Effect, Outcome, not_asked, pass, refuse};
+use super::readable::{Follow, FollowCheck, Own, OwnCheck, Readable, ReadableCheck};
+use super::variables::Bound;
 
 const FOLLOWED_NOT_PROTECTED: FollowCheck = Check {
     name: "StillNotProtected",
@@ -74,7 +76,7 @@ pub const FOLLOW_BOUNDS: &[ReadableCheck] = &[
     super::bounds::NAMESPACE_ENROLLED,
     Check {
         name: "PolicyAllowsFollowing",
-        says: "Every matching Policy compiles, lists the action and has no deny window open; the windows in which \
+        says: "Every Policy that applies compiles, protects nothing of it, lists the action and has no deny window open; the windows in which \
                actions may begin are not asked for, because this one has begun.",
         run: policy_allows_following,
     },
@@ -172,12 +174,16 @@ fn pod_stuck(follow: &Follow<'_>) -> Outcome {
 }
 
 fn policy_allows_following(readable: &Readable<'_>) -> Outcome {
-    for policy in &readable.policies {
-        if let Err(denial) = policy.admits_following(readable.kind(), readable.case.now) {
+    if let Some(denial) = protecting(readable) {
+        return refuse(denial.reason, denial.message);
+    }
+    for Bound { policy, lifted } in &readable.asked.policies {
+        let answer = policy.admits_following(readable.kind(), readable.case.now, |part| lifted.has(part));
+        if let Err(denial) = answer {
             return refuse(denial.reason, denial.message);
         }
     }
-    pass(format!("{} matching Policies allow it", readable.policies.len()))
+    pass(format!("{} Policies that apply allow it", readable.asked.policies.len()))
 }
 
 fn ledger_has_room(readable: &Readable<'_>) -> Outcome {

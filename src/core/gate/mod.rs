@@ -19,17 +19,19 @@ pub mod observed;
 mod opinions;
 pub mod outcome;
 mod quality;
+mod readable;
 #[cfg(test)]
 pub mod testing;
 #[cfg(test)]
 mod tests;
+mod variables;
 
-pub use bounds::MAX_ROUNDS;
-pub use case::{Alerts, Belief, Books, Case, Cluster, Readable, Rules, RunbookRule, Unreadable, ValidApproval};
+pub use case::{Alerts, Belief, Books, Case, Cluster, MAX_ROUNDS, Rules, RunbookRule, Unreadable, ValidApproval};
 pub use chains::check_names;
 pub use observed::Override;
 pub use opinions::Ungrounded;
 pub use quality::{FACTS_MAX_AGE, are_overtaken, are_stale};
+pub use readable::Readable;
 
 use crate::api::v1alpha1::{
     Action, ActionKind, CheckVerdict, Decision, DecisionOutcome, EvictWrite, KnownGood, ObjectRef, Purpose,
@@ -43,10 +45,10 @@ use super::reason::Reason;
 use super::redact::quoted;
 use super::workload::Workload;
 
-use case::{Follow, Own};
 use check::Verdicts;
 use observed::Observed;
 use outcome::{Effect, Outcome};
+use readable::{Follow, Own};
 
 /// A decision with the exact values that it is about.
 #[derive(Clone, Debug)]
@@ -181,7 +183,7 @@ fn judge_following(
     case: &Case<'_>,
     repair: &RemediationSpec,
     purpose: Purpose,
-    chain: &'static [case::FollowCheck],
+    chain: &'static [readable::FollowCheck],
     prediction: Result<Prediction, Refusal>,
 ) -> Judgement {
     let mut verdicts = Verdicts::default();

@@ -2,18 +2,18 @@
 
 use serde_json::Value;
 
-use crate::api::v1alpha1::{Action, Cause, Claim, Diagnosis, Fact, ObjectRef, ReferenceKind, Review, Time};
+use crate::api::v1alpha1::{Action, Cause, Claim, Diagnosis, Fact, Lift, ObjectRef, ReferenceKind, Review, Time};
 use crate::core::reason::Reason;
 use crate::core::redact::quoted;
 use crate::core::workload::{Workload, named};
 use crate::core::{actions, rules};
 
-use super::case::{Readable, ReadableCheck};
 use super::check::Check;
 use super::claims;
 use super::grounding::{self, fact_shows, has_word, is_hash, numbered, same};
 use super::observed::Override;
 use super::outcome::{Effect, Outcome, not_asked, pass, refuse, unknown};
+use super::readable::{Readable, ReadableCheck};
 
 /// Facts older than this are not acted upon.
 pub const FACTS_MAX_AGE: jiff::SignedDuration = jiff::SignedDuration::from_secs(60);
@@ -323,7 +323,8 @@ fn no_objection(readable: &Readable<'_>) -> Outcome {
 
 fn confidence_above_floor(readable: &Readable<'_>) -> Outcome {
     let Some(diagnosis) = readable.case.belief.diagnosis else { return not_asked("there is no diagnosis") };
-    let floor = readable.policies.iter().map(|policy| policy.spec.confidence_floor).max().unwrap_or(0);
+    let floor =
+        readable.asked.with(Lift::ConfidenceFloor).map(|policy| policy.spec.confidence_floor).max().unwrap_or(0);
     if diagnosis.confidence >= floor {
         pass(format!("confidence {} is not below the floor {floor}", diagnosis.confidence))
     } else {

@@ -4,15 +4,16 @@ use serde_json::{Value, json};
 
 use crate::api::v1alpha1::{
     Action, Cause, Claim, ClaimKind, Diagnosis, Fact, FactData, FieldChange, KnownGood, LedgerStatus, Mode, ObjectRef,
-    Planted, PodFact, PodFailure, Policy, Proposal, Review, RevisionDiffFact, RevisionFact, RolloutUndo, SourceName,
-    TargetReading, Time, WorkloadFact,
+    Planted, PodFact, PodFailure, Policy, PolicyException, Proposal, Review, RevisionDiffFact, RevisionFact,
+    RolloutUndo, Runbook, Severity, SourceName, TargetReading, Time, WorkloadFact,
 };
 use crate::core::{
     actions::planted::SIGN,
+    blast::Reach,
     budget::Budgets,
     names,
     neighbours::Storm,
-    policy::CompiledPolicy,
+    policy::{CompiledPolicy, CompiledRunbook, runbook_name},
     workload::{Kind, Pod, Presence, Revision, Workload},
 };
 
@@ -127,6 +128,17 @@ pub fn policy(spec: Value) -> CompiledPolicy {
     CompiledPolicy::of(&policy)
 }
 
+/// A Runbook of namespace `shop`.
+pub fn runbook(name: &str, spec: Value) -> RunbookRule {
+    let mut runbook = Runbook::new(name, serde_json::from_value(spec).unwrap());
+    runbook.metadata.namespace = Some("shop".into());
+    RunbookRule {
+        name: runbook_name(&runbook),
+        allowed_actions: runbook.spec.allowed_actions.clone(),
+        compiled: CompiledRunbook::of(&runbook),
+    }
+}
+
 /// The action that returns to this revision.
 pub fn undo_to(to_revision: i64) -> Action {
     Action::RolloutUndo(RolloutUndo { to_revision })
@@ -160,6 +172,7 @@ pub struct GateFixture {
     pub target: Result<ObjectRef, Unreadable>,
     pub firing: bool,
     pub alert_started_at: Time,
+    pub alert_labels: std::collections::BTreeMap<String, String>,
     pub facts: Vec<Fact>,
     pub diagnosis: Option<Diagnosis>,
     pub second: Option<Diagnosis>,
@@ -170,9 +183,11 @@ pub struct GateFixture {
     pub known_good: Vec<KnownGood>,
     pub presence: Vec<Presence>,
     pub full_quota: Option<String>,
+    pub reach: Option<Result<Reach, Unreadable>>,
     pub mode: Option<String>,
     pub policies: Vec<CompiledPolicy>,
     pub runbooks: Vec<RunbookRule>,
+    pub exceptions: Vec<PolicyException>,
     pub ledger: LedgerStatus,
     pub approvals: Vec<ValidApproval>,
     pub storm: Option<Storm>,
@@ -197,6 +212,7 @@ pub fn bad_rollout() -> GateFixture {
         target: Ok(workload.clone()),
         firing: true,
         alert_started_at: at(-2),
+        alert_labels: Default::default(),
         facts: vec![
             fact("f1", workload.clone(), FactData::Workload(WorkloadFact::default())),
             fact("f2", object("Pod", "api-2-a"), FactData::Pod(failing)),
@@ -227,9 +243,11 @@ pub fn bad_rollout() -> GateFixture {
         known_good: vec![],
         presence: vec![],
         full_quota: None,
+        reach: Some(Ok(Reach::default())),
         mode: Some("auto".into()),
         policies: vec![],
         runbooks: vec![],
+        exceptions: vec![],
         ledger: LedgerStatus::default(),
         approvals: vec![],
         storm: None,
@@ -288,6 +306,8 @@ impl GateFixture {
                 firing: self.firing,
                 started_at: self.alert_started_at,
                 names: vec!["KubePodCrashLooping"],
+                severity: Severity::Warning,
+                labels: &self.alert_labels,
             },
             belief: Belief {
                 facts: &self.facts,
@@ -308,8 +328,15 @@ impl GateFixture {
                 presence: &self.presence,
                 before_write: self.before_write.as_ref(),
                 full_quota: self.full_quota.as_deref(),
+                reach: self.reach.as_ref().map(|reach| reach.as_ref().map_err(Clone::clone)),
             },
-            rules: Rules { namespace_mode: self.mode.as_deref(), policies: &self.policies, runbooks: &self.runbooks },
+            rules: Rules {
+                namespace_mode: self.mode.as_deref(),
+                policies: &self.policies,
+                runbooks: &self.runbooks,
+                exceptions: &self.exceptions,
+                system: "backstop-system",
+            },
             books: Books {
                 ledger: &self.ledger,
                 approvals: &self.approvals,

@@ -30,20 +30,21 @@ mod write;
 #[cfg(test)]
 mod tests;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use serde::Deserialize;
 
 use crate::api::v1alpha1::{
-    Grant, Incident, IncidentPhase, IncidentStatus, Investigation, ModelChain, ObjectRef, Remediation, Runbook,
-    Severity, Time,
+    Grant, Incident, IncidentPhase, IncidentStatus, Investigation, ModelChain, ObjectRef, PolicyException, Remediation,
+    Runbook, Severity, Time,
 };
 
 use super::{
+    blast::Reach,
     budget::Budgets,
     gate::{Unreadable, ValidApproval},
     neighbours::Storm,
-    policy::CompiledPolicy,
+    policy::{CompiledPolicy, CompiledRunbook},
     workload::{Presence, Workload},
 };
 
@@ -186,6 +187,10 @@ pub struct Rules {
     pub policies: Arc<[CompiledPolicy]>,
     /// Runbooks that match the incident.
     pub runbooks: Vec<Runbook>,
+    /// What they say in CEL, by `namespace/name`, where a decision asks for it.
+    pub compiled: BTreeMap<String, CompiledRunbook>,
+    /// PolicyExceptions of the namespace and of the system namespace, where a decision asks for them.
+    pub exceptions: Vec<PolicyException>,
     /// The ModelChains of the system namespace, for the plan; `None` when they could not be read, or are not asked for.
     pub chains: Option<Vec<ModelChain>>,
 }
@@ -222,10 +227,17 @@ pub struct Books {
     pub storm: Option<Storm>,
     /// Why the other workloads of the namespace could not be read; `None` when they were, or need not be.
     pub neighbours_unread: Option<Unreadable>,
+    /// Workloads of the namespace that have pods; 0 where nobody looked.
+    pub workloads_of_namespace: usize,
     /// Enrolled targets of the cluster that were read as failing, with incidents inside the storm window.
     pub failing_targets: u32,
     /// The audit log can be written and outlives the pod.
     pub audit_durable: bool,
+    /// What a write can reach, or why that could not be read; `None` where nobody looked, because nothing fails or the
+    /// namespace is not enrolled.
+    pub reach: Option<Result<Reach, Unreadable>>,
+    /// Labels of the newest alert that fires.
+    pub alert_labels: BTreeMap<String, String>,
 }
 
 /// A Remediation in flight with everything that a decision depends on.

@@ -1,13 +1,18 @@
 //! The record of a Grant that is about to open: who allowed what, on whose word. Everything in it is bounded and
 //! follows from what was decided, so that a repetition is the same record.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
-use crate::api::v1alpha1::{Decision, FieldChange, Incident, Remediation, Verdict, Write};
-use crate::core::{names, policy};
+use crate::api::v1alpha1::{Decision, FieldChange, Remediation, Verdict, Write};
+use crate::core::{
+    names,
+    policy::{self, CompiledPolicy, Lifted},
+};
 
-use super::{JudgementInputs, diagnosis::cut, remediation};
+use super::{About, JudgementInputs, diagnosis::cut, remediation};
 
 /// Names, changes and Approvals that are listed.
 const MAX_LISTED: usize = 32;
@@ -16,7 +21,7 @@ const MAX_VALUE: usize = 512;
 
 /// What `GrantOpening` says.
 pub(super) fn details(
-    incident: &Incident,
+    about: About<'_>,
     remediation: &Remediation,
     epoch: i64,
     decision: Option<&Decision>,
@@ -44,15 +49,30 @@ pub(super) fn details(
         ("verdicts", decision.map_or(Value::Null, verdicts)),
         ("mode", json!(policy::mode(case.rules.mode.as_deref(), &policies))),
         ("policies", policies.iter().take(MAX_LISTED).map(|policy| policy.name.as_str()).collect()),
+        ("exceptions", exceptions(about, case, &policies)),
         ("runbooks", case.rules.runbooks.iter().take(MAX_LISTED).map(policy::runbook_name).collect()),
         ("approvals", approvals.take(MAX_LISTED).collect()),
-        ("incidentUid", json!(incident.metadata.uid)),
+        ("incidentUid", json!(about.incident.metadata.uid)),
         ("diagnoser", json!(decision.map(|decision| &decision.diagnoser))),
         ("reviewer", json!(review(case))),
     ] {
         details.insert(key.into(), value);
     }
     Value::Object(details)
+}
+
+/// The PolicyExceptions that lift something for the target, with their reasons.
+fn exceptions(about: About<'_>, case: &JudgementInputs, policies: &[&CompiledPolicy]) -> Value {
+    let Ok(workload) = &case.workload else { return json!([]) };
+    let (all, system) = (&case.rules.exceptions, about.terms.system.as_str());
+    let mut named = BTreeMap::new();
+    for policy in policies {
+        let lifted = Lifted::of(policy, all, &workload.object, &workload.labels, system, about.now);
+        for exception in lifted.by() {
+            named.insert(policy::exception_name(exception), cut(&exception.spec.reason, MAX_VALUE));
+        }
+    }
+    named.into_iter().take(MAX_LISTED).map(|(name, reason)| json!({ "name": name, "reason": reason })).collect()
 }
 
 /// What a reviewer said: an objection that a person overruled is on the record.

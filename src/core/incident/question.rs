@@ -5,7 +5,7 @@ use crate::core::{
     budget,
     gate::{self, Judgement, RunbookRule, Unreadable},
     neighbours::Storm,
-    policy::runbook_name,
+    policy::{CompiledRunbook, runbook_name},
     reason::Reason,
     rules,
 };
@@ -99,6 +99,11 @@ pub(super) fn ask<T>(
         .map(|runbook| RunbookRule {
             name: runbook_name(runbook),
             allowed_actions: runbook.spec.allowed_actions.clone(),
+            compiled: declared
+                .compiled
+                .get(&runbook_name(runbook))
+                .cloned()
+                .unwrap_or_else(|| CompiledRunbook::of(runbook)),
         })
         .collect();
     question(&gate::Case {
@@ -110,6 +115,8 @@ pub(super) fn ask<T>(
             firing: *firing,
             started_at: about.alert_started_at(),
             names: spec.alerts.iter().map(|alert| alert.alertname.as_str()).collect(),
+            severity: spec.severity,
+            labels: &books.alert_labels,
         },
         belief: gate::Belief {
             ceiling: ceiling(status, diagnosis),
@@ -127,11 +134,14 @@ pub(super) fn ask<T>(
             presence: &books.presence,
             before_write: status.before_write.as_ref(),
             full_quota: books.full_quota.as_deref(),
+            reach: books.reach.as_ref().map(|reach| reach.as_ref().map_err(Clone::clone)),
         },
         rules: gate::Rules {
             namespace_mode: declared.mode.as_deref(),
             policies: &declared.policies,
             runbooks: &runbooks,
+            exceptions: &declared.exceptions,
+            system: &about.terms.system,
         },
         books: gate::Books {
             ledger: &books.ledger,

@@ -301,7 +301,7 @@ pub(super) fn grant(about: About<'_>, mut status: IncidentStatus, flight: Flight
         Some(open) if open.remediation == name && open.epoch == state.epoch => {}
         Some(open) if open.remediation != name && open.not_after > about.now => return Step::wait(BUSY),
         _ => {
-            let details = opening::details(about.incident, remediation, state.epoch, decision.as_ref(), case);
+            let details = opening::details(about, remediation, state.epoch, decision.as_ref(), case);
             effects.push(Effect::Audit(entry("GrantOpening", remediation, details)));
             effects.push(Effect::OpenGrant {
                 version: grant.metadata.resource_version.clone().unwrap_or_default(),

@@ -1,6 +1,11 @@
-use serde_json::json;
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
 
 use super::*;
+use crate::api::v1alpha1::{ActionKind, Mode, Policy, Runbook, Time};
+use crate::core::cel::{JUDGEMENT_UNITS, Meter, Variables};
+use crate::core::reason::Reason;
 
 fn policy(spec: Value) -> CompiledPolicy {
     let mut policy = Policy::new("web", serde_json::from_value(spec).unwrap());
@@ -46,9 +51,9 @@ fn validations_see_their_variables_and_speak_with_the_authors_words() {
 
 #[test]
 fn whole_numbers_equal_the_literals_of_an_expression() {
-    for expression in ["target.replicas == 3", "target.replicas - 4 < 0", "target.list[0] == 3"] {
+    for expression in ["target.replicas == 3", "target.replicas - 4 < 0", "facts[0] == 3"] {
         let policy = policy(json!({"mode": "auto", "validations": [{"expression": expression}]}));
-        assert_eq!(validate(&policy, json!({"target": {"replicas": 3, "list": [3]}})), Ok(()), "{expression}");
+        assert_eq!(validate(&policy, json!({"target": {"replicas": 3}, "facts": [3]})), Ok(()), "{expression}");
     }
 }
 
@@ -56,7 +61,15 @@ fn whole_numbers_equal_the_literals_of_an_expression() {
 fn an_unknown_variable_and_a_value_that_is_no_boolean_deny() {
     for expression in ["nobody.knows == 1", "1 + 1", "'yes'"] {
         let policy = policy(json!({"mode": "auto", "validations": [{"expression": expression}]}));
-        assert_eq!(validate(&policy, json!({})).unwrap_err().reason, Reason::PolicyValidationFailed, "{expression}");
+        assert_eq!(validate(&policy, json!({})).unwrap_err().reason, Reason::PolicyInvalid, "{expression}");
+    }
+    // What only the object can show is a failure of the validation.
+    for expression in ["target.labels.nobody == 'a'", "target.labels['app'] || true"] {
+        let policy = policy(json!({"mode": "auto", "validations": [{"expression": expression}]}));
+        let labels = json!({"target": {"labels": {"app": "api"}}});
+        let found = validate(&policy, labels).map_err(|denial| denial.reason);
+        let expected = if expression.ends_with("true") { Ok(()) } else { Err(Reason::PolicyValidationFailed) };
+        assert_eq!(found, expected, "{expression}");
     }
 }
 
@@ -125,11 +138,11 @@ fn what_follows_a_write_needs_no_allow_window_and_no_deny_window() {
     let window = |kind: &str, schedule: &str| {
         policy(json!({"mode": "auto", "windows": [{"kind": kind, "schedule": schedule, "durationSeconds": 3600}]}))
     };
-    assert_eq!(window("allow", "0 9 * * *").admits_following(ActionKind::RolloutUndo, now), Ok(()));
-    let denial = window("deny", "0 12 * * *").admits_following(ActionKind::RolloutUndo, now).unwrap_err();
+    assert_eq!(window("allow", "0 9 * * *").admits_following(ActionKind::RolloutUndo, now, |_| false), Ok(()));
+    let denial = window("deny", "0 12 * * *").admits_following(ActionKind::RolloutUndo, now, |_| false).unwrap_err();
     assert_eq!(denial.reason, Reason::OutsideWindow);
     let none = policy(json!({"mode": "auto", "allowedActions": []}));
-    assert!(none.admits_following(ActionKind::RolloutUndo, now).is_err());
+    assert!(none.admits_following(ActionKind::RolloutUndo, now, |_| false).is_err());
 }
 
 #[test]
@@ -200,9 +213,9 @@ fn an_author_who_is_wordy_gets_a_short_sentence() {
     let long = format!("'{}' == 'b'", "a".repeat(1900));
     for validation in [
         validation(&long, ""),
-        validation("false", "string(target.annotations)"),
+        validation("false", "string(target.annotations['a'])"),
         validation("false", "target.annotations['a']"),
-        validation("target.annotations", ""),
+        validation("target.annotations['a']", ""),
         validation("target.annotations + 1", ""),
         validation("target.annotations.nobody.knows", ""),
     ] {
@@ -297,6 +310,12 @@ fn a_namespace_with_too_many_runbooks_allows_nothing() {
     let over: Vec<Runbook> = fits.into_iter().chain([runbook("shop"), runbook("system")]).collect();
     let asked = bounded_runbooks(over);
     assert_eq!(asked.len(), 2);
+    let mut wordy: Vec<Runbook> = (0..MAX_RUNBOOKS).map(|_| runbook("shop")).collect();
+    for runbook in &mut wordy {
+        let said = json!({"expression": format!("'{}' != ''", "x".repeat(600))});
+        runbook.spec.validations = vec![serde_json::from_value(said).unwrap()];
+    }
+    assert!(bounded_runbooks(wordy)[0].spec.allowed_actions.is_empty(), "too much CEL together");
     assert_eq!(runbook_name(&asked[0]), "shop/more-than-100-runbooks");
     assert!(asked[0].spec.allowed_actions.is_empty());
     assert!(runbook_matches(&asked[0].spec, &["Any"], None));
@@ -313,4 +332,96 @@ fn a_policy_that_cannot_be_decoded_denies_whatever_it_might_match_by_its_name() 
         assert_eq!(policy.matches(kind, labels), Match::Yes);
     }
     assert_eq!(mode(Some("auto"), &[&policy]), Mode::Observe);
+}
+
+/// What a Policy of these fields says of a target with the label `tier`.
+fn asked(mut fields: Value, tier: Option<&str>) -> (Result<bool, Reason>, Result<(), String>) {
+    fields["mode"] = json!("auto");
+    let policy = policy(fields);
+    assert_eq!(policy.error(), None);
+    let labels: BTreeMap<&str, &str> = tier.map(|tier| ("tier", tier)).into_iter().collect();
+    let variables = Variables::of(&json!({"target": {"labels": labels, "replicas": 5}}));
+    let mut meter = Meter::new(JUDGEMENT_UNITS);
+    let applies = policy.applies(&variables, &mut meter).map_err(|denial| denial.reason);
+    (applies, policy.validate(&variables, &mut meter).map_err(|denial| denial.message))
+}
+
+/// The table of ValidatingAdmissionPolicy: any false one decides, then failures count, then all are true.
+#[test]
+fn match_conditions_mean_what_they_mean_to_the_api_server() {
+    let (yes, no, fails) = ("target.replicas == 5", "target.replicas == 6", "target.labels.tier == 'web'");
+    for (expressions, fail, ignore) in [
+        (vec![], Ok(true), Ok(true)),
+        (vec![yes, yes], Ok(true), Ok(true)),
+        (vec![yes, no], Ok(false), Ok(false)),
+        (vec![fails, no], Ok(false), Ok(false)),
+        (vec![yes, fails], Err(Reason::PolicyValidationFailed), Ok(false)),
+    ] {
+        let conditions: Vec<Value> = expressions.iter().map(|text| json!({"name": "c", "expression": text})).collect();
+        let applies = |policy: &str| asked(json!({"matchConditions": conditions, "failurePolicy": policy}), None).0;
+        assert_eq!((applies("Fail"), applies("Ignore")), (fail, ignore), "{expressions:?}");
+    }
+}
+
+#[test]
+fn a_failure_of_a_validation_denies_or_is_passed_over_and_false_denies_always() {
+    let fails = "target.labels.tier == 'web'";
+    let of = |policy: &str, second: &str| {
+        let validations = json!([{"expression": fails}, {"expression": second}]);
+        asked(json!({"validations": validations, "failurePolicy": policy}), None).1
+    };
+    assert!(of("Fail", "true").unwrap_err().contains("cannot be evaluated"));
+    assert_eq!(of("Ignore", "true"), Ok(()));
+    assert!(of("Ignore", "target.replicas > 5").unwrap_err().contains("is not true"));
+}
+
+#[test]
+fn variables_build_on_those_before_them_and_messages_can_use_them() {
+    let fields = |expression: &str| {
+        json!({
+            "variables": [
+                {"name": "tier", "expression": "'tier' in target.labels ? target.labels['tier'] : 'none'"},
+                {"name": "strict", "expression": "variables.tier == 'db'"},
+            ],
+            "validations": [{"expression": expression, "message": "no", "messageExpression": "'tier ' + variables.tier"}],
+        })
+    };
+    assert_eq!(asked(fields("!variables.strict"), Some("web")).1, Ok(()));
+    assert_eq!(asked(fields("!variables.strict"), Some("db")).1.unwrap_err(), "Policy shop/web: tier db");
+    // A message that is blank, or has more than a line, is none.
+    assert_eq!(asked(fields("!variables.strict"), Some("db\nor not")).1, Ok(()));
+    assert_eq!(asked(fields("variables.strict"), Some("a\nb")).1.unwrap_err(), "Policy shop/web: no");
+}
+
+#[test]
+fn all_that_is_wrong_with_a_policy_is_found_with_its_place() {
+    let spec = json!({
+        "mode": "approve", "allowHelm": true, "modelChain": "x",
+        "matchConditions": [{"name": "a", "expression": "variables.late"}],
+        "variables": [
+            {"name": "early", "expression": "variables.late"}, {"name": "late", "expression": "1"},
+            {"name": "late", "expression": "2"},
+        ],
+        "validations": [
+            {"expression": "variables.late == 1 &&\n nobody"}, {"expression": "true", "messageExpression": "'a"},
+        ],
+        "windows": [{"kind": "deny", "schedule": "never", "durationSeconds": 60}],
+    });
+    let found: Vec<(String, Option<(usize, usize)>)> =
+        findings(&Policy::new("p", serde_json::from_value(spec).unwrap()))
+            .into_iter()
+            .map(|found| (found.field, found.place.map(|place| (place.line, place.column))))
+            .collect();
+    let expected = [
+        ("mode", None),
+        ("allowHelm", None),
+        ("modelChain", None),
+        ("matchConditions[0].expression", Some((1, 11))),
+        ("variables[0].expression", Some((1, 11))),
+        ("variables[2].name", None),
+        ("validations[0].expression", Some((2, 2))),
+        ("validations[1].messageExpression", Some((1, 1))),
+        ("windows[0]", None),
+    ];
+    assert_eq!(found, expected.map(|(field, place)| (field.to_owned(), place)));
 }

@@ -1,21 +1,23 @@
-//! Policies that were compiled, so that a decision does not parse them again.
+//! Policies and Runbooks that were compiled, so that a decision does not parse them again.
 //!
 //! Compiling takes longer than anything else that a decision does, so it is done on a thread of its own, one at a time:
 //! whoever writes Policies all day keeps one core busy, and nobody waits whose Policies are compiled.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::api::v1alpha1::Policy;
-use crate::core::policy::{self, CompiledPolicy};
+use kube::Resource;
 
-/// Characters of Policies that are kept compiled, a hundred bytes of memory for each. A Policy of a few rules has some
+use crate::api::v1alpha1::{Policy, Runbook};
+use crate::core::policy::{self, CompiledPolicy, CompiledRunbook, runbook_name};
+
+/// Characters of Policies and Runbooks that are kept compiled, a hundred bytes of memory for each. A Policy of a few rules has some
 /// hundred.
 const KEPT_CHARACTERS: usize = 400_000;
 /// Counted for each Policy beside its characters.
 const EACH: usize = 200;
 
-/// Compiled Policies by UID and generation, which together name one spec.
+/// What was compiled, by UID and generation, which together name one spec.
 #[derive(Clone, Default)]
 pub struct Compiled {
     kept: Arc<Mutex<Kept>>,
@@ -25,7 +27,14 @@ pub struct Compiled {
 #[derive(Default)]
 struct Kept {
     characters: usize,
-    policies: HashMap<String, (i64, CompiledPolicy)>,
+    objects: HashMap<String, (i64, Object)>,
+}
+
+/// Something compiled.
+#[derive(Clone)]
+enum Object {
+    Policy(CompiledPolicy),
+    Runbook(CompiledRunbook),
 }
 
 impl Compiled {
@@ -43,29 +52,48 @@ impl Compiled {
         self.aside(move || this.of(&policy)).await
     }
 
+    /// What these Runbooks say in CEL, compiled, by `namespace/name`.
+    pub async fn runbooks(&self, runbooks: &[Runbook]) -> BTreeMap<String, CompiledRunbook> {
+        let known = runbooks.iter().all(|runbook| self.known(runbook).is_some());
+        let (this, runbooks) = (self.clone(), runbooks.to_vec());
+        let work = move || runbooks.iter().map(|runbook| (runbook_name(runbook), this.of_runbook(runbook))).collect();
+        if known { work() } else { self.aside(work).await }
+    }
+
     fn of(&self, policy: &Policy) -> CompiledPolicy {
-        if let Some(known) = self.known(policy) {
+        if let Some(Object::Policy(known)) = self.known(policy) {
             return known;
         }
         let compiled = CompiledPolicy::of(policy);
-        let (Some(uid), Some(generation)) = (&policy.metadata.uid, policy.metadata.generation) else {
-            return compiled;
-        };
+        self.keep(policy, compiled.size(), Object::Policy(compiled.clone()));
+        compiled
+    }
+
+    fn of_runbook(&self, runbook: &Runbook) -> CompiledRunbook {
+        if let Some(Object::Runbook(known)) = self.known(runbook) {
+            return known;
+        }
+        let compiled = CompiledRunbook::of(runbook);
+        self.keep(runbook, policy::runbook_characters(runbook), Object::Runbook(compiled.clone()));
+        compiled
+    }
+
+    fn keep(&self, object: &impl Resource, characters: usize, compiled: Object) {
+        let (Some(uid), Some(generation)) = (&object.meta().uid, object.meta().generation) else { return };
         let mut kept = self.kept();
-        let size = EACH + compiled.size();
+        let size = EACH + characters;
         if kept.characters + size > KEPT_CHARACTERS {
             // Whoever fills it up compiles again with each of their decisions, and the others once.
             *kept = Kept::default();
         }
         kept.characters += size;
-        kept.policies.insert(uid.clone(), (generation, compiled.clone()));
-        compiled
+        kept.objects.insert(uid.clone(), (generation, compiled));
     }
 
-    fn known(&self, policy: &Policy) -> Option<CompiledPolicy> {
+    fn known(&self, object: &impl Resource) -> Option<Object> {
         let kept = self.kept();
-        let (generation, compiled) = kept.policies.get(policy.metadata.uid.as_ref()?)?;
-        (Some(*generation) == policy.metadata.generation).then(|| compiled.clone())
+        let (generation, compiled) = kept.objects.get(object.meta().uid.as_ref()?)?;
+        (Some(*generation) == object.meta().generation).then(|| compiled.clone())
     }
 
     /// Runs `work` where it may take its time, after what others wait for.
@@ -107,6 +135,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_runbook_is_compiled_once_for_each_generation() {
+        let runbook = |generation, expression: &str| {
+            let spec = json!({"summary": "s", "match": {}, "validations": [{"expression": expression}]});
+            let mut runbook = Runbook::new("r", serde_json::from_value(spec).unwrap());
+            runbook.metadata.namespace = Some("shop".into());
+            runbook.metadata.uid = Some("r".into());
+            runbook.metadata.generation = Some(generation);
+            runbook
+        };
+        let compiled = Compiled::default();
+        for (generation, expression, fine) in [(1, "true", true), (1, "1 +", true), (2, "1 +", false)] {
+            let found = compiled.runbooks(&[runbook(generation, expression)]).await;
+            assert_eq!(found["shop/r"].program().is_ok(), fine, "{generation} {expression}");
+        }
+    }
+
+    #[tokio::test]
     async fn nobody_whose_policies_are_compiled_waits_for_somebody_elses() {
         let compiled = Compiled::default();
         let mine = vec![policy("a", 1, "true")];
@@ -124,10 +169,10 @@ mod tests {
             compiled.of(&policy(&n.to_string(), 1, &long));
             assert!(compiled.kept().characters <= KEPT_CHARACTERS);
         }
-        assert!(compiled.kept().policies.len() <= KEPT_CHARACTERS / 2000);
+        assert!(compiled.kept().objects.len() <= KEPT_CHARACTERS / 2000);
         for n in 0..10_000 {
             compiled.of(&policy(&n.to_string(), 1, "1 +"));
         }
-        assert!(compiled.kept().policies.len() <= KEPT_CHARACTERS / EACH);
+        assert!(compiled.kept().objects.len() <= KEPT_CHARACTERS / EACH);
     }
 }

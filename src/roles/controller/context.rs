@@ -15,7 +15,7 @@ use kube::{
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::watch;
 
-use crate::api::v1alpha1::{Alert, Incident, IncidentStatus, ModelChain, Policy, Runbook};
+use crate::api::v1alpha1::{Alert, Incident, IncidentStatus, ModelChain, Policy, PolicyException, Runbook};
 use crate::audit::Audit;
 use crate::cluster::Leading;
 use crate::core::{
@@ -31,6 +31,7 @@ use crate::tap;
 use super::compiled::Compiled;
 use super::metrics::Metrics;
 use super::progress::Progress;
+use super::workloads::Workloads;
 
 /// One request to the API server takes at most this long.
 pub const CALL: Duration = Duration::from_secs(5);
@@ -63,6 +64,8 @@ pub struct Context {
     pub compiled: Compiled,
     /// Cached Runbooks, for what is only shown or queried; a decision reads them by quorum.
     pub runbooks: Store<Runbook>,
+    /// Cached PolicyExceptions, for their number; a decision reads them by quorum.
+    pub exceptions: Store<PolicyException>,
     /// Cached ModelChains of the system namespace, for plans.
     pub chains: Store<ModelChain>,
     /// What is known of the steps of each object.
@@ -71,6 +74,8 @@ pub struct Context {
     pub grouping: Grouping,
     /// The enrolled namespaces, as they are now.
     pub enrolled: watch::Receiver<BTreeSet<String>>,
+    /// How many workloads the enrolled namespaces have.
+    pub workloads: Workloads,
     /// Turns of those who read all pods of a namespace.
     pub neighbours: tokio::sync::Semaphore,
 }

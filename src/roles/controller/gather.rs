@@ -1,6 +1,6 @@
 //! Reads what a step needs: quorum reads, each with a deadline. Nothing is decided here.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::SignedDuration;
@@ -9,18 +9,23 @@ use kube::{Api, Resource, ResourceExt as _, api::ListParams, core::DeserializeGu
 use serde::de::DeserializeOwned;
 
 use crate::api::v1alpha1::{
-    Alert, Approval, Grant, Incident, Investigation, ModelChain, ObjectRef, Policy, ReferenceKind, Remediation,
-    Runbook, Time,
+    Alert, Approval, Grant, Incident, Investigation, ModelChain, ObjectRef, Policy, PolicyException, ReferenceKind,
+    Remediation, Runbook, Time,
 };
-use crate::cluster::{self, PODS, ReadError, Undecodable, api, snapshot_with_events};
+use crate::cluster::{
+    self, PODS, ReadError, Undecodable,
+    api::{self, DISRUPTION_BUDGETS, ENDPOINT_SLICES, ResourceType, SERVICES},
+    snapshot_with_events,
+};
 use crate::core::{
+    blast::Reach,
     budget::storm,
     gate::{Unreadable, ValidApproval},
     grouping::{self, MAX_ALERTS},
     incident::{Books, Flight, JudgementInputs, Need, Rules, Seen, Target, Watched, WriteAndJudgement},
     names::{GRANT, MODE},
     neighbours::Neighbours,
-    policy::{self, CompiledPolicy, MAX_RUNBOOKS, runbook_matches},
+    policy::{self, CompiledPolicy, MAX_EXCEPTIONS, MAX_RUNBOOKS, runbook_matches},
     reason::Reason,
     surroundings,
     workload::{Presence, Workload, WorkloadError, is_looked_up},
@@ -38,6 +43,10 @@ const PODS_A_PAGE: u32 = 100;
 /// Alerts of an incident that are read at a time.
 const ALERTS_A_PAGE: u32 = 100;
 
+/// Services, EndpointSlices and disruption budgets of a namespace that are read at a time: a slice has up to a thousand
+/// endpoints.
+const REACH_A_PAGE: u32 = 50;
+
 /// Objects of one page of a list that others write, each of which may be some hundred kilobytes large, and pages that are
 /// read of it.
 const PAGE: u32 = 25;
@@ -53,7 +62,7 @@ pub async fn gather(ctx: &Context, incident: &Incident, need: Need, now: Time) -
         Need::Judgement => Seen::Judgement(Box::new(Box::pin(case(ctx, incident, now)).await?)),
         Need::Approvals => {
             let (firing, approvals) = tokio::try_join!(firing(ctx, incident), approvals(ctx, incident, now))?;
-            Seen::Approvals { firing, approvals }
+            Seen::Approvals { firing: firing.is_some(), approvals }
         }
         Need::Write(flight) => Seen::Write(remediation(ctx, incident, flight).await?.map(Box::new)),
         Need::WriteAndJudgement(flight) => {
@@ -84,7 +93,7 @@ pub async fn gather(ctx: &Context, incident: &Incident, need: Need, now: Time) -
             )?;
             let known = ctx.incidents.state();
             let successor = surroundings::successor(incident, known.iter().map(AsRef::as_ref)).map(str::to_owned);
-            Seen::Watch(Box::new(Watched { repair, workload, firing, successor }))
+            Seen::Watch(Box::new(Watched { repair, workload, firing: firing.is_some(), successor }))
         }
     })
 }
@@ -106,8 +115,22 @@ async fn case(ctx: &Context, incident: &Incident, now: Time) -> Result<Judgement
         Box::pin(investigation(ctx, incident)),
         Box::pin(target),
     )?;
-    let books = with_neighbours(ctx, incident, Books { presence, ..books }, workload.as_ref().ok(), now).await;
-    Ok(JudgementInputs { firing, rules, investigation, workload, books })
+    let fires = firing.is_some();
+    let books = Books { presence, alert_labels: firing.unwrap_or_default(), ..books };
+    let fits = workload.as_ref().ok().filter(|target| target.is_broken());
+    let (books, reach) = tokio::join!(
+        with_neighbours(ctx, incident, books, fits, now),
+        reach(ctx, incident, fits.is_some() && rules.enrolled)
+    );
+    let workloads = books.workloads_of_namespace;
+    let reach = reach.map(|read| {
+        read.map(|mut reach| {
+            reach.workloads = workloads;
+            reach
+        })
+    });
+    let books = Books { reach, ..books };
+    Ok(JudgementInputs { firing: fires, rules, investigation, workload, books })
 }
 
 /// Looks which objects exist that the template to return to needs: metadata only, all at once. What cannot be read is
@@ -151,7 +174,7 @@ async fn with_neighbours(
     target: Option<&Workload>,
     now: Time,
 ) -> Books {
-    let Some(target) = target.filter(|target| target.is_broken()) else { return books };
+    let Some(target) = target else { return books };
     let namespace = incident.namespace().unwrap_or_default();
     let mut neighbours = Neighbours::default();
     // The pods of a namespace are many: few are held in memory at a time.
@@ -169,7 +192,44 @@ async fn with_neighbours(
     let window = SignedDuration::from_secs(budgets.storm_window_seconds.into());
     let written = storm::written(&books.ledger, &namespace, budgets, now);
     books.storm = neighbours.storm(target, &written, window);
+    books.workloads_of_namespace = neighbours.count();
     books
+}
+
+/// Reads what a write can reach; `None` where nobody will ask. That it could not be read is noted, and no error: it has to
+/// end in a decision.
+async fn reach(ctx: &Context, incident: &Incident, asked: bool) -> Option<Result<Reach, Unreadable>> {
+    if !asked {
+        return None;
+    }
+    let namespace = incident.namespace().unwrap_or_default();
+    let (mut services, mut slices, mut budgets) = (Reach::default(), Reach::default(), Reach::default());
+    let page = |resource: ResourceType| (resource, REACH_A_PAGE);
+    let read = tokio::try_join!(
+        each(ctx, &namespace, page(SERVICES), |items| services.add_services(items)),
+        each(ctx, &namespace, page(ENDPOINT_SLICES), |items| slices.add_endpoints(items)),
+        each(ctx, &namespace, page(DISRUPTION_BUDGETS), |items| budgets.add_budgets(items)),
+    );
+    let unreadable = |message| Err(Unreadable { reason: Reason::ClusterUnreadable, message });
+    Some(match (read, ctx.workloads.count()) {
+        (Err(error), _) => unreadable(error.to_string()),
+        (Ok(_), None) => unreadable("the workloads of the enrolled namespaces have not been listed yet".into()),
+        (Ok(_), Some(count)) => {
+            let mut reach = services.and(slices).and(budgets);
+            reach.workloads_of_cluster = count;
+            Ok(reach)
+        }
+    })
+}
+
+/// Shows all objects of a kind in a namespace to `look`, so many at a time.
+async fn each(
+    ctx: &Context,
+    namespace: &str,
+    (resource, size): (ResourceType, u32),
+    look: impl FnMut(&[serde_json::Value]),
+) -> Result<(), ReadError> {
+    resource.each_page(&ctx.client, namespace, size, READING, look).await
 }
 
 /// How fresh a reading of rules has to be.
@@ -194,7 +254,7 @@ pub async fn rules(ctx: &Context, incident: &Incident, freshness: Freshness) -> 
             Freshness::AtHand => chains(ctx).await,
         }
     };
-    let (object, (policies, Declared { policies: _, runbooks, denying }), chains) = tokio::try_join!(
+    let (object, (policies, Declared { policies: _, runbooks, exceptions, denying }), chains) = tokio::try_join!(
         call("read Namespace", namespaces.get_opt(&namespace)),
         async {
             match freshness {
@@ -213,16 +273,23 @@ pub async fn rules(ctx: &Context, incident: &Incident, freshness: Freshness) -> 
     )?;
     let names: Vec<&str> = incident.spec.alerts.iter().map(|alert| alert.alertname.as_str()).collect();
     let kind = incident.spec.target.as_ref().map(|target| target.kind.as_str());
+    let runbooks: Vec<Runbook> = policy::bounded_runbooks(runbooks)
+        .into_iter()
+        .filter(|runbook| runbook_matches(&runbook.spec, &names, kind))
+        .collect();
+    let compiled = match freshness {
+        Freshness::Quorum => ctx.compiled.runbooks(&runbooks).await,
+        Freshness::AtHand => BTreeMap::new(),
+    };
     Ok(Rules {
         enrolled: object
             .as_ref()
             .is_some_and(|object| ctx.settings.enrolment().holds(&namespace, object.labels(), &ctx.system)),
         mode: object.and_then(|object| object.labels().get(MODE).cloned()),
         policies: policies.into_iter().chain(denying).collect::<Vec<_>>().into(),
-        runbooks: policy::bounded_runbooks(runbooks)
-            .into_iter()
-            .filter(|runbook| runbook_matches(&runbook.spec, &names, kind))
-            .collect(),
+        runbooks,
+        compiled,
+        exceptions: policy::bounded_exceptions(exceptions),
         chains,
     })
 }
@@ -241,16 +308,18 @@ async fn chains(ctx: &Context) -> Option<Vec<ModelChain>> {
 struct Declared {
     policies: Vec<Policy>,
     runbooks: Vec<Runbook>,
+    exceptions: Vec<PolicyException>,
     /// What cannot be read may say anything, and so denies.
     denying: Vec<CompiledPolicy>,
 }
 
-/// Policies and Runbooks by quorum.
+/// Policies, Runbooks and PolicyExceptions by quorum.
 async fn declared(ctx: &Context, namespace: &str) -> Result<Declared, Error> {
     let of = async |namespace: &str| {
         tokio::try_join!(
             listed("list Policies", ctx.api(namespace), policy::is_crowded),
             listed("list Runbooks", ctx.api(namespace), |books: &[Runbook]| books.len() > MAX_RUNBOOKS),
+            listed("list PolicyExceptions", ctx.api(namespace), |all: &[PolicyException]| all.len() > MAX_EXCEPTIONS),
         )
     };
     let mut declared = Declared::default();
@@ -260,11 +329,13 @@ async fn declared(ctx: &Context, namespace: &str) -> Result<Declared, Error> {
         let (own, shared) = tokio::try_join!(of(namespace), of(&ctx.system))?;
         vec![(namespace, own), (ctx.system.as_str(), shared)]
     };
-    for (namespace, (policies, runbooks)) in all {
+    for (namespace, (policies, runbooks, exceptions)) in all {
         declared.denying.extend(policies.denying(namespace, "Policies", ""));
         declared.denying.extend(runbooks.denying(namespace, "Runbooks", " (a Runbook)"));
         declared.policies.extend(policies.decoded);
         declared.runbooks.extend(runbooks.decoded);
+        // One that cannot be read lifts nothing, and neither do too many.
+        declared.exceptions.extend(exceptions.decoded.into_iter().filter(|_| !exceptions.too_many));
     }
     Ok(declared)
 }
@@ -328,6 +399,8 @@ async fn at_hand(ctx: &Context, namespace: &str) -> Result<Declared, Error> {
     Ok(Declared {
         policies: chosen(&ctx.policies, namespace, &ctx.system),
         runbooks: chosen(&ctx.runbooks, namespace, &ctx.system),
+        // What is only shown promises no more than the Policies do.
+        exceptions: vec![],
         denying: vec![],
     })
 }
@@ -375,16 +448,20 @@ pub async fn read_workload(ctx: &Context, target: &ObjectRef, now: Time) -> Resu
     })
 }
 
-/// Whether any of the incident's alerts is firing, also of those that it has no room to list. An Alert that was deleted
-/// has ended; one that cannot be decoded fires, because nobody can say that it ended.
-pub async fn firing(ctx: &Context, incident: &Incident) -> Result<bool, Error> {
+/// Labels of an alert.
+pub type Labels = BTreeMap<String, String>;
+
+/// Whether any of the incident's alerts is firing, also of those that it has no room to list, with the labels of the
+/// newest that is; those of one that is not listed, or cannot be decoded, are not told. An Alert that was deleted has
+/// ended; one that cannot be decoded fires, because nobody can say that it ended.
+pub async fn firing(ctx: &Context, incident: &Incident) -> Result<Option<Labels>, Error> {
     for reference in incident.spec.alerts.iter().rev() {
-        if alert_fires(ctx, &reference.namespace, &reference.name).await? {
-            return Ok(true);
+        if let Some(labels) = alert_fires(ctx, &reference.namespace, &reference.name).await? {
+            return Ok(Some(labels));
         }
     }
     if incident.spec.alerts.len() < MAX_ALERTS {
-        return Ok(false);
+        return Ok(None);
     }
     let mut namespaces: BTreeSet<String> = incident.spec.alerts.iter().map(|alert| alert.namespace.clone()).collect();
     let known = ctx.alerts.state();
@@ -392,20 +469,20 @@ pub async fn firing(ctx: &Context, incident: &Incident) -> Result<bool, Error> {
     namespaces.extend(unlisted.filter_map(|alert| alert.namespace()));
     for namespace in namespaces {
         if unlisted_fires(ctx, incident, &namespace).await? {
-            return Ok(true);
+            return Ok(Some(Labels::new()));
         }
     }
-    Ok(false)
+    Ok(None)
 }
 
-async fn alert_fires(ctx: &Context, namespace: &str, name: &str) -> Result<bool, Error> {
+async fn alert_fires(ctx: &Context, namespace: &str, name: &str) -> Result<Option<Labels>, Error> {
     let api: Api<DeserializeGuard<Alert>> = ctx.api(namespace);
     Ok(match call("read Alert", api.get_opt(name)).await? {
-        None => false,
-        Some(DeserializeGuard(Ok(alert))) => alert.spec.ends_at.is_none(),
+        None => None,
+        Some(DeserializeGuard(Ok(alert))) => alert.spec.ends_at.is_none().then_some(alert.spec.labels),
         Some(DeserializeGuard(Err(error))) => {
             tracing::warn!(namespace, name, error = error.error, "an Alert cannot be decoded, and counts as firing");
-            true
+            Some(Labels::new())
         }
     })
 }
@@ -454,6 +531,9 @@ async fn books(ctx: &Context, incident: &Incident, now: Time) -> Result<Books, E
         approvals,
         storm: None,
         neighbours_unread: None,
+        workloads_of_namespace: 0,
+        reach: None,
+        alert_labels: Labels::new(),
         failing_targets: surroundings::failing_targets(
             incidents.iter().map(AsRef::as_ref),
             &ctx.enrolled.borrow(),

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fmt::Debug, hash::Hash, sync::Arc, time::Duration};
 
-use futures::{FutureExt as _, StreamExt as _, future::BoxFuture};
+use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, future::BoxFuture};
 use jiff::SignedDuration;
 use k8s_openapi::{
     NamespaceResourceScope,
@@ -79,7 +79,19 @@ where
         };
         std::future::ready(keep)
     });
-    let stream = stream.map(Ok::<_, watcher::Error>).reflect(writer).applied_objects().boxed();
+    let (counts, counted) = (ctx.workloads.clone(), reader.clone());
+    let stream = stream
+        .map(Ok::<_, watcher::Error>)
+        .reflect(writer)
+        .inspect_ok(move |event| match event {
+            // The list is not complete.
+            watcher::Event::Init | watcher::Event::InitApply(_) => {}
+            watcher::Event::InitDone | watcher::Event::Apply(_) | watcher::Event::Delete(_) => {
+                counts.set(kind, counted.len());
+            }
+        })
+        .applied_objects()
+        .boxed();
     let config = kube::runtime::controller::Config::default().concurrency(4).debounce(Duration::from_millis(500));
     let reconcile = move |object: Arc<K>, ctx: Shared| async move {
         // Most of what changes in a large cluster, and in every broken rollout, ends here without a request.

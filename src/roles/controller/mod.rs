@@ -21,6 +21,7 @@ mod tests;
 mod undecodable;
 mod upstreams;
 mod watchdog;
+mod workloads;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -40,7 +41,9 @@ use tokio::{
     task::JoinSet,
 };
 
-use crate::api::v1alpha1::{Alert, Approval, Grant, Incident, ModelChain, ModelChainStatus, Policy, Runbook};
+use crate::api::v1alpha1::{
+    Alert, Approval, Grant, Incident, ModelChain, ModelChainStatus, Policy, PolicyException, Runbook,
+};
 use crate::audit::Audit;
 use crate::clock;
 use crate::cluster::{self, Leading};
@@ -82,6 +85,7 @@ async fn run(parts: Parts, leading: Leading) {
         caches::alerts(&client, &reports, &metrics, &settings.retention, crowded.clone());
     let (policy_events, policies) = events(&client, &reports, caches::DECLARED, trim_policy);
     let (runbook_events, runbooks) = events(&client, &reports, caches::DECLARED, trim_runbook);
+    let (exception_events, exceptions) = events(&client, &reports, caches::DECLARED, trim_exception);
     let in_system = Api::namespaced(client.clone(), &system);
     let (chain_events, chains) = caches::events_of(in_system, &reports, caches::DECLARED, trim_chain);
     let (tell, enrolled) = watch::channel(BTreeSet::new());
@@ -99,10 +103,12 @@ async fn run(parts: Parts, leading: Leading) {
         policies: policies.clone(),
         compiled: compiled::Compiled::default(),
         runbooks: runbooks.clone(),
+        exceptions: exceptions.clone(),
         chains,
         progress: progress::Progress::default(),
         grouping: context::Grouping::default(),
         enrolled: enrolled.clone(),
+        workloads: workloads::Workloads::default(),
         neighbours: tokio::sync::Semaphore::new(NEIGHBOURS),
     });
 
@@ -128,6 +134,10 @@ async fn run(parts: Parts, leading: Leading) {
         .with_config(Config::default().concurrency(1))
         .run(policy_status::runbook, error_policy::<Runbook>, ctx.clone())
         .for_each(|_| async {});
+    let exceptions = Controller::for_stream(exception_events, exceptions)
+        .with_config(Config::default().concurrency(1))
+        .run(policy_status::exception, error_policy::<PolicyException>, ctx.clone())
+        .for_each(|_| async {});
     let following = cluster::namespaces::follow(client.clone(), ctx.settings.enrolment(), ctx.system.clone(), tell);
     let (grant_events, grants) = events(&client, &reports, caches::DECLARED, |_: &mut Grant| {});
     tokio::join!(
@@ -136,6 +146,7 @@ async fn run(parts: Parts, leading: Leading) {
         alerts,
         policies,
         runbooks,
+        exceptions,
         grant_events.for_each(|_| async {}),
         upstreams::run(ctx.clone(), chain_events),
         grants::run(ctx.clone(), grants, enrolled.clone()),
@@ -173,13 +184,25 @@ fn terms(settings: &Settings, system: &str) -> Terms {
 
 /// Drops the rules, which a decision reads by quorum: a namespace may have a hundred Policies of a hundred kilobytes.
 fn trim_policy(policy: &mut Policy) {
-    policy.spec.validations.clear();
-    policy.spec.windows.clear();
+    let spec = &mut policy.spec;
+    spec.match_conditions.clear();
+    spec.variables.clear();
+    spec.validations.clear();
+    spec.windows.clear();
     trim_metadata(&mut policy.metadata);
 }
 
+/// The same of a Runbook: its texts for people stay.
 fn trim_runbook(runbook: &mut Runbook) {
+    let spec = &mut runbook.spec;
+    spec.match_conditions.clear();
+    spec.variables.clear();
+    spec.validations.clear();
     trim_metadata(&mut runbook.metadata);
+}
+
+fn trim_exception(exception: &mut PolicyException) {
+    trim_metadata(&mut exception.metadata);
 }
 
 /// Keeps of the status, which the investigator writes all the time, what people are told.

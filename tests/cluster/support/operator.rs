@@ -73,6 +73,7 @@ impl Operator {
             "controller": {"service": {"type": "NodePort"}},
             "budgets": {
                 "actionsPerHour": 1000, "actionsPerNamespacePerHour": 1000, "cascadeAnomalies": 1000, "stormIncidents": 10000,
+                "workloadsPercentPerNamespacePerHour": 100, "workloadsPercentPerHour": 100,
             },
             // A rollout on a slow machine is not to be taken for one that does not help.
             "timings": {

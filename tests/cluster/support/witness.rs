@@ -197,6 +197,7 @@ impl Witness {
                     "approvals",
                     "runbooks",
                     "policies",
+                    "policyexceptions",
                 ]);
         }
         false

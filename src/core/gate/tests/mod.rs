@@ -2,6 +2,7 @@
 //! write. Each starts from a case that passes and bends one thing.
 
 mod adversary;
+mod conditions;
 mod following;
 mod models;
 mod refused;
@@ -11,7 +12,9 @@ mod rollouts;
 use jiff::SignedDuration;
 use serde_json::json;
 
-use super::testing::{GateFixture, at, bad_rollout, claim, policy, reading, revision, too_few_replicas, undo_to};
+use super::testing::{
+    GateFixture, at, bad_rollout, claim, policy, reading, revision, runbook, too_few_replicas, undo_to,
+};
 use super::*;
 use crate::api::v1alpha1::{Anomaly, Cause, ClaimKind, PodFailure, Verdict};
 use crate::core::neighbours::Storm;
@@ -303,7 +306,7 @@ fn policies_runbooks_quotas_and_the_blast_radius_bound_it() {
     world.reading.annotations = (0..2000).map(|n| (format!("key-{n}"), String::new())).collect();
     assert_eq!(only_refusal(&world), Reason::PolicyTooExpensive);
     let mut world = bad_rollout();
-    world.runbooks = vec![RunbookRule { name: "shop/look-only".into(), allowed_actions: vec![] }];
+    world.runbooks = vec![runbook("look-only", json!({"summary": "s", "match": {}, "allowedActions": []}))];
     assert_eq!(only_refusal(&world), Reason::RunbookForbids);
     let mut world = bad_rollout();
     world.full_quota = Some("pods: 10/10".into());

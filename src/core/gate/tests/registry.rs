@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::super::chains::{self, Chain};
 use super::super::check::planted;
-use super::super::testing::{GateFixture, at, bad_rollout, pod, policy, revision, too_few_replicas, undo_to};
+use super::super::testing::{GateFixture, at, bad_rollout, pod, policy, revision, runbook, too_few_replicas, undo_to};
 use super::super::*;
 use super::following::{replacement, taking_back};
 use crate::api::v1alpha1::{
@@ -198,15 +198,21 @@ fn case(action: Option<ActionKind>, check: &str) -> Option<Bend> {
             b.world.policies = vec![policy(json!({"mode": "auto", "allowedActions": []}))];
         },
         (_, "RunbookAllows") => |b| {
-            b.world.runbooks = vec![RunbookRule { name: "shop/look".into(), allowed_actions: vec![] }];
+            b.world.runbooks = vec![runbook("look", json!({"summary": "s", "match": {}, "allowedActions": []}))];
         },
         (_, "BlastRadius") => |b| {
-            b.world.policies = vec![policy(json!({"mode": "auto", "limits": {"maxPods": 1}}))];
+            b.world.policies = vec![policy(json!({"mode": "auto", "limits": {"maxPods": 0}}))];
         },
         (_, "QuotaHasRoom") => |b| b.world.full_quota = Some("pods (pods: 2/2)".into()),
         (_, "LoopBudget") => |b| b.world.rounds = MAX_ROUNDS + 1,
         (_, "TargetCooldown") => |b| b.world.ledger.entries = vec![entry(0, &b.world.reading.object.uid)],
         (_, "HourlyBudget") => |b| b.world.budgets.actions_per_namespace_per_hour = 0,
+        (_, "FewUnderWay") => |b| {
+            b.world.policies = vec![policy(json!({"mode": "auto", "limits": {"concurrent": 1}}))];
+            let under_way =
+                LedgerEntry { namespace: "shop".into(), state: LedgerState::Reserved, ..entry(0, "another") };
+            b.world.ledger.entries = vec![under_way];
+        },
         (_, "LedgerHasRoom") => |b| {
             b.world.ledger.entries = (0..2000).map(|number| entry(number, "another")).collect();
         },

@@ -57,6 +57,8 @@ fn nothing_runs_before_the_plan_is_stored() {
         enrolled: true,
         policies: vec![].into(),
         runbooks: vec![],
+        compiled: Default::default(),
+        exceptions: vec![],
         chains: Some(vec![]),
     }));
     let first = step(&world.incident, &seen, &world.terms, world.now);

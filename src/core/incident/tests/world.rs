@@ -409,6 +409,8 @@ impl World {
             enrolled: true,
             policies: self.policies.clone().into(),
             runbooks: vec![],
+            compiled: Default::default(),
+            exceptions: vec![],
             chains: Some(self.chains.clone()),
         }
     }
@@ -444,7 +446,10 @@ impl World {
                     Unreadable { reason: Reason::ClusterUnreadable, message: "pods could not be listed".into() }
                 }),
                 failing_targets: 1,
+                workloads_of_namespace: 1,
                 audit_durable: self.audit_works,
+                reach: Some(Ok(crate::core::blast::Reach::default())),
+                alert_labels: Default::default(),
             },
         }
     }
