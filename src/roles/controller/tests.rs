@@ -120,6 +120,30 @@ async fn people_are_called_when_nothing_can_be_read_and_nothing_can_be_stored() 
     }
 }
 
+/// While another process holds the log ours is closed, as on a full disk.
+#[tokio::test]
+async fn what_the_watchdog_hands_over_while_the_audit_log_is_closed_is_on_record_once_it_opens() {
+    let (mut ctx, _, _folder) = context(vec![incident(IncidentPhase::Judging)], |_| failure(500, "Unavailable"));
+    let folder = tempfile::tempdir().unwrap();
+    let holder = audit::open(folder.path(), audit::Metrics::default());
+    ctx.audit = audit::open(folder.path(), audit::Metrics::default());
+    ctx.audit.is_durable().unwrap_err();
+    assert_eq!(watchdog::hand_over(&ctx, &stuck("Incident")).await, HandedOver::Told);
+    drop(holder);
+    let recorded = || {
+        let files = std::fs::read_dir(folder.path()).unwrap().flatten();
+        let texts = files.filter_map(|file| std::fs::read_to_string(file.path()).ok());
+        texts.into_iter().any(|text| text.contains("IncidentEscalated"))
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), async {
+        while !recorded() {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    })
+    .await
+    .expect("the record is written once the log can be");
+}
+
 #[tokio::test]
 async fn the_hand_over_is_stored_with_what_was_there_or_with_less_where_that_is_refused() {
     for refused in [false, true] {
