@@ -357,11 +357,13 @@ escalationWebhook:
 models:
   proxyUrl: {{ $models.proxyUrl | default "" | quote }}
   caFile: {{ ternary "/etc/backstop/model-ca/ca.crt" "" (not (empty ($models.caBundle | default dict).configMap)) | quote }}
+{{- /* What earlier charts did not have is named here too, for upgrades with --reuse-values. A 0 that was set stays one. */}}
+{{- $budgets := dict "workloadsPercentPerNamespacePerHour" 50 "workloadsPercentPerHour" 20 "endpointsPercent" 50 }}
+{{- range $k, $v := .Values.budgets }}{{ $_ := set $budgets $k $v }}{{ end }}
 budgets:
-  {{- range $k, $v := .Values.budgets }}
+  {{- range $k, $v := $budgets }}
   {{ $k }}: {{ int64 $v }}
   {{- end }}
-{{- /* What earlier charts did not have is named here too, for upgrades with --reuse-values. */}}
 timings:
   {{- range $k, $v := merge (dict) .Values.timings (dict "watchSeconds" 900 "alertGoesOnSeconds" 600) }}
   {{ $k }}: {{ int64 $v }}

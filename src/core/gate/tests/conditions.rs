@@ -266,8 +266,7 @@ fn what_a_policy_protects_is_not_written_to_and_nothing_is_taken_back_there() {
 #[test]
 fn a_value_over_a_cap_is_not_set() {
     let mut world = bad_rollout();
-    let limit = |memory: &str| json!({"limits": {"memory": memory}});
-    world.reading.revisions[1].template["spec"]["containers"][0]["resources"] = limit("8Gi");
+    world.reading.revisions[1].template["spec"]["containers"][0]["resources"] = json!({"limits": {"memory": "8Gi"}});
     let caps = |max: &str| {
         let path = "/spec/template/spec/containers/*/resources/limits/memory";
         vec![policy(json!({"mode": "auto", "limits": {"caps": [{"path": path, "max": max}]}}))]
