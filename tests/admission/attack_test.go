@@ -375,7 +375,7 @@ func (s *suite) drillCatchesDefects(t *testing.T) {
 		{"the controller may change namespaces, and so their mode", controller, rule("", "namespaces", "patch")},
 		{"the investigator may open Grants", investigator, rule("backstop.dev", "grants", "patch", "update")},
 		{"the investigator may change ConfigMaps", investigator, rule("", "configmaps", "patch", "update")},
-		{"the investigator may bind itself to roles", investigator, rule("rbac.authorization.k8s.io", "rolebindings", "patch")},
+		{"the investigator may change Services", investigator, rule("", "services", "patch")},
 	}
 	for _, right := range rights {
 		err := s.giveRight(right.who, right.rule)
