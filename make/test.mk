@@ -47,8 +47,11 @@ test-cluster: $(HELM) $(LAB) $(CLUSTER_IS_UP_NEEDS) ## The admission table and t
 	trap finish EXIT; trap 'exit 130' INT TERM; \
 	$(TEST_MAKE) cluster-up; \
 	$(TEST_MAKE) cluster-load PROFILE=dev $(TEST_IMAGES); \
-	$(TEST_MAKE) admission-test; \
-	$(CLUSTER_SUITE)
+	cargo test --locked --test cluster --no-run; \
+	MAKE='$(TEST_MAKE)' IMAGES='$(IMAGE_ARCHIVES)' SHARDS=$(SHARDS) $(CLUSTER_ENV) make/test-cluster.sh $(CLUSTER_RUN)
+
+# On how many clusters at a time the cluster suite runs: 2 brings up a second lab, with a gigabyte of memory.
+SHARDS ?= $(if $(filter lab,$(CLUSTER)),2,1)
 
 # How often test-cluster-loaded runs it.
 RUNS ?= 5
@@ -66,9 +69,10 @@ test-cluster-loaded: $(HELM) $(LAB) $(CLUSTER_IS_UP_NEEDS) ## test-cluster RUNS=
 TEST_IMAGES := OPERATOR_IMAGE=backstop.local/backstop:dev SHOP_IMAGE=backstop.local/shop:dev \
   MODELS_IMAGE=backstop.local/models:dev NAIVE_IMAGE=backstop.local/naive:dev
 
-CLUSTER_SUITE = KUBECONFIG='$(abspath $(CLUSTER_KUBECONFIG))' CLUSTER='$(CLUSTER)' \
-  CLUSTER_AUDIT_LOG='$(CLUSTER_AUDIT_LOG)' HELM='$(abspath $(HELM))' LAB='$(abspath $(LAB))' \
-  cargo test --locked --test cluster --
+CLUSTER_ENV = KUBECONFIG='$(abspath $(CLUSTER_KUBECONFIG))' CLUSTER='$(CLUSTER)' \
+  CLUSTER_AUDIT_LOG='$(CLUSTER_AUDIT_LOG)' HELM='$(abspath $(HELM))' LAB='$(abspath $(LAB))'
+CLUSTER_RUN = cargo test --locked --test cluster --
+CLUSTER_SUITE = $(CLUSTER_ENV) $(CLUSTER_RUN)
 
 # Measured with the release build. The cluster stays as it was found.
 measure: $(HELM) $(LAB) $(CLUSTER_IS_UP_NEEDS) ## Measure latencies and memory on the cluster of CLUSTER; prints the tables that the README quotes

@@ -25,11 +25,12 @@ mod thefts;
 use std::{
     path::PathBuf,
     process::ExitCode,
+    str::FromStr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use clap::Parser;
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream};
 
@@ -45,6 +46,9 @@ struct Args {
     /// How many tests run at a time.
     #[arg(long, default_value_t = 8)]
     threads: usize,
+    /// Run every N-th test only, beginning with the I-th, as I/N: the rest runs on other clusters meanwhile.
+    #[arg(long, default_value = "1/1")]
+    shard: Shard,
     /// Leave operator and namespaces where they are.
     #[arg(long)]
     keep: bool,
@@ -74,6 +78,32 @@ struct Args {
     wrong: hallucinate::Played,
     #[command(flatten)]
     place: Place,
+}
+
+/// Which part of the tests it is.
+#[derive(Clone, Copy)]
+struct Shard {
+    /// From 1.
+    part: usize,
+    parts: usize,
+}
+
+impl FromStr for Shard {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Shard> {
+        let (part, parts) = text.split_once('/').context("expected I/N")?;
+        let (part, parts) = (part.parse()?, parts.parse()?);
+        ensure!((1..=parts).contains(&part), "expected I/N with I from 1 to N");
+        Ok(Shard { part, parts })
+    }
+}
+
+impl Shard {
+    /// Whether the test at this place of a list is in it.
+    fn has(self, place: usize) -> bool {
+        place % self.parts + 1 == self.part
+    }
 }
 
 /// A test: its name is its sentence.
@@ -293,8 +323,11 @@ async fn run(args: &Args) -> Result<bool> {
         |test: &&Test| args.names.is_empty() || args.names.iter().any(|word| test.name.contains(word.as_str()));
     let recorder = args.record.as_deref().map(Recorder::new).transpose()?.map(Arc::new);
     let recorded: &[Test] = if recorder.is_some() { RECORDED } else { &[] };
-    let together: Vec<&Test> = TOGETHER.iter().chain(recorded).filter(wanted).collect();
-    let alone: Vec<&Test> = ALONE.iter().filter(wanted).collect();
+    let mine = |tests: Vec<&'static Test>| -> Vec<&'static Test> {
+        tests.into_iter().enumerate().filter(|(place, _)| args.shard.has(*place)).map(|(_, test)| test).collect()
+    };
+    let together = mine(TOGETHER.iter().chain(recorded).filter(wanted).collect());
+    let alone = mine(ALONE.iter().filter(wanted).collect());
     ensure!(!(together.is_empty() && alone.is_empty()), "no test has a name with {:?}; --list shows all", args.names);
 
     let run = format!("{:04x}", rand::random::<u16>());
