@@ -9,7 +9,7 @@ use std::{
 use backstop::api::v1alpha1::ActionKind;
 use backstop::api::v1alpha1::{Alert, Approval, ModelChain, Policy, Runbook};
 use backstop::core::managers::{Field, MANAGED_BY, MANAGERS, Manager, Mark, PRIMARY, Way};
-use backstop::core::{chain::validate, gate, policy::CompiledPolicy, reason::Reason};
+use backstop::core::{actions, chain::validate, gate, policy::CompiledPolicy, reason::Reason};
 use regex::Regex;
 use serde_json::Value;
 
@@ -119,7 +119,7 @@ fn managers_page() -> String {
         Field::Replicas => "replicas",
         Field::Resources => "requests and limits",
     };
-    let undo = |manager: &Manager| match (manager.reverts(ActionKind::RolloutUndo), manager.way) {
+    let undo = |manager: &Manager| match (manager.reverts(actions::of(ActionKind::RolloutUndo).writes), manager.way) {
         (false, _) => "allowed",
         (true, Way::Git) => "`ManagedByGitOps`",
         (true, Way::Helm) => "`ManagedByHelm`",

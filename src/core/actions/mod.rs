@@ -6,6 +6,7 @@ pub mod identity;
 #[cfg(test)]
 pub mod planted;
 pub mod prediction;
+mod rollout;
 pub mod rollout_undo;
 
 pub use definition::Definition;

@@ -99,7 +99,7 @@ fn not_managed_by_tool(observed: &Observed<'_>) -> Outcome {
     let kind = observed.kind;
     let tools = observed.workload.state.managed_by.iter().map(|name| (name, Manager::named(name)));
     // A tool that is not known writes everything.
-    let reverting: Vec<_> = tools.filter(|(_, tool)| tool.is_none_or(|tool| tool.reverts(kind))).collect();
+    let reverting: Vec<_> = tools.filter(|(_, tool)| tool.is_none_or(|tool| tool.reverts(observed.writes))).collect();
     let way = |tool: &Option<&Manager>| tool.map_or(Way::Tool, |tool| tool.way);
     // Helm waits for people, so any other says more.
     let first = reverting.iter().find(|(_, tool)| way(tool) != Way::Helm).or_else(|| reverting.first());

@@ -136,7 +136,7 @@ fn observe<'a>(
     definition_of: fn(ActionKind) -> &'static Definition,
 ) -> Observed<'a> {
     let action = proposed.or_else(|| evidence::first_candidate(workload, alert_started_at, definition_of));
-    let Definition { kind, targets, predict, .. } =
+    let Definition { kind, targets, writes, predict, .. } =
         definition_of(action.as_ref().map_or(ActionKind::ALL[0], Action::kind));
     let prediction = match &action {
         Some(action) => predict(workload, action),
@@ -146,6 +146,7 @@ fn observe<'a>(
         workload,
         kind: *kind,
         targets,
+        writes,
         action,
         prediction,
         allow_helm: false,
@@ -186,12 +187,13 @@ fn judge_following(
 ) -> Judgement {
     let mut verdicts = Verdicts::default();
     verdicts.ask(chains::PRECONDITIONS, |run| run(case));
-    let Definition { kind, targets, .. } = actions::of(repair.action.kind());
+    let Definition { kind, targets, writes, .. } = actions::of(repair.action.kind());
     let action = prediction.as_ref().map_or_else(|_| repair.action.clone(), |prediction| prediction.action.clone());
     let observe = |workload, policies: &[&CompiledPolicy]| Observed {
         workload,
         kind: *kind,
         targets,
+        writes,
         action: Some(action.clone()),
         prediction: prediction.clone(),
         allow_helm: policies.iter().any(|policy| policy.spec.allow_helm),

@@ -13,6 +13,7 @@ mod evidence;
 use serde_json::{Value, json};
 
 use crate::api::v1alpha1::{Action, ActionKind, FieldWrite, ObjectRef, RolloutUndo, Undo, Write};
+use crate::core::managers::Field;
 use crate::core::reason::Reason;
 use crate::core::workload::{Kind, Revision, Workload};
 
@@ -29,7 +30,9 @@ pub(super) static DEFINITION: Definition = Definition {
     armed_label: "rollout-undo",
     targets: &[Kind::Deployment, Kind::StatefulSet, Kind::DaemonSet],
     path: PATH,
+    writes: &[Field::Template, Field::Images],
     provenance: true,
+    no_way_back: None,
     // A StatefulSet waits for a pod that never becomes ready, in a rollback too; the others replace it.
     evicts: &[Kind::StatefulSet],
     check,
