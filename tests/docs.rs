@@ -171,8 +171,11 @@ fn the_number_of_checks_that_the_documents_tell_is_right() {
     for page in ["README.md", "docs/architecture.md"] {
         let text = read(&root().join(page));
         assert!(text.contains(&format!("{count} named checks")), "{page} does not say \"{count} named checks\"");
+        // All of them, or those of one action's chain, of which a transcript tells.
+        let chains = ActionKind::ALL.iter().map(|kind| gate::chains::repair(*kind).checks.len());
+        let counts: Vec<String> = chains.chain([count]).map(|count| count.to_string()).collect();
         for found in told.captures_iter(&text) {
-            assert_eq!(found[1], count.to_string(), "{page}: {:?}", &found[0]);
+            assert!(counts.contains(&found[1].to_owned()), "{page}: {:?}", &found[0]);
         }
     }
 }

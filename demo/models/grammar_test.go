@@ -16,7 +16,7 @@ const formOf = `{"type":"object","additionalProperties":false,"required":["claim
 		"cites":{"type":"array","items":{"type":"string"}},"revision":{"type":"integer"}}}},
 	"hypothesis":{"type":"string"},
 	"proposal":{"type":"object","additionalProperties":false,"required":["action","toRevision"],"properties":{
-		"action":{"type":"string","enum":["HandOver","RolloutUndo"]},"toRevision":{"type":"integer"}}},
+		"action":{"type":"string","enum":["HandOver","RolloutUndo","RolloutRestart"]},"toRevision":{"type":"integer"}}},
 	"suspect":{"type":"object","additionalProperties":false,"required":["kind","name","revision"],"properties":{
 		"kind":{"type":"string"},"name":{"type":"string"},"revision":{"type":"integer"}}}}}`
 

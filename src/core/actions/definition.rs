@@ -34,6 +34,9 @@ pub struct Definition {
     /// The evidence that it needs besides what every action needs: appended to the common chain, and asked again by the
     /// executor on its own reading.
     pub evidence: &'static [EvidenceCheck],
+    /// Evidence that takes other objects, which only the controller may read: it is asked after the above, and the
+    /// executor does not ask it.
+    pub looked_up: &'static [EvidenceCheck],
     /// The exact write that it would be, computed from what was read.
     pub predict: fn(&Workload, &Action) -> Result<Prediction, Refusal>,
     /// The action that the embedded rules would look at first, whoever proposes what: so that people see what stands

@@ -34,6 +34,7 @@ pub(super) static DEFINITION: Definition = Definition {
     evicts: &[],
     check,
     evidence: CHECKS,
+    looked_up: &[],
     predict,
     candidate,
     wrong_value,

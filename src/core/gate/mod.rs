@@ -107,6 +107,7 @@ fn judge_repair(case: &Case<'_>, facts: Facts, definition_of: fn(ActionKind) -> 
         verdicts.skip(chains::ALERT);
         verdicts.skip(evidence::COMMON);
         verdicts.skip(definition_of(kind).evidence);
+        verdicts.skip(definition_of(kind).looked_up);
         verdicts.skip(evidence::RULES);
         verdicts.skip(quality::QUALITY);
         if facts == Facts::Fresh {
@@ -119,6 +120,7 @@ fn judge_repair(case: &Case<'_>, facts: Facts, definition_of: fn(ActionKind) -> 
     verdicts.ask(chains::ALERT, |run| run(&readable));
     verdicts.ask(evidence::COMMON, |run| run(observed));
     verdicts.ask(definition_of(observed.kind).evidence, |run| run(observed));
+    verdicts.ask(definition_of(observed.kind).looked_up, |run| run(observed));
     verdicts.ask(evidence::RULES, |run| run(observed));
     verdicts.ask(quality::QUALITY, |run| run(&readable));
     if facts == Facts::Fresh {

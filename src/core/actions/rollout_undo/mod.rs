@@ -37,6 +37,7 @@ pub(super) static DEFINITION: Definition = Definition {
     evicts: &[Kind::StatefulSet],
     check,
     evidence: evidence::CHECKS,
+    looked_up: &[],
     predict,
     candidate,
     wrong_value,
@@ -48,8 +49,6 @@ pub(super) static DEFINITION: Definition = Definition {
 fn to_revision(action: &Action) -> Option<i64> {
     match action {
         Action::RolloutUndo(RolloutUndo { to_revision }) => Some(*to_revision),
-        // As long as there is one action, only unit tests have another.
-        #[allow(unreachable_patterns)]
         _ => None,
     }
 }
