@@ -6,7 +6,11 @@ use futures::{FutureExt as _, StreamExt as _, future::BoxFuture};
 use jiff::SignedDuration;
 use k8s_openapi::{
     NamespaceResourceScope,
-    api::apps::v1::{DaemonSet, Deployment, StatefulSet},
+    api::{
+        apps::v1::{DaemonSet, Deployment, StatefulSet},
+        core::v1::PodTemplateSpec,
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::{
     Api, Resource, ResourceExt as _,
@@ -41,9 +45,9 @@ pub async fn run(ctx: Shared, mut enrolled: watch::Receiver<BTreeSet<String>>) {
     loop {
         let namespaces = Arc::new(enrolled.borrow_and_update().clone());
         let watches = Kind::ALL.into_iter().filter(|_| !namespaces.is_empty()).map(|kind| match kind {
-            Kind::Deployment => watch_kind::<Deployment>(ctx.clone(), namespaces.clone(), kind),
-            Kind::StatefulSet => watch_kind::<StatefulSet>(ctx.clone(), namespaces.clone(), kind),
-            Kind::DaemonSet => watch_kind::<DaemonSet>(ctx.clone(), namespaces.clone(), kind),
+            Kind::Deployment => watch_kind::<Deployment>(ctx.clone(), namespaces.clone(), kind, trim_deployment),
+            Kind::StatefulSet => watch_kind::<StatefulSet>(ctx.clone(), namespaces.clone(), kind, trim_stateful_set),
+            Kind::DaemonSet => watch_kind::<DaemonSet>(ctx.clone(), namespaces.clone(), kind, trim_daemon_set),
         });
         let watches: Vec<_> = watches.collect();
         tokio::select! {
@@ -54,8 +58,38 @@ pub async fn run(ctx: Shared, mut enrolled: watch::Receiver<BTreeSet<String>>) {
     }
 }
 
-/// Watches the workloads of one kind in the enrolled namespaces.
-fn watch_kind<K>(ctx: Shared, enrolled: Arc<BTreeSet<String>>, kind: Kind) -> BoxFuture<'static, ()>
+/// Drops what [`known_good::may_be_healthy`] does not ask: most of a workload is its pod template, and a tenant may have
+/// thousands of them.
+pub(super) fn trim_deployment(deployment: &mut Deployment) {
+    trim_metadata(&mut deployment.metadata);
+    if let Some(spec) = &mut deployment.spec {
+        spec.template = PodTemplateSpec::default();
+    }
+}
+
+pub(super) fn trim_stateful_set(stateful_set: &mut StatefulSet) {
+    trim_metadata(&mut stateful_set.metadata);
+    if let Some(spec) = &mut stateful_set.spec {
+        spec.template = PodTemplateSpec::default();
+        spec.volume_claim_templates = None;
+    }
+}
+
+pub(super) fn trim_daemon_set(daemon_set: &mut DaemonSet) {
+    trim_metadata(&mut daemon_set.metadata);
+    if let Some(spec) = &mut daemon_set.spec {
+        spec.template = PodTemplateSpec::default();
+    }
+}
+
+fn trim_metadata(metadata: &mut ObjectMeta) {
+    metadata.labels = None;
+    metadata.annotations = None;
+    metadata.owner_references = None;
+}
+
+/// Watches the workloads of one kind in the enrolled namespaces. `trim` drops from each what the cache is not needed for.
+fn watch_kind<K>(ctx: Shared, enrolled: Arc<BTreeSet<String>>, kind: Kind, trim: fn(&mut K)) -> BoxFuture<'static, ()>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
         + Clone
@@ -79,7 +113,8 @@ where
         };
         std::future::ready(keep)
     });
-    let stream = stream.map(Ok::<_, watcher::Error>).reflect(writer).applied_objects().boxed();
+    let stream =
+        stream.map(move |event| Ok::<_, watcher::Error>(event.modify(trim))).reflect(writer).applied_objects().boxed();
     let config = kube::runtime::controller::Config::default().concurrency(4).debounce(Duration::from_millis(500));
     let reconcile = move |object: Arc<K>, ctx: Shared| async move {
         // Most of what changes in a large cluster, and in every broken rollout, ends here without a request.

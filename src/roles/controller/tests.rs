@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::context::{Context, Grouping};
 use super::{
-    alerts, caches, compiled, gather, incidents,
+    alerts, caches, compiled, gather, incidents, known_good,
     metrics::Metrics,
     notices,
     progress::{self, Progress},
@@ -118,6 +118,30 @@ async fn people_are_called_when_nothing_can_be_read_and_nothing_can_be_stored() 
         assert!(events.iter().all(|event| event["reason"] == "NoProgress"));
         assert!(events[0]["note"].as_str().unwrap().contains("no answer"), "the last error is named");
     }
+}
+
+/// While another process holds the log ours is closed, as on a full disk.
+#[tokio::test]
+async fn what_the_watchdog_hands_over_while_the_audit_log_is_closed_is_on_record_once_it_opens() {
+    let (mut ctx, _, _folder) = context(vec![incident(IncidentPhase::Judging)], |_| failure(500, "Unavailable"));
+    let folder = tempfile::tempdir().unwrap();
+    let holder = audit::open(folder.path(), audit::Metrics::default());
+    ctx.audit = audit::open(folder.path(), audit::Metrics::default());
+    ctx.audit.is_durable().unwrap_err();
+    assert_eq!(watchdog::hand_over(&ctx, &stuck("Incident")).await, HandedOver::Told);
+    drop(holder);
+    let recorded = || {
+        let files = std::fs::read_dir(folder.path()).unwrap().flatten();
+        let texts = files.filter_map(|file| std::fs::read_to_string(file.path()).ok());
+        texts.into_iter().any(|text| text.contains("IncidentEscalated"))
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), async {
+        while !recorded() {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    })
+    .await
+    .expect("the record is written once the log can be");
 }
 
 #[tokio::test]
@@ -480,5 +504,44 @@ async fn an_alert_beyond_those_that_an_incident_lists_keeps_it_firing() {
         let log = log.lock().unwrap();
         let asked = log.iter().find(|asked| asked.path.ends_with("/alerts")).unwrap();
         assert!(asked.query.contains("status.incident%3Dapi-1"), "{}", asked.query);
+    }
+}
+
+/// The cache of thousands of workloads holds of each what says whether it is worth reading, and no template.
+#[test]
+fn a_cached_workload_is_as_healthy_as_the_stored_one_without_its_template() {
+    use crate::core::workload::{
+        Kind,
+        fixtures::{WorkloadFixture, crash_loop, ready},
+    };
+    use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
+    fn cached<K: serde::de::DeserializeOwned + serde::Serialize>(object: &Value, trim: fn(&mut K)) -> Value {
+        let mut typed: K = serde_json::from_value(object.clone()).unwrap();
+        trim(&mut typed);
+        serde_json::to_value(typed).unwrap()
+    }
+    for kind in Kind::ALL {
+        let world = || WorkloadFixture::two_revisions().of(kind);
+        let worlds = [
+            world().pods(2, 2, &ready(600)),
+            world().pods(2, 2, &crash_loop()),
+            world(),
+            world().partition(1).pods(2, 1, &ready(600)).pods(1, 1, &ready(600)),
+            world().on_delete().pods(1, 2, &ready(600)),
+        ];
+        let mut verdicts = BTreeSet::new();
+        for world in worlds {
+            let object = world.snapshot().object;
+            let small = match kind {
+                Kind::Deployment => cached::<Deployment>(&object, known_good::trim_deployment),
+                Kind::StatefulSet => cached::<StatefulSet>(&object, known_good::trim_stateful_set),
+                Kind::DaemonSet => cached::<DaemonSet>(&object, known_good::trim_daemon_set),
+            };
+            let verdict = crate::core::known_good::may_be_healthy(kind, &object);
+            assert_eq!(crate::core::known_good::may_be_healthy(kind, &small), verdict, "{kind}: {object}");
+            assert!(!small.to_string().contains("shop:"), "{kind}: {small}");
+            verdicts.insert(verdict);
+        }
+        assert_eq!(verdicts.len(), 2, "{kind}: healthy ones and others");
     }
 }

@@ -8,7 +8,7 @@ use kube::{Api, ResourceExt as _, api::DynamicObject, core::ApiResource, runtime
 use serde_json::{Map, Value, json};
 
 use crate::api::v1alpha1::{Incident, IncidentPhase, IncidentStatus};
-use crate::audit::Record;
+use crate::audit::{Kept, Record};
 use crate::clock;
 use crate::core::{
     fit,
@@ -18,7 +18,7 @@ use crate::core::{
 };
 use crate::notify::Notification;
 
-use super::context::{CALL, Context, Shared, call};
+use super::context::{Context, Shared, call};
 use super::{grants, metrics, notices, progress};
 
 /// Interval between two looks.
@@ -192,10 +192,8 @@ async fn audit(ctx: &Context, incident: &Incident, stuck: &Stuck) {
         action_id: String::new(),
         details,
     };
-    let written = tokio::time::timeout(CALL, ctx.audit.append(record)).await;
-    if let Some(error) =
-        written.map_or(Some("no answer from the disk".into()), |done| done.err().map(|e| e.to_string()))
-    {
-        tracing::error!(%error, record = "IncidentEscalated", "a record is missing in the audit log");
+    // While the log is closed it waits in memory: what people were called for is not lost with it.
+    if ctx.audit.keep(record).await == Kept::Lost {
+        tracing::error!(record = "IncidentEscalated", "a record is missing in the audit log");
     }
 }
