@@ -315,7 +315,8 @@ fn sources(folders: &[&str], extension: &str) -> String {
 /// Names of tests: functions in Rust and Go, and rows of the admission table.
 fn tests() -> BTreeSet<String> {
     let rust = Regex::new(r"\bfn ([a-z_0-9]+)\(").unwrap();
-    let go = Regex::new(r#"(?m)^func (Test\w+)\(|name: +"([^"]+)"|return row\{name: "([^"]+)" \+ name"#).unwrap();
+    let go = Regex::new(r#"(?m)^func (Test\w+)\(|name: +"([^"]+)"|return row\{name: "([^"]+)" \+ name|\bon\(\w+, "([^"]+)"|\bstolen\("([^"]+)""#)
+        .unwrap();
     let mut names = BTreeSet::new();
     names.extend(rust.captures_iter(&sources(&["src", "tests"], "rs")).map(|found| found[1].to_owned()));
     for found in go.captures_iter(&sources(&["tests/admission", "tests/chart"], "go")) {

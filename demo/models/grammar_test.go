@@ -101,7 +101,7 @@ func TestLlamaCppGetsTheSchemaAsAGrammarThatEnds(t *testing.T) {
 	if name := at(t, got, "suspect", "name"); name["enum"] != nil {
 		t.Errorf("names are free: %v", name)
 	}
-	if action := at(t, got, "proposal", "action"); len(action["enum"].([]any)) != 2 || action["maxLength"] != nil {
+	if action := at(t, got, "proposal", "action"); len(action["enum"].([]any)) != 3 || action["maxLength"] != nil {
 		t.Errorf("an enumeration stays as it is: %v", action)
 	}
 }
