@@ -232,8 +232,11 @@ const manager = "?fieldManager=backstop-executor"
 // ofController is the same for the controller's writes of Grants.
 const ofController = "?fieldManager=backstop-controller"
 
-func armOps(extra ...any) []any {
-	return append([]any{op("add", armedPtr, "rollout-undo"), op("add", actionPtr, actionID)}, extra...)
+func armOps(extra ...any) []any { return armOpsAs("rollout-undo", extra...) }
+
+// armOpsAs arms for the action of this label.
+func armOpsAs(label string, extra ...any) []any {
+	return append([]any{op("add", armedPtr, label), op("add", actionPtr, actionID)}, extra...)
 }
 
 func fireOps(template any, extra ...any) []any {

@@ -17,6 +17,7 @@ mod measure;
 mod operations;
 mod recovery;
 mod refusals;
+mod restarts;
 mod retention;
 mod support;
 mod surroundings;
@@ -185,6 +186,9 @@ const TOGETHER: &[Test] = tests![
     kinds::a_replica_set_that_nobody_owns_is_a_kind_that_is_handed_over,
     kinds::a_pod_of_a_custom_kind_is_handed_over,
     kinds::what_is_no_workload_cannot_be_named,
+    restarts::old_processes_that_hold_on_to_a_former_address_are_restarted,
+    restarts::configuration_that_no_pod_has_proved_is_not_restarted_into,
+    restarts::a_dependency_that_is_still_away_is_not_restarted_for,
     intake::what_a_namespace_refuses_is_kept_in_the_system_namespace_and_ends_there,
     intake::a_long_request_with_an_alert_that_cannot_be_read_is_taken,
     operations::every_role_serves_health_and_metrics,

@@ -6,7 +6,7 @@ use crate::api::v1alpha1::{
     Action, ActionKind, Diagnosis, Fact, FieldWrite, KnownGood, LedgerStatus, Mode, ObjectRef, Purpose,
     RemediationSpec, Review, TargetReading, Time, Unresolved,
 };
-use crate::core::actions::{Prediction, identity};
+use crate::core::actions::{self, Prediction, identity};
 use crate::core::budget::{Budgets, Charge};
 use crate::core::neighbours::Storm;
 use crate::core::policy::{self, CompiledPolicy};
@@ -253,7 +253,9 @@ impl<'a> Readable<'a> {
     /// What is charged to the Ledger; without an exact action it has no ID.
     pub fn charge(&self) -> Charge {
         let id = self.identity.as_ref().map(|identity| identity.id.as_str()).unwrap_or_default();
-        let change = self.workload().change();
+        // What a template changed is taken back by who writes one that was recorded, and by nobody else.
+        let takes_back = actions::of(self.kind()).provenance;
+        let change = self.workload().change().filter(|_| takes_back);
         Charge { change, ..Charge::of(id, self.case.incident, self.target, &self.policies) }
     }
 

@@ -6,6 +6,7 @@ mod following;
 mod models;
 mod refused;
 mod registry;
+mod restarts;
 mod rollouts;
 
 use jiff::SignedDuration;
