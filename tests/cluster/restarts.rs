@@ -8,7 +8,7 @@ use backstop::api::v1alpha1::{Incident, IncidentPhase};
 use backstop::core::names;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
 use kube::{
-    ResourceExt as _,
+    ResourceExt,
     api::{DeleteParams, ListParams, Patch, PatchParams},
 };
 use serde_json::{Value, json};
