@@ -1,7 +1,7 @@
 # The proof. `make test` is what continuous integration runs, and nothing else.
 # Rust is built once, with the profile `dev`: the operator under test is that build.
 
-.PHONY: test-faults test-chaos test-cel test test-static test-unit test-cluster test-cluster-loaded measure measure-retention \
+.PHONY: test-faults test-chaos test-cel test test-static test-unit test-cluster cluster-suite test-cluster-loaded measure measure-retention \
   measure-enrolment
 
 # Said before anything is built or asked.
@@ -52,6 +52,12 @@ test-cluster: $(HELM) $(LAB) $(CLUSTER_IS_UP_NEEDS) ## The admission table and t
 
 # On how many clusters at a time the cluster suite runs: 2 brings up a second lab, with a gigabyte of memory.
 SHARDS ?= $(if $(filter lab,$(CLUSTER)),2,1)
+
+# Parts of names of cluster tests; all of them without.
+TESTS ?=
+
+cluster-suite: $(HELM) $(LAB) ## The cluster suite alone, on a cluster that is up and has the images: TESTS='restarts recovery' by parts of names
+	$(CLUSTER_SUITE) $(TESTS)
 
 # How often test-cluster-loaded runs it.
 RUNS ?= 5
