@@ -96,10 +96,10 @@ func restarts(t *target) []row {
 		on(nsRestart, "restart and add a label", static, right(op("add", "/metadata/labels/x", "y"))),
 		on(nsRestart, "restart and add an annotation", static, right(op("add", "/metadata/annotations/x", "y"))),
 		on(nsRestart, "restart and add an owner", static, right(op("add", "/metadata/ownerReferences", []any{object{"apiVersion": "v1", "kind": "ConfigMap", "name": "c", "uid": "1"}}))),
-		on(nsRestart, "restart and arm for a rollback", granted, func(b *bench) []any {
+		on(nsRestart, "restart and arm for a rollback", anyPolicy, func(b *bench) []any {
 			return []any{op("replace", armedPtr, "rollout-undo"), op("add", receiptPtr, actionID), op("replace", "/spec/template", restartOf(at(b.workload("api"), "spec", "template"), restartTime))}
 		}),
-		on(nsRestart, "turn into a rollback while armed", granted, fixed(op("replace", armedPtr, "rollout-undo"))),
+		on(nsRestart, "turn into a rollback while armed", anyPolicy, fixed(op("replace", armedPtr, "rollout-undo"))),
 	}
 	for _, more := range beyondARestart() {
 		table = append(table, on(nsRestart, "restart with "+more.name, granted, func(b *bench) []any {

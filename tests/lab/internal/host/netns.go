@@ -19,7 +19,7 @@ const inside = "LAB_NETNS"
 const outward = "bslabout"
 
 // Enter has the process go on in the lab's network namespace, which it makes if
-// there is none. It returns where the lab has none of its own.
+// there is none and the lab is to come up. It returns where there is none.
 func Enter() error {
 	name := layout.Namespace
 	if name == "" || os.Getenv(inside) == name {
@@ -29,6 +29,9 @@ func Enter() error {
 		return err
 	}
 	if _, err := os.Stat("/run/netns/" + name); errors.Is(err, os.ErrNotExist) {
+		if len(os.Args) < 2 || os.Args[1] != "up" {
+			return nil
+		}
 		for _, args := range [][]string{
 			{"netns", "add", name},
 			{"-n", name, "link", "set", "lo", "up"},
@@ -57,7 +60,7 @@ func Enter() error {
 // Leave removes the lab's network namespace. What is still in it, the caller
 // among it, stays there until it ends.
 func Leave() error {
-	if layout.Namespace == "" {
+	if layout.Namespace == "" || os.Getenv(inside) == "" {
 		return nil
 	}
 	return run("ip", "netns", "delete", layout.Namespace)
