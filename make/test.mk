@@ -1,7 +1,7 @@
 # The proof. `make test` is what continuous integration runs, and nothing else.
 # Rust is built once, with the profile `dev`: the operator under test is that build.
 
-.PHONY: test-faults test-chaos test-cel test test-static test-unit test-cluster test-cluster-loaded measure measure-retention \
+.PHONY: test-faults test-chaos test-cel test test-static test-unit test-cluster cluster-suite test-cluster-loaded measure measure-retention \
   measure-enrolment
 
 # Said before anything is built or asked.
@@ -47,8 +47,17 @@ test-cluster: $(HELM) $(LAB) $(CLUSTER_IS_UP_NEEDS) ## The admission table and t
 	trap finish EXIT; trap 'exit 130' INT TERM; \
 	$(TEST_MAKE) cluster-up; \
 	$(TEST_MAKE) cluster-load PROFILE=dev $(TEST_IMAGES); \
-	$(TEST_MAKE) admission-test; \
-	$(CLUSTER_SUITE)
+	cargo test --locked --test cluster --no-run; \
+	MAKE='$(TEST_MAKE)' IMAGES='$(IMAGE_ARCHIVES)' SHARDS=$(SHARDS) $(CLUSTER_ENV) make/test-cluster.sh $(CLUSTER_RUN)
+
+# On how many clusters at a time the cluster suite runs: 2 brings up a second lab, with a gigabyte of memory.
+SHARDS ?= $(if $(filter lab,$(CLUSTER)),2,1)
+
+# Parts of names of cluster tests; all of them without.
+TESTS ?=
+
+cluster-suite: $(HELM) $(LAB) ## The cluster suite alone, on a cluster that is up and has the images: TESTS='restarts recovery' by parts of names
+	$(CLUSTER_SUITE) $(TESTS)
 
 # How often test-cluster-loaded runs it.
 RUNS ?= 5
@@ -66,9 +75,10 @@ test-cluster-loaded: $(HELM) $(LAB) $(CLUSTER_IS_UP_NEEDS) ## test-cluster RUNS=
 TEST_IMAGES := OPERATOR_IMAGE=backstop.local/backstop:dev SHOP_IMAGE=backstop.local/shop:dev \
   MODELS_IMAGE=backstop.local/models:dev NAIVE_IMAGE=backstop.local/naive:dev
 
-CLUSTER_SUITE = KUBECONFIG='$(abspath $(CLUSTER_KUBECONFIG))' CLUSTER='$(CLUSTER)' \
-  CLUSTER_AUDIT_LOG='$(CLUSTER_AUDIT_LOG)' HELM='$(abspath $(HELM))' LAB='$(abspath $(LAB))' \
-  cargo test --locked --test cluster --
+CLUSTER_ENV = KUBECONFIG='$(abspath $(CLUSTER_KUBECONFIG))' CLUSTER='$(CLUSTER)' \
+  CLUSTER_AUDIT_LOG='$(CLUSTER_AUDIT_LOG)' HELM='$(abspath $(HELM))' LAB='$(abspath $(LAB))'
+CLUSTER_RUN = cargo test --locked --test cluster --
+CLUSTER_SUITE = $(CLUSTER_ENV) $(CLUSTER_RUN)
 
 # Measured with the release build. The cluster stays as it was found.
 measure: $(HELM) $(LAB) $(CLUSTER_IS_UP_NEEDS) ## Measure latencies and memory on the cluster of CLUSTER; prints the tables that the README quotes

@@ -16,7 +16,7 @@ const formOf = `{"type":"object","additionalProperties":false,"required":["claim
 		"cites":{"type":"array","items":{"type":"string"}},"revision":{"type":"integer"}}}},
 	"hypothesis":{"type":"string"},
 	"proposal":{"type":"object","additionalProperties":false,"required":["action","toRevision"],"properties":{
-		"action":{"type":"string","enum":["HandOver","RolloutUndo"]},"toRevision":{"type":"integer"}}},
+		"action":{"type":"string","enum":["HandOver","RolloutUndo","RolloutRestart"]},"toRevision":{"type":"integer"}}},
 	"suspect":{"type":"object","additionalProperties":false,"required":["kind","name","revision"],"properties":{
 		"kind":{"type":"string"},"name":{"type":"string"},"revision":{"type":"integer"}}}}}`
 
@@ -101,7 +101,7 @@ func TestLlamaCppGetsTheSchemaAsAGrammarThatEnds(t *testing.T) {
 	if name := at(t, got, "suspect", "name"); name["enum"] != nil {
 		t.Errorf("names are free: %v", name)
 	}
-	if action := at(t, got, "proposal", "action"); len(action["enum"].([]any)) != 2 || action["maxLength"] != nil {
+	if action := at(t, got, "proposal", "action"); len(action["enum"].([]any)) != 3 || action["maxLength"] != nil {
 		t.Errorf("an enumeration stays as it is: %v", action)
 	}
 }

@@ -92,7 +92,7 @@ const diagnosisSchema = `{"type":"object","properties":{
  "required":["cites","failure","kind","revision","text"],"additionalProperties":false}},
 "confidence":{"type":"integer","enum":[0,10,20,30,40,50,60,70,80,90,100]},
 "hypothesis":{"type":"string"},"nextSteps":{"type":"string"},
-"proposal":{"type":"object","properties":{"action":{"type":"string","enum":["HandOver","RolloutUndo"]},"toRevision":{"type":"integer"}},
+"proposal":{"type":"object","properties":{"action":{"type":"string","enum":["HandOver","RolloutUndo","RolloutRestart"]},"toRevision":{"type":"integer"}},
  "required":["action","toRevision"],"additionalProperties":false},
 "rootCause":{"type":"string","enum":["BadRollout","ConfigurationChanged","NeverWorked","Recovered","Unknown"]},
 "suspect":{"type":"object","properties":{"change":{"type":"string"},"kind":{"type":"string"},"name":{"type":"string"},"revision":{"type":"integer"}},

@@ -15,7 +15,7 @@ use crate::{
         execution::{Consent, Evidence, Observation, PolicyBounds, Surroundings, target_kind},
         kube_name, names, object,
         policy::MAX_POLICIES,
-        workload::{Kind, RawWorkload, Refusals, Workload},
+        workload::{Kind, RawWorkload, Refusals, Workload, pod_security_changed},
     },
 };
 
@@ -98,7 +98,7 @@ impl Reader {
         let text = |error: ReadError| error.to_string();
         let ours = async {
             futures::try_join!(
-                namespace_mode(client, namespace),
+                super::cluster_scoped(client, "namespaces", namespace),
                 get(client, LEDGERS, system, &ledger),
                 policies(client, namespace),
                 async {
@@ -112,15 +112,16 @@ impl Reader {
             )
             .map_err(text)
         };
-        let (raw, (namespace_mode, ledger, own, shared, approvals)) = futures::try_join!(raw, ours)?;
+        let (raw, (namespace_object, ledger, own, shared, approvals)) = futures::try_join!(raw, ours)?;
         let workload = Workload::of(&raw).map_err(|error| error.to_string())?;
+        let pod_security_at = namespace_object.as_ref().and_then(pod_security_changed);
         let ledger = ledger.map(|ledger| typed::<Ledger>(ledger, "ledgers", system)).transpose().map_err(text)?;
         let policies = own.into_iter().chain(shared).map(|mut policy| policy["spec"].take());
         let policies = policies.map(|spec| typed::<PolicyBounds>(spec, "policies", namespace));
         Ok(Evidence {
-            workload,
+            workload: Workload { pod_security_at, ..workload },
             known_good: ledger.and_then(|ledger| ledger.status).unwrap_or_default().known_good,
-            namespace_mode,
+            namespace_mode: namespace_object.and_then(|found| object::label(&found, names::MODE).map(str::to_owned)),
             policies: policies.collect::<Result<_, _>>().map_err(text)?,
             // One that cannot be understood is no yes.
             approvals: approvals.into_iter().filter_map(|it| serde_json::from_value::<Consent>(it).ok()).collect(),
@@ -178,11 +179,6 @@ async fn marked(client: &Client, kind: Option<Kind>, namespace: &str) -> Result<
         Some(kind) => labelled(client, revisions(kind), namespace, names::UNDO_TO).await,
         None => Ok(Vec::new()),
     }
-}
-
-async fn namespace_mode(client: &Client, namespace: &str) -> Result<Option<String>, ReadError> {
-    let found = super::cluster_scoped(client, "namespaces", namespace).await?;
-    Ok(found.and_then(|found| object::label(&found, names::MODE).map(str::to_owned)))
 }
 
 fn pod(spec: &RemediationSpec) -> Option<&ObjectRef> {

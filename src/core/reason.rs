@@ -109,6 +109,14 @@ reasons! {
     EarlierRevisionUnproven,
     /// The rollout is paused.
     RolloutPaused,
+    /// The rollout is under way: not every pod runs the current template yet.
+    RolloutUnderWay,
+    /// Something shows that new processes would not cure it: a restart would help nothing.
+    RestartCuresNothing,
+    /// Nothing shows that new processes would work.
+    RestartUnproven,
+    /// The API server refuses to create pods of the target.
+    NewPodsRefused,
     /// The update strategy is `OnDelete`: a changed template reaches a pod only when the pod is deleted.
     UpdateStrategyOnDelete,
     /// The facts are too old.

@@ -108,7 +108,7 @@ impl Rung for ModelRung {
             let prompt = prompt::diagnose(case);
             let job = self.job(&prompt, answer::schema(), answer::NAME, log);
             let called = self.live.ask(&job, budget, parse).await;
-            called.into_asked(|answer| answer.diagnosis(case.target))
+            called.into_asked(|answer| answer.diagnosis(case.target, case.facts))
         })
     }
 }

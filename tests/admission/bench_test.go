@@ -211,7 +211,8 @@ func (b *bench) mark(name, number string) error {
 	var last answer
 	err := eventually("the provenance policy sees the marked revision", func() bool {
 		last, _ = b.executor.do(b.selfTest(b.provenance))
-		return strings.Contains(last.message, "self-test: in force")
+		// A policy with a planted defect says its canary's sentence instead.
+		return strings.Contains(last.message, "self-test: in force") || strings.Contains(last.message, "canary ")
 	})
 	if err != nil {
 		return fmt.Errorf("%s: %w: %s", b.ns, err, last.message)
@@ -231,8 +232,11 @@ const manager = "?fieldManager=backstop-executor"
 // ofController is the same for the controller's writes of Grants.
 const ofController = "?fieldManager=backstop-controller"
 
-func armOps(extra ...any) []any {
-	return append([]any{op("add", armedPtr, "rollout-undo"), op("add", actionPtr, actionID)}, extra...)
+func armOps(extra ...any) []any { return armOpsAs("rollout-undo", extra...) }
+
+// armOpsAs arms for the action of this label.
+func armOpsAs(label string, extra ...any) []any {
+	return append([]any{op("add", armedPtr, label), op("add", actionPtr, actionID)}, extra...)
 }
 
 func fireOps(template any, extra ...any) []any {

@@ -27,6 +27,12 @@ func (b *bench) mayEvict() object {
 
 // makePods makes pods that no node takes: `stuck`, which a Grant may name, and `other`.
 func (b *bench) makePods() {
+	// Without it no pod is let in, and a controller makes it a moment after the namespace.
+	if err := eventually("the namespace has its service account", func() bool {
+		return b.admin.exists("/api/v1/namespaces/"+b.ns+"/serviceaccounts/default") != nil
+	}); err != nil {
+		panic(b.ns + ": " + err.Error())
+	}
 	for _, name := range []string{"stuck", "other"} {
 		made := b.admin.must(request{method: "POST", path: podPath(b.ns, ""), body: object{"apiVersion": "v1", "kind": "Pod",
 			"metadata": object{"name": name},

@@ -9,7 +9,7 @@ import (
 func rows() []row {
 	var table []row
 	for _, t := range targets {
-		for _, r := range slices.Concat(unarmed(t), revisions(t), armed(t), withoutGrant(), thieves()) {
+		for _, r := range slices.Concat(unarmed(t), revisions(t), armed(t), withoutGrant(), thieves(), restarts(t), restartsByThieves()) {
 			table = append(table, t.named(r))
 		}
 	}
@@ -41,6 +41,7 @@ func unarmed(t *target) []row {
 		on(nsOpen, "add an owner", static, fixed(owner)),
 		on(nsOpen, "change nothing", static, fixed(op("test", "/metadata/name", "api"))),
 		on(nsOpen, "arm as another kind of action", granted, fixed(op("add", armedPtr, "restart"), op("add", actionPtr, actionID))),
+		on(nsOpen, "arm as another action of the catalogue", grantOnly, fixed(armOpsAs("rollout-restart")...)),
 		on(nsOpen, "arm with the label of a self-test", granted, fixed(op("add", armedPtr, "self-test-grant"), op("add", actionPtr, actionID))),
 		on(nsOpen, "arm without naming an action", granted, fixed(op("add", armedPtr, "rollout-undo"))),
 		on(nsOpen, "arm with an action id of another form", granted, fixed(op("add", armedPtr, "rollout-undo"), op("add", actionPtr, "a1"))),

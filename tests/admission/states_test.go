@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// The states of a rollback. Each kind of target has a namespace for each of them: of Deployments the name
+// The states of a rollback, and of a restart. Each kind of target has a namespace for each of them: of Deployments the name
 // below, of the others with a suffix.
 const (
 	nsOpen    = "adm-open"    // Grant open, revision marked, nothing armed
@@ -25,9 +25,11 @@ const (
 	nsPeople  = "adm-people"  // other people's writes
 	nsDelete  = "adm-delete"  // deleted while armed
 	nsRelease = "adm-release" // armed while the release is deleted
+	nsRestart = "adm-restart" // armed for a restart, its Grant open
+	nsRaze    = "adm-raze"    // the same; the rows write the Grant: judge and hands stolen
 )
 
-var states = []string{nsOpen, nsArmed, nsClosed, nsNone, nsExpired, nsReplay, nsHeld, nsLong, nsObserve, nsEvil, nsForeign, nsWrong, nsOff, nsPeople, nsDelete, nsRelease}
+var states = []string{nsOpen, nsArmed, nsClosed, nsNone, nsExpired, nsReplay, nsHeld, nsLong, nsObserve, nsEvil, nsForeign, nsWrong, nsOff, nsPeople, nsDelete, nsRelease, nsRestart, nsRaze}
 
 // The states of an eviction, one namespace each.
 const (
@@ -81,6 +83,15 @@ func (b *bench) reach() error {
 		return nil
 	case nsClosed:
 		return b.grant(nil)
+	case nsRestart, nsRaze:
+		if err := b.grant(b.mayRestart(restartTime)); err != nil {
+			return err
+		}
+		b.executor.must(b.patch("api", armOpsAs("rollout-restart")))
+		if b.state == nsRestart {
+			b.opened = time.Now()
+		}
+		return nil
 	}
 	number := "1"
 	if b.state == nsWrong {

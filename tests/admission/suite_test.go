@@ -18,11 +18,12 @@ import (
 
 // A suite is what all tests share.
 type suite struct {
-	admin      *client
-	executor   *client
-	controller *client
-	benches    map[string]*bench
-	original   map[string]any // policies, before something was planted in them
+	admin        *client
+	executor     *client
+	investigator *client
+	controller   *client
+	benches      map[string]*bench
+	original     map[string]any // policies, before something was planted in them
 }
 
 var (
@@ -108,6 +109,7 @@ func setUp() (s *suite, err error) {
 	}
 	s.executor = admin.account(system, "backstop-executor")
 	s.controller = admin.account(system, "backstop-controller")
+	s.investigator = admin.account(system, "backstop-investigator")
 	if err := inParallel(all, func(ns string) error { return s.benches[ns].secondRevision() }); err != nil {
 		return s, err
 	}

@@ -90,6 +90,7 @@ func TestAdmission(t *testing.T) {
 	chapter(t, "the static policy holds alone", theStaticPolicyHoldsAlone)
 	chapter(t, "the granted sequence is accepted, once", theGrantedSequenceIsAccepted)
 	chapter(t, "the granted eviction is made, once", theGrantedEvictionIsMade)
+	chapter(t, "the granted restart is made, once", theGrantedRestartIsMade)
 	chapter(t, "a leftover is freed after the kill switch", aLeftoverIsFreedAfterTheKillSwitch)
 	chapter(t, "a namespace is deleted while armed", aNamespaceIsDeletedWhileArmed)
 	chapter(t, "the release is deleted and installed again", theReleaseIsDeletedAndInstalledAgain)

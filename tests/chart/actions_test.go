@@ -85,7 +85,7 @@ func TestANewActionIsAnEntryInTheMapAndNothingElse(t *testing.T) {
 	}
 	check(t, slices.Equal(rules["Role shop/backstop-executor"], []string{"batch", "get", "list", "patch"}), "rights on CronJobs: %v", rules)
 	says := map[string][]string{
-		"backstop-static": {"'batch/v1/cronjobs': ['suspend']", "'apps/v1/deployments': ['rollout-undo', 'pause']",
+		"backstop-static": {"'batch/v1/cronjobs': ['suspend']", "'apps/v1/deployments': ['rollout-undo', 'rollout-restart', 'pause']",
 			"variables.was == 'suspend' && (object.spec.suspend == true &&"},
 		"backstop-grant": {"variables.label == 'suspend' ? dyn(object).?spec.?suspend.orValue(null)", "variables.field.?path.orValue('') == '/spec/paused'",
 			"apiGroups:[batch] apiVersions:[v1] operations:[UPDATE] resources:[cronjobs]"},

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use backstop::{
     act,
-    api::v1alpha1::{Grant, Remediation},
+    api::v1alpha1::{ActionKind, Grant, Remediation},
     core::{
         execution::{
             PolicyName, Probe, Request, Resource, Response, Verb,
-            conformance::{Expected, Live, Row, State, cases, grant, ladder, remediations},
+            conformance::{ACTIONS, Expected, Live, Row, State, cases, grant, ladder, remediations},
             patch,
         },
         names, object,
@@ -37,6 +37,7 @@ const TRIES: usize = 20;
 
 /// One case and what the API server said to it.
 struct Seen {
+    of: ActionKind,
     kind: Kind,
     case: Row,
     outcome: Response,
@@ -62,8 +63,8 @@ pub async fn the_api_server_gives_the_verdicts_that_the_executor_is_tested_with(
     let play = async {
         let executor = Thief::of(&bench, "executor").await?;
         let mut seen = Vec::new();
-        for kind in Kind::ALL {
-            let play = Play::of(&bench, &executor.client, kind).await?;
+        for (of, kind) in ACTIONS.into_iter().flat_map(|of| Kind::ALL.map(|kind| (of, kind))) {
+            let play = Play::of(&bench, &executor.client, of, kind).await?;
             let outcome = play.all(&mut seen).await;
             // Whatever came of it: what is left marked would be in the way of the next kind, and of the clean-up.
             play.clear().await?;
@@ -109,7 +110,7 @@ async fn two_revisions(bench: &Bench, kind: Kind) -> Result<()> {
 }
 
 impl<'a> Play<'a> {
-    async fn of(bench: &'a Bench, executor: &'a Client, kind: Kind) -> Result<Play<'a>> {
+    async fn of(bench: &'a Bench, executor: &'a Client, of: ActionKind, kind: Kind) -> Result<Play<'a>> {
         let name = name(kind).to_owned();
         let target = read(bench, targets(kind), &name).await?;
         let uid = object::meta(&target, "uid");
@@ -128,7 +129,7 @@ impl<'a> Play<'a> {
         let pod = pods["items"].as_array().into_iter().flatten().find(|it| label(it) && !object::is_ending(it));
         let pod = object::meta(pod.with_context(|| format!("{name} has no pod"))?, "name").to_owned();
         let (old, one) = (read(bench, revisions(kind), &revision).await?, read(bench, "api/v1 pods", &pod).await?);
-        let (change, eviction) = remediations(kind, &target, &old, &one);
+        let (change, eviction) = remediations(of, kind, &target, &old, &one);
         ensure!(eviction.is_some() == (kind == Kind::StatefulSet), "{kind}: pods of another kind are to be evicted");
         Ok(Play { bench, executor, kind, name, revision, pod, change, eviction })
     }
@@ -169,7 +170,7 @@ impl<'a> Play<'a> {
             ensure!(case.request.dry_run, "{} is not a dry-run", case.name);
             said = act::send(self.executor, &case.request).await;
             if !matches!(said, Response::Conflict | Response::Unknown(_)) {
-                return Ok(Seen { kind: self.kind, case, outcome: said });
+                return Ok(Seen { of: self.change.spec.action.kind(), kind: self.kind, case, outcome: said });
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
@@ -194,7 +195,8 @@ impl<'a> Play<'a> {
                 }
             })
             .await?;
-            if index == 0 {
+            // The first step marks the revision, where the action names one.
+            if index == 0 && self.change.spec.provenance.is_some() {
                 self.marked_is(true).await?;
             }
         }
@@ -353,13 +355,15 @@ fn differences<'a>(
             Response::Refused { policy, message } => format!("{}: {message}", policy.as_deref().unwrap_or("no policy")),
             other => format!("{other:?}"),
         };
-        (!same).then(|| [format!("{} {:?}", one.kind, one.case.state), one.case.name.to_owned(), words, given])
+        (!same).then(|| {
+            [format!("{} of {} {:?}", one.of, one.kind, one.case.state), one.case.name.to_owned(), words, given]
+        })
     })
     .collect()
 }
 
 fn table(rows: &[[String; 4]]) -> String {
-    let head = ["kind and state", "request", "model", "API server"].map(str::to_owned);
+    let head = ["action, kind and state", "request", "model", "API server"].map(str::to_owned);
     let rows: Vec<&[String; 4]> = std::iter::once(&head).chain(rows).collect();
     let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
     let widths = [width(0), width(1), width(2)];

@@ -17,6 +17,7 @@ mod measure;
 mod operations;
 mod recovery;
 mod refusals;
+mod restarts;
 mod retention;
 mod support;
 mod surroundings;
@@ -25,11 +26,12 @@ mod thefts;
 use std::{
     path::PathBuf,
     process::ExitCode,
+    str::FromStr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use clap::Parser;
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream};
 
@@ -45,6 +47,9 @@ struct Args {
     /// How many tests run at a time.
     #[arg(long, default_value_t = 8)]
     threads: usize,
+    /// Run every N-th test only, beginning with the I-th, as I/N: the rest runs on other clusters meanwhile.
+    #[arg(long, default_value = "1/1")]
+    shard: Shard,
     /// Leave operator and namespaces where they are.
     #[arg(long)]
     keep: bool,
@@ -74,6 +79,32 @@ struct Args {
     wrong: hallucinate::Played,
     #[command(flatten)]
     place: Place,
+}
+
+/// Which part of the tests it is.
+#[derive(Clone, Copy)]
+struct Shard {
+    /// From 1.
+    part: usize,
+    parts: usize,
+}
+
+impl FromStr for Shard {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Shard> {
+        let (part, parts) = text.split_once('/').context("expected I/N")?;
+        let (part, parts) = (part.parse()?, parts.parse()?);
+        ensure!((1..=parts).contains(&part), "expected I/N with I from 1 to N");
+        Ok(Shard { part, parts })
+    }
+}
+
+impl Shard {
+    /// Whether the test at this place of a list is in it.
+    fn has(self, place: usize) -> bool {
+        place % self.parts + 1 == self.part
+    }
 }
 
 /// A test: its name is its sentence.
@@ -155,6 +186,9 @@ const TOGETHER: &[Test] = tests![
     kinds::a_replica_set_that_nobody_owns_is_a_kind_that_is_handed_over,
     kinds::a_pod_of_a_custom_kind_is_handed_over,
     kinds::what_is_no_workload_cannot_be_named,
+    restarts::old_processes_that_hold_on_to_a_former_address_are_restarted,
+    restarts::configuration_that_no_pod_has_proved_is_not_restarted_into,
+    restarts::a_dependency_that_is_still_away_is_not_restarted_for,
     intake::what_a_namespace_refuses_is_kept_in_the_system_namespace_and_ends_there,
     intake::a_long_request_with_an_alert_that_cannot_be_read_is_taken,
     operations::every_role_serves_health_and_metrics,
@@ -293,8 +327,11 @@ async fn run(args: &Args) -> Result<bool> {
         |test: &&Test| args.names.is_empty() || args.names.iter().any(|word| test.name.contains(word.as_str()));
     let recorder = args.record.as_deref().map(Recorder::new).transpose()?.map(Arc::new);
     let recorded: &[Test] = if recorder.is_some() { RECORDED } else { &[] };
-    let together: Vec<&Test> = TOGETHER.iter().chain(recorded).filter(wanted).collect();
-    let alone: Vec<&Test> = ALONE.iter().filter(wanted).collect();
+    let mine = |tests: Vec<&'static Test>| -> Vec<&'static Test> {
+        tests.into_iter().enumerate().filter(|(place, _)| args.shard.has(*place)).map(|(_, test)| test).collect()
+    };
+    let together = mine(TOGETHER.iter().chain(recorded).filter(wanted).collect());
+    let alone = mine(ALONE.iter().filter(wanted).collect());
     ensure!(!(together.is_empty() && alone.is_empty()), "no test has a name with {:?}; --list shows all", args.names);
 
     let run = format!("{:04x}", rand::random::<u16>());

@@ -4,7 +4,7 @@ import itertools
 import json
 
 from bench import ANSWER, ANSWERED, AWS, OK, Call, Case, Up
-from peers import free_port
+from peers import refusing_port
 
 TEXT = json.dumps(ANSWER)
 MODES = ["Native", "StrictTool", "Prompt"]
@@ -59,7 +59,7 @@ def scripted(peer, control):
         yield Case(named("error in the stream"), pair("event"), [Call("Upstream", 200, "NextUpstream"), *NEXT], [1, 1])
         yield Case(named("cut stream"), pair("cut"), [Call("Truncated", 200, "NextUpstream"), *NEXT], [1, 1])
         yield Case(named("another model answers"), [up(api, model="swapped")], [ANSWERED], [1])
-        nowhere = Up(api, f"http://127.0.0.1:{free_port()}" + path(api), "m", key="good-key") if api != "BedrockConverse" else None
+        nowhere = Up(api, f"http://127.0.0.1:{refusing_port()}" + path(api), "m", key="good-key") if api != "BedrockConverse" else None
         if nowhere:
             # The tap accepts and then finds nobody behind it: a connection that breaks.
             yield Case(named("nobody there"), [nowhere, up(api)], [Call("Transport", None, "NextUpstream"), *NEXT], [1, 1])

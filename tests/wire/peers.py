@@ -36,6 +36,17 @@ def authority(folder):
     return folder / "ca.crt", (folder / "host.crt", folder / "host.key")
 
 
+HELD = []
+
+
+def refusing_port():
+    """A port on which every connection is refused for as long as this runs: it is bound, and nobody listens."""
+    held = socket.socket()
+    held.bind(("127.0.0.1", 0))
+    HELD.append(held)
+    return held.getsockname()[1]
+
+
 def free_port():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

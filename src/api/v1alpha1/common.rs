@@ -96,6 +96,8 @@ impl fmt::Display for Mode {
 pub enum ActionKind {
     /// Roll the pod template of a Deployment, StatefulSet or DaemonSet back to that of an earlier, healthy revision.
     RolloutUndo,
+    /// Have the pods of a Deployment, StatefulSet or DaemonSet replaced by new ones of the same template.
+    RolloutRestart,
     /// An action that exists in unit tests only; it shows what adding one touches.
     #[cfg(test)]
     Planted,
@@ -105,6 +107,7 @@ impl ActionKind {
     /// Every kind of action.
     pub const ALL: &[ActionKind] = &[
         ActionKind::RolloutUndo,
+        ActionKind::RolloutRestart,
         #[cfg(test)]
         ActionKind::Planted,
     ];
@@ -113,6 +116,7 @@ impl ActionKind {
     pub fn as_str(self) -> &'static str {
         match self {
             ActionKind::RolloutUndo => "RolloutUndo",
+            ActionKind::RolloutRestart => "RolloutRestart",
             #[cfg(test)]
             ActionKind::Planted => "Planted",
         }
@@ -131,6 +135,8 @@ impl fmt::Display for ActionKind {
 pub enum Action {
     /// Roll back to the pod template that an existing revision recorded.
     RolloutUndo(RolloutUndo),
+    /// Replace every pod by a new one of the same template.
+    RolloutRestart(RolloutRestart),
     /// Change the number of replicas; see [`ActionKind::Planted`].
     #[cfg(test)]
     Planted(Planted),
@@ -141,6 +147,7 @@ impl Action {
     pub fn kind(&self) -> ActionKind {
         match self {
             Action::RolloutUndo(_) => ActionKind::RolloutUndo,
+            Action::RolloutRestart(_) => ActionKind::RolloutRestart,
             #[cfg(test)]
             Action::Planted(_) => ActionKind::Planted,
         }
@@ -155,6 +162,15 @@ pub struct RolloutUndo {
     /// ReplicaSet, or the field `revision` of a ControllerRevision.
     #[schemars(range(min = 1))]
     pub to_revision: i64,
+}
+
+/// Parameters of a `RolloutRestart`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RolloutRestart {
+    /// What the annotation `kubectl.kubernetes.io/restartedAt` of the pod template is set to, in whole seconds: the time
+    /// since which new pods work. It follows from the creation of pods; another value is refused.
+    pub restarted_at: Time,
 }
 
 /// Parameters of the action of unit tests.

@@ -110,6 +110,10 @@ pub struct PodFact {
     /// Time at which the pod was created.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created_at: Option<Time>,
+    /// Name of the node that it runs on; empty while it has none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 253))]
+    pub node: String,
     /// How the pod fails; `None` when it does not.
     #[serde(default)]
     pub failure: PodFailure,

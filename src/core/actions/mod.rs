@@ -6,6 +6,8 @@ pub mod identity;
 #[cfg(test)]
 pub mod planted;
 pub mod prediction;
+mod rollout;
+pub mod rollout_restart;
 pub mod rollout_undo;
 
 pub use definition::Definition;
@@ -17,6 +19,7 @@ use crate::api::v1alpha1::{ActionKind, FieldWrite, RemediationSpec, Undo, Write}
 pub fn of(kind: ActionKind) -> &'static Definition {
     match kind {
         ActionKind::RolloutUndo => &rollout_undo::DEFINITION,
+        ActionKind::RolloutRestart => &rollout_restart::DEFINITION,
         #[cfg(test)]
         ActionKind::Planted => &planted::DEFINITION,
     }
@@ -28,8 +31,11 @@ pub fn all() -> impl Iterator<Item = &'static Definition> {
 }
 
 /// The exact write that takes `repair` back: its field from the value after to the value before. `None` when it says no
-/// way back, or changed no field.
+/// way back, has none, or changed no field.
 pub fn undo_of(repair: &RemediationSpec) -> Option<Prediction> {
+    if of(repair.action.kind()).no_way_back.is_some() {
+        return None;
+    }
     let (Some(back), Write::Field(FieldWrite { path, before, after })) = (&repair.undo, &repair.write) else {
         return None;
     };

@@ -9,6 +9,7 @@ use crate::api::v1alpha1::{Action, ActionKind, FieldChange, FieldWrite, ObjectRe
 use crate::core::gate::check::{Check, EvidenceCheck};
 use crate::core::gate::observed::Observed;
 use crate::core::gate::outcome::{Outcome, pass, refuse, unknown};
+use crate::core::managers::Field;
 use crate::core::reason::Reason;
 use crate::core::workload::{Kind, Workload};
 
@@ -27,10 +28,13 @@ pub(super) static DEFINITION: Definition = Definition {
     armed_label: "planted",
     targets: &[Kind::Deployment],
     path: PATH,
+    writes: &[Field::Replicas],
     provenance: false,
+    no_way_back: None,
     evicts: &[],
     check,
     evidence: CHECKS,
+    looked_up: &[],
     predict,
     candidate,
     wrong_value,

@@ -13,8 +13,10 @@ mod tests;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::api::v1alpha1::{self, Action, Cause, ClaimKind, Diagnosis, ObjectRef, PodFailure, Proposal, RolloutUndo};
-use crate::core::redact;
+use crate::api::v1alpha1::{
+    self, Action, Cause, ClaimKind, Diagnosis, Fact, ObjectRef, PodFailure, Proposal, RolloutRestart, RolloutUndo,
+};
+use crate::core::{redact, rules};
 
 pub use parse::{MAX_BYTES, Malformed, Problem, parse};
 pub use review::{REVIEW_NAME, ReviewAnswer, parse_review, review_schema};
@@ -72,7 +74,7 @@ pub struct AnswerClaim {
 pub struct AnswerProposal {
     /// The action.
     pub action: AnswerAction,
-    /// For RolloutUndo: number of the revision to return to. 0 for HandOver.
+    /// For RolloutUndo: number of the revision to return to. 0 for every other.
     pub to_revision: i64,
 }
 
@@ -97,6 +99,8 @@ pub enum AnswerAction {
     HandOver,
     /// See [`v1alpha1::ActionKind::RolloutUndo`].
     RolloutUndo,
+    /// See [`v1alpha1::ActionKind::RolloutRestart`].
+    RolloutRestart,
 }
 
 /// How pods fail, in a claim.
@@ -152,15 +156,20 @@ impl AnswerFailure {
 
 impl Answer {
     /// The diagnosis that this answer is. An action is proposed for `target`, the incident's own, and for nothing else;
-    /// without one none is proposed. What is suspected counts as an object of the target's namespace. Whoever asked adds
+    /// without one none is proposed. The time of a restart no model says: it follows from the `facts`, and where they show
+    /// no newer pod there is none to propose. What is suspected counts as an object of the target's namespace. Whoever asked adds
     /// the name and the ceiling of the rung.
-    pub fn diagnosis(&self, target: Option<&ObjectRef>) -> Diagnosis {
+    pub fn diagnosis(&self, target: Option<&ObjectRef>, facts: &[Fact]) -> Diagnosis {
         let Answer { claims, confidence, hypothesis, next_steps, proposal, root_cause, suspect } = self;
         let AnswerSuspect { change, kind, name, revision } = suspect;
         let (change, kind, name) = (line(change, 256), line(kind, 63), line(name, 253));
         let action = match proposal.action {
             AnswerAction::HandOver => None,
             AnswerAction::RolloutUndo => Some(Action::RolloutUndo(RolloutUndo { to_revision: proposal.to_revision })),
+            AnswerAction::RolloutRestart => {
+                let time = rules::restart_time(facts);
+                time.map(|restarted_at| Action::RolloutRestart(RolloutRestart { restarted_at }))
+            }
         };
         Diagnosis {
             cause: *root_cause,

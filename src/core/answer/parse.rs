@@ -155,6 +155,6 @@ fn bounds(answer: &Answer) -> Result<(), Malformed> {
         AnswerAction::RolloutUndo if proposal.to_revision == 0 => {
             out("proposal.toRevision is 0: a RolloutUndo names the revision to return to".to_owned())
         }
-        AnswerAction::RolloutUndo | AnswerAction::HandOver => Ok(()),
+        AnswerAction::RolloutUndo | AnswerAction::RolloutRestart | AnswerAction::HandOver => Ok(()),
     }
 }

@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::api::v1alpha1::{ActionKind, Fact};
-use crate::core::gate::testing::{bad_rollout, object};
+use crate::core::gate::testing::{at, bad_rollout, facts_of_health, object, restart_at, stale_processes};
 use crate::core::rules::FactBundle;
 
 fn whole() -> Value {
@@ -96,7 +96,10 @@ fn a_schema_has_no_field_for_a_place_or_a_limit() {
         "toRevision",
     ];
     assert_eq!(names, known);
-    assert_eq!(schema()["properties"]["proposal"]["properties"]["action"]["enum"], json!(["HandOver", "RolloutUndo"]));
+    assert_eq!(
+        schema()["properties"]["proposal"]["properties"]["action"]["enum"],
+        json!(["HandOver", "RolloutUndo", "RolloutRestart"])
+    );
 }
 
 /// A new action is either proposed by models, or somebody decided that it is not.
@@ -106,6 +109,18 @@ fn every_action_of_the_catalogue_can_be_proposed() {
     for kind in ActionKind::ALL.iter().filter(|kind| **kind != ActionKind::Planted) {
         assert!(words.as_array().unwrap().contains(&json!(kind.as_str())), "{kind}");
     }
+}
+
+/// A model says that it should be restarted, and the facts say with which time; without a newer pod there is none.
+#[test]
+fn the_time_of_a_restart_follows_from_the_facts() {
+    let target = object("Deployment", "api");
+    let proposal = json!({"action": "RolloutRestart", "toRevision": 0});
+    let answer = parse(with("/proposal", proposal).as_bytes()).unwrap();
+    let stale = stale_processes();
+    let proposed = answer.diagnosis(Some(&target), &stale.reading.facts()).proposal.unwrap();
+    assert_eq!(proposed.action, restart_at(at(-120)));
+    assert_eq!(answer.diagnosis(Some(&target), &facts_of_health()).proposal, None);
 }
 
 #[test]
@@ -125,7 +140,7 @@ fn every_cause_and_kind_of_claim_can_be_said() {
 #[test]
 fn an_answer_becomes_a_diagnosis_about_the_incidents_own_target() {
     let target = object("Deployment", "api");
-    let diagnosis = parse(whole().to_string().as_bytes()).unwrap().diagnosis(Some(&target));
+    let diagnosis = parse(whole().to_string().as_bytes()).unwrap().diagnosis(Some(&target), &[]);
     let proposal = diagnosis.proposal.unwrap();
     assert_eq!(proposal.target, target);
     assert_eq!(proposal.action, Action::RolloutUndo(RolloutUndo { to_revision: 1 }));
@@ -141,13 +156,14 @@ fn an_answer_becomes_a_diagnosis_about_the_incidents_own_target() {
 
 #[test]
 fn without_a_target_nothing_is_proposed() {
-    assert_eq!(parse(whole().to_string().as_bytes()).unwrap().diagnosis(None).proposal, None);
+    assert_eq!(parse(whole().to_string().as_bytes()).unwrap().diagnosis(None, &[]).proposal, None);
 }
 
 #[test]
 fn what_does_not_exist_stays_visible() {
     let suspect = json!({"change": "deadbeef42", "kind": "StatefulSet", "name": "ghost", "revision": 10});
-    let diagnosis = parse(with("/suspect", suspect).as_bytes()).unwrap().diagnosis(Some(&object("Deployment", "api")));
+    let diagnosis =
+        parse(with("/suspect", suspect).as_bytes()).unwrap().diagnosis(Some(&object("Deployment", "api")), &[]);
     assert_eq!(diagnosis.suspect.unwrap().to_string(), "StatefulSet shop/ghost");
     assert_eq!((diagnosis.suspected_change.as_deref(), diagnosis.suspected_revision), (Some("deadbeef42"), Some(10)));
 }
@@ -238,7 +254,7 @@ fn texts_are_cut_to_what_a_diagnosis_holds_and_tell_no_second_line() {
     answer.claims[0].text.clone_from(&long);
     answer.claims[0].cites = vec![long.clone()];
     answer.suspect = AnswerSuspect { change: long.clone(), kind: long.clone(), name: long, revision: 1 };
-    let diagnosis = answer.diagnosis(Some(&object("Deployment", "api")));
+    let diagnosis = answer.diagnosis(Some(&object("Deployment", "api")), &[]);
     let mut status = v1alpha1::InvestigationStatus { diagnosis: Some(diagnosis), ..Default::default() };
     status.facts = Vec::<Fact>::new();
     let mut value = serde_json::to_value(&status).unwrap();
@@ -279,7 +295,7 @@ proptest! {
     ) {
         let target = object("Deployment", "api");
         if let Ok(answer) = parse(with(place, value).as_bytes()) {
-            let diagnosis = answer.diagnosis(Some(&target));
+            let diagnosis = answer.diagnosis(Some(&target), &[]);
             prop_assert!(diagnosis.proposal.is_none_or(|proposal| proposal.target == target));
             prop_assert!(diagnosis.suspect.is_none_or(|suspect| suspect.namespace == "shop"));
             prop_assert!((0..=100).contains(&diagnosis.confidence));

@@ -8,23 +8,26 @@ use serde_json::{Value, json};
 use super::{PolicyName, Probe, Request, Resource, Verb, patch};
 use crate::{
     api::v1alpha1::{
-        Action, EvictWrite, FieldWrite, OpenGrant, Purpose, Remediation, RemediationSpec, RolloutUndo, Time, Undo,
-        Verify, Write,
+        Action, ActionKind, EvictWrite, FieldWrite, OpenGrant, Purpose, Remediation, RemediationSpec, RolloutRestart,
+        RolloutUndo, Time, Undo, Verify, Write,
     },
     core::{
         actions,
-        actions::identity,
+        actions::{identity, rollout_restart},
         names, object,
         workload::{Kind, recorded_template},
     },
 };
+
+/// The time of the restart.
+const RESTARTED_AT: Time = Time::constant(-300, 0);
 
 /// How far an action has come when a request is sent. Each state holds what the one before it does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum State {
     /// The Grant is closed, and nothing carries a label of ours.
     Free,
-    /// The revision is marked, and the Grant is open for the change.
+    /// The revision is marked, if the action names one, and the Grant is open for the change.
     Granted,
     /// The target is armed.
     Armed,
@@ -99,10 +102,11 @@ pub fn grant(live: &Live, state: State, epoch: i64, not_after: Time) -> Option<O
 pub fn ladder(live: &Live, state: State) -> Vec<Request> {
     let mark = to_revision(live, Verb::MarkRevision, patch::mark(&live.revision), false);
     let arm = to_target(live, Verb::Arm, patch::arm(&live.target, &live.change.spec), false);
+    let marks = live.change.spec.provenance.iter().map(|_| mark.clone());
     match state {
         State::Free | State::EvictionGranted => vec![],
-        State::Granted => vec![mark],
-        State::Armed => vec![mark, arm],
+        State::Granted => marks.collect(),
+        State::Armed => marks.chain([arm]).collect(),
     }
 }
 
@@ -117,6 +121,7 @@ pub fn cases(live: &Live, state: State) -> Vec<Row> {
     let mut other_id = spec.clone();
     other_id.action_id = "f".repeat(32);
     let scaled = with(&live.target, json!({"op": "replace", "path": "/spec/minReadySeconds", "value": 7}));
+    let marked = spec.provenance.is_some();
     let mut found = match state {
         State::Free => vec![
             (
@@ -167,11 +172,6 @@ pub fn cases(live: &Live, state: State) -> Vec<Row> {
             ("to arm for another action", target(Verb::Arm, patch::arm(&live.target, &other_id)), refused(&[by_grant])),
             ("to arm and to change at once", target(Verb::Arm, arm_and_change(live)), any()),
             ("to fire without arming", target(Verb::Fire, patch::fire(&live.target, spec)), refused(&[statically])),
-            (
-                "to take the mark off",
-                to_revision(live, Verb::UnmarkRevision, patch::unmark(&live.revision), true),
-                Expected::Accepted,
-            ),
         ],
         State::Armed => vec![
             ("to fire what is granted", target(Verb::Fire, patch::fire(&live.target, spec)), Expected::Accepted),
@@ -201,6 +201,17 @@ pub fn cases(live: &Live, state: State) -> Vec<Row> {
             )]
         }
     };
+    if state == State::Granted && marked {
+        let unmark = to_revision(live, Verb::UnmarkRevision, patch::unmark(&live.revision), true);
+        found.push(("to take the mark off", unmark, Expected::Accepted));
+    }
+    // Whatever a Grant says: each action may change no more than its own part of the field.
+    if state == State::Armed && spec.action.kind() == ActionKind::RolloutRestart {
+        for (name, value) in more_than_a_restart(&live.target) {
+            let body = fire_with(&live.target, spec, value);
+            found.push((name, target(Verb::Fire, body), refused(&[statically, by_grant])));
+        }
+    }
     if let Some(remediation) = &live.eviction
         && let Write::Evict(EvictWrite { pod }) = &remediation.spec.write
     {
@@ -260,6 +271,39 @@ fn with(object: &Value, change: Value) -> Value {
     ])
 }
 
+/// Templates that are no restart of this object's: more than the annotation changes, or it holds no time.
+fn more_than_a_restart(target: &Value) -> Vec<(&'static str, Value)> {
+    let template = target.pointer(rollout_restart::PATH).cloned().unwrap_or_default();
+    let at = "2026-03-01T12:00:00Z";
+    let also = |pointer: &str, value: Value| {
+        let mut after = rollout_restart::restarted(&template, at);
+        if let Some(slot) = after.pointer_mut(pointer) {
+            *slot = value;
+        }
+        after
+    };
+    let mut labelled = rollout_restart::restarted(&template, at);
+    labelled["metadata"]["labels"]["also"] = json!("this");
+    let mut noted = rollout_restart::restarted(&template, at);
+    noted["metadata"]["annotations"]["also"] = json!("this");
+    vec![
+        ("to restart with another image", also("/spec/containers/0/image", json!("cart:9"))),
+        ("to restart with another label on the pods", labelled),
+        ("to restart with another annotation on the pods", noted),
+        ("to restart at a word", rollout_restart::restarted(&template, "now")),
+        ("to restart with more than a time", rollout_restart::restarted(&template, &format!("{at} and more"))),
+    ]
+}
+
+/// A fire with this value.
+fn fire_with(target: &Value, spec: &RemediationSpec, value: Value) -> Value {
+    let mut spec = spec.clone();
+    if let Write::Field(field) = &mut spec.write {
+        field.after = value;
+    }
+    patch::fire(target, &spec)
+}
+
 /// The change together with the label, in one write.
 fn arm_and_change(live: &Live) -> Value {
     let mut patch = patch::arm(&live.target, &live.change.spec);
@@ -277,17 +321,30 @@ fn without_receipt(mut patch: Value) -> Value {
     patch
 }
 
-/// The two Remediations of an incident `incident` about these objects: back to the template that `revision` (number
-/// 1) recorded, and the eviction of `pod` after that.
-pub fn remediations(kind: Kind, target: &Value, revision: &Value, pod: &Value) -> (Remediation, Option<Remediation>) {
-    let action = Action::RolloutUndo(RolloutUndo { to_revision: 1 });
-    let definition = actions::of(action.kind());
-    let provenance = Some(object::object_ref(revision, Kind::API_VERSION, kind.revision_kind()));
-    let field = FieldWrite {
-        path: definition.path.into(),
-        before: target.pointer(definition.path).cloned().unwrap_or_default(),
-        after: recorded_template(kind, revision).unwrap_or_default(),
+/// The actions on a template that [`remediations`] knows.
+pub const ACTIONS: [ActionKind; 2] = [ActionKind::RolloutUndo, ActionKind::RolloutRestart];
+
+/// The two Remediations of an incident `incident` about these objects: the change that an action of this kind makes, and
+/// the eviction of `pod` after that. A rollback goes back to the template that `revision` (number 1) recorded.
+pub fn remediations(
+    of: ActionKind,
+    kind: Kind,
+    target: &Value,
+    revision: &Value,
+    pod: &Value,
+) -> (Remediation, Option<Remediation>) {
+    let definition = actions::of(of);
+    let before = target.pointer(definition.path).cloned().unwrap_or_default();
+    let (action, after, provenance) = if of == ActionKind::RolloutRestart {
+        let restarted_at = RESTARTED_AT;
+        let after = rollout_restart::restarted(&before, &restarted_at.strftime("%FT%TZ").to_string());
+        (Action::RolloutRestart(RolloutRestart { restarted_at }), after, None)
+    } else {
+        let provenance = object::object_ref(revision, Kind::API_VERSION, kind.revision_kind());
+        let after = recorded_template(kind, revision).unwrap_or_default();
+        (Action::RolloutUndo(RolloutUndo { to_revision: 1 }), after, Some(provenance))
     };
+    let field = FieldWrite { path: definition.path.into(), before, after };
     let mut spec = RemediationSpec {
         incident: "incident".into(),
         action_id: String::new(),
@@ -299,7 +356,8 @@ pub fn remediations(kind: Kind, target: &Value, revision: &Value, pod: &Value) -
         write: Write::Field(field),
         provenance: provenance.clone(),
         verify: Verify { settle_seconds: 1, timeout_seconds: 60 },
-        undo: Some(Undo { action, provenance }),
+        // A restart has no way back.
+        undo: provenance.is_some().then_some(Undo { action, provenance }),
         request_id: "request".into(),
     };
     let change = named("rem", &mut spec);

@@ -60,6 +60,9 @@ fn shape(spec: &RemediationSpec, definition: &Definition, namespace: &str) -> Re
         .ok_or_else(|| format!("{} is not of a kind that {name} is for", spec.target))?;
     (definition.check)(&spec.action)?;
     object(&spec.target, namespace)?;
+    if let (Purpose::Undo, Some(why)) = (spec.purpose, definition.no_way_back) {
+        return Err(format!("{name} cannot be taken back: {why}"));
+    }
     match spec.purpose {
         Purpose::Repair if spec.follows.is_some() => return Err("a repair follows no other action".into()),
         Purpose::Undo | Purpose::ReplacePod if spec.follows.is_none() => {

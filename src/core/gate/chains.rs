@@ -131,6 +131,7 @@ pub fn repair(kind: ActionKind) -> Chain {
         listed(ALERT),
         listed(evidence::COMMON),
         listed(actions::of(kind).evidence),
+        listed(actions::of(kind).looked_up),
         listed(evidence::RULES),
         listed(quality::QUALITY),
         listed(quality::FRESHNESS),

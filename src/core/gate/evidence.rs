@@ -99,7 +99,7 @@ fn not_managed_by_tool(observed: &Observed<'_>) -> Outcome {
     let kind = observed.kind;
     let tools = observed.workload.state.managed_by.iter().map(|name| (name, Manager::named(name)));
     // A tool that is not known writes everything.
-    let reverting: Vec<_> = tools.filter(|(_, tool)| tool.is_none_or(|tool| tool.reverts(kind))).collect();
+    let reverting: Vec<_> = tools.filter(|(_, tool)| tool.is_none_or(|tool| tool.reverts(observed.writes))).collect();
     let way = |tool: &Option<&Manager>| tool.map_or(Way::Tool, |tool| tool.way);
     // Helm waits for people, so any other says more.
     let first = reverting.iter().find(|(_, tool)| way(tool) != Way::Helm).or_else(|| reverting.first());
@@ -181,12 +181,13 @@ fn candidate(workload: &Workload, alert_started_at: Option<Time>) -> Option<(Act
 }
 
 /// The action that would be looked at first where none is proposed, so that people see what stands in its way: the
-/// one that the rules propose on this reading, else the first of the catalogue that is possible at all.
+/// one that the rules propose on this reading, else the last of the catalogue that is possible at all. Those that fit
+/// fewer cases come later in it.
 pub fn first_candidate(
     workload: &Workload,
     alert_started_at: Option<Time>,
     definition_of: fn(ActionKind) -> &'static Definition,
 ) -> Option<Action> {
     let by_rules = candidate(workload, alert_started_at).map(|(action, _)| action);
-    by_rules.or_else(|| ActionKind::ALL.iter().find_map(|kind| (definition_of(*kind).candidate)(workload)))
+    by_rules.or_else(|| ActionKind::ALL.iter().rev().find_map(|kind| (definition_of(*kind).candidate)(workload)))
 }

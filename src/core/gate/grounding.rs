@@ -86,6 +86,7 @@ pub(super) fn cited<'a>(claim: &Claim, facts: &'a [Fact]) -> Vec<&'a Fact> {
 pub fn undo_to(diagnosis: &Diagnosis) -> Option<i64> {
     match &diagnosis.proposal.as_ref()?.action {
         Action::RolloutUndo(undo) => Some(undo.to_revision),
+        Action::RolloutRestart(_) => None,
         #[cfg(test)]
         Action::Planted(_) => None,
     }

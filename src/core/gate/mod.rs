@@ -109,6 +109,7 @@ fn judge_repair(case: &Case<'_>, facts: Facts, definition_of: fn(ActionKind) -> 
         verdicts.skip(chains::ALERT);
         verdicts.skip(evidence::COMMON);
         verdicts.skip(definition_of(kind).evidence);
+        verdicts.skip(definition_of(kind).looked_up);
         verdicts.skip(evidence::RULES);
         verdicts.skip(quality::QUALITY);
         if facts == Facts::Fresh {
@@ -121,6 +122,7 @@ fn judge_repair(case: &Case<'_>, facts: Facts, definition_of: fn(ActionKind) -> 
     verdicts.ask(chains::ALERT, |run| run(&readable));
     verdicts.ask(evidence::COMMON, |run| run(observed));
     verdicts.ask(definition_of(observed.kind).evidence, |run| run(observed));
+    verdicts.ask(definition_of(observed.kind).looked_up, |run| run(observed));
     verdicts.ask(evidence::RULES, |run| run(observed));
     verdicts.ask(quality::QUALITY, |run| run(&readable));
     if facts == Facts::Fresh {
@@ -138,7 +140,7 @@ fn observe<'a>(
     definition_of: fn(ActionKind) -> &'static Definition,
 ) -> Observed<'a> {
     let action = proposed.or_else(|| evidence::first_candidate(workload, alert_started_at, definition_of));
-    let Definition { kind, targets, predict, .. } =
+    let Definition { kind, targets, writes, predict, .. } =
         definition_of(action.as_ref().map_or(ActionKind::ALL[0], Action::kind));
     let prediction = match &action {
         Some(action) => predict(workload, action),
@@ -148,6 +150,7 @@ fn observe<'a>(
         workload,
         kind: *kind,
         targets,
+        writes,
         action,
         prediction,
         allow_helm: false,
@@ -188,12 +191,13 @@ fn judge_following(
 ) -> Judgement {
     let mut verdicts = Verdicts::default();
     verdicts.ask(chains::PRECONDITIONS, |run| run(case));
-    let Definition { kind, targets, .. } = actions::of(repair.action.kind());
+    let Definition { kind, targets, writes, .. } = actions::of(repair.action.kind());
     let action = prediction.as_ref().map_or_else(|_| repair.action.clone(), |prediction| prediction.action.clone());
     let observe = |workload, policies: &[&CompiledPolicy]| Observed {
         workload,
         kind: *kind,
         targets,
+        writes,
         action: Some(action.clone()),
         prediction: prediction.clone(),
         allow_helm: policies.iter().any(|policy| policy.spec.allow_helm),

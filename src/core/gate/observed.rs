@@ -2,6 +2,7 @@
 
 use crate::api::v1alpha1::{Action, ActionKind, KnownGood, Time};
 use crate::core::actions::prediction::{Prediction, Refusal};
+use crate::core::managers::Field;
 use crate::core::reason::Reason;
 use crate::core::workload::{Kind, Pod, Presence, Workload};
 
@@ -39,6 +40,8 @@ pub struct Observed<'a> {
     pub kind: ActionKind,
     /// Kinds of object that this action is for.
     pub targets: &'static [Kind],
+    /// What it writes, in the words of the table of managers.
+    pub writes: &'static [Field],
     /// The action: the proposed one, or the one that would be looked at first, so that people see what stands in its
     /// way; absent when there is none.
     pub action: Option<Action>,

@@ -1,7 +1,7 @@
 //! A case whose target was read: what the first checks prove of it, and what later ones look at.
 
 use crate::api::v1alpha1::{ActionKind, FieldWrite, Lift, Mode, ObjectRef, Purpose, RemediationSpec};
-use crate::core::actions::{Prediction, identity};
+use crate::core::actions::{self, Prediction, identity};
 use crate::core::blast::Blast;
 use crate::core::budget::{self, Charge};
 use crate::core::policy::{self, CompiledPolicy};
@@ -91,7 +91,9 @@ impl<'a> Readable<'a> {
     /// What is charged to the Ledger; without an exact action it has no ID.
     pub fn charge(&self) -> Charge {
         let id = self.identity.as_ref().map(|identity| identity.id.as_str()).unwrap_or_default();
-        let change = self.workload().change();
+        // What a template changed is taken back by who writes one that was recorded, and by nobody else.
+        let takes_back = actions::of(self.kind()).provenance;
+        let change = self.workload().change().filter(|_| takes_back);
         let policies: Vec<&CompiledPolicy> = self.asked.with(Lift::Limits).collect();
         Charge { change, ..Charge::of(id, self.case.incident, self.target, &policies) }
     }

@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use crate::api::v1alpha1::{
     Action, Cause, Claim, ClaimKind, Diagnosis, Fact, FactData, FieldChange, KnownGood, LedgerStatus, Mode, ObjectRef,
-    Planted, PodFact, PodFailure, Policy, PolicyException, Proposal, Review, RevisionDiffFact, RevisionFact,
-    RolloutUndo, Runbook, Severity, SourceName, TargetReading, Time, WorkloadFact,
+    Planted, PodFact, PodFailure, Policy, PolicyException, Proposal, ReferenceKind, Review, RevisionDiffFact,
+    RevisionFact, RolloutRestart, RolloutUndo, Runbook, Severity, SourceName, TargetReading, Time, WorkloadFact,
 };
 use crate::core::{
     actions::planted::SIGN,
@@ -78,6 +78,7 @@ pub fn reading() -> Workload {
         revisions: vec![revision(2, true, "api:2"), revision(1, false, "api:1")],
         pods: vec![],
         read_at: at(0),
+        pod_security_at: None,
     }
 }
 
@@ -260,7 +261,56 @@ pub fn bad_rollout() -> GateFixture {
     }
 }
 
-/// The same, with a sign that makes investigation and rules propose the action of unit tests.
+/// The action that restarts with this time.
+pub fn restart_at(restarted_at: Time) -> Action {
+    Action::RolloutRestart(RolloutRestart { restarted_at })
+}
+
+/// Two old pods of one template hang on two nodes, and a newer one works beside one of them: every check lets it be
+/// restarted.
+pub fn stale_processes() -> GateFixture {
+    let mut world = bad_rollout();
+    let with_map = |template: &mut Value| {
+        template["spec"]["containers"][0]["envFrom"] = json!([{"configMapRef": {"name": "settings"}}]);
+    };
+    let hangs = |name: &str, node: &str, created: i64| {
+        let mut pod = pod(name, 2, PodFailure::ProbeFailing);
+        (pod.fact.created_at, pod.fact.ready_since, pod.fact.node) =
+            (Some(at(created)), Some(at(-300)), node.to_owned());
+        pod
+    };
+    let mut newer = pod("api-2-c", 2, PodFailure::None);
+    (newer.fact.created_at, newer.fact.ready_since, newer.fact.node) =
+        (Some(at(-120)), Some(at(-110)), "n1".to_owned());
+    let reading = &mut world.reading;
+    with_map(&mut reading.template);
+    with_map(&mut reading.revisions[0].template);
+    reading.revisions[0].fact.created_at = Some(at(-95_000));
+    reading.revisions[0].fact.ready = 1;
+    (reading.spec["replicas"], reading.state.desired) = (json!(3), 3);
+    (reading.state.updated, reading.state.ready, reading.state.available) = (3, 1, 1);
+    reading.pods = vec![hangs("api-2-a", "n1", -90_000), hangs("api-2-b", "n2", -89_000), newer.clone()];
+    world.presence = vec![Presence {
+        kind: ReferenceKind::ConfigMap,
+        name: "settings".into(),
+        exists: Some(true),
+        changed_at: Some(at(-400)),
+    }];
+    let failing = PodFact { revision: Some(2), failure: PodFailure::ProbeFailing, ..Default::default() };
+    world.facts[1] = fact("f2", object("Pod", "api-2-a"), FactData::Pod(failing));
+    world.facts[2] = fact("f3", object("Pod", "api-2-c"), FactData::Pod(newer.fact));
+    let failing_so = Claim { failure: Some(PodFailure::ProbeFailing), ..claim(ClaimKind::PodsFailing, None, &["f2"]) };
+    world.diagnosis().cause = Cause::ConfigurationChanged;
+    world.diagnosis().claims = vec![
+        failing_so,
+        claim(ClaimKind::FailingPodsRunRevision, Some(2), &["f2"]),
+        claim(ClaimKind::TemplateUnchanged, Some(2), &["f3"]),
+    ];
+    world.proposal().action = restart_at(at(-120));
+    world
+}
+
+/// The bad rollout, with a sign that makes investigation and rules propose the action of unit tests.
 pub fn too_few_replicas() -> GateFixture {
     let mut world = bad_rollout();
     world.reading.state.progressing_reason = SIGN.into();

@@ -194,6 +194,10 @@ pub fn next_step(incident: &Incident, status: &IncidentStatus, reason: Reason) -
             "the template is not the cause: look at the ConfigMaps, Secrets and services that it uses; logs: `kubectl \
              -n {namespace} logs {object} --previous`"
         )),
+        Reason::RestartUnproven => Some(format!(
+            "delete one of the pods that fail: `kubectl -n {namespace} delete pod POD`; if the one in its place works, \
+             `kubectl -n {namespace} rollout restart {object}`"
+        )),
         Reason::ManagedByGitOps => Some("revert the commit in the Git repository that the tool syncs from".into()),
         Reason::ManagedByHelm => Some(format!("`helm -n {namespace} rollback` of the release that installed it")),
         Reason::TargetUnresolved | Reason::TargetNotFound | Reason::TargetAmbiguous | Reason::TargetInvalid => {

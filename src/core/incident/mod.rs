@@ -181,6 +181,8 @@ pub enum Seen {
 pub struct Rules {
     /// Value of the namespace's mode label.
     pub mode: Option<String>,
+    /// When what the namespace enforces of pod security last changed; absent where it enforces nothing.
+    pub pod_security_at: Option<Time>,
     /// The namespace is enrolled: the executor has rights in it.
     pub enrolled: bool,
     /// Policies of the namespace and of the system namespace.

@@ -14,7 +14,9 @@ pub(super) fn begin(about: About<'_>, mut status: IncidentStatus, repair: &Remed
     let mut effects = vec![Effect::CountAnomaly(Reason::VerifyFailed)];
     let repair = &repair.spec;
     let Some(Prediction { action, write, provenance, undo, .. }) = actions::undo_of(repair) else {
-        return ending::escalate_after(about, status, Reason::VerifyFailed, why, effects);
+        let no_way_back = actions::of(repair.action.kind()).no_way_back.unwrap_or("it says no way back");
+        let message = format!("{why}. It was not taken back: {no_way_back}");
+        return ending::escalate_after(about, status, Reason::VerifyFailed, &message, effects);
     };
     let follows = Some(repair.action_id.clone());
     let plan = remediation::Plan { purpose: Purpose::Undo, follows, action, write, provenance, undo };

@@ -10,7 +10,6 @@ mod tests;
 
 use serde_json::Value;
 
-use crate::api::v1alpha1::ActionKind;
 use crate::core::object::{array, string};
 
 pub use table::{HELM, MANAGERS};
@@ -101,14 +100,9 @@ impl Manager {
         MANAGERS.iter().find(|manager| manager.name == name)
     }
 
-    /// Whether it would revert, or build on, what an action of this kind writes.
-    pub fn reverts(&self, kind: ActionKind) -> bool {
-        let writes = |fields: &[Field]| self.writes.iter().any(|field| fields.contains(field));
-        match kind {
-            ActionKind::RolloutUndo => writes(&[Field::Template, Field::Images]),
-            #[cfg(test)]
-            ActionKind::Planted => writes(&[Field::Replicas]),
-        }
+    /// Whether it would revert, or build on, a write to one of these fields.
+    pub fn reverts(&self, fields: &[Field]) -> bool {
+        self.writes.iter().any(|field| fields.contains(field))
     }
 
     /// Whether the pod template is its own.

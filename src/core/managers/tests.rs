@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::api::v1alpha1::ActionKind;
+use crate::core::actions;
 use crate::core::workload::{
     RawWorkload, Workload,
     fixtures::{WorkloadFixture, ready},
@@ -133,7 +135,8 @@ fn each_tool_is_recognised_by_the_metadata_that_it_leaves() {
     for (row, left_alone, metadata) in samples() {
         let found = names(metadata.clone());
         assert!(found.contains(&row.to_owned()), "{row}: {found:?} of {metadata}");
-        let stops = found.iter().any(|name| Manager::named(name).unwrap().reverts(ActionKind::RolloutUndo));
+        let stops =
+            found.iter().any(|name| Manager::named(name).unwrap().reverts(actions::of(ActionKind::RolloutUndo).writes));
         assert_eq!(stops, left_alone, "{row}: {metadata}");
     }
 }
@@ -247,5 +250,8 @@ fn requests_that_an_autoscaler_changed_are_seen_at_the_pods() {
     snapshot.pods[0]["metadata"]["annotations"] = json!({"vpaUpdates": "Pod resources updated by checkout"});
     let names = Workload::of(&snapshot).unwrap().state.managed_by;
     assert_eq!(names, ["vpa"]);
-    assert!(!Manager::named("vpa").unwrap().reverts(ActionKind::RolloutUndo), "its template is nobody else's");
+    assert!(
+        !Manager::named("vpa").unwrap().reverts(actions::of(ActionKind::RolloutUndo).writes),
+        "its template is nobody else's"
+    );
 }

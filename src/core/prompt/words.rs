@@ -25,6 +25,7 @@ BadRollout: a change of the pod template broke it. ConfigurationChanged: the tem
 
 PROPOSAL
 - RolloutUndo returns the pod template to that of an earlier revision, toRevision. Propose it only if all of this is so: every pod that fails runs the current revision; the difference from toRevision explains how they fail; nothing shows that the current revision ever worked; toRevision has ready replicas, or worked; no configuration changed instead. Then claim PodsFailing, FailingPodsRunRevision with the current revision, and TemplateChanged with revision equal to toRevision.
+- RolloutRestart, with toRevision 0, replaces every pod by a new one of the same template. Propose it only if all of this is so: at least two pods of the current revision fail, each with failure=ProbeFailing or failure=InitNotEnding, on more than one node or beside one that works; a pod of the same revision that was created after all of them is ready, and for longer than it took those to fail; nothing that the template names changed since. Never where containers end and are started again. Then claim PodsFailing, FailingPodsRunRevision with the current revision, and TemplateUnchanged with the current revision, citing the newer pod.
 - HandOver, with toRevision 0, in every other case: another workload is at fault, a node, a quota, missing configuration, an image that never existed, or you are not sure.
 There is nothing else. What is done, if anything is, is done to the target alone.
 

@@ -7,8 +7,8 @@ use crate::api::v1alpha1::{
 use crate::core::object::is_known;
 use crate::core::redact::quoted;
 use crate::core::workload::{
-    Kind, Proof, Trouble, Unexplained, configuration_can_cause, explain, needs, never_ready, proof, undo_choice,
-    waits_for_objects,
+    ByAge, Kind, Proof, Sibling, Trouble, Unexplained, configuration_can_cause, explain, needs, never_ready, proof,
+    undo_choice, waits_for_objects,
 };
 
 use super::{cite, claim};
@@ -125,6 +125,17 @@ impl<'a> Evidence<'a> {
     /// Whether anything fails in a way that a template can cause.
     pub fn fails(&self) -> bool {
         self.failing().next().is_some() || self.refused().is_some()
+    }
+
+    /// The pods of the current revision by age; `None` where none of them fails.
+    pub fn by_age(&self) -> Option<ByAge<'_>> {
+        let current = self.current()?.data.number;
+        ByAge::of(self.pods_of(current).map(|pod| Sibling {
+            id: pod.id,
+            name: &pod.object.name,
+            fact: pod.data,
+            seen_at: pod.at,
+        }))
     }
 
     /// The changes that explain every way in which the current revision fails; the first way that they do not explain

@@ -10,6 +10,7 @@ mod evidence;
 mod nothing_fails;
 #[cfg(test)]
 mod planted;
+mod restart;
 mod rollout;
 #[cfg(test)]
 mod tests;
@@ -54,12 +55,19 @@ pub fn of_reading(workload: &Workload, alert_started_at: Option<Time>) -> Diagno
     apply(&Evidence::of(Some(&workload.object), alert_started_at, &facts))
 }
 
+/// Since when new pods of the target's current revision work beside older ones that fail, by these facts: the time of a
+/// restart, whoever proposes it. `None` where no newer pod is there.
+pub fn restart_time(facts: &[Fact]) -> Option<Time> {
+    Evidence::of(None, None, facts).by_age()?.perhaps_since()
+}
+
 fn apply(evidence: &Evidence) -> Diagnosis {
     let rules: &[fn(&Evidence) -> Option<Diagnosis>] = &[
         unknown::nothing_was_seen,
         nothing_fails::diagnose,
         #[cfg(test)]
         planted::diagnose,
+        restart::diagnose,
         configuration::diagnose,
         rollout::never_worked,
         rollout::diagnose,

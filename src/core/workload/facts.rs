@@ -105,6 +105,13 @@ impl Workload {
             if !kept.iter().any(|pod| pod.fact.revision == number) {
                 kept.extend(pods.iter().filter(|pod| pod.fact.revision == number).take(2));
             }
+            // Beside many that fail, the newest that work: on these a restart rests.
+            let works = |pod: &Pod| pod.fact.revision == number && pod.fact.failure == PodFailure::None;
+            if !kept.iter().any(|pod| works(pod)) {
+                let mut working: Vec<&&Pod> = pods.iter().filter(|pod| works(pod)).collect();
+                working.sort_by_key(|pod| std::cmp::Reverse(pod.fact.created_at));
+                kept.extend(working.into_iter().take(3));
+            }
         }
         kept.into_iter().take(MAX_PODS + 10).map(draft).collect()
     }
@@ -157,7 +164,20 @@ impl Workload {
 
 fn describe_pod(pod: &PodFact) -> String {
     let PodFact {
-        revision, phase, ready, failure, container, reason, exit_code, restarts, ran_seconds, obstacle, ..
+        revision,
+        phase,
+        ready,
+        ready_since,
+        created_at,
+        node,
+        failure,
+        container,
+        reason,
+        exit_code,
+        restarts,
+        ran_seconds,
+        obstacle,
+        ..
     } = pod;
     let revision = revision.map_or("unknown".to_owned(), |number| number.to_string());
     let mut text = format!("revision {revision}, {phase}, {}", if *ready { "ready" } else { "not ready" });
@@ -181,6 +201,16 @@ fn describe_pod(pod: &PodFact) -> String {
     }
     if let Some(obstacle) = obstacle {
         text.push_str(&format!(": {}", obstacle.message));
+    }
+    if let Some(created) = created_at {
+        text.push_str(&format!("; created {}", created.strftime("%FT%TZ")));
+    }
+    if let Some(since) = ready_since {
+        let now = if *ready { "ready" } else { "not ready" };
+        text.push_str(&format!(", {now} since {}", since.strftime("%FT%TZ")));
+    }
+    if !node.is_empty() {
+        text.push_str(&format!(", on node {node}"));
     }
     text
 }

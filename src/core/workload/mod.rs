@@ -1,6 +1,7 @@
 //! What the cluster shows of one workload, as typed fields: the same pure functions for the investigator, whose facts
 //! are leads, and for controller and executor, who compute everything again from quorum reads of their own.
 
+mod age;
 mod diff;
 mod explains;
 mod facts;
@@ -8,6 +9,7 @@ mod health;
 mod kind;
 mod missing;
 mod obstacle;
+mod pod_security;
 mod pods;
 mod proof;
 mod references;
@@ -22,6 +24,7 @@ mod kinds_tests;
 #[cfg(test)]
 mod tests;
 
+pub use age::{ByAge, Sibling};
 pub use diff::{diff_templates, same_template};
 pub use explains::{
     Trouble, Unexplained, carries_hash, configuration_can_cause, explain, only_configuration, waits_for_objects,
@@ -30,9 +33,10 @@ pub use facts::{Draft, MAX_TEXT, number};
 pub use kind::Kind;
 pub use missing::{FAILED_CREATE, Refusals, lacks_pods, last_seen};
 pub use obstacle::obstacle;
+pub use pod_security::pod_security_changed;
 pub use pods::{STABLE_SECONDS, read as read_pod};
 pub use proof::{Proof, never_ready, proof};
-pub use references::{Presence, is_looked_up, named, needs};
+pub use references::{Presence, data_changed, is_looked_up, named, needs};
 pub use revisions::{recorded_number, recorded_template};
 pub use state::{complete, pods as pod_count, state};
 pub use strategy::Strategy;
@@ -107,6 +111,9 @@ pub struct Workload {
     pub pods: Vec<Pod>,
     /// When it was read.
     pub read_at: Time,
+    /// When what its namespace enforces of pod security last changed; absent where it enforces nothing, or whoever read the
+    /// workload does not look.
+    pub pod_security_at: Option<Time>,
 }
 
 /// One recorded revision.
@@ -213,6 +220,7 @@ impl Workload {
             revisions,
             pods,
             read_at,
+            pod_security_at: None,
         })
     }
 

@@ -91,6 +91,7 @@ pub fn read(pod: &Value, revision: Option<i64>, now: Time) -> Option<Pod> {
         ready: is_ready,
         ready_since: ready.and_then(|condition| time(condition, "/lastTransitionTime")),
         created_at: time(pod, "/metadata/creationTimestamp"),
+        node: text(pod, "/spec/nodeName", 253),
         proven_after_seconds: proven_after(pod),
         ..PodFact::default()
     };

@@ -1,11 +1,12 @@
 //! Other objects that a pod template names.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use crate::api::v1alpha1::{Reference, ReferenceKind};
-use crate::core::object::{array, string};
+use super::Workload;
+use crate::api::v1alpha1::{Reference, ReferenceKind, Time};
+use crate::core::object::{array, known_time, string};
 
 /// References of one template that are kept.
 const MAX_REFERENCES: usize = 64;
@@ -21,6 +22,19 @@ pub struct Presence {
     pub name: String,
     /// Whether it exists; absent when it could not be read.
     pub exists: Option<bool>,
+    /// When its data last changed, by its metadata; absent where that is not known, or it has none.
+    pub changed_at: Option<Time>,
+}
+
+/// When the data of a ConfigMap last changed, and by which field manager, by its metadata; absent where no field manager
+/// of data is recorded.
+pub fn data_changed(metadata: &Value) -> Option<(Time, &str)> {
+    let of_data = |entry: &&Value| {
+        let fields = entry.get("fieldsV1");
+        ["f:data", "f:binaryData"].iter().any(|name| fields.is_some_and(|fields| fields.get(name).is_some()))
+    };
+    let entries = array(metadata, "/metadata/managedFields").iter().filter(of_data);
+    entries.filter_map(|entry| Some((known_time(string(entry, "/time"))?, string(entry, "/manager")))).max()
 }
 
 /// Whether the controller looks if an object of this kind exists. Secrets are read by nobody, and classes of the cluster
@@ -29,6 +43,26 @@ pub fn is_looked_up(kind: ReferenceKind) -> bool {
     match kind {
         ReferenceKind::ConfigMap | ReferenceKind::PersistentVolumeClaim | ReferenceKind::ServiceAccount => true,
         ReferenceKind::Secret | ReferenceKind::PriorityClass | ReferenceKind::RuntimeClass => false,
+    }
+}
+
+impl Workload {
+    /// Objects that pods need which an action may have created, as far as the controller looks them up: those of the
+    /// template to return to and, where a newer pod of the current one works, those of that and every ConfigMap that it
+    /// names. None where nothing fails.
+    pub fn looked_up(&self) -> BTreeSet<(ReferenceKind, String)> {
+        if !self.fails() {
+            return BTreeSet::new();
+        }
+        let restart = self.current().filter(|_| self.by_age().is_some_and(|age| age.since().is_some()));
+        let needed = [self.undo_candidate(), restart].into_iter().flatten().flat_map(|it| &it.fact.references);
+        let needed = needed.filter(|reference| is_looked_up(reference.kind));
+        let mut found: BTreeSet<_> = needed.map(|reference| (reference.kind, reference.name.clone())).collect();
+        if restart.is_some() {
+            let maps = named(&self.template, ReferenceKind::ConfigMap).into_keys();
+            found.extend(maps.map(|name| (ReferenceKind::ConfigMap, name)));
+        }
+        found
     }
 }
 
@@ -164,6 +198,32 @@ mod tests {
         let maps = named(&template(), ReferenceKind::ConfigMap);
         assert_eq!(maps.keys().collect::<Vec<_>>(), ["a", "b", "c", "d"]);
         assert!(maps["b"] && !maps["a"]);
+    }
+
+    #[test]
+    fn what_new_pods_need_is_looked_up_where_an_action_may_create_some() {
+        use crate::core::gate::testing::{bad_rollout, reading, stale_processes};
+        let mut stale = stale_processes().reading;
+        assert_eq!(stale.looked_up(), BTreeSet::from([(ReferenceKind::ConfigMap, "settings".to_owned())]));
+        stale.pods.truncate(2);
+        assert_eq!(stale.looked_up(), BTreeSet::new(), "no newer pod works");
+        let mut bad = bad_rollout().reading;
+        bad.revisions[1].fact.references = references(&template());
+        let kinds: BTreeSet<ReferenceKind> = bad.looked_up().into_iter().map(|(kind, _)| kind).collect();
+        use ReferenceKind::{ConfigMap, PersistentVolumeClaim, ServiceAccount};
+        assert_eq!(kinds, BTreeSet::from([ConfigMap, PersistentVolumeClaim, ServiceAccount]), "and no Secret");
+        assert_eq!(reading().healthy().looked_up(), BTreeSet::new(), "nothing fails");
+    }
+
+    #[test]
+    fn the_last_manager_of_data_counts_and_others_do_not() {
+        let metadata = json!({"metadata": {"managedFields": [
+            {"manager": "kubectl-create", "time": "2026-01-01T00:00:00Z", "fieldsV1": {"f:data": {"f:a": {}}}},
+            {"manager": "kubectl-edit", "time": "2026-01-02T00:00:00Z", "fieldsV1": {"f:data": {"f:b": {}}}},
+            {"manager": "labeller", "time": "2026-01-03T00:00:00Z", "fieldsV1": {"f:metadata": {}}}
+        ]}});
+        assert_eq!(data_changed(&metadata), Some(("2026-01-02T00:00:00Z".parse().unwrap(), "kubectl-edit")));
+        assert_eq!(data_changed(&json!({})), None);
     }
 
     #[test]

@@ -13,8 +13,8 @@ use crate::{
     clock,
     cluster::api::{CONFIG_MAPS, ReadError},
     core::{
-        object, redact,
-        workload::{Draft, Workload, named},
+        redact,
+        workload::{Draft, Workload, data_changed, named},
     },
 };
 
@@ -79,44 +79,10 @@ fn draft(reading: &Workload, name: String, fact: ConfigFact, seen_at: Time) -> D
 
 /// The last change of data that managed fields tell of.
 fn changed(metadata: &Value) -> ConfigFact {
-    let entries = metadata.pointer("/metadata/managedFields").and_then(Value::as_array);
-    let last = entries
-        .into_iter()
-        .flatten()
-        .filter(|entry| {
-            let fields = entry.get("fieldsV1");
-            ["f:data", "f:binaryData"].iter().any(|name| fields.is_some_and(|fields| fields.get(name).is_some()))
-        })
-        .filter_map(|entry| {
-            let time: Time = object::known_time(entry.get("time")?.as_str()?)?;
-            Some((time, entry.get("manager").and_then(Value::as_str).unwrap_or_default()))
-        })
-        .max();
+    let last = data_changed(metadata);
     ConfigFact {
         exists: true,
         changed_at: last.map(|(time, _)| time),
         changed_by: last.map(|(_, manager)| redact::clip(&redact::clean(manager), 128)).unwrap_or_default(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn the_last_manager_of_data_counts_and_others_do_not() {
-        let metadata = json!({"metadata": {"managedFields": [
-            {"manager": "kubectl-create", "time": "2026-01-01T00:00:00Z", "fieldsV1": {"f:data": {"f:a": {}}}},
-            {"manager": "kubectl-edit", "time": "2026-01-02T00:00:00Z", "fieldsV1": {"f:data": {"f:b": {}}}},
-            {"manager": "labeller", "time": "2026-01-03T00:00:00Z", "fieldsV1": {"f:metadata": {}}}
-        ]}});
-        let fact = changed(&metadata);
-        assert_eq!(
-            (fact.changed_by.as_str(), fact.changed_at.unwrap().to_string().as_str()),
-            ("kubectl-edit", "2026-01-02T00:00:00Z")
-        );
-        assert_eq!(changed(&json!({})), ConfigFact { exists: true, ..ConfigFact::default() });
     }
 }

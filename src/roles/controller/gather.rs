@@ -9,8 +9,8 @@ use kube::{Api, Resource, ResourceExt as _, api::ListParams, core::DeserializeGu
 use serde::de::DeserializeOwned;
 
 use crate::api::v1alpha1::{
-    Alert, Approval, Grant, Incident, Investigation, ModelChain, ObjectRef, Policy, PolicyException, ReferenceKind,
-    Remediation, Runbook, Time,
+    Alert, Approval, Grant, Incident, Investigation, ModelChain, ObjectRef, Policy, PolicyException, Remediation,
+    Runbook, Time,
 };
 use crate::cluster::{
     self, PODS, ReadError, Undecodable,
@@ -28,7 +28,7 @@ use crate::core::{
     policy::{self, CompiledPolicy, MAX_EXCEPTIONS, MAX_RUNBOOKS, runbook_matches},
     reason::Reason,
     surroundings,
-    workload::{Presence, Workload, WorkloadError, is_looked_up},
+    workload::{Presence, Workload, WorkloadError, data_changed, pod_security_changed},
 };
 
 use super::context::{Context, Error, call, wait_until_ready};
@@ -117,6 +117,7 @@ async fn case(ctx: &Context, incident: &Incident, now: Time) -> Result<Judgement
     )?;
     let fires = firing.is_some();
     let books = Books { presence, alert_labels: firing.unwrap_or_default(), ..books };
+    let workload = workload.map(|workload| Workload { pod_security_at: rules.pod_security_at, ..workload });
     let fits = workload.as_ref().ok().filter(|target| target.is_broken());
     let (books, reach) = tokio::join!(
         with_neighbours(ctx, incident, books, fits, now),
@@ -133,34 +134,26 @@ async fn case(ctx: &Context, incident: &Incident, now: Time) -> Result<Judgement
     Ok(JudgementInputs { firing: fires, rules, investigation, workload, books })
 }
 
-/// Looks which objects exist that the template to return to needs: metadata only, all at once. What cannot be read is
-/// not known; that has to end in a decision too.
+/// Looks which objects exist that a template needs whose pods an action would have created, and when the data of
+/// ConfigMaps changed: metadata only, all at once. What cannot be read is not known; that has to end in a decision too.
 async fn presence(ctx: &Context, workload: &Workload) -> Vec<Presence> {
-    let Some(to) = workload.undo_candidate().filter(|_| workload.fails()) else { return vec![] };
-    let mut named: Vec<(ReferenceKind, &str)> = to
-        .fact
-        .references
-        .iter()
-        .filter(|reference| is_looked_up(reference.kind))
-        .map(|reference| (reference.kind, reference.name.as_str()))
-        .collect();
-    named.dedup();
-    let looks = named.into_iter().map(|(kind, name)| async move {
-        let exists = match api::referenced(kind) {
-            None => None,
-            Some(resource) => {
-                match resource.get_metadata(&ctx.client, &workload.object.namespace, name, READING).await {
-                    Ok(_) => Some(true),
-                    // A name that no object can have is an object that does not exist.
-                    Err(ReadError::NotFound { .. } | ReadError::InvalidName { .. }) => Some(false),
-                    Err(error) => {
-                        tracing::debug!(%error, "what the earlier template needs cannot be looked up");
-                        None
-                    }
-                }
+    let looks = workload.looked_up().into_iter().map(|(kind, name)| async move {
+        let unknown = Presence { kind, name: name.clone(), exists: None, changed_at: None };
+        let Some(resource) = api::referenced(kind) else { return unknown };
+        match resource.get_metadata(&ctx.client, &workload.object.namespace, &name, READING).await {
+            Ok(metadata) => {
+                let changed_at = data_changed(&metadata).map(|(at, _)| at);
+                Presence { exists: Some(true), changed_at, ..unknown }
             }
-        };
-        Presence { kind, name: name.to_owned(), exists }
+            // A name that no object can have is an object that does not exist.
+            Err(ReadError::NotFound { .. } | ReadError::InvalidName { .. }) => {
+                Presence { exists: Some(false), ..unknown }
+            }
+            Err(error) => {
+                tracing::debug!(%error, "what a template needs cannot be looked up");
+                unknown
+            }
+        }
     });
     futures::future::join_all(looks).await
 }
@@ -285,6 +278,9 @@ pub async fn rules(ctx: &Context, incident: &Incident, freshness: Freshness) -> 
         enrolled: object
             .as_ref()
             .is_some_and(|object| ctx.settings.enrolment().holds(&namespace, object.labels(), &ctx.system)),
+        pod_security_at: object
+            .as_ref()
+            .and_then(|object| pod_security_changed(&serde_json::to_value(object).unwrap_or_default())),
         mode: object.and_then(|object| object.labels().get(MODE).cloned()),
         policies: policies.into_iter().chain(denying).collect::<Vec<_>>().into(),
         runbooks,

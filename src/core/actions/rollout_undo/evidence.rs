@@ -3,6 +3,7 @@
 use jiff::SignedDuration;
 
 use crate::api::v1alpha1::{PodFailure, Reference};
+use crate::core::actions::rollout;
 use crate::core::gate::check::{Check, EvidenceCheck};
 use crate::core::gate::observed::Observed;
 use crate::core::gate::outcome::{Outcome, not_asked, pass, refuse, unknown};
@@ -15,27 +16,10 @@ const ROLLOUT_BLAMED_FOR: SignedDuration = SignedDuration::from_hours(1);
 
 /// The evidence, in order.
 pub const CHECKS: &[EvidenceCheck] = &[
-    Check {
-        name: "RolloutAutomatic",
-        says: "With the update strategy OnDelete a changed template reaches no pod by itself, so a rollback alone \
-               would repair nothing.",
-        run: rollout_automatic,
-    },
-    Check {
-        name: "RolloutNotPaused",
-        says: "A paused rollout is left to whoever paused it: a changed template would not be rolled out.",
-        run: rollout_not_paused,
-    },
-    Check {
-        name: "CurrentRevisionRecorded",
-        says: "The current template is recorded as a revision, so that there is a way back and something to compare.",
-        run: current_revision_recorded,
-    },
-    Check {
-        name: "FailingPodsRunCurrentRevision",
-        says: "The pods that fail run the current template; what fails on another one is not cured by replacing it.",
-        run: failing_pods_run_current_revision,
-    },
+    rollout::AUTOMATIC,
+    rollout::NOT_PAUSED,
+    rollout::CURRENT_RECORDED,
+    rollout::FAILING_RUN_CURRENT,
     Check {
         name: "EarlierRevisionExists",
         says: "There is an earlier revision to return to.",
@@ -92,51 +76,6 @@ fn proposed(observed: &Observed<'_>) -> Option<i64> {
 /// The revision that the action returns to.
 fn destination<'a>(observed: &Observed<'a>) -> Option<&'a Revision> {
     earlier(observed.workload, proposed(observed)?)
-}
-
-fn rollout_automatic(observed: &Observed<'_>) -> Outcome {
-    if observed.workload.strategy.rolls_out() {
-        pass("a changed template is rolled out")
-    } else {
-        refuse(
-            Reason::UpdateStrategyOnDelete,
-            "its update strategy is OnDelete: a changed template reaches a pod only when somebody deletes that pod",
-        )
-    }
-}
-
-fn rollout_not_paused(observed: &Observed<'_>) -> Outcome {
-    if observed.workload.state.paused {
-        refuse(Reason::RolloutPaused, "somebody paused the rollout; a changed template would not be rolled out")
-            .ends_wait()
-    } else {
-        pass("the rollout is not paused")
-    }
-}
-
-fn current_revision_recorded(observed: &Observed<'_>) -> Outcome {
-    match observed.workload.current() {
-        Some(current) => pass(format!("the current template is revision {}", current.fact.number)),
-        None => unknown(Reason::FailingPodsNotCurrent, "the current template is not recorded as a revision yet").wait(),
-    }
-}
-
-fn failing_pods_run_current_revision(observed: &Observed<'_>) -> Outcome {
-    let Some(current) = observed.workload.current() else { return not_asked("the current revision is not known") };
-    let number = current.fact.number;
-    match observed.failing().into_iter().find(|pod| pod.fact.revision != Some(number)) {
-        Some(pod) => refuse(
-            Reason::FailingPodsNotCurrent,
-            format!("pod {} fails and does not run revision {number}, the current one", pod.object.name),
-        ),
-        None => match observed.workload.earlier().find(|revision| revision.fact.refused.is_some()) {
-            Some(other) => refuse(
-                Reason::FailingPodsNotCurrent,
-                format!("pods of revision {} are refused, and {number} is the current one", other.fact.number),
-            ),
-            None => pass(format!("all that fails is of revision {number}, the current one")),
-        },
-    }
 }
 
 fn earlier_revision_exists(observed: &Observed<'_>) -> Outcome {

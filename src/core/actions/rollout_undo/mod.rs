@@ -13,6 +13,7 @@ mod evidence;
 use serde_json::{Value, json};
 
 use crate::api::v1alpha1::{Action, ActionKind, FieldWrite, ObjectRef, RolloutUndo, Undo, Write};
+use crate::core::managers::Field;
 use crate::core::reason::Reason;
 use crate::core::workload::{Kind, Revision, Workload};
 
@@ -29,11 +30,14 @@ pub(super) static DEFINITION: Definition = Definition {
     armed_label: "rollout-undo",
     targets: &[Kind::Deployment, Kind::StatefulSet, Kind::DaemonSet],
     path: PATH,
+    writes: &[Field::Template, Field::Images],
     provenance: true,
+    no_way_back: None,
     // A StatefulSet waits for a pod that never becomes ready, in a rollback too; the others replace it.
     evicts: &[Kind::StatefulSet],
     check,
     evidence: evidence::CHECKS,
+    looked_up: &[],
     predict,
     candidate,
     wrong_value,
@@ -45,8 +49,6 @@ pub(super) static DEFINITION: Definition = Definition {
 fn to_revision(action: &Action) -> Option<i64> {
     match action {
         Action::RolloutUndo(RolloutUndo { to_revision }) => Some(*to_revision),
-        // As long as there is one action, only unit tests have another.
-        #[allow(unreachable_patterns)]
         _ => None,
     }
 }

@@ -15,8 +15,9 @@ use super::{
 };
 use crate::{
     api::v1alpha1::{
-        Action, ApprovalSpec, FieldWrite, Grant, GrantSpec, KnownGood, Planted, PodFact, PodFailure, Purpose,
-        Remediation, RemediationPhase, RemediationSpec, RevisionFact, RolloutUndo, Time, Undo, WorkloadFact, Write,
+        Action, ActionKind, ApprovalSpec, FieldWrite, Grant, GrantSpec, KnownGood, Planted, PodFact, PodFailure,
+        Purpose, Remediation, RemediationPhase, RemediationSpec, RevisionFact, RolloutUndo, Time, Undo, WorkloadFact,
+        Write,
     },
     core::{
         actions::{self, Prediction, planted},
@@ -109,7 +110,7 @@ impl Model {
         };
         let pod = conformance::pod("uid-pod", "cart:2");
         let (name, old) = revision(1);
-        let (remediation, _) = conformance::remediations(kind, &target, &old, &pod);
+        let (remediation, _) = conformance::remediations(ActionKind::RolloutUndo, kind, &target, &old, &pod);
         let mut grant = Grant::new(names::GRANT, GrantSpec { open: None, closed_because: None });
         grant.metadata.resource_version = Some("1".into());
         let mut policies = vec![PolicyName::STATIC, PolicyName::GRANT];
@@ -153,7 +154,7 @@ impl Model {
         let mut model = Model::new(Kind::StatefulSet);
         let target = model.target.clone().unwrap();
         let (old, pod) = (&model.revisions["cart-1"], model.pod.clone().unwrap());
-        let (repair, eviction) = conformance::remediations(model.kind, &target, old, &pod);
+        let (repair, eviction) = conformance::remediations(ActionKind::RolloutUndo, model.kind, &target, old, &pod);
         model.written(&repair.spec);
         model.remediation = eviction.unwrap();
         model
@@ -176,6 +177,15 @@ impl Model {
         };
         model.written(&repair);
         model.remediation = conformance::named("rem", &mut spec);
+        model
+    }
+
+    /// Old pods that hang beside a newer one that works, to be restarted.
+    pub fn restart(kind: Kind) -> Model {
+        let mut model = Model::new(kind);
+        let (target, old, pod) =
+            (model.target.clone().unwrap(), &model.revisions["cart-1"], model.pod.clone().unwrap());
+        (model.remediation, _) = conformance::remediations(ActionKind::RolloutRestart, kind, &target, old, &pod);
         model
     }
 
@@ -260,7 +270,8 @@ impl Model {
         let original = conformance::target(self.kind, "uid-cart", "cart:2");
         let old = conformance::revision(self.kind, "cart-1", "uid-cart", 1, "cart:1");
         let pod = self.pod.clone().unwrap();
-        let (change, eviction) = conformance::remediations(self.kind, &original, &old, &pod);
+        let of = self.remediation.spec.action.kind();
+        let (change, eviction) = conformance::remediations(of, self.kind, &original, &old, &pod);
         let (target, revision) = (self.target.clone().unwrap(), self.revisions["cart-1"].clone());
         Live { kind: self.kind, change, eviction, target, revision, pod }
     }
@@ -346,15 +357,16 @@ impl Model {
             let runs = |it: &&Revision| image == object::string(&it.template, "/spec/containers/0/image");
             revisions.iter().find(runs).map(|it| it.fact.number)
         };
-        let alive = |pod: &&Value| pod.pointer("/metadata/deletionTimestamp").is_none();
-        let pods = self.pod.iter().filter(alive).map(|raw| Pod {
+        let running = revisions.iter().find(|it| it.fact.current).map(|it| it.fact.number);
+        let restarts = self.remediation.spec.action.kind() == ActionKind::RolloutRestart;
+        let of_pod = |raw: &Value| Pod {
             object: object::object_ref(raw, "v1", "Pod"),
             fact: PodFact {
                 // The pod that is to be evicted still runs the template before; elsewhere it was replaced.
                 revision: if self.remediation.spec.purpose == Purpose::ReplacePod {
                     number(&image(raw))
                 } else {
-                    revisions.iter().find(|it| it.fact.current).map(|it| it.fact.number)
+                    running
                 },
                 phase: "Running".into(),
                 ready: healthy,
@@ -363,8 +375,16 @@ impl Model {
                 ready_since: Some(self.now),
                 ..PodFact::default()
             },
-        });
-        let ready = if healthy { 1 } else { 0 };
+        };
+        let alive = |pod: &&Value| pod.pointer("/metadata/deletionTimestamp").is_none();
+        let pods =
+            if restarts { stale_pods(running, healthy) } else { self.pod.iter().filter(alive).map(of_pod).collect() };
+        let (desired, ready) = match (restarts, healthy) {
+            (true, true) => (3, 3),
+            (true, false) => (3, 1),
+            (false, true) => (1, 1),
+            (false, false) => (1, 0),
+        };
         Workload {
             object: object::object_ref(target, Kind::API_VERSION, self.kind.as_str()),
             kind: self.kind,
@@ -374,8 +394,8 @@ impl Model {
             state: WorkloadFact {
                 generation: object::generation(target),
                 observed_generation: object::generation(target) - i64::from(behind),
-                desired: 1,
-                updated: ready,
+                desired,
+                updated: if restarts { desired } else { ready },
                 ready,
                 available: ready,
                 progressing_reason: object::condition(target, "Progressing")
@@ -386,9 +406,10 @@ impl Model {
             labels: object::string_map(target, "/metadata/labels"),
             annotations: object::string_map(target, "/metadata/annotations"),
             template: current.clone(),
-            pods: pods.collect(),
+            pods,
             revisions,
             read_at: self.now,
+            pod_security_at: None,
         }
     }
 
@@ -598,6 +619,35 @@ impl Model {
         }
         Response::Done(new)
     }
+}
+
+/// Two pods of more than a day that hang on two nodes, and one that was created five minutes before the beginning and works;
+/// or all three work.
+fn stale_pods(revision: Option<i64>, healthy: bool) -> Vec<Pod> {
+    let before = |seconds: i64| Time::from_second(-seconds).ok();
+    let pod = |name: &str, node: &str, works: bool, created: i64, since: i64| Pod {
+        object: object::object_ref(
+            &json!({"apiVersion": "v1", "kind": "Pod",
+                "metadata": {"name": name, "namespace": "shop", "uid": format!("uid-{name}")}}),
+            "v1",
+            "Pod",
+        ),
+        fact: PodFact {
+            revision,
+            phase: "Running".into(),
+            ready: works,
+            failure: if works { PodFailure::None } else { PodFailure::ProbeFailing },
+            created_at: before(created),
+            ready_since: before(since),
+            node: node.into(),
+            ..PodFact::default()
+        },
+    };
+    vec![
+        pod("cart-a", "n1", healthy, 200_000, 400),
+        pod("cart-b", "n2", healthy, 199_000, 400),
+        pod("cart-c", "n1", true, 300, 290),
+    ]
 }
 
 fn hash(template: &Value) -> String {

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::Model;
 use crate::{
-    api::v1alpha1::{EvictWrite, Grant, Write},
+    api::v1alpha1::{ActionKind, EvictWrite, Grant, Write},
     core::{
         actions,
         execution::{PolicyName, Request, Resource},
@@ -63,6 +63,33 @@ fn other_metadata(object: &Value, label: &str) -> Value {
     metadata
 }
 
+/// Whether nothing but the time of a restart changes, and it is one.
+fn is_restart(old: &Value, new: &Value) -> bool {
+    let time = |object: &Value| {
+        let annotations = object.pointer("/spec/template/metadata/annotations");
+        annotations.and_then(|all| all.get(names::RESTARTED_AT)).cloned()
+    };
+    let other = |object: &Value| {
+        let mut body = body(object);
+        if let Some(metadata) = body.pointer_mut("/spec/template/metadata").and_then(Value::as_object_mut) {
+            let mut annotations = metadata.remove("annotations").unwrap_or_default();
+            if let Some(entries) = annotations.as_object_mut() {
+                entries.remove(names::RESTARTED_AT);
+            }
+            if annotations.as_object().is_some_and(|entries| !entries.is_empty()) {
+                metadata.insert("annotations".into(), annotations);
+            }
+        }
+        body
+    };
+    let is_time = |text: &str| {
+        let shape = |c: char| if c.is_ascii_digit() { '0' } else { c };
+        text.chars().map(shape).collect::<String>() == "0000-00-00T00:00:00Z"
+    };
+    let new_time = time(new);
+    other(old) == other(new) && time(old) != new_time && new_time.as_ref().and_then(Value::as_str).is_some_and(is_time)
+}
+
 /// Which write on a target it is, if it is one.
 struct Write3 {
     arm: bool,
@@ -77,8 +104,11 @@ fn write_of(kind: Kind, request: &Request, old: &Value, new: &Value) -> Write3 {
     let (old_id, new_id) = (annotation(old, names::ACTION), annotation(new, names::ACTION));
     let (old_receipt, new_receipt) = (annotation(old, names::LAST_ACTION), annotation(new, names::LAST_ACTION));
     let known = labels_of(kind);
-    let path = actions::all().find(|it| it.armed_label == was).map_or("", |it| it.path);
-    let delta = {
+    let armed = actions::all().find(|it| it.armed_label == was);
+    let path = armed.map_or("", |it| it.path);
+    let delta = if armed.is_some_and(|it| it.kind == ActionKind::RolloutRestart) {
+        is_restart(old, new)
+    } else {
         let mut reverted = new.clone();
         if let (Some(slot), Some(value)) = (reverted.pointer_mut(path), old.pointer(path)) {
             *slot = value.clone();

@@ -127,12 +127,14 @@ fn run_with(model: &mut Model, after: Verb, event: fn(&mut Model)) -> Vec<Verb> 
     run.verbs
 }
 
-/// Every case in which something is written: a repair and an undo of each kind and of another action, and an eviction.
+/// Every case in which something is written: a repair and an undo of each kind and of another action, a restart of each
+/// kind, and an eviction.
 fn every_write() -> Vec<Model> {
     let mut all = Vec::new();
     for kind in Kind::ALL {
         all.push(Model::new(kind));
         all.push(Model::to_undo(kind));
+        all.push(Model::restart(kind));
     }
     all.push(Model::planted());
     all.push(Model::planted_to_undo());

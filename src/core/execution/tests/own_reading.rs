@@ -219,6 +219,7 @@ fn repaired(model: &Model) -> String {
     let repair = match model.remediation.spec.action {
         Action::Planted(_) => Model::planted(),
         Action::RolloutUndo(_) => Model::new(model.kind),
+        Action::RolloutRestart(_) => Model::restart(model.kind),
     };
     let repair = repair.remediation.spec;
     if let Some(follows) = &model.remediation.spec.follows {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    api::v1alpha1::{Action, EvictWrite, Planted, Purpose, RolloutUndo},
+    api::v1alpha1::{Action, ActionKind, EvictWrite, Planted, Purpose, RolloutRestart, RolloutUndo, Undo},
     core::{
         actions::identity,
         execution::{Probe, conformance, model, model::Admission},
@@ -64,6 +64,23 @@ fn what_no_definition_allows_is_refused_unread_whatever_its_digest() {
             model.remediation.spec.provenance = named;
         },
     ];
+    let of_a_restart: [fn(&mut Model); 4] = [
+        |model| field(&mut model.remediation.spec.write).path = "/spec/replicas".into(),
+        |model| {
+            let restarted_at = Time::from_millisecond(-300_001).unwrap();
+            model.remediation.spec.action = Action::RolloutRestart(RolloutRestart { restarted_at });
+        },
+        |model| model.remediation.spec.provenance = Model::new(model.kind).remediation.spec.provenance,
+        // The way back that it says it has, as whoever forges it would write it.
+        |model| {
+            let spec = &mut model.remediation.spec;
+            spec.follows = Some(spec.action_id.clone());
+            spec.undo = Some(Undo { action: spec.action.clone(), provenance: None });
+            let written = field(&mut spec.write);
+            std::mem::swap(&mut written.before, &mut written.after);
+            spec.purpose = Purpose::Undo;
+        },
+    ];
     let of_a_recorded_value: [fn(&mut Model); 6] = [
         |model| field(&mut model.remediation.spec.write).path = "/spec/replicas".into(),
         |model| model.remediation.spec.provenance = None,
@@ -91,6 +108,9 @@ fn what_no_definition_allows_is_refused_unread_whatever_its_digest() {
         let own = match (spec.write.field().is_some(), spec.provenance.is_some()) {
             (false, _) => of_an_eviction.to_vec(),
             (true, true) => [&of_a_change[..], &of_a_recorded_value].concat(),
+            (true, false) if spec.action.kind() == ActionKind::RolloutRestart => {
+                [&of_a_change[..], &of_a_restart].concat()
+            }
             (true, false) => [&of_a_change[..], &of_a_number].concat(),
         };
         for (index, change) in common.iter().chain(&own).enumerate() {

@@ -7,6 +7,7 @@ mod following;
 mod models;
 mod refused;
 mod registry;
+mod restarts;
 mod rollouts;
 
 use jiff::SignedDuration;
@@ -108,6 +109,24 @@ fn invented_facts_do_not_survive_the_controllers_own_reading() {
     let judgement = world.judge();
     assert_ne!(judgement.decision.outcome, DecisionOutcome::Act);
     assert!(judgement.anomalies.contains(&Reason::ClaimUngrounded));
+}
+
+/// A container whose readiness probe fails is ended by its liveness probe a moment later: a slow reading finds that. It is
+/// asked about again, and is no lie that would end the incident; that no pod fails is one.
+#[test]
+fn a_pod_that_fails_in_another_way_since_the_facts_is_looked_at_again() {
+    let claimed = |world: &mut GateFixture| {
+        world.diagnosis().claims.iter().find_map(|claim| claim.failure).expect("a claim about how pods fail")
+    };
+    let mut world = bad_rollout();
+    let was = claimed(&mut world);
+    let other = [PodFailure::ImagePull, PodFailure::CrashLoop].into_iter().find(|failure| *failure != was).unwrap();
+    for pod in world.reading.pods.iter_mut().filter(|pod| pod.fact.failure == was) {
+        pod.fact.failure = other;
+    }
+    let judgement = world.judge();
+    assert_eq!(judgement.decision.outcome, DecisionOutcome::Wait, "{:?}", judgement.decision);
+    assert!(!judgement.anomalies.contains(&Reason::ClaimUngrounded));
 }
 
 #[test]

@@ -5,12 +5,15 @@ use serde_json::json;
 
 use super::super::chains::{self, Chain};
 use super::super::check::planted;
-use super::super::testing::{GateFixture, at, bad_rollout, pod, policy, revision, runbook, too_few_replicas, undo_to};
+use super::super::testing::{
+    GateFixture, at, bad_rollout, pod, policy, restart_at, revision, runbook, stale_processes, too_few_replicas,
+    undo_to,
+};
 use super::super::*;
 use super::following::{replacement, taking_back};
 use crate::api::v1alpha1::{
-    BreakerState, Cause, FactData, LedgerEntry, LedgerState, PodFailure, Reference, ReferenceKind, Review, Verdict,
-    WorkloadFact,
+    BreakerState, Cause, FactData, LedgerEntry, LedgerState, Obstacle, PodFailure, Reference, ReferenceKind, Review,
+    Verdict, WorkloadFact,
 };
 use crate::core::workload::{Kind, Strategy};
 
@@ -37,6 +40,7 @@ fn for_nothing(kind: ActionKind) -> &'static Definition {
 fn acting(action: Option<ActionKind>) -> GateFixture {
     match action {
         None | Some(ActionKind::RolloutUndo) => bad_rollout(),
+        Some(ActionKind::RolloutRestart) => stale_processes(),
         Some(ActionKind::Planted) => too_few_replicas(),
     }
 }
@@ -118,6 +122,10 @@ fn case(action: Option<ActionKind>, check: &str) -> Option<Bend> {
         },
         (_, "SameTarget" | "SameObject") => |b| b.world.reading.object.uid = "another".into(),
         (_, "AlertFiring") => |b| b.world.firing = false,
+        (Some(ActionKind::RolloutRestart), check) => match restart(check) {
+            Some(bend) => bend,
+            None => return case(None, check),
+        },
         (_, "PodsFail") => |b| {
             b.world.reading.pods[1].fact.failure = PodFailure::None;
             b.world.diagnosis().claims.drain(..2);
@@ -246,6 +254,42 @@ fn case(action: Option<ActionKind>, check: &str) -> Option<Bend> {
     Some(bend)
 }
 
+/// The same for checks that a restart alone has, or that another state turns.
+fn restart(check: &str) -> Option<Bend> {
+    let bend: Bend = match check {
+        "PodsFail" => |b| {
+            b.world.reading.pods.iter_mut().for_each(|pod| pod.fact.failure = PodFailure::None);
+            b.world.diagnosis().claims.drain(..2);
+        },
+        "RulesAgree" => |b| b.world.proposal().action = restart_at(at(-119)),
+        "RolloutComplete" => |b| b.world.reading.state.updated = 2,
+        "ProcessesHang" => |b| b.world.reading.pods[0].fact.failure = PodFailure::CrashLoop,
+        "SeveralPodsFail" => |b| drop(b.world.reading.pods.remove(1)),
+        "NewerPodsWork" => |b| b.world.reading.pods[2].fact.ready_since = Some(at(-5)),
+        "AgeTellsApart" => |b| {
+            let mut between = b.world.reading.pods[2].clone();
+            between.object.name = "api-2-d".into();
+            between.fact.created_at = Some(at(-89_500));
+            b.world.reading.pods.push(between);
+        },
+        "NotOneNode" => |b| {
+            b.world.reading.pods[1].fact.node = "n1".into();
+            b.world.reading.pods[2].fact.node = "n3".into();
+        },
+        "NewProcessesLast" => |b| b.world.reading.pods[0].fact.ready_since = Some(at(-80_000)),
+        "NoVolumesOfTheirOwn" => |b| b.world.reading.spec["volumeClaimTemplates"] = json!([{}]),
+        "ServesMeanwhile" => |b| b.world.reading.strategy = Strategy::Recreate,
+        "NewPodsLetIn" => |b| {
+            let message = "pods \"api-2-d\" is forbidden: violates PodSecurity \"restricted:latest\"".into();
+            b.world.reading.revisions[0].fact.refused = Some(Obstacle { message, ..Obstacle::default() });
+        },
+        "PodSecurityAsItWas" => |b| b.world.reading.pod_security_at = Some(at(-60)),
+        "ConfigurationProven" => |b| b.world.presence[0].changed_at = Some(at(-60)),
+        _ => return None,
+    };
+    Some(bend)
+}
+
 fn entry(number: usize, target_uid: &str) -> LedgerEntry {
     LedgerEntry {
         action_id: format!("{number:032}"),
@@ -262,7 +306,8 @@ fn entry(number: usize, target_uid: &str) -> LedgerEntry {
 
 /// Checks that look at the same evidence as the rules, which then refuse too.
 fn is_evidence(check: &str) -> bool {
-    let own = ActionKind::ALL.iter().flat_map(|kind| actions::of(*kind).evidence);
+    let own =
+        ActionKind::ALL.iter().map(|kind| actions::of(*kind)).flat_map(|it| it.evidence.iter().chain(it.looked_up));
     evidence::COMMON.iter().chain(own).any(|listed| listed.name == check)
 }
 

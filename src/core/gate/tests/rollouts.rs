@@ -26,7 +26,7 @@ pub struct Told {
 }
 
 fn exists(kind: ReferenceKind, name: &str, exists: Option<bool>) -> Presence {
-    Presence { kind, name: name.into(), exists }
+    Presence { kind, name: name.into(), exists, changed_at: None }
 }
 
 /// Revision 1 as the fixtures have it, and a second one that differs by `change`, two minutes old.

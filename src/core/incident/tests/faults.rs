@@ -47,6 +47,11 @@ const SCENARIOS: &[Scenario] = &[
         world.executor = Executor::FiresAndAbortsUndo(Reason::TargetChanged);
     }),
     ("is repaired by another action", |world| *world = World::planted()),
+    ("is restarted", |world| *world = World::stale()),
+    ("is restarted, which makes it worse", |world| {
+        *world = World::stale();
+        world.aftermath = Aftermath::MakesItWorse;
+    }),
     ("is lied to and re-routed", |world| *world = super::models::lied_to()),
     ("is lied to by every model", |world| {
         *world = super::models::lied_to();

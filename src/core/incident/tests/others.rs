@@ -240,6 +240,14 @@ impl World {
             for revision in &mut workload.revisions {
                 revision.fact.current = revision.template == field.after;
             }
+            // A template that is not among the revisions becomes one.
+            if workload.current().is_none() {
+                let mut newest = workload.revisions[0].clone();
+                (newest.object.name, newest.object.uid) = ("api-next".into(), "uid-api-next".into());
+                (newest.fact.number, newest.fact.current) = (newest.fact.number + 1, true);
+                newest.template = field.after.clone();
+                workload.revisions.insert(0, newest);
+            }
         } else {
             workload.spec = json!({ "replicas": field.after });
             workload.state.desired = field.after.as_i64().and_then(|replicas| replicas.try_into().ok()).unwrap();

@@ -4,6 +4,7 @@ use super::{Aftermath, Executor, Fault, Investigator, Run, World, drive};
 use crate::api::v1alpha1::{
     DecisionOutcome, IncidentPhase, LedgerEntry, LedgerState, PodFailure, Purpose, Severity, Write,
 };
+use crate::core::gate::testing;
 use crate::core::incident::{Effect, Notice, blocked, step};
 use crate::core::reason::Reason;
 
@@ -54,6 +55,7 @@ fn nothing_runs_before_the_plan_is_stored() {
     let world = World::new();
     let seen = crate::core::incident::Seen::Rules(Box::new(crate::core::incident::Rules {
         mode: Some("auto".into()),
+        pod_security_at: None,
         enrolled: true,
         policies: vec![].into(),
         runbooks: vec![],
@@ -75,6 +77,29 @@ fn a_rollback_that_makes_it_worse_is_taken_back_and_handed_over() {
     assert_eq!(world.workload.template, world.broken.template);
     let status = world.incident.status.unwrap();
     assert!(status.follow_up.is_some_and(|decision| !decision.checks.is_empty()), "verdicts of the undo are on record");
+}
+
+#[test]
+fn a_restart_that_makes_it_worse_is_not_taken_back_and_handed_over_with_why() {
+    let mut world = World::stale();
+    world.aftermath = Aftermath::MakesItWorse;
+    ends(&mut world, IncidentPhase::Escalated, Reason::VerifyFailed);
+    assert_eq!(purposes(&world), [Purpose::Repair]);
+    let status = world.incident.status.unwrap();
+    assert_eq!(status.undo, None);
+    assert!(status.message.contains("It was not taken back: the processes that a restart ended do not come back"));
+}
+
+#[test]
+fn a_restart_recovers_and_is_watched_like_any_other_repair() {
+    let mut world = World::stale();
+    ends(&mut world, IncidentPhase::Resolved, Reason::Recovered);
+    assert_eq!(purposes(&world), [Purpose::Repair]);
+    let written = world.workload.template.pointer("/metadata/annotations").cloned().unwrap_or_default();
+    assert_eq!(
+        written["kubectl.kubernetes.io/restartedAt"],
+        serde_json::json!(testing::at(-120).strftime("%FT%TZ").to_string())
+    );
 }
 
 #[test]

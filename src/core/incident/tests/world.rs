@@ -23,7 +23,7 @@ use crate::core::{
     policy::CompiledPolicy,
     reason::Reason,
     surroundings,
-    workload::{Kind, Strategy, Workload},
+    workload::{Kind, Presence, Strategy, Workload},
 };
 
 /// What the rung of this name answers, made from the right diagnosis; `None` when it cannot be reached.
@@ -158,6 +158,7 @@ pub struct World {
     /// It cannot be read any more once it has recovered.
     pub unreadable_after_recovery: bool,
     pub known_good: Vec<KnownGood>,
+    pub presence: Vec<Presence>,
     pub policies: Vec<CompiledPolicy>,
     pub facts: Vec<Fact>,
     pub diagnosis: Diagnosis,
@@ -254,6 +255,7 @@ impl World {
             unreadable_after_write: false,
             unreadable_after_recovery: false,
             known_good: base.known_good.clone(),
+            presence: base.presence.clone(),
             policies: vec![],
             facts: base.facts.clone(),
             diagnosis: base.diagnosis.clone().expect("a diagnosis"),
@@ -311,7 +313,18 @@ impl World {
         world
     }
 
-    /// The same of a StatefulSet that replaces its pods in order.
+    /// Old processes that hang beside a newer one that works, before anything was done.
+    pub fn stale() -> World {
+        let mut world = World::new();
+        let base = testing::stale_processes();
+        (world.facts, world.presence) = (base.facts, base.presence);
+        world.broken = base.reading.clone();
+        world.workload = base.reading;
+        world.diagnosis = base.diagnosis.expect("a diagnosis");
+        world
+    }
+
+    /// The bad rollout of a StatefulSet that replaces its pods in order.
     pub fn stateful() -> World {
         let mut world = World::new();
         let set = testing::object("StatefulSet", "api");
@@ -406,6 +419,7 @@ impl World {
     fn rules(&self) -> Rules {
         Rules {
             mode: self.mode.clone(),
+            pod_security_at: None,
             enrolled: true,
             policies: self.policies.clone().into(),
             runbooks: vec![],
@@ -438,7 +452,7 @@ impl World {
             books: Books {
                 ledger: self.ledger.clone(),
                 known_good: self.known_good.clone(),
-                presence: vec![],
+                presence: self.presence.clone(),
                 full_quota: None,
                 approvals: surroundings::valid_approvals(&self.approvals, "api-0123456789", self.now),
                 storm: self.storm.clone(),

@@ -22,6 +22,10 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	if err := errors.Join(layout.Use(os.Getenv("LAB_INSTANCE")), host.Enter()); err != nil {
+		fmt.Fprintln(os.Stderr, "lab:", err)
+		os.Exit(1)
+	}
 	if err := root(os.Stdout).ExecuteContext(ctx); err != nil {
 		// status has said everything already.
 		if !errors.Is(err, cluster.ErrNotUp) {
@@ -46,8 +50,9 @@ func root(out io.Writer) *cobra.Command {
 manager, scheduler, kube-proxy, CoreDNS, and per node a kubelet and a containerd.
 
 It needs root and Debian. State is in one folder (--state, LAB_STATE, or .lab in
-the clone), which ` + "`lab down`" + ` removes together with everything else. One lab can
-be up at a time, because all of them use the same ports and addresses.
+the clone), which ` + "`lab down`" + ` removes together with everything else. All labs use
+the same ports and addresses: a further one (LAB_INSTANCE=2, state in .lab-2) is
+in a network namespace of its own, where ` + "`lab exec`" + ` runs what has to reach it.
 
   .lab/kubeconfig        the administrator's kubeconfig
   .lab/audit/audit.log   every write that the API server was asked for
@@ -57,7 +62,7 @@ be up at a time, because all of them use the same ports and addresses.
 	}
 	command.SetOut(out)
 	command.PersistentFlags().StringVar(&a.state, "state", "", "folder of all state (default LAB_STATE, or .lab in the clone)")
-	command.AddCommand(a.up(), a.down(), a.status(), a.load(), a.image(), a.importArchives(), a.kubectl(), a.helm(), a.serveRegistry(), a.serveVolumes())
+	command.AddCommand(a.up(), a.down(), a.status(), a.load(), a.image(), a.importArchives(), a.kubectl(), a.helm(), a.exec(), a.serveRegistry(), a.serveVolumes())
 	command.AddCommand(a.components()...)
 	return command
 }
@@ -184,7 +189,10 @@ func (a *app) down() *cobra.Command {
 				}
 				defer unlock()
 			}
-			return c.Down(cmd.Context())
+			if err := c.Down(cmd.Context()); err != nil {
+				return err
+			}
+			return host.Leave()
 		},
 	}
 }

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"syscall"
@@ -26,6 +28,29 @@ func (a *app) helm() *cobra.Command {
 		}
 		return helm, cluster.Make(cmd.Context(), c.Paths, os.Stderr, "lab-helm")
 	})
+}
+
+func (a *app) exec() *cobra.Command {
+	return &cobra.Command{
+		Use:                "exec PROGRAM ...",
+		Short:              "Run a program in the lab's network, with its kubeconfig",
+		DisableFlagParsing: true,
+		RunE: func(_ *cobra.Command, args []string) error {
+			args = a.takeState(args)
+			if len(args) == 0 {
+				return errors.New("exec needs a program")
+			}
+			c, err := a.running()
+			if err != nil {
+				return err
+			}
+			path, err := exec.LookPath(args[0])
+			if err != nil {
+				return err
+			}
+			return syscall.Exec(path, args, toolEnvironment(os.Environ(), c.Paths))
+		},
+	}
 }
 
 // tool is a command that becomes another program, with the lab's kubeconfig.

@@ -13,22 +13,51 @@ import (
 	"strconv"
 )
 
-// What the lab takes on the machine. The values are its own so that a
-// containerd, Docker or Kubernetes of the machine is not disturbed; they are
-// the same for every clone, which is why only one lab can be up at a time.
-const (
+// What a lab takes on the machine under a name of its own; Use chooses it.
+var (
 	// RunDir holds sockets. A Unix socket's path is limited to 107 bytes, and
 	// the state folder may be deep in somebody's home.
 	RunDir = "/run/backstop-lab"
 	// Cgroup is the parent of each node's cgroups.
 	Cgroup = "backstop-lab"
+	// NetworkPrefix begins the CNI network names of the lab's nodes.
+	NetworkPrefix = "backstop-lab-"
+	// Namespace is the network namespace that the lab is in; empty for the
+	// machine's own.
+	Namespace string
+	// stateFolder is its state folder in the clone.
+	stateFolder = ".lab"
+)
+
+// Use is called before anything else. A lab with an instance is a further one
+// beside that without: its addresses and ports are the same, in a network
+// namespace of its own.
+func Use(instance string) error {
+	if instance == "" {
+		return nil
+	}
+	if len(instance) != 1 || instance < "2" || instance > "9" {
+		return fmt.Errorf("LAB_INSTANCE=%s: a further lab is one of 2 to 9", instance)
+	}
+	// No name begins with that of another lab and what follows it there.
+	RunDir += instance
+	Cgroup += instance
+	NetworkPrefix = Cgroup + "-"
+	Namespace = Cgroup
+	stateFolder += "-" + instance
+	return nil
+}
+
+// What the lab takes on the machine beside that. The values are its own so
+// that a containerd, Docker or Kubernetes of the machine is not disturbed; they
+// are the same for every clone, which is why only one lab can be up at a time
+// in a network.
+const (
 	// Chain is the iptables chain that lets pods reach the outside.
 	Chain = "BACKSTOP-LAB"
 	// Bridge carries the nodes' addresses. No pod is attached to it: a bridge
 	// is merely the one virtual interface that every container host can make.
 	Bridge = "bslab0"
-	// NetworkPrefix begins the CNI network names of the lab's nodes.
-	NetworkPrefix = "backstop-lab-"
 
 	ServiceCIDR = "10.96.0.0/16"
 	PodCIDR     = "10.244.0.0/16"
@@ -73,7 +102,7 @@ type Paths struct {
 func Find(executable, stateFlag string, getenv func(string) string) (Paths, error) {
 	build := firstOf(getenv("LAB_BUILD"), filepath.Dir(executable))
 	source := firstOf(getenv("LAB_SOURCE"), filepath.Dir(build))
-	state := firstOf(stateFlag, getenv("LAB_STATE"), filepath.Join(source, ".lab"))
+	state := firstOf(stateFlag, getenv("LAB_STATE"), filepath.Join(source, stateFolder))
 	p := Paths{Source: source, Build: build, State: state}
 	for _, dir := range []*string{&p.Source, &p.Build, &p.State} {
 		absolute, err := filepath.Abs(*dir)

@@ -102,3 +102,37 @@ func TestOnlyAPossibleNumberOfNodesIsAccepted(t *testing.T) {
 		}
 	}
 }
+
+func TestAFurtherLabSharesNoNameWithAnother(t *testing.T) {
+	type names struct{ run, cgroup, network, namespace, state string }
+	now := func() names { return names{RunDir, Cgroup, NetworkPrefix, Namespace, stateFolder} }
+	first := now()
+	use := func(to names) {
+		RunDir, Cgroup, NetworkPrefix, Namespace, stateFolder = to.run, to.cgroup, to.network, to.namespace, to.state
+	}
+	t.Cleanup(func() { use(first) })
+	if err := Use("2"); err != nil {
+		t.Fatal(err)
+	}
+	second := now()
+	use(first)
+	for _, pair := range [][2]string{
+		{first.run + "/", second.run + "/"}, {first.cgroup + "/", second.cgroup + "/"},
+		{first.network, second.network}, {first.state + "/", second.state + "/"},
+	} {
+		if strings.HasPrefix(pair[0], pair[1]) || strings.HasPrefix(pair[1], pair[0]) {
+			t.Errorf("what is removed under %q and %q is the same", pair[0], pair[1])
+		}
+	}
+	if first.namespace != "" || second.namespace == "" {
+		t.Errorf("network namespaces are %q and %q", first.namespace, second.namespace)
+	}
+	for _, wrong := range []string{"1", "10", "x", "2/..", "-"} {
+		if Use(wrong) == nil {
+			t.Errorf("instance %q is taken", wrong)
+		}
+	}
+	if err := Use(""); err != nil || now() != first {
+		t.Errorf("without an instance it is %v, %v", now(), err)
+	}
+}
