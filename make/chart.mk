@@ -4,7 +4,7 @@
 CHART := helm/backstop
 HELM  ?= $(BUILD)/helm
 
-.PHONY: chart-crds chart-lint chart-test admission-test attack measure-policies
+.PHONY: chart-crds chart-lint chart-test admission-test attack kill-switch measure-policies
 
 chart-crds: ## Copy crds/ into the chart, which cannot read files outside itself
 	mkdir -p $(CHART)/files/crds
@@ -20,7 +20,7 @@ chart-lint: $(HELM) ## Lint the chart with every set of values in its ci/ folder
 # Without a package name `go test` shows what the tests print: the closing lines.
 admission-test: $(HELM) ## Try the admission policies on the cluster of CLUSTER_KUBECONFIG, with the executor's own token
 	cd tests/admission && test -z "$$(gofmt -l .)" && go vet ./... && \
-	  HELM=$(abspath $(HELM)) KUBECONFIG=$(CLUSTER_KUBECONFIG) go test -count=1 -skip=TestAttack
+	  HELM=$(abspath $(HELM)) KUBECONFIG=$(CLUSTER_KUBECONFIG) go test -count=1 -skip="TestAttack|TestKillSwitch"
 
 # Requests of the drill, and its seed; 0 takes one from the clock.
 ATTACKS ?= 20000
@@ -29,6 +29,13 @@ SEED ?= 0
 attack: $(HELM) ## The stolen-token drill on the cluster of CLUSTER_KUBECONFIG: ATTACKS=20000 generated requests from SEED, and RBAC's golden file
 	cd tests/admission && test -z "$$(gofmt -l .)" && go vet ./... && \
 	  HELM=$(abspath $(HELM)) KUBECONFIG=$(CLUSTER_KUBECONFIG) go test -count=1 -timeout=60m -run=TestAttack -attacks=$(ATTACKS) -seed=$(SEED)
+
+# How often the mode is set to observe.
+TRIES ?= 500
+
+kill-switch: $(HELM) ## How long after a namespace was set to observe the API server of CLUSTER_KUBECONFIG still accepts a granted write: TRIES=500
+	cd tests/admission && test -z "$$(gofmt -l .)" && go vet ./... && \
+	  HELM=$(abspath $(HELM)) KUBECONFIG=$(CLUSTER_KUBECONFIG) go test -count=1 -timeout=60m -run=TestKillSwitch -tries=$(TRIES)
 
 # How many ReplicaSets the API server has to keep in memory for the provenance policy.
 REPLICASETS ?= 10000

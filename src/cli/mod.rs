@@ -2,6 +2,7 @@
 
 mod asking;
 mod audit;
+mod breaker;
 mod crd;
 mod diagnose;
 mod disarm;
@@ -41,6 +42,8 @@ enum Command {
     Disarm(disarm::Args),
     /// Verifies the hash chain of an audit log.
     Audit(audit::Args),
+    /// Shows the cascade breakers, and resets them in your name.
+    Breaker(breaker::Args),
     /// Runs one diagnosis from files, without a cluster, and prints each attempt.
     Diagnose(diagnose::Args),
     /// Exports what Investigations saw.
@@ -76,6 +79,7 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Executor(args) => executor::main(role::start(args).await?).await,
         Command::Disarm(args) => disarm::run(args).await,
         Command::Audit(args) => audit::run(&args),
+        Command::Breaker(args) => breaker::run(args).await,
         Command::Diagnose(args) => diagnose::run(args).await,
         Command::Facts(args) => facts::run(args).await,
         Command::Lint(args) => lint::run(&args),

@@ -29,6 +29,8 @@ pub struct Inputs<'a> {
     pub runbooks: &'a [(String, Vec<SourceName>)],
     /// The operator's budgets.
     pub budgets: &'a Budgets,
+    /// What bounds the loop of this incident, beside its rounds: a name, and how much.
+    pub loops: &'a [(&'static str, i64)],
     /// There is a store of metrics to ask.
     pub metrics: bool,
     /// What the matching Runbooks name as chain of models.
@@ -73,12 +75,18 @@ pub fn make(inputs: &Inputs<'_>) -> Plan {
         model_chain,
         gates: gate::check_names(),
         steps,
-        budgets: vec![
-            budget("investigations-per-incident", gate::MAX_ROUNDS.into()),
-            budget("actions-per-incident", 1),
-            budget("actions-per-hour-in-namespace", inputs.budgets.actions_per_namespace_per_hour.into()),
-            budget("actions-per-hour-in-cluster", inputs.budgets.actions_per_hour.into()),
-        ],
+        budgets: [budget("investigations-per-incident", gate::MAX_ROUNDS.into())]
+            .into_iter()
+            .chain(inputs.loops.iter().map(|(name, limit)| budget(name, *limit)))
+            .chain([
+                budget("actions-per-incident", 1),
+                budget("actions-per-day-on-target", inputs.budgets.actions_per_target_per_day.into()),
+                budget("actions-per-hour-in-namespace", inputs.budgets.actions_per_namespace_per_hour.into()),
+                budget("actions-per-hour-for-node", inputs.budgets.actions_per_node_per_hour.into()),
+                budget("actions-per-hour-of-kind", inputs.budgets.actions_per_kind_per_hour.into()),
+                budget("actions-per-hour-in-cluster", inputs.budgets.actions_per_hour.into()),
+            ])
+            .collect(),
         mode,
         runbooks: listed(inputs.runbooks.iter().map(|(name, _)| name.as_str())),
         policies: names(&certain),
@@ -129,6 +137,7 @@ mod tests {
             policies,
             runbooks: &[],
             budgets,
+            loops: &[],
             metrics: false,
             named: &[],
             chains: Some(&[]),

@@ -153,6 +153,12 @@ reasons! {
     Cooldown,
     /// The hourly budget is used up.
     HourlyBudget,
+    /// The actions of this day on the target are used up.
+    DailyBudget,
+    /// An earlier write to the target did not help, was taken back, or was reverted by somebody.
+    TargetHeld,
+    /// Somebody wrote back what a write of ours had replaced.
+    Reverted,
     /// The cascade breaker is open.
     BreakerOpen,
     /// Many workloads are unhealthy at once.

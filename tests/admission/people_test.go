@@ -153,6 +153,10 @@ func carried(b *bench) []peopleRow {
 	}
 }
 
+func breakerReset(by string) object {
+	return object{"namespace": nsOpen, "upTo": "2026-01-01T00:00:00Z", "by": by, "why": "looked at it"}
+}
+
 // ourKinds is what people may write of Backstop's own kinds.
 func ourKinds(b *bench) []peopleRow {
 	post := func(plural string, body object) request {
@@ -162,6 +166,18 @@ func ourKinds(b *bench) []peopleRow {
 		return request{method: "POST", path: ourPath(system, "ledgers", ""),
 			body:    ours("Ledger", name, object{"purpose": "Actions"}),
 			headers: map[string]string{"Impersonate-User": "system:serviceaccount:" + system + ":backstop-" + role}}
+	}
+	madeWithReset := func() request {
+		made := ledger("controller", "adm-reset")
+		made.body.(object)["spec"].(object)["resets"] = []any{breakerReset("adm-person")}
+		return made
+	}
+	// With every right: the policy alone decides.
+	const robot = "system:serviceaccount:" + system + ":robot"
+	reset := func(who, by string) request {
+		return request{method: "PATCH", kind: mergePatch, path: ourPath(system, "ledgers", "known-good."+nsOpen),
+			body:    object{"spec": object{"resets": []any{breakerReset(by)}}},
+			headers: map[string]string{"Impersonate-User": who, "Impersonate-Group": "system:masters"}}
 	}
 	// What the controller's account would send, and what somebody might who has its token.
 	grant := func(path string, change func(object)) request {
@@ -198,6 +214,10 @@ func ourKinds(b *bench) []peopleRow {
 		{name: "count actions as the investigator", want: "ledger", says: "written by the investigator", req: ledger("investigator", "adm")},
 		{name: "count actions as the controller", req: ledger("controller", "adm")},
 		{name: "count the cost of models as the controller", want: "ledger", req: ledger("controller", "models.adm")},
+		{name: "make a Ledger with a reset as the controller", want: "ledger", says: "is for people", req: madeWithReset()},
+		{name: "reset a breaker in one's own name", req: reset("adm-person", "adm-person")},
+		{name: "reset a breaker in another's name", want: "breaker-reset", says: "who writes it", req: reset("adm-person", "somebody-else")},
+		{name: "reset a breaker as an account of the cluster", want: "breaker-reset", says: "by a person", req: reset(robot, robot)},
 		{name: "open a Grant as the controller", req: grant(ofController, asItIs)},
 		{name: "open a Grant as another field manager", want: "grant-times", says: "as field manager", req: grant("?fieldManager=kubectl", asItIs)},
 		{name: "open a Grant and forge a writer", want: "grant-times", says: "was not there", req: grant(ofController, writer("argocd", "Update"))},

@@ -4,11 +4,15 @@
 use anyhow::{Result, ensure};
 use backstop::api::v1alpha1::{BreakerState, Incident, IncidentPhase, Investigation, Ledger};
 use futures::future::try_join_all;
-use kube::{Api, ResourceExt, api::ListParams};
+use k8s_openapi::api::rbac::v1::RoleBinding;
+use kube::{
+    Api, ResourceExt,
+    api::{ListParams, Patch, PatchParams},
+};
 use serde_json::json;
 
 use crate::support::bench::{Bench, Release, expect, payload, phase};
-use crate::support::{SYSTEM, until};
+use crate::support::{SYSTEM, connect_as, until};
 
 /// Longer than any test takes, in seconds.
 const LONG: u32 = 3600;
@@ -43,6 +47,57 @@ pub async fn a_storm_of_the_cluster_stops_every_write_until_one_trial_succeeds(b
     expect(&ended(&bench, "trial").await?, IncidentPhase::Resolved, "Recovered")?;
     bench.fired_once_to_first_revision("trial").await?;
     breaker(&bench, BreakerState::Closed).await.map(drop)
+}
+
+/// The on-call, with the chart's Role for it and nothing else, resets the breaker that a storm of the cluster opened: in their own
+/// name, once, on record. The next incident is repaired although the cooldown is not over.
+pub async fn a_person_resets_the_breaker_in_their_own_name_and_repairs_go_on(bench: Bench) -> Result<()> {
+    const PERSON: &str = "suite-oncall";
+    let broken = ["in-storm", "after"];
+    try_join_all(broken.iter().map(|name| bench.healthy(name))).await?;
+    let budgets = json!({"stormIncidents": 1, "cascadeCooldownSeconds": LONG});
+    bench.suite.operator.reconfigure(json!({ "budgets": budgets })).await?;
+    bench.broken("in-storm", Release::ImagePull).await?;
+    bench.alert("in-storm").await?;
+    expect(&ended(&bench, "in-storm").await?, IncidentPhase::Escalated, "Storm")?;
+    let opened = breaker(&bench, BreakerState::Open).await?;
+    ensure!(opened.opened_by.starts_with(&format!("{}/", bench.ns)), "it was opened by {}", opened.opened_by);
+    heal(&bench, "in-storm").await?;
+    let calm = json!({"stormIncidents": 10000, "cascadeCooldownSeconds": LONG});
+    bench.suite.operator.reconfigure(json!({ "budgets": calm })).await?;
+
+    let bindings: Api<RoleBinding> = Api::namespaced(bench.suite.client.clone(), SYSTEM);
+    let binding = serde_json::from_value(json!({
+        "metadata": {"name": "suite-oncall"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "backstop-breaker"},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": PERSON}],
+    }))?;
+    bindings.create(&Default::default(), &binding).await?;
+    let ledgers: Api<Ledger> = Api::namespaced(connect_as(PERSON).await?, SYSTEM);
+    let reset = async |by: &str| {
+        let entry = json!({"upTo": opened.opened_at, "by": by, "why": "the registry is back"});
+        let patch = Patch::Merge(json!({"spec": {"resets": [entry]}}));
+        ledgers.patch("actions", &PatchParams::default(), &patch).await
+    };
+    let play = async {
+        // RBAC is read by a cache of the API server.
+        until("the person may write to the Ledger", || async {
+            let answer = reset("somebody-else").await;
+            let refused = answer.as_ref().err().map(ToString::to_string).unwrap_or_default();
+            ensure!(answer.is_err(), "a reset in another's name was taken");
+            Ok(refused.contains("names in `by` who writes it").then_some(()))
+        })
+        .await?;
+        reset(PERSON).await?;
+        breaker(&bench, BreakerState::Closed).await?;
+        bench.broken("after", Release::ImagePull).await?;
+        bench.alert("after").await?;
+        expect(&ended(&bench, "after").await?, IncidentPhase::Resolved, "Recovered")?;
+        bench.fired_once_to_first_revision("after").await.map(drop)
+    };
+    let outcome = play.await;
+    bindings.delete("suite-oncall", &Default::default()).await?;
+    outcome
 }
 
 /// One pipeline run ships the same image that does not exist to every service: one person is called, for all of them.

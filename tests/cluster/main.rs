@@ -21,7 +21,9 @@ mod restarts;
 mod retention;
 mod support;
 mod surroundings;
+mod tenants;
 mod thefts;
+mod unstarted;
 
 use std::{
     path::PathBuf,
@@ -139,6 +141,8 @@ const TOGETHER: &[Test] = tests![
     recovery::a_release_that_a_quota_refuses_is_rolled_back,
     recovery::a_release_that_a_policy_of_the_cluster_refuses_is_rolled_back,
     recovery::a_release_that_a_limit_range_refuses_is_rolled_back,
+    unstarted::a_release_for_a_pool_with_a_taint_is_rolled_back,
+    unstarted::a_release_whose_pods_a_webhook_keeps_out_is_rolled_back,
     recovery::a_release_that_pod_security_refuses_is_rolled_back,
     recovery::a_release_whose_volume_cannot_be_mounted_is_rolled_back,
     recovery::a_release_whose_init_container_does_not_end_is_rolled_back,
@@ -190,6 +194,7 @@ const TOGETHER: &[Test] = tests![
     restarts::configuration_that_no_pod_has_proved_is_not_restarted_into,
     restarts::a_dependency_that_is_still_away_is_not_restarted_for,
     intake::what_a_namespace_refuses_is_kept_in_the_system_namespace_and_ends_there,
+    tenants::a_policy_that_would_take_gigabytes_denies_by_its_name,
     intake::a_long_request_with_an_alert_that_cannot_be_read_is_taken,
     operations::every_role_serves_health_and_metrics,
 ];
@@ -228,9 +233,11 @@ const ALONE: &[Test] = tests![
     followups::a_stolen_controller_cannot_have_a_pod_evicted_that_works,
     enrolment::a_namespace_is_enrolled_by_its_label_and_nothing_is_written_without_it,
     conformance::the_api_server_gives_the_verdicts_that_the_executor_is_tested_with,
+    tenants::sixty_four_long_requests_at_one_time_are_answered,
     limits::finished_incidents_beyond_the_bound_are_removed_and_open_ones_stay,
     recovery::a_rollback_that_does_not_help_is_left_in_place_and_handed_over,
     limits::a_storm_of_the_cluster_stops_every_write_until_one_trial_succeeds,
+    limits::a_person_resets_the_breaker_in_their_own_name_and_repairs_go_on,
     limits::the_same_bad_image_in_three_workloads_is_one_page_and_no_write,
     operations::an_uninstall_in_the_middle_leaves_nothing_armed,
 ];

@@ -10,9 +10,10 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use backstop::api::v1alpha1::{Alert, Incident};
 use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
+use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api, Resource, ResourceExt as _,
-    api::{ListParams, ObjectMeta, Patch, PatchParams},
+    api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams},
     core::NamespaceResourceScope,
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -56,11 +57,28 @@ pub async fn run(place: &Place, kept: &Kept) -> Result<bool> {
     });
     let suite = Suite::start(place, &namespaces, &run, values).await?;
     let measured = measured(&suite, first, &many, kept).await;
+    if let Err(error) = &measured {
+        println!("it could not be measured: {error:#}");
+    }
+    remove(&suite, &many).await?;
     suite.clean(&namespaces).await?;
     measured?;
     println!("\ntook {:.0} s; absolute sizes inform and fail nothing", start.elapsed().as_secs_f64());
     println!("measure-retention: {} checked, 0 failed", kept.kept_incidents + kept.kept_alerts);
     Ok(true)
+}
+
+/// Removes the namespaces with all that is in them, which takes longer than those of a test.
+async fn remove(suite: &Suite, many: &[String]) -> Result<()> {
+    let api: Api<Namespace> = Api::all(suite.client.clone());
+    for namespace in many {
+        api.delete(namespace, &DeleteParams::background()).await?;
+    }
+    until_long("the namespaces are gone", || async {
+        let there = api.list_metadata(&ListParams::default()).await?.items;
+        Ok((!there.iter().any(|namespace| many.contains(&namespace.name_any()))).then_some(()))
+    })
+    .await
 }
 
 async fn measured(suite: &Arc<Suite>, first: String, many: &[String], kept: &Kept) -> Result<()> {

@@ -358,7 +358,7 @@ models:
   proxyUrl: {{ $models.proxyUrl | default "" | quote }}
   caFile: {{ ternary "/etc/backstop/model-ca/ca.crt" "" (not (empty ($models.caBundle | default dict).configMap)) | quote }}
 {{- /* What earlier charts did not have is named here too, for upgrades with --reuse-values. A 0 that was set stays one. */}}
-{{- $budgets := dict "workloadsPercentPerNamespacePerHour" 50 "workloadsPercentPerHour" 20 "endpointsPercent" 50 }}
+{{- $budgets := dict "actionsPerKindPerHour" 15 "actionsPerNodePerHour" 10 "actionsPerTargetPerDay" 4 "heldAfterFailureSeconds" 21600 "workloadsPercentPerNamespacePerHour" 50 "workloadsPercentPerHour" 20 "endpointsPercent" 50 }}
 {{- range $k, $v := .Values.budgets }}{{ $_ := set $budgets $k $v }}{{ end }}
 budgets:
   {{- range $k, $v := $budgets }}

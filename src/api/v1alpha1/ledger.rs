@@ -2,11 +2,11 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Severity, Time};
+use super::{READABLE_TIME, Severity, Time};
 
 /// What budgets count, kept in the system namespace. Every change is a compare-and-swap, so concurrent writers cannot
 /// overspend.
-#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "backstop.dev",
     version = "v1alpha1",
@@ -33,12 +33,39 @@ pub struct LedgerSpec {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 253))]
     pub chain: String,
+    /// For `Actions`: cascade breakers that people closed, and targets that they released. The only field that people write: `backstop breaker reset` does,
+    /// and an admission policy requires that each names its author. At most 50.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 50))]
+    pub resets: Vec<BreakerReset>,
+}
+
+/// A person's word that a cascade breaker may close and that held targets are released. It is about what the Ledger shows
+/// when it is given: whatever happens later is something else.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BreakerReset {
+    /// The namespace; empty for the breaker of the cluster and the targets of every namespace.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 63))]
+    pub namespace: String,
+    /// A time that stands in the status: `openedAt` of the breaker, or `at` of an entry that `failed`. What is not later is
+    /// reset; with any other time nothing is.
+    #[schemars(extend("pattern" = READABLE_TIME))]
+    pub up_to: Time,
+    /// User name of the account that writes this, 1 to 253 characters.
+    #[schemars(length(min = 1, max = 253))]
+    pub by: String,
+    /// Why, in the person's words, 1 to 500 characters. Kept in the audit log.
+    #[schemars(length(min = 1, max = 500))]
+    pub why: String,
 }
 
 /// What a Ledger is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum LedgerPurpose {
-    /// Actions and anomalies of the whole cluster, with the cascade breaker.
+    /// Actions and anomalies of the whole cluster, with the cascade breakers.
+    #[default]
     Actions,
     /// Revisions of the workloads of one namespace that were seen healthy.
     KnownGood,
@@ -95,6 +122,19 @@ pub struct LedgerEntry {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 320))]
     pub target: String,
+    /// Kind of the action, such as `RolloutUndo`; empty in entries of an earlier release.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 63))]
+    pub action: String,
+    /// The node on which every pod of the target that failed ran; empty where there were several, or none was known.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 253))]
+    pub node: String,
+    /// What went wrong after the write: a reason such as `VerifyFailed`, `Relapsed` or `Reverted`. Its target is held for
+    /// `budgets.heldAfterFailureSeconds`, or until a person resets the breaker of its namespace.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 64))]
+    pub failed: String,
     /// SHA-256 of the change that the action takes back, 64 hexadecimal characters: the same for every workload to which
     /// the same change was shipped. Absent where it is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -151,6 +191,10 @@ pub struct Breaker {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 64))]
     pub reason: String,
+    /// The Incident whose anomaly opened it, as `namespace/name`: its page tells people of the breaker.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 320))]
+    pub opened_by: String,
     /// In state `HalfOpen`: ID of the one action that is allowed as a trial.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 32))]

@@ -1,4 +1,5 @@
-//! Budgets across incidents: charges here, the cascade breakers in [`breaker`], many workloads at once in [`storm`].
+//! Budgets across incidents: charges here, how many writes within a window in [`windows`], the cascade breakers in
+//! [`breaker`], many workloads at once in [`storm`].
 //! Everything is a pure function of the Ledger's status; the caller stores the result by compare-and-swap *before* it
 //! acts.
 
@@ -6,13 +7,16 @@ pub mod breaker;
 pub mod storm;
 #[cfg(test)]
 mod tests;
+pub mod windows;
+#[cfg(test)]
+mod windows_tests;
 
 use std::collections::BTreeSet;
 
 use jiff::SignedDuration;
 use serde::Deserialize;
 
-use crate::api::v1alpha1::{LedgerEntry, LedgerState, LedgerStatus, ObjectRef, Time};
+use crate::api::v1alpha1::{ActionKind, LedgerEntry, LedgerState, LedgerStatus, ObjectRef, Time};
 
 use super::{blast::Touched, policy::CompiledPolicy, reason::Reason};
 
@@ -21,8 +25,6 @@ pub use breaker::{anomaly, trial_succeeded};
 /// Entries older than this are dropped.
 const KEEP: SignedDuration = SignedDuration::from_hours(24);
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
-/// A write that was reserved and not settled is under way for so long at most.
-const UNDER_WAY: SignedDuration = SignedDuration::from_mins(30);
 /// Maximum number of entries; when it is reached no further action is charged.
 const MAX_ENTRIES: usize = 2_000;
 
@@ -34,6 +36,16 @@ pub struct Budgets {
     pub actions_per_hour: u32,
     /// Maximum number of actions in one namespace within any hour.
     pub actions_per_namespace_per_hour: u32,
+    /// Maximum number of actions of one kind in the cluster within any hour.
+    pub actions_per_kind_per_hour: u32,
+    /// Maximum number of actions within any hour on targets of which every failing pod ran on one node, for each node: so
+    /// much is wrong with the node and not with what runs there.
+    pub actions_per_node_per_hour: u32,
+    /// Maximum number of actions on one target within any 24 hours.
+    pub actions_per_target_per_day: u32,
+    /// So long after a write that did not help, was taken back or was reverted by somebody, its target is left alone, in
+    /// seconds, at most 86400.
+    pub held_after_failure_seconds: u32,
     /// Minimum time between two actions on one target, in seconds.
     pub target_cooldown_seconds: u32,
     /// Share of the workloads of a namespace that may be written to within any hour, in percent; two may be in any case.
@@ -43,8 +55,8 @@ pub struct Budgets {
     pub workloads_percent_per_hour: u32,
     /// Share of a Service's ready endpoints that one write may end at one time, in percent; never all of them.
     pub endpoints_percent: u32,
-    /// Number of anomalies within the window that opens the cascade breaker: those of one namespace that of the
-    /// namespace, those of writes in several namespaces that of the cluster.
+    /// Weight of the anomalies within the window that opens the cascade breaker: those of one namespace that of the
+    /// namespace, those of writes in several namespaces that of the cluster. See [`breaker::weight`].
     pub cascade_anomalies: u32,
     /// Window of the cascade breaker, in seconds.
     pub cascade_window_seconds: u32,
@@ -62,6 +74,10 @@ impl Default for Budgets {
         Budgets {
             actions_per_hour: 20,
             actions_per_namespace_per_hour: 10,
+            actions_per_kind_per_hour: 15,
+            actions_per_node_per_hour: 10,
+            actions_per_target_per_day: 4,
+            held_after_failure_seconds: 21_600,
             target_cooldown_seconds: 1800,
             workloads_percent_per_namespace_per_hour: 50,
             workloads_percent_per_hour: 20,
@@ -86,6 +102,10 @@ pub struct Charge {
     pub target_uid: String,
     /// The target as `Kind/name`.
     pub target: String,
+    /// Kind of the action.
+    pub action: ActionKind,
+    /// The node on which every failing pod of the target runs, if there is one.
+    pub node: Option<String>,
     /// The change that is taken back: see [`Workload::change`](super::workload::Workload::change).
     pub change: Option<String>,
     /// Name of the Incident.
@@ -111,7 +131,13 @@ pub struct Refusal {
 
 impl Charge {
     /// The charge for one action on `target`, limited by the Policies that match it.
-    pub fn of(action_id: &str, incident: &str, target: &ObjectRef, policies: &[&CompiledPolicy]) -> Charge {
+    pub fn of(
+        action: ActionKind,
+        action_id: &str,
+        incident: &str,
+        target: &ObjectRef,
+        policies: &[&CompiledPolicy],
+    ) -> Charge {
         let limits = || policies.iter().map(|policy| &policy.spec.limits);
         let unsigned = |value: i32| u32::try_from(value).unwrap_or(0);
         Charge {
@@ -119,6 +145,8 @@ impl Charge {
             namespace: target.namespace.clone(),
             target_uid: target.uid.clone(),
             target: format!("{}/{}", target.kind, target.name),
+            action,
+            node: None,
             change: None,
             incident: incident.to_string(),
             undo: false,
@@ -129,8 +157,8 @@ impl Charge {
     }
 
     /// The charge for a write that undoes or completes an earlier one.
-    pub fn following(action_id: &str, incident: &str, target: &ObjectRef) -> Charge {
-        Charge { undo: true, ..Charge::of(action_id, incident, target, &[]) }
+    pub fn following(action: ActionKind, action_id: &str, incident: &str, target: &ObjectRef) -> Charge {
+        Charge { undo: true, ..Charge::of(action, action_id, incident, target, &[]) }
     }
 }
 
@@ -140,9 +168,11 @@ pub fn reserve(ledger: &LedgerStatus, charge: &Charge, budgets: &Budgets, now: T
         return Ok(ledger.clone());
     }
     if !charge.undo {
-        cooldown(ledger, charge, budgets, now)?;
-        hourly(ledger, charge, budgets, now)?;
-        under_way(ledger, charge, budgets, now)?;
+        windows::cooldown(ledger, charge, budgets, now)?;
+        windows::held(ledger, charge, budgets, now)?;
+        windows::hourly(ledger, charge, budgets, now)?;
+        windows::daily(ledger, charge, budgets, now)?;
+        windows::under_way(ledger, charge, budgets, now)?;
         storm::same_change(ledger, charge, budgets, now)?;
         storm::under_way(ledger, charge, budgets, now)?;
         breaker::closed(ledger, charge, budgets, now)?;
@@ -162,6 +192,9 @@ pub fn reserve(ledger: &LedgerStatus, charge: &Charge, budgets: &Budgets, now: T
         namespace: charge.namespace.clone(),
         target_uid: charge.target_uid.clone(),
         target: charge.target.clone(),
+        action: charge.action.as_str().to_owned(),
+        node: charge.node.clone().unwrap_or_default(),
+        failed: String::new(),
         change: charge.change.clone(),
         incident: charge.incident.clone(),
         at: now,
@@ -169,42 +202,6 @@ pub fn reserve(ledger: &LedgerStatus, charge: &Charge, budgets: &Budgets, now: T
         undo: charge.undo,
     });
     Ok(next)
-}
-
-/// Refuses a second action on one target inside its cooldown.
-pub fn cooldown(ledger: &LedgerStatus, charge: &Charge, budgets: &Budgets, now: Time) -> Result<(), Refusal> {
-    let seconds = budgets.target_cooldown_seconds.max(charge.policy_cooldown.unwrap_or(0));
-    let length = SignedDuration::from_secs(seconds.into());
-    let latest = counted(ledger)
-        .filter(|entry| entry.target_uid == charge.target_uid && entry.action_id != charge.action_id)
-        .map(|entry| entry.at)
-        .max();
-    match latest {
-        Some(at) if now.duration_since(at) < length => Err(Refusal {
-            reason: Reason::Cooldown,
-            message: format!("the target was written to at {at}; the cooldown of {seconds} s has not passed"),
-        }),
-        _ => Ok(()),
-    }
-}
-
-/// Refuses while as many writes are under way in the namespace as a Policy allows at one time. One whose outcome nobody
-/// knows is not under way for ever: it counts for half an hour.
-pub fn under_way(ledger: &LedgerStatus, charge: &Charge, _: &Budgets, now: Time) -> Result<(), Refusal> {
-    let Some(limit) = charge.policy_concurrent else { return Ok(()) };
-    let others = ledger.entries.iter().filter(|entry| {
-        entry.state == LedgerState::Reserved
-            && entry.namespace == charge.namespace
-            && entry.action_id != charge.action_id
-            && now.duration_since(entry.at) < UNDER_WAY
-    });
-    let count = u32::try_from(others.count()).unwrap_or(u32::MAX);
-    if count < limit {
-        return Ok(());
-    }
-    let namespace = &charge.namespace;
-    let message = format!("{count} writes are under way in namespace {namespace}, a Policy allows {limit} at one time");
-    Err(Refusal { reason: Reason::TooManyAtOnce, message })
 }
 
 /// What was spent so far.
@@ -240,27 +237,6 @@ pub fn touched(ledger: &LedgerStatus, namespace: &str, target_uid: &str, now: Ti
         of_namespace: of_namespace.collect::<BTreeSet<_>>().len(),
         of_cluster: of_cluster.collect::<BTreeSet<_>>().len(),
     }
-}
-
-/// Refuses when the actions of the last hour are used up, in the cluster or in the namespace.
-pub fn hourly(ledger: &LedgerStatus, charge: &Charge, budgets: &Budgets, now: Time) -> Result<(), Refusal> {
-    let recent = || counted(ledger).filter(|e| now.duration_since(e.at) < HOUR && e.action_id != charge.action_id);
-    let here = u32::try_from(recent().filter(|entry| entry.namespace == charge.namespace).count()).unwrap_or(u32::MAX);
-    let all = u32::try_from(recent().count()).unwrap_or(u32::MAX);
-    let namespace_limit = charge
-        .policy_per_hour
-        .map_or(budgets.actions_per_namespace_per_hour, |p| p.min(budgets.actions_per_namespace_per_hour));
-    let refuse = |what: &str, spent: u32, limit: u32| Refusal {
-        reason: Reason::HourlyBudget,
-        message: format!("{spent} of {limit} actions {what} were spent in the last hour"),
-    };
-    if here >= namespace_limit {
-        return Err(refuse(&format!("in namespace {}", charge.namespace), here, namespace_limit));
-    }
-    if all >= budgets.actions_per_hour {
-        return Err(refuse("in the cluster", all, budgets.actions_per_hour));
-    }
-    Ok(())
 }
 
 /// Records what became of an action. The breaker does not change by it: see [`trial_succeeded`] and [`anomaly`].

@@ -14,6 +14,8 @@ fn charge(id: &str, uid: &str) -> Charge {
         namespace: "shop".into(),
         target_uid: uid.into(),
         target: format!("Deployment/{uid}"),
+        action: ActionKind::RolloutUndo,
+        node: None,
         change: None,
         incident: "inc".into(),
         undo: false,
@@ -81,7 +83,7 @@ fn own(ledger: &LedgerStatus) -> BreakerState {
 
 #[test]
 fn enough_anomalies_open_the_breaker_and_one_trial_follows_the_cooldown() {
-    let budgets = Budgets { cascade_anomalies: 2, ..Budgets::default() };
+    let budgets = Budgets { cascade_anomalies: 3, ..Budgets::default() };
     let ledger = anomaly(&LedgerStatus::default(), bad(0, "a"), &budgets);
     assert!(open_for(&ledger, "x", &budgets, at(1)));
     let ledger = anomaly(&ledger, bad(1, "b"), &budgets);
@@ -211,7 +213,7 @@ fn a_trial_that_never_wrote_or_was_never_heard_of_again_makes_room_for_another()
 
 #[test]
 fn anomalies_outside_of_the_window_are_forgotten() {
-    let budgets = Budgets { cascade_anomalies: 2, ..Budgets::default() };
+    let budgets = Budgets { cascade_anomalies: 3, ..Budgets::default() };
     let ledger = anomaly(&LedgerStatus::default(), bad(0, "a"), &budgets);
     let ledger = anomaly(&ledger, bad(600, "b"), &budgets);
     assert_eq!(own(&ledger), BreakerState::Closed);

@@ -2,7 +2,7 @@
 
 use crate::api::v1alpha1::{LedgerStatus, Lift, Limits, Mode, Time};
 use crate::core::blast::{Blast, Loss, Share};
-use crate::core::budget::{self, Budgets, Charge};
+use crate::core::budget::{self, Budgets, Charge, windows};
 use crate::core::policy::Denial;
 use crate::core::reason::Reason;
 
@@ -61,10 +61,16 @@ pub const BOUNDS: &[ReadableCheck] = &[
         run: target_cooldown,
     },
     Check {
+        name: "TargetNotHeld",
+        says: "No earlier write to the target of the last hours failed, was taken back, or was reverted by somebody.",
+        run: target_not_held,
+    },
+    Check {
         name: "HourlyBudget",
-        says: "Actions are left in this hour, in the namespace and in the cluster.",
+        says: "Actions are left in this hour: in the namespace, in the cluster, of the kind, and on the node that alone fails.",
         run: hourly_budget,
     },
+    Check { name: "DailyBudget", says: "Actions on the target are left in these 24 hours.", run: daily_budget },
     Check {
         name: "FewUnderWay",
         says: "No more writes are under way in the namespace than a Policy allows at one time.",
@@ -237,11 +243,19 @@ fn loop_budget(readable: &Readable<'_>) -> Outcome {
 }
 
 fn target_cooldown(readable: &Readable<'_>) -> Outcome {
-    budget_check(readable, "the target was not written to lately", budget::cooldown)
+    budget_check(readable, "the target was not written to lately", windows::cooldown)
+}
+
+fn target_not_held(readable: &Readable<'_>) -> Outcome {
+    budget_check(readable, "no earlier write to the target of late failed", windows::held)
 }
 
 fn hourly_budget(readable: &Readable<'_>) -> Outcome {
-    budget_check(readable, "actions are left in this hour", budget::hourly)
+    budget_check(readable, "actions are left in this hour", windows::hourly)
+}
+
+fn daily_budget(readable: &Readable<'_>) -> Outcome {
+    budget_check(readable, "actions on the target are left in these 24 hours", windows::daily)
 }
 
 type BudgetRule = fn(&LedgerStatus, &Charge, &Budgets, Time) -> Result<(), budget::Refusal>;
@@ -256,7 +270,7 @@ fn budget_check(readable: &Readable<'_>, ok: &str, rule: BudgetRule) -> Outcome 
 
 fn few_under_way(readable: &Readable<'_>) -> Outcome {
     // What is under way ends within minutes.
-    let outcome = budget_check(readable, "few other writes are under way", budget::under_way);
+    let outcome = budget_check(readable, "few other writes are under way", windows::under_way);
     if outcome.refuses() { outcome.wait() } else { outcome }
 }
 

@@ -95,7 +95,8 @@ impl<'a> Readable<'a> {
         let takes_back = actions::of(self.kind()).provenance;
         let change = self.workload().change().filter(|_| takes_back);
         let policies: Vec<&CompiledPolicy> = self.asked.with(Lift::Limits).collect();
-        Charge { change, ..Charge::of(id, self.case.incident, self.target, &policies) }
+        let node = self.workload().failing_node().map(str::to_owned);
+        Charge { change, node, ..Charge::of(self.kind(), id, self.case.incident, self.target, &policies) }
     }
 }
 

@@ -21,7 +21,7 @@ use super::About;
 
 /// Rounds of one incident that ask models, whatever its target shows; that of the re-route is not counted. What people do to a target
 /// in between is theirs, and must not spend without an end.
-const MOST: i32 = 4;
+pub(super) const ROUNDS_WITH_MODELS: i32 = 4;
 /// Pieces of evidence that a status holds, and bytes of one.
 const MAX_EVIDENCE: usize = 32;
 const MAX_WORDS: usize = 128;
@@ -95,7 +95,8 @@ pub(super) fn waited(status: &IncidentStatus, now: Time) -> SignedDuration {
 pub(super) fn who(about: About<'_>, status: &IncidentStatus, workload: &Workload) -> Who {
     let none = ModelRounds::default();
     let models = status.models.as_ref().unwrap_or(&none);
-    let room = models.count < MOST && models.evidence.len() < MAX_EVIDENCE && status.rounds < gate::MAX_ROUNDS;
+    let room =
+        models.count < ROUNDS_WITH_MODELS && models.evidence.len() < MAX_EVIDENCE && status.rounds < gate::MAX_ROUNDS;
     let is_new = || evidence(about, workload).iter().any(|piece| !models.evidence.contains(piece));
     if chain(status).is_some() && room && is_new() { Who::Models } else { Who::Rules }
 }
@@ -239,7 +240,7 @@ mod tests {
             round(&mut status, &workload);
         }
         let models = status.models.unwrap();
-        assert_eq!(models.count, MOST);
+        assert_eq!(models.count, ROUNDS_WITH_MODELS);
         assert!(models.evidence.len() <= MAX_EVIDENCE);
     }
 

@@ -8,7 +8,11 @@ use crate::core::{
     timeline::{self, Event},
 };
 
-use super::{About, Effect, Measure, Next, Rules, Step, asking::Who, round};
+use super::{
+    About, Effect, Measure, Next, Rules, Step,
+    asking::{self, Who},
+    round,
+};
 
 /// Who is asked, in words.
 fn diagnosed_by(plan: &Plan) -> String {
@@ -33,6 +37,12 @@ pub(super) fn write(about: About<'_>, mut status: IncidentStatus, rules: &Rules)
         policies: &rules.policies,
         runbooks: &runbooks,
         budgets: &terms.budgets,
+        loops: &[
+            ("rounds-with-models-per-incident", asking::ROUNDS_WITH_MODELS.into()),
+            ("re-routes-per-incident", 1),
+            ("seconds-waiting-for-evidence", terms.timings.evidence_wait_seconds.into()),
+            ("seconds-waiting-for-approval", terms.timings.approval_timeout_seconds.into()),
+        ],
         metrics: terms.metrics,
         named: &choose::by_runbooks(&rules.runbooks, &terms.system),
         chains: rules.chains.as_deref(),

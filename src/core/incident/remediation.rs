@@ -48,9 +48,8 @@ pub(super) fn remediation(about: About<'_>, plan: Plan) -> (String, RemediationS
 }
 
 /// What the Ledger counts for a write that completes a repair or takes it back.
-pub(super) fn follow_up(about: About<'_>, action_id: &str) -> budget::Charge {
-    let target = about.target().cloned().unwrap_or_default();
-    budget::Charge::following(action_id, about.name(), &target)
+pub(super) fn follow_up(about: About<'_>, spec: &RemediationSpec) -> budget::Charge {
+    budget::Charge::following(spec.action.kind(), &spec.action_id, about.name(), &spec.target)
 }
 
 /// Writes down the exact action that was decided. Without a Grant it does nothing, so it may exist before the phase

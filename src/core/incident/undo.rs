@@ -21,7 +21,7 @@ pub(super) fn begin(about: About<'_>, mut status: IncidentStatus, repair: &Remed
     let follows = Some(repair.action_id.clone());
     let plan = remediation::Plan { purpose: Purpose::Undo, follows, action, write, provenance, undo };
     let (name, spec) = remediation::remediation(about, plan);
-    effects.push(Effect::Reserve(remediation::follow_up(about, &spec.action_id)));
+    effects.push(Effect::Reserve(remediation::follow_up(about, &spec)));
     effects.push(Effect::CreateRemediation { name: name.clone(), spec: Box::new(spec) });
     timeline::note(&mut status, about.now, Actor::Controller, Event::UndoCreated, why);
     status.undo = Some(name);

@@ -114,7 +114,8 @@ fn judged(about: About<'_>, mut status: IncidentStatus, repair: &Remediation, wo
         }
         Progress::ChangedByOthers(what) => {
             let message = format!("{what}; it is left as it is");
-            ending::escalate(about, status, Reason::ChangedByOthers, &message)
+            let effects = vec![Effect::CountAnomaly(Reason::ChangedByOthers)];
+            ending::escalate_after(about, status, Reason::ChangedByOthers, &message, effects)
         }
     }
 }
@@ -168,7 +169,7 @@ fn replace(about: About<'_>, mut status: IncidentStatus, repair: &Remediation, p
     );
     let message = format!("{} is stuck: the controller of {} waits for it", pod.object, repair.spec.target);
     let effects = vec![
-        Effect::Reserve(remediation::follow_up(about, &spec.action_id)),
+        Effect::Reserve(remediation::follow_up(about, &spec)),
         Effect::CreateRemediation { name: name.clone(), spec: Box::new(spec) },
     ];
     timeline::note(&mut status, about.now, Actor::Controller, Event::RemediationCreated, message);

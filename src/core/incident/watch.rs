@@ -100,7 +100,7 @@ fn relapsed(about: About<'_>, status: IncidentStatus, seen: &Watched, message: &
     };
     if reverted {
         let message = format!("{message}; somebody wrote back what the repair had replaced");
-        return told(about, status, Reason::ChangedByOthers, &message, vec![]);
+        return told(about, status, Reason::ChangedByOthers, &message, vec![Effect::CountAnomaly(Reason::Reverted)]);
     }
     told(about, status, Reason::Relapsed, message, vec![Effect::CountAnomaly(Reason::Relapsed)])
 }

@@ -260,6 +260,13 @@ impl Workload {
         self.pods.iter().filter(|pod| pod.fact.failure.is_hard())
     }
 
+    /// The node on which every pod that fails runs, if there is one: then the node may be at fault.
+    pub fn failing_node(&self) -> Option<&str> {
+        let mut nodes = self.failing_pods().map(|pod| pod.fact.node.as_str());
+        let first = nodes.next().filter(|node| !node.is_empty())?;
+        nodes.all(|node| node == first).then_some(first)
+    }
+
     /// The current revision, with what the API server says when it refuses to create pods of it.
     pub fn refused(&self) -> Option<(&Revision, &Obstacle)> {
         let current = self.current()?;

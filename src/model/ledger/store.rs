@@ -57,7 +57,7 @@ impl InCluster {
     }
 
     fn ledger(&self, version: Option<&str>, models: Option<ModelSpend>) -> Ledger {
-        let spec = LedgerSpec { purpose: LedgerPurpose::Models, namespace: String::new(), chain: self.chain.clone() };
+        let spec = LedgerSpec { purpose: LedgerPurpose::Models, chain: self.chain.clone(), ..LedgerSpec::default() };
         let mut ledger = Ledger::new(&self.name, spec);
         ledger.metadata = ObjectMeta {
             name: Some(self.name.clone()),

@@ -23,7 +23,7 @@ pub async fn read(ctx: &Context, name: &str) -> Result<Ledger, Error> {
     }
     let namespace = name.strip_prefix("known-good.").unwrap_or_default().to_string();
     let purpose = if namespace.is_empty() { LedgerPurpose::Actions } else { LedgerPurpose::KnownGood };
-    let mut ledger = Ledger::new(name, LedgerSpec { purpose, namespace, chain: String::new() });
+    let mut ledger = Ledger::new(name, LedgerSpec { purpose, namespace, ..LedgerSpec::default() });
     ledger.metadata =
         ObjectMeta { name: Some(name.into()), namespace: Some(ctx.system.clone()), ..ObjectMeta::default() };
     call("create Ledger", api.create(&ctx.create_params(), &ledger)).await

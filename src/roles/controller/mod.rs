@@ -15,6 +15,7 @@ mod notices;
 mod policy_status;
 mod process;
 mod progress;
+mod resets;
 mod retention;
 #[cfg(test)]
 mod tests;
@@ -151,6 +152,7 @@ async fn run(parts: Parts, leading: Leading) {
         upstreams::run(ctx.clone(), chain_events),
         grants::run(ctx.clone(), grants, enrolled.clone()),
         known_good::run(ctx.clone(), enrolled),
+        resets::run(ctx.clone()),
         retention::run(ctx.clone(), &crowded),
         undecodable::run(ctx.clone(), undecodable),
         watched(ctx.clone()),

@@ -72,7 +72,8 @@ impl Operator {
             // Reached from outside of the cluster, and still there after the pod was killed.
             "controller": {"service": {"type": "NodePort"}},
             "budgets": {
-                "actionsPerHour": 1000, "actionsPerNamespacePerHour": 1000, "cascadeAnomalies": 1000, "stormIncidents": 10000,
+                "actionsPerHour": 1000, "actionsPerNamespacePerHour": 1000,
+                "actionsPerKindPerHour": 1000, "actionsPerNodePerHour": 1000, "actionsPerTargetPerDay": 1000, "cascadeAnomalies": 1000, "stormIncidents": 10000,
                 "workloadsPercentPerNamespacePerHour": 100, "workloadsPercentPerHour": 100,
             },
             // A rollout on a slow machine is not to be taken for one that does not help.

@@ -214,6 +214,12 @@ fn case(action: Option<ActionKind>, check: &str) -> Option<Bend> {
         (_, "QuotaHasRoom") => |b| b.world.full_quota = Some("pods (pods: 2/2)".into()),
         (_, "LoopBudget") => |b| b.world.rounds = MAX_ROUNDS + 1,
         (_, "TargetCooldown") => |b| b.world.ledger.entries = vec![entry(0, &b.world.reading.object.uid)],
+        (_, "TargetNotHeld") => |b| {
+            let failed =
+                LedgerEntry { at: at(-7200), failed: "Relapsed".into(), ..entry(0, &b.world.reading.object.uid) };
+            b.world.ledger.entries = vec![failed];
+        },
+        (_, "DailyBudget") => |b| b.world.budgets.actions_per_target_per_day = 0,
         (_, "HourlyBudget") => |b| b.world.budgets.actions_per_namespace_per_hour = 0,
         (_, "FewUnderWay") => |b| {
             b.world.policies = vec![policy(json!({"mode": "auto", "limits": {"concurrent": 1}}))];
@@ -296,6 +302,9 @@ fn entry(number: usize, target_uid: &str) -> LedgerEntry {
         namespace: "elsewhere".into(),
         target_uid: target_uid.into(),
         target: String::new(),
+        action: String::new(),
+        node: String::new(),
+        failed: String::new(),
         change: None,
         incident: "another".into(),
         at: at(0),
