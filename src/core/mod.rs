@@ -24,6 +24,7 @@ pub mod known_good;
 pub mod kube_name;
 pub mod lease;
 pub mod managers;
+pub mod manifest;
 pub mod money;
 pub mod names;
 pub mod neighbours;

@@ -107,6 +107,11 @@ pub fn json(value: &Value, limit: usize) -> String {
     text(&without_secrets(value, false, 0).to_string(), limit)
 }
 
+/// The same as JSON, of whatever size.
+pub fn value(value: &Value) -> Value {
+    without_secrets(value, false, 0)
+}
+
 /// Text without control characters but line ends and tabs; escape sequences of terminals go as a whole.
 pub fn clean(text: &str) -> String {
     let mut out = String::with_capacity(text.len());

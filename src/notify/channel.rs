@@ -140,6 +140,9 @@ pub struct Message {
     pub model_cost: String,
     /// How the template of the current revision differs from that of an earlier one.
     pub changes: Vec<FieldChange>,
+    /// Unified difference of the manifest, where somebody else owns the object: what to change there.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub manifest_diff: String,
     /// What was seen, as numbered sentences: those that the diagnosis cites come first.
     pub facts: Vec<String>,
     /// How many of `facts` the diagnosis cites.

@@ -134,6 +134,8 @@ fn changes(message: &mut Message) {
     let left_out = std::mem::take(&mut message.changes).len();
     let left_out = left_out + std::mem::take(&mut message.checks).len();
     omit(message, left_out, "changes and checks");
+    let left_out = std::mem::take(&mut message.manifest_diff).lines().count();
+    omit(message, left_out, "lines of the manifest's difference");
 }
 
 fn names(message: &mut Message) {

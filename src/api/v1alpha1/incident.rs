@@ -355,11 +355,29 @@ pub struct Decision {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub diff: Vec<FieldChange>,
+    /// Where a tool or an owner of the object would revert the write: the change as people make it there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manifest_change: Option<Box<ManifestChange>>,
     /// Verdict of every check, in order. At most 64.
     #[schemars(length(max = 64))]
     pub checks: Vec<CheckVerdict>,
     /// Time of the decision.
     pub decided_at: Time,
+}
+
+/// A change that Backstop does not make because somebody else owns the object.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ManifestChange {
+    /// Unified difference of the part of the manifest that changes, without secrets; at most 8192 bytes.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 8192))]
+    pub diff: String,
+    /// How to revert it through the tool that owns it, where its metadata says of what the tool made it; at most 2048
+    /// characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 2048))]
+    pub command: Option<String>,
 }
 
 /// What follows from the verdicts of the checks.

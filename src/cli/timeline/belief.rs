@@ -25,6 +25,18 @@ pub(super) fn believed(status: &IncidentStatus) -> Vec<(Tone, String)> {
     details
 }
 
+/// The change that people make where somebody else owns the object.
+pub(super) fn manifest(status: &IncidentStatus) -> Vec<(Tone, String)> {
+    let change = status.decision.as_ref().and_then(|decision| decision.manifest_change.as_ref());
+    let lines = change.iter().flat_map(|change| change.diff.lines());
+    let toned = |line: &str| match line.as_bytes().first() {
+        Some(b'-') => Tone::Bad,
+        Some(b'+') => Tone::Good,
+        _ => Tone::Quiet,
+    };
+    lines.map(|line| (toned(line), line.to_owned())).collect()
+}
+
 /// How the revisions differ that the diagnosis is about.
 pub(super) fn difference(status: &IncidentStatus) -> Vec<(Tone, String)> {
     let Some(difference) = status.diagnosis.as_ref().and_then(|it| it.difference.as_ref()) else { return vec![] };

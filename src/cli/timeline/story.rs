@@ -12,7 +12,7 @@ use crate::api::v1alpha1::{
 use crate::core::{actions, timeline::Event};
 
 use super::{
-    belief::{believed, difference},
+    belief::{believed, difference, manifest},
     text::{Line, Stamp, Tone},
 };
 
@@ -204,7 +204,7 @@ impl Story {
             }
             Some(Event::Resolved) => (Tone::Good, format!("resolved: {}", entry.message), durations(view, status)),
             Some(Event::Escalated) => {
-                let details = difference(status).into_iter().chain(next_step(status)).collect();
+                let details = difference(status).into_iter().chain(manifest(status)).chain(next_step(status)).collect();
                 (Tone::Warn, format!("handed over to the on-call: {}", entry.message), details)
             }
             Some(Event::ApprovalAsked) => (Tone::Warn, format!("approval: {}", entry.message), vec![]),

@@ -34,12 +34,13 @@ pub use quality::{FACTS_MAX_AGE, are_overtaken, are_stale};
 pub use readable::Readable;
 
 use crate::api::v1alpha1::{
-    Action, ActionKind, CheckVerdict, Decision, DecisionOutcome, EvictWrite, KnownGood, ObjectRef, Purpose,
-    RemediationSpec, Time, Write,
+    Action, ActionKind, CheckVerdict, Decision, DecisionOutcome, EvictWrite, KnownGood, ManifestChange, ObjectRef,
+    Purpose, RemediationSpec, Time, Write,
 };
 
 use super::actions::{self, Definition, Prediction, Refusal};
 use super::budget::Charge;
+use super::manifest;
 use super::policy::CompiledPolicy;
 use super::reason::Reason;
 use super::redact::quoted;
@@ -296,8 +297,8 @@ fn conclude(
     action: Option<Action>,
     readable: Option<(&Readable<'_>, Option<Charge>)>,
 ) -> Judgement {
-    let (prediction, identity, charge) = match readable {
-        Some((readable, charge)) => (readable.observed.prediction.as_ref(), readable.identity.clone(), charge),
+    let (prediction, identity, charge) = match &readable {
+        Some((readable, charge)) => (readable.observed.prediction.as_ref(), readable.identity.clone(), charge.clone()),
         None => (Err(&UNREAD), None, None),
     };
     let (outcome, reason, message) = decide(case, &verdicts.refusals(), prediction);
@@ -313,12 +314,29 @@ fn conclude(
         action_id: id,
         digest,
         diff: prediction.as_ref().map(|p| p.diff.clone()).unwrap_or_default(),
+        manifest_change: manifest_change(
+            reason,
+            readable.map(|(readable, _)| readable.workload()),
+            prediction.as_ref(),
+        ),
         checks: verdicts.written(),
         decided_at: case.now,
     };
     let ungrounded = Ungrounded::of(case, verdicts);
     let anomalies = verdicts.anomalies();
     Judgement { decision, reason, prediction, anomalies, charge, ungrounded, on_second_opinion: false, doubt: None }
+}
+
+/// What people change instead, where somebody else owns what would be written.
+fn manifest_change(
+    reason: Reason,
+    workload: Option<&Workload>,
+    prediction: Option<&Prediction>,
+) -> Option<Box<ManifestChange>> {
+    let owned = [Reason::ManagedByGitOps, Reason::ManagedByHelm, Reason::ManagedByTool, Reason::OwnedByController]
+        .contains(&reason);
+    let field = prediction.and_then(|prediction| prediction.write.field());
+    workload.zip(field).filter(|_| owned).map(|(workload, field)| Box::new(manifest::change(workload, field)))
 }
 
 /// Characters of a model's sentence within one of ours.

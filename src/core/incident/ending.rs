@@ -179,6 +179,7 @@ pub fn next_step(incident: &Incident, status: &IncidentStatus, reason: Reason) -
         (None, None) => status.decision.as_ref().and_then(|decision| decision.action.as_ref()),
     };
     let by_hand = action.zip(target).map(|(action, target)| (actions::of(action.kind()).by_hand)(target, action));
+    let elsewhere = status.decision.as_ref().and_then(|it| it.manifest_change.as_ref()?.command.clone());
     let first = match reason {
         Reason::ModeForbids | Reason::NotEnrolled | Reason::AuditNotDurable | Reason::ApprovalTimeout => {
             by_hand.map(|command| format!("to do by hand what Backstop did not do: `{command}`"))
@@ -198,6 +199,7 @@ pub fn next_step(incident: &Incident, status: &IncidentStatus, reason: Reason) -
             "delete one of the pods that fail: `kubectl -n {namespace} delete pod POD`; if the one in its place works, \
              `kubectl -n {namespace} rollout restart {object}`"
         )),
+        Reason::ManagedByGitOps | Reason::ManagedByHelm | Reason::ManagedByTool if elsewhere.is_some() => elsewhere,
         Reason::ManagedByGitOps => Some("revert the commit in the Git repository that the tool syncs from".into()),
         Reason::ManagedByHelm => Some(format!("`helm -n {namespace} rollback` of the release that installed it")),
         Reason::TargetUnresolved | Reason::TargetNotFound | Reason::TargetAmbiguous | Reason::TargetInvalid => {

@@ -3,6 +3,7 @@
 //! An owner reference needs no row: whoever is named in one owns the object. A tool without a row that names itself in
 //! the label `app.kubernetes.io/managed-by` counts as one that writes everything.
 
+pub mod revert;
 mod table;
 
 #[cfg(test)]

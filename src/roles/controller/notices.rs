@@ -8,7 +8,9 @@ use crate::api::v1alpha1::{
     Alert, Attempt, Delivery, Incident, IncidentPhase, InvestigationStatus, ModelUse, ObjectRef, RefusedAnswer, Runbook,
 };
 use crate::core::{
-    actions, grouping,
+    actions,
+    budget::breaker,
+    grouping,
     incident::{Notice, deliveries, severity_word},
     money::NanoDollars,
     reason::Reason,
@@ -17,6 +19,7 @@ use crate::notify::{Message, Notification, Told};
 
 use super::context::{Context, Error};
 use super::gather::{self, Freshness};
+use super::ledgers;
 
 /// Notifies people, through every channel that has not accepted it yet. `remembered` are deliveries that could not be
 /// stored yet.
@@ -61,7 +64,25 @@ async fn message(ctx: &Context, incident: &Incident) -> Message {
         },
         |rules| rules.runbooks,
     );
-    build(incident, found.and_then(|found| found.status), &runbooks, &ctx.settings.cluster_name)
+    let built = build(incident, found.and_then(|found| found.status), &runbooks, &ctx.settings.cluster_name);
+    let opened = breakers(ctx, incident).await;
+    Message { message: [vec![built.message], opened].concat().join(". "), ..built }
+}
+
+/// What is to be said of the cascade breakers that this incident opened: whoever is called for it is told once of all that
+/// led there, and that nothing new is written meanwhile.
+async fn breakers(ctx: &Context, incident: &Incident) -> Vec<String> {
+    if incident.status.as_ref().is_none_or(|status| status.phase != IncidentPhase::Escalated) {
+        return vec![];
+    }
+    let name = format!("{}/{}", incident.namespace().unwrap_or_default(), incident.name_any());
+    match ledgers::read(ctx, ledgers::ACTIONS).await {
+        Ok(ledger) => breaker::told_by(&ledger.status.unwrap_or_default(), &name),
+        Err(error) => {
+            tracing::warn!(%error, incident = name, "a notification goes out without the cascade breakers");
+            vec![]
+        }
+    }
 }
 
 /// What people are told of an incident with nothing but what is in memory.
@@ -138,6 +159,12 @@ fn build(incident: &Incident, found: Option<InvestigationStatus>, runbooks: &[Ru
         advice: believed.advice,
         changes: believed.difference.map(|difference| difference.changes).unwrap_or_default(),
         cited: cited.len(),
+        manifest_diff: status
+            .decision
+            .as_ref()
+            .and_then(|decision| decision.manifest_change.as_ref())
+            .map(|change| change.diff.clone())
+            .unwrap_or_default(),
         facts: cited.into_iter().chain(others).collect(),
         checks: status.decision.as_ref().map(|d| d.checks.clone()).unwrap_or_default(),
         alerts: incident.spec.alerts.iter().map(|alert| alert.alertname.clone()).collect(),

@@ -243,8 +243,11 @@ fn what_somebody_else_owns_is_left_alone() {
         let mut world = bad_rollout();
         world.reading.state.managed_by = vec![tool.into()];
         assert_eq!(only_refusal(&world), word, "{tool}");
+        let change = world.judge().decision.manifest_change.expect("people are shown what to change instead");
+        assert!(change.diff.starts_with("--- Deployment"), "{}", change.diff);
     }
     let mut world = bad_rollout();
+    assert_eq!(world.judge().decision.manifest_change, None, "nobody else owns it");
     world.reading.state.owners = vec!["Rollout/api".into()];
     assert_eq!(only_refusal(&world), Reason::OwnedByController);
 }
