@@ -1,5 +1,6 @@
 //! The evaluator. It walks the expression itself, so that every step is charged before it is taken; what an operator
-//! or a function does is the library's, on operands whose size was charged.
+//! or a function does is the library's, on operands whose size was charged. What rules do most, to hold a scalar against
+//! another, is done here, with the same result.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, LazyLock};
@@ -17,6 +18,7 @@ use super::functions::{self, Cost};
 use super::lower::{Call, Loop, Node, OPERANDS};
 use super::meter::{Meter, Stop};
 use super::patterns::Patterns;
+use super::scalars;
 
 /// The functions of the library, without variables.
 static LIBRARY: LazyLock<Context<'static>> = LazyLock::new(|| Context::default().with_all());
@@ -73,7 +75,10 @@ impl Evaluation<'_> {
                 let found = scope.and_then(|scope| scope.find(name)).or_else(|| self.variables.get(name));
                 found.cloned().ok_or_else(|| Stop::failed(format_args!("there is no variable `{name}`")))
             }
-            Node::Select { operand, field, test } => self.select(operand, field, *test, scope),
+            Node::Select { operand, field, test } if is_place(operand) => {
+                selected(self.place(operand, scope)?, field, *test)
+            }
+            Node::Select { operand, field, test } => selected(&self.value(operand, scope)?, field, *test),
             Node::And(sides) => self.logical(sides, false, scope),
             Node::Or(sides) => self.logical(sides, true, scope),
             Node::If(parts) => {
@@ -157,16 +162,21 @@ impl Evaluation<'_> {
         }
     }
 
-    fn select(&mut self, operand: &Node, field: &str, test: bool, scope: Option<&Scope<'_>>) -> Result<Value, Stop> {
-        let operand = self.value(operand, scope)?;
-        let Value::Map(map) = &operand else {
-            return Err(Stop::failed(format_args!("{} has no field `{field}`", operand.type_of())));
-        };
-        let found = member(map, field);
-        if test {
-            return Ok(found.is_some().into());
+    /// Where a value is that is reached by variables and fields alone: nothing on the way to it is copied.
+    fn place<'x>(&mut self, node: &Node, scope: Option<&'x Scope<'x>>) -> Result<&'x Value, Stop>
+    where
+        'a: 'x,
+    {
+        self.meter.charge(1)?;
+        match node {
+            Node::Variable(name) => {
+                let variables: &'a BTreeMap<String, Value> = self.variables;
+                let found = scope.and_then(|scope| scope.find(name)).or_else(|| variables.get(name));
+                found.ok_or_else(|| Stop::failed(format_args!("there is no variable `{name}`")))
+            }
+            Node::Select { operand, field, test: _ } => field_of(self.place(operand, scope)?, field),
+            _ => Err(Stop::failed("it is not reached by fields alone")),
         }
-        found.cloned().ok_or_else(|| Stop::failed(format_args!("there is no key `{field}`")))
     }
 
     fn call(&mut self, call: &Call, scope: Option<&Scope<'_>>) -> Result<Value, Stop> {
@@ -179,6 +189,9 @@ impl Evaluation<'_> {
             return Ok(value);
         }
         functions::charge(function.cost, &values, self.meter)?;
+        if let Some(value) = scalars::apply(function.name, &values) {
+            return Ok(value);
+        }
         if let Cost::Pattern(search) = function.cost {
             let [Value::String(text), Value::String(pattern), rest @ ..] = values.as_slice() else {
                 return Err(Stop::failed(format_args!("{} searches a string for a pattern", function.name)));
@@ -248,6 +261,31 @@ impl Evaluation<'_> {
             scope.accumulator.1 = self.value(step, Some(&scope))?;
         }
         self.value(result, Some(&scope))
+    }
+}
+
+/// Whether a node is only variables and fields of them.
+fn is_place(node: &Node) -> bool {
+    match node {
+        Node::Variable(_) => true,
+        Node::Select { operand, field: _, test } => !test && is_place(operand),
+        _ => false,
+    }
+}
+
+/// A field, or whether there is one.
+fn selected(operand: &Value, field: &str, test: bool) -> Result<Value, Stop> {
+    if test { Ok(member(map_of(operand, field)?, field).is_some().into()) } else { field_of(operand, field).cloned() }
+}
+
+fn field_of<'v>(operand: &'v Value, field: &str) -> Result<&'v Value, Stop> {
+    member(map_of(operand, field)?, field).ok_or_else(|| Stop::failed(format_args!("there is no key `{field}`")))
+}
+
+fn map_of<'v>(operand: &'v Value, field: &str) -> Result<&'v Map, Stop> {
+    match operand {
+        Value::Map(map) => Ok(map),
+        other => Err(Stop::failed(format_args!("{} has no field `{field}`", other.type_of()))),
     }
 }
 

@@ -12,6 +12,7 @@ mod lower;
 mod meter;
 mod patterns;
 mod place;
+mod scalars;
 mod shape;
 #[cfg(test)]
 mod tests;
