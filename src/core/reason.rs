@@ -167,6 +167,8 @@ reasons! {
     WrittenLate,
     /// The target carries the ID of the action, but nothing proves that the executor wrote it.
     WriteUnproven,
+    /// The checks did not answer in time, and so refuse.
+    ChecksUnanswered,
     /// Every check passed.
     AllChecksPassed,
     /// The write did not make the target healthy in time.

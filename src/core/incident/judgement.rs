@@ -5,8 +5,8 @@ use std::time::Duration;
 use jiff::SignedDuration;
 
 use crate::api::v1alpha1::{
-    Actor, DecisionOutcome, IncidentPhase, IncidentStatus, InvestigationStatus, RefusedAnswer, Time, Verdict,
-    WorkloadFact,
+    Actor, Decision, DecisionOutcome, Incident, IncidentPhase, IncidentStatus, InvestigationStatus, RefusedAnswer,
+    Time, Verdict, WorkloadFact,
 };
 use crate::core::{
     gate::{self, Judgement},
@@ -17,7 +17,7 @@ use crate::core::{
 };
 
 use super::{
-    About, Effect, JudgementInputs, Measure, Need, Next, Notice, Step,
+    About, Effect, JudgementInputs, Measure, Need, Next, Notice, Step, Terms,
     asking::{self, Who},
     diagnosis, ending, question, remediation, reroute, round,
 };
@@ -107,6 +107,38 @@ fn is_kept(
 ) -> bool {
     let nothing = found.diagnosis.as_ref().is_none_or(|diagnosis| diagnosis.proposal.is_none());
     nothing && asking::heard(about, status, workload).is_some()
+}
+
+/// The checks gave no answer, for this reason in words: what cannot be decided is not done. It is decided again after a
+/// pause, and a person is called once nothing is waited for any more. `None` where nothing was to be decided.
+pub fn unanswered(incident: &Incident, why: &str, terms: &Terms, now: Time) -> Option<Step> {
+    let (about, mut status) = (About { incident, terms, now }, super::status(incident));
+    if status.phase != IncidentPhase::Judging {
+        return None;
+    }
+    let reason = Reason::ChecksUnanswered;
+    let waited = asking::waited(&status, now);
+    let patience = SignedDuration::from_secs(terms.timings.evidence_wait_seconds.into());
+    let outcome = if waited >= patience { DecisionOutcome::Escalate } else { DecisionOutcome::Wait };
+    let message = format!("the checks gave no answer and so refuse: {why}");
+    let diagnosis = status.diagnosis.as_ref();
+    status.decision = Some(Decision {
+        outcome,
+        reason: reason.as_str().into(),
+        message: message.clone(),
+        diagnoser: diagnosis.map(|diagnosis| diagnosis.diagnoser.clone()).unwrap_or_default(),
+        decided_at: now,
+        ..Decision::default()
+    });
+    let effects = vec![Effect::Measure(Measure::Decided(outcome.as_str(), reason))];
+    Some(match outcome {
+        DecisionOutcome::Wait => Step::write(effects, status, Next::Again),
+        _ => {
+            timeline::note(&mut status, now, Actor::Controller, Event::Judged, format!("{reason}: {message}"));
+            status.times.decided = Some(now);
+            ending::escalate_after(about, status, reason, &message, effects)
+        }
+    })
 }
 
 /// Decides what follows from the latest round.

@@ -2,10 +2,10 @@
 
 use super::{Aftermath, Executor, Fault, Investigator, Run, World, drive};
 use crate::api::v1alpha1::{
-    DecisionOutcome, IncidentPhase, LedgerEntry, LedgerState, PodFailure, Purpose, Severity, Write,
+    DecisionOutcome, Incident, IncidentPhase, LedgerEntry, LedgerState, PodFailure, Purpose, Severity, Time, Write,
 };
 use crate::core::gate::testing;
-use crate::core::incident::{Effect, Notice, blocked, step};
+use crate::core::incident::{Effect, Notice, Seen, Step, Terms, blocked, step, unanswered};
 use crate::core::reason::Reason;
 
 pub fn run(world: &mut World) -> Run {
@@ -125,6 +125,30 @@ fn a_mode_that_forbids_writes_leads_to_a_person_and_no_remediation() {
     world.mode = None;
     ends(&mut world, IncidentPhase::Escalated, Reason::ModeForbids);
     assert!(world.remediations.is_empty() && world.ledger.entries.is_empty());
+}
+
+#[test]
+fn checks_that_do_not_answer_refuse_and_are_asked_again_until_nobody_waits_any_more() {
+    fn never(incident: &Incident, seen: &Seen, terms: &Terms, now: Time) -> Step {
+        match seen {
+            Seen::Judgement(_) => unanswered(incident, "there was none in time", terms, now).expect("it is judged"),
+            _ => step(incident, seen, terms, now),
+        }
+    }
+    fn at_first(incident: &Incident, seen: &Seen, terms: &Terms, now: Time) -> Step {
+        let first = incident.status.as_ref().is_some_and(|status| status.rounds == 1);
+        if first { never(incident, seen, terms, now) } else { step(incident, seen, terms, now) }
+    }
+    let mut world = World::new();
+    assert!(drive(&mut world, never, |_| Fault::None).ended);
+    assert_eq!((world.phase(), world.reason()), (IncidentPhase::Escalated, Reason::ChecksUnanswered.as_str()));
+    assert!(world.writes.is_empty() && world.told == [Notice::Escalated]);
+    assert!(world.status().rounds > 5, "it was asked again for a minute");
+
+    let mut world = World::new();
+    assert!(drive(&mut world, at_first, |_| Fault::None).ended);
+    assert_eq!((world.phase(), purposes(&world)), (IncidentPhase::Resolved, vec![Purpose::Repair]));
+    assert!(unanswered(&world.incident, "late", &world.terms, world.now).is_none(), "nothing is to be decided");
 }
 
 #[test]
