@@ -8,7 +8,7 @@ use std::sync::{Arc, LazyLock};
 use kube_cel::{
     KubeCelExt as _,
     cel::{
-        Context, Value,
+        Context, IdedExpr, Value,
         common::ast::operators,
         objects::{Key, Map},
     },
@@ -18,7 +18,6 @@ use super::functions::{self, Cost};
 use super::lower::{Call, Loop, Node, OPERANDS};
 use super::meter::{Meter, Stop};
 use super::patterns::Patterns;
-use super::scalars;
 
 /// The functions of the library, without variables.
 static LIBRARY: LazyLock<Context<'static>> = LazyLock::new(|| Context::default().with_all());
@@ -65,7 +64,7 @@ impl Scope<'_> {
     }
 }
 
-impl Evaluation<'_> {
+impl<'a> Evaluation<'a> {
     /// The value of `node`.
     pub(super) fn value(&mut self, node: &Node, scope: Option<&Scope<'_>>) -> Result<Value, Stop> {
         self.meter.charge(1)?;
@@ -179,8 +178,42 @@ impl Evaluation<'_> {
         }
     }
 
+    /// An operand that is only read: what is there already is not copied.
+    fn operand<'x>(&mut self, node: &'x Node, scope: Option<&'x Scope<'x>>) -> Result<Operand<'x>, Stop>
+    where
+        'a: 'x,
+    {
+        match node {
+            Node::Literal(value) => {
+                self.meter.charge(1)?;
+                Ok(Operand::There(value))
+            }
+            node if is_place(node) => self.place(node, scope).map(Operand::There),
+            node => self.value(node, scope).map(Operand::Made),
+        }
+    }
+
     fn call(&mut self, call: &Call, scope: Option<&Scope<'_>>) -> Result<Value, Stop> {
-        let Call { function, operands, leaf } = call;
+        let Call { function, operands, scalar, leaf } = call;
+        match (scalar, operands.as_slice()) {
+            (Some(scalar), [left, right]) => {
+                let (left, right) = (self.operand(left, scope)?, self.operand(right, scope)?);
+                functions::charge_reading(&[left.get(), right.get()], self.meter)?;
+                return match scalar.apply(&[left.get(), right.get()]) {
+                    Some(value) => Ok(value),
+                    None => library(leaf, [left.own(), right.own()]),
+                };
+            }
+            (Some(scalar), [only]) => {
+                let only = self.operand(only, scope)?;
+                functions::charge_reading(&[only.get()], self.meter)?;
+                return match scalar.apply(&[only.get()]) {
+                    Some(value) => Ok(value),
+                    None => library(leaf, [only.own()]),
+                };
+            }
+            _ => {}
+        }
         let mut values = Vec::with_capacity(operands.len());
         for operand in operands {
             values.push(self.value(operand, scope)?);
@@ -189,20 +222,13 @@ impl Evaluation<'_> {
             return Ok(value);
         }
         functions::charge(function.cost, &values, self.meter)?;
-        if let Some(value) = scalars::apply(function.name, &values) {
-            return Ok(value);
-        }
         if let Cost::Pattern(search) = function.cost {
             let [Value::String(text), Value::String(pattern), rest @ ..] = values.as_slice() else {
                 return Err(Stop::failed(format_args!("{} searches a string for a pattern", function.name)));
             };
             return self.patterns.search(search, text, pattern, rest.first(), self.meter);
         }
-        let mut variables = LIBRARY.new_inner_scope();
-        for (name, value) in OPERANDS.iter().zip(values) {
-            variables.add_variable_from_value(*name, value);
-        }
-        variables.resolve(leaf).map_err(Stop::failed)
+        library(leaf, values)
     }
 
     /// What needs no copy of its operands. The library would make one, and of all the labels to look one up.
@@ -262,6 +288,39 @@ impl Evaluation<'_> {
         }
         self.value(result, Some(&scope))
     }
+}
+
+/// An operand of an operator.
+enum Operand<'x> {
+    /// It is there already.
+    There(&'x Value),
+    /// It was made for this.
+    Made(Value),
+}
+
+impl Operand<'_> {
+    fn get(&self) -> &Value {
+        match self {
+            Operand::There(value) => value,
+            Operand::Made(value) => value,
+        }
+    }
+
+    fn own(self) -> Value {
+        match self {
+            Operand::There(value) => value.clone(),
+            Operand::Made(value) => value,
+        }
+    }
+}
+
+/// What the library makes of a call with these operands.
+fn library(leaf: &IdedExpr, operands: impl IntoIterator<Item = Value>) -> Result<Value, Stop> {
+    let mut variables = LIBRARY.new_inner_scope();
+    for (name, value) in OPERANDS.iter().zip(operands) {
+        variables.add_variable_from_value(*name, value);
+    }
+    variables.resolve(leaf).map_err(Stop::failed)
 }
 
 /// Whether a node is only variables and fields of them.
