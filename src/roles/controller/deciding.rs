@@ -124,14 +124,14 @@ mod tests {
         let mut took = vec![];
         // What else the machine does may delay one of them. What is wrong with the deadline delays all.
         for _ in 0..5 {
-            let (deciding, tell) = (deciding.clone(), tell.clone());
+            let (asked, tell) = (deciding.clone(), tell.clone());
             let began = Instant::now();
             runtime.spawn(async move {
                 let work = || {
                     planted::hangs("ModeAllows", hang);
                     judged()
                 };
-                _ = tell.send(deciding.answer(work).await);
+                _ = tell.send(asked.answer(work).await);
             });
             let answer = told.recv_timeout(Duration::from_secs(30)).expect("an answer");
             took.push(began.elapsed());
@@ -149,8 +149,7 @@ mod tests {
     #[tokio::test]
     async fn what_panics_refuses_at_once_and_the_thread_is_free_again() {
         let deciding = Deciding::default();
-        let broken = || -> () { panic!("planted") };
-        assert_eq!(deciding.answer(broken).await, Err(Unanswered::Ended));
+        assert_eq!(deciding.answer::<()>(|| panic!("planted")).await, Err(Unanswered::Ended));
         drop(
             tokio::time::timeout(Duration::from_secs(30), deciding.free.acquire_many(ALL)).await.expect("all are free"),
         );
