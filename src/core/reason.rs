@@ -161,7 +161,9 @@ reasons! {
     AuditNotDurable,
     /// A person has to approve.
     ApprovalMissing,
-    /// Nobody approved in time.
+    /// A person said no.
+    ApprovalDenied,
+    /// Not enough people approved in time.
     ApprovalTimeout,
     /// The executor reported after the incident had ended that the write had been made.
     WrittenLate,

@@ -26,7 +26,9 @@ pub mod testing;
 mod tests;
 mod variables;
 
-pub use case::{Alerts, Belief, Books, Case, Cluster, MAX_ROUNDS, Rules, RunbookRule, Unreadable, ValidApproval};
+pub use case::{
+    Alerts, Belief, Books, Case, Cluster, MAX_ROUNDS, Rules, RunbookRule, Unreadable, ValidApproval, standing,
+};
 pub use chains::check_names;
 pub use observed::Override;
 pub use opinions::Ungrounded;
@@ -296,11 +298,13 @@ fn conclude(
     action: Option<Action>,
     readable: Option<(&Readable<'_>, Option<Charge>)>,
 ) -> Judgement {
-    let (prediction, identity, charge) = match readable {
-        Some((readable, charge)) => (readable.observed.prediction.as_ref(), readable.identity.clone(), charge),
+    let (prediction, identity, charge) = match &readable {
+        Some((readable, charge)) => (readable.observed.prediction.as_ref(), readable.identity.clone(), charge.clone()),
         None => (Err(&UNREAD), None, None),
     };
     let (outcome, reason, message) = decide(case, &verdicts.refusals(), prediction);
+    let asks = readable.as_ref().filter(|_| outcome == DecisionOutcome::AwaitApproval);
+    let approvals = asks.map(|(readable, _)| readable.terms()).unwrap_or_default();
     let prediction = prediction.ok().cloned();
     let (id, digest) = identity.map_or((None, None), |identity| (Some(identity.id), Some(identity.digest)));
     let decision = Decision {
@@ -313,6 +317,7 @@ fn conclude(
         action_id: id,
         digest,
         diff: prediction.as_ref().map(|p| p.diff.clone()).unwrap_or_default(),
+        approvals,
         checks: verdicts.written(),
         decided_at: case.now,
     };

@@ -9,7 +9,8 @@ use crate::api::v1alpha1::{
     Time, Verdict, WorkloadFact,
 };
 use crate::core::{
-    gate::{self, Judgement},
+    approvals::Standing,
+    gate::{self, Judgement, ValidApproval},
     known_good::{self, Health},
     reason::Reason,
     timeline::{self, Event},
@@ -70,11 +71,24 @@ fn health<'a>(about: About<'_>, case: &'a JudgementInputs) -> Option<(&'a Worklo
     Some((workload, known_good::health(workload, floor)))
 }
 
-/// A person approved exactly what was decided last.
+/// What was decided last is that people are asked, and they were, on this diagnosis.
+fn was_asked(status: &IncidentStatus) -> bool {
+    let since = status.times.diagnosed;
+    status.decision.as_ref().is_some_and(|decision| {
+        decision.outcome == DecisionOutcome::AwaitApproval && since.is_none_or(|since| decision.decided_at >= since)
+    })
+}
+
+/// What the answers to what was asked last come to; `None` where nothing exact was asked.
+pub(super) fn standing(status: &IncidentStatus, approvals: &[ValidApproval]) -> Option<Standing> {
+    let decision = status.decision.as_ref()?;
+    Some(gate::standing(approvals, decision.digest.as_ref()?, &decision.approvals))
+}
+
+/// People approved exactly what was decided last.
 fn is_approved(status: &IncidentStatus, case: &JudgementInputs) -> bool {
-    let asked = status.decision.as_ref().filter(|decision| decision.outcome == DecisionOutcome::AwaitApproval);
-    let digest = asked.and_then(|decision| decision.digest.as_ref());
-    digest.is_some_and(|digest| case.books.approvals.iter().any(|approval| approval.digest == *digest))
+    let asked = status.decision.as_ref().is_some_and(|it| it.outcome == DecisionOutcome::AwaitApproval);
+    asked && matches!(standing(status, &case.books.approvals), Some(Standing::Approved(_)))
 }
 
 /// Whether something comes of the decision that models have a say in.
@@ -146,7 +160,9 @@ pub(super) fn step(about: About<'_>, mut status: IncidentStatus, case: &Judgemen
     let now = about.now;
     // What a person approved is what was decided, whatever the age of its facts.
     let approved = is_approved(&status, case);
-    let judge = if approved { gate::judge_again } else { gate::judge };
+    // Nor is who is reminded of it asked something else because its facts have grown old.
+    let held = approved || was_asked(&status);
+    let judge = if held { gate::judge_again } else { gate::judge };
     let mut judgement = question::ask(about, &status, case, judge);
     let claimed = question::hold_to_claim(about, &status, case, &mut judgement);
     let Judgement { mut decision, mut reason, prediction, anomalies, charge, ungrounded, on_second_opinion, doubt } =
@@ -197,7 +213,7 @@ pub(super) fn step(about: About<'_>, mut status: IncidentStatus, case: &Judgemen
         }
     }
     // What waits, is over or is one of many needs no other answer, and what a person approved is not asked about again.
-    let decides = storm.is_none() && !claimed && !approved;
+    let decides = storm.is_none() && !claimed && !held;
     if let Some((refused, to)) = stronger(&status, outcome, ungrounded.is_some()).filter(|_| decides) {
         effects.push(reroute::note_begin(about, &mut status, &refused, &to));
         return begin_again(about, status, effects, Who::Stronger);
@@ -226,12 +242,16 @@ pub(super) fn step(about: About<'_>, mut status: IncidentStatus, case: &Judgemen
     status.decision = Some(decision);
     match (outcome, prediction) {
         (DecisionOutcome::Act, Some(prediction)) => {
+            status.times.approval_asked = None;
             effects.extend(charge.map(Effect::Reserve));
             remediation::begin_repair(about, status, prediction, effects)
         }
         (DecisionOutcome::Wait, _) => Step::write(effects, status, Next::Again),
         (DecisionOutcome::AwaitApproval, _) => {
             let digest = status.decision.as_ref().and_then(|decision| decision.digest.clone()).unwrap_or_default();
+            // Who approved what has changed since has as much time as ever for the new one; a reminder gives none.
+            let earlier = status.times.approval_asked.filter(|_| !approved);
+            status.times.approval_asked = Some(earlier.unwrap_or(now));
             let sentence = format!("waits for an Approval with digest {digest}");
             timeline::note(&mut status, now, Actor::Controller, Event::ApprovalAsked, sentence);
             status.phase = IncidentPhase::AwaitingApproval;
