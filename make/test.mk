@@ -1,7 +1,7 @@
 # The proof. `make test` is what continuous integration runs, and nothing else.
 # Rust is built once, with the profile `dev`: the operator under test is that build.
 
-.PHONY: test-faults test-chaos test-cel test test-static test-unit test-cluster cluster-suite test-cluster-loaded measure measure-retention \
+.PHONY: test-faults test-chaos test-cel bench-decision test test-static test-unit test-cluster cluster-suite test-cluster-loaded measure measure-retention \
   measure-enrolment
 
 # Said before anything is built or asked.
@@ -35,6 +35,10 @@ test-chaos: | operator-deps ## A thousand diagnoses while upstreams fail at rand
 # Minutes; the unit tests run a slice of it.
 test-cel: | operator-deps ## A hundred thousand hostile CEL expressions: memory, time, and an ordinary decision between them
 	cargo test --locked --test cel a_hundred_thousand -- --ignored --nocapture
+
+# Measured with the release build. Ratios can fail, times inform.
+bench-decision: | operator-deps ## Measure a decision over 50 Policies and 200 facts, with idle and with busy cores
+	cargo bench --locked --bench decision
 
 # Not named MAKE in a recipe: `make -n` would run it.
 TEST_MAKE = $(MAKE)

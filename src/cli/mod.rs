@@ -1,5 +1,6 @@
 //! The command line: one file per subcommand.
 
+mod answer;
 mod asking;
 mod audit;
 mod breaker;
@@ -18,6 +19,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::api::v1alpha1::ApprovalAnswer;
 use crate::roles::{controller, executor, investigator};
 
 /// An on-call SRE agent for Kubernetes that stays safe when the model is up but wrong.
@@ -30,6 +32,10 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Approves the exact write that an incident waits for, in your name.
+    Approve(answer::Args),
+    /// Denies the exact write that an incident waits for, in your name: that ends it.
+    Deny(answer::Args),
     /// Writes the custom resource definitions.
     Crd(crd::Args),
     /// Runs the controller, which receives alerts, decides and grants writes.
@@ -73,6 +79,8 @@ pub async fn run() -> ExitCode {
 
 async fn dispatch(command: Command) -> anyhow::Result<()> {
     match command {
+        Command::Approve(args) => answer::run(args, ApprovalAnswer::Approve).await,
+        Command::Deny(args) => answer::run(args, ApprovalAnswer::Deny).await,
         Command::Crd(args) => crd::run(args),
         Command::Controller(args) => controller::main(role::start(args).await?).await,
         Command::Investigator(args) => investigator::main(role::start(args).await?).await,

@@ -3,6 +3,7 @@
 
 pub mod actions;
 pub mod answer;
+pub mod approvals;
 pub mod attempts;
 pub mod blast;
 pub mod budget;

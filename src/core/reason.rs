@@ -167,12 +167,16 @@ reasons! {
     AuditNotDurable,
     /// A person has to approve.
     ApprovalMissing,
-    /// Nobody approved in time.
+    /// A person said no.
+    ApprovalDenied,
+    /// Not enough people approved in time.
     ApprovalTimeout,
     /// The executor reported after the incident had ended that the write had been made.
     WrittenLate,
     /// The target carries the ID of the action, but nothing proves that the executor wrote it.
     WriteUnproven,
+    /// The checks did not answer in time, and so refuse.
+    ChecksUnanswered,
     /// Every check passed.
     AllChecksPassed,
     /// The write did not make the target healthy in time.

@@ -6,11 +6,11 @@ use std::collections::BTreeSet;
 use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::ResourceQuota;
 
-use crate::api::v1alpha1::{Approval, Incident, Time};
+use crate::api::v1alpha1::{Approval, ApprovalAnswer, Incident, Time};
 
 use super::gate::ValidApproval;
 
-/// The Approvals that are valid for `incident` at `now`: not expired, and not used.
+/// The Approvals, yes and no, that are valid for `incident` at `now`: not expired, and not used.
 pub fn valid_approvals(approvals: &[Approval], incident: &str, now: Time) -> Vec<ValidApproval> {
     approvals
         .iter()
@@ -19,6 +19,8 @@ pub fn valid_approvals(approvals: &[Approval], incident: &str, now: Time) -> Vec
         .map(|approval| ValidApproval {
             digest: approval.spec.digest.clone(),
             approver: approval.spec.approver.clone(),
+            groups: approval.spec.groups.clone(),
+            answer: approval.spec.answer,
             name: approval.metadata.name.clone().unwrap_or_default(),
             uid: approval.metadata.uid.clone().unwrap_or_default(),
         })
@@ -30,6 +32,7 @@ pub fn approvals_to_use<'a>(approvals: &'a [Approval], incident: &str, digest: &
     approvals
         .iter()
         .filter(|approval| approval.spec.digest == digest && approval.spec.incident == incident)
+        .filter(|approval| approval.spec.answer == ApprovalAnswer::Approve)
         .filter(|approval| approval.status.as_ref().is_none_or(|status| status.used_by.is_empty()))
         .collect()
 }
@@ -114,7 +117,12 @@ mod tests {
         let all = [approval("i", 10, ""), approval("i", 0, ""), approval("i", 10, "rem"), approval("other", 10, "")];
         assert_eq!(
             valid_approvals(&all, "i", at(0)),
-            [ValidApproval { digest: "d".into(), approver: "ann".into(), name: "a".into(), uid: String::new() }]
+            [ValidApproval {
+                digest: "d".into(),
+                approver: "ann".into(),
+                name: "a".into(),
+                ..ValidApproval::default()
+            }]
         );
         assert_eq!(approvals_to_use(&all, "i", "d").len(), 2, "an expired one was used as well");
         assert!(approvals_to_use(&all, "i", "e").is_empty());

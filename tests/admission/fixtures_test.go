@@ -99,6 +99,21 @@ func approval(name, approver string) object {
 	})
 }
 
+// with is an Approval, or another object of ours, whose spec says this too.
+func with(o object, field string, value any) object {
+	o["spec"].(object)[field] = value
+	return o
+}
+
+// policy is a Policy of this mode, whose spec says these fields too.
+func policy(name, mode string, more object) object {
+	spec := object{"mode": mode}
+	for field, value := range more {
+		spec[field] = value
+	}
+	return ours("Policy", name, spec)
+}
+
 // exception lifts the windows of these Policies.
 func exception(name string, policies ...any) object {
 	return ours("PolicyException", name, object{

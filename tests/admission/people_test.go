@@ -195,6 +195,12 @@ func ourKinds(b *bench) []peopleRow {
 		}
 	}
 	asItIs := func(object) {}
+	conditional := object{"matchConditions": []any{object{"name": "c", "expression": "true"}}}
+	also := func(o object, field string, value any) object {
+		o = copied(o).(object)
+		o[field] = value
+		return o
+	}
 	service := approval("robot", "system:serviceaccount:"+b.ns+":default")
 	return []peopleRow{
 		{name: "approve in one's own name", req: post("approvals", approval("mine", "adm-person"))},
@@ -203,6 +209,26 @@ func ourKinds(b *bench) []peopleRow {
 		{name: "approve as an account of the cluster", want: "approval", says: "given by a person", req: request{
 			method: "POST", path: ourPath(b.ns, "approvals", ""), body: service,
 			headers: map[string]string{"Impersonate-User": "system:serviceaccount:" + b.ns + ":default"}}},
+		{name: "approve as one of one's own group", req: post("approvals", with(approval("group", "adm-person"), "groups", []any{"adm-people"}))},
+		{name: "approve as one of another group", want: "approval", says: "adm-person is not in all of them", req: post("approvals", with(approval("group", "adm-person"), "groups", []any{"adm-people", "system:masters"}))},
+		{name: "deny in one's own name", req: post("approvals", with(approval("no", "adm-person"), "answer", "Deny"))},
+		{name: "deny in another's name", want: "approval", says: "must be the account", req: post("approvals", with(approval("no", "somebody-else"), "answer", "Deny"))},
+		{name: "answer maybe", want: invalid, says: "spec.answer: Unsupported value: \"Maybe\"", req: post("approvals", with(approval("maybe", "adm-person"), "answer", "Maybe"))},
+		{name: "approve what is no digest", want: invalid, says: "spec.digest", req: post("approvals", with(approval("digest", "adm-person"), "digest", "latest"))},
+		{name: "approve for ever", want: invalid, says: "spec.expiresAt", req: post("approvals", with(approval("ever", "adm-person"), "expiresAt", nil))},
+		{name: "write a Policy", req: post("policies", policy("own", "approve", object{"approvals": object{"required": 2, "groups": []any{"sre"}}}))},
+		{name: "write a Policy of no mode", want: invalid, says: "spec.mode", req: post("policies", policy("mode", "yolo", nil))},
+		{name: "write a Policy that nobody can approve", want: invalid, says: "spec.approvals.required", req: post("policies", policy("nobody", "approve", object{"approvals": object{"required": 11}}))},
+		{name: "write a Policy that needs no approval in mode approve", want: invalid, says: "spec.approvals.required", req: post("policies", policy("zero", "approve", object{"approvals": object{"required": 0}}))},
+		{name: "lower the mode under a condition", want: invalid, says: "beside matchConditions, mode has to be auto", req: post("policies", policy("conditional", "observe", conditional))},
+		{name: "ask for approvals under a condition", want: invalid, says: "modelChain, allowHelm and approvals have to be absent", req: post("policies", policy("asking", "auto", also(conditional, "approvals", object{"required": 2})))},
+		{name: "limit to fewer than none", want: invalid, says: "spec.limits.maxPods", req: post("policies", policy("pods", "auto", object{"limits": object{"maxPods": -1}}))},
+		{name: "open a window for a second", want: invalid, says: "durationSeconds", req: post("policies", policy("window", "auto", object{"windows": []any{object{"kind": "allow", "schedule": "0 9 * * *", "durationSeconds": 1}}}))},
+		{name: "let a model act alone", want: invalid, says: "spec.modelMode: Unsupported value: \"auto\"", req: post("policies", policy("model", "auto", object{"modelMode": "auto"}))},
+		{name: "lift for no reason", want: invalid, says: "spec.reason", req: post("policyexceptions", with(exception("silent", object{"name": "hours"}), "reason", ""))},
+		{name: "lift for ever", want: invalid, says: "spec.expiresAt", req: post("policyexceptions", with(exception("ever", object{"name": "hours"}), "expiresAt", nil))},
+		{name: "lift the mode", want: invalid, says: "spec.lifts[0]: Unsupported value: \"Mode\"", req: post("policyexceptions", with(exception("mode", object{"name": "hours"}), "lifts", []any{"Mode"}))},
+		{name: "lift no Policy", want: invalid, says: "spec.policies", req: post("policyexceptions", with(exception("none"), "policies", []any{}))},
 		{name: "send an alert about one's own namespace", req: post("alerts", alert("own", object{"namespace": b.ns}))},
 		{name: "send an alert about no namespace", req: post("alerts", alert("none", nil))},
 		{name: "send an alert about another namespace", want: "alert", says: "may only name that namespace", req: post("alerts", alert("foreign", object{"namespace": "kube-system"}))},
@@ -253,7 +279,13 @@ func (s *suite) tryPeople(row peopleRow) (string, answer, error) {
 	return refusedBy(a), a, err
 }
 
+// invalid is what the API server says by itself, from the definition of the kind.
+const invalid = "the definition"
+
 func (row peopleRow) right(by string, a answer) bool {
+	if row.want == invalid {
+		return a.code == 422 && strings.Contains(a.message, row.says)
+	}
 	if row.want == "" {
 		return by == "nobody"
 	}

@@ -74,7 +74,7 @@ func (s *suite) count(t *testing.T, d defect, by string, err error) {
 func (s *suite) defects() []defect {
 	var all []defect
 	s.original = map[string]any{}
-	for _, policy := range append(slices.Clone(aboutTheExecutor), "guard", "approval", "alert") {
+	for _, policy := range append(slices.Clone(aboutTheExecutor), "guard", "approval", "alert", "exception") {
 		spec := s.admin.get(admissionAPI + "validatingadmissionpolicies/backstop-" + policy)["spec"].(object)
 		s.original[policy] = spec
 		all = append(all, defect{policy, letsEverythingThrough, func(spec object) {
@@ -180,6 +180,8 @@ func (s *suite) callCanary(policy string) (answer, error) {
 		return s.admin.do(request{method: "POST", path: deployments.path(nsOpen, "") + "?dryRun=All", body: deployments.new(canary)})
 	case "approval":
 		return s.person().do(request{method: "POST", path: ourPath(nsOpen, "approvals", "") + "?dryRun=All", body: approval(canary, "adm-person")})
+	case "exception":
+		return s.person().do(request{method: "POST", path: ourPath(nsOpen, "policyexceptions", "") + "?dryRun=All", body: exception(canary, object{"name": "hours"})})
 	default:
 		return s.person().do(request{method: "POST", path: ourPath(nsOpen, "alerts", "") + "?dryRun=All", body: alert(canary, nil)})
 	}

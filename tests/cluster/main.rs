@@ -15,6 +15,7 @@ mod kinds;
 mod limits;
 mod measure;
 mod operations;
+mod policies;
 mod recovery;
 mod refusals;
 mod restarts;
@@ -169,6 +170,11 @@ const TOGETHER: &[Test] = tests![
     refusals::an_object_that_does_not_exist_is_handed_over,
     refusals::an_object_that_people_protect_is_not_touched,
     refusals::a_policy_that_forbids_the_action_is_obeyed,
+    policies::a_policy_that_does_not_compile_says_where_and_denies,
+    policies::an_exception_lets_through_what_its_policy_denies,
+    policies::a_limit_of_a_policy_refuses,
+    policies::where_two_people_have_to_approve_one_is_not_enough,
+    policies::one_no_ends_it,
     refusals::an_alert_that_ends_and_fires_again_is_another_incident,
     refusals::an_alert_in_a_tenants_namespace_may_only_name_that_namespace,
     refusals::labels_that_inject_paths_reach_nothing,

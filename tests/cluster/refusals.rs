@@ -44,7 +44,7 @@ async fn is_told(bench: &Bench, incident: &Incident, reason: &str) -> Result<()>
     .map(drop)
 }
 
-async fn is_handed_over(bench: &Bench, reason: &str) -> Result<Incident> {
+pub async fn is_handed_over(bench: &Bench, reason: &str) -> Result<Incident> {
     let incident = bench.escalated(reason).await?;
     bench.nothing_written().await?;
     is_told(bench, &incident, reason).await?;

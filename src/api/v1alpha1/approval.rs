@@ -4,14 +4,15 @@ use serde::{Deserialize, Serialize};
 
 use super::{Condition, READABLE_TIME, Time};
 
-/// A person's approval of one exact action. Created by people; an admission policy requires `approver` to be the
-/// account that creates it. Whoever may impersonate an account can approve in its name.
+/// A person's answer to one exact action: a yes, or a no, which ends it. Created by people; an admission policy requires
+/// `approver` to be the account that creates it, and `groups` to be groups of that account. Whoever may impersonate an
+/// account can approve in its name.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "backstop.dev",
     version = "v1alpha1",
     kind = "Approval",
-    doc = "A person's approval of one exact action.",
+    doc = "A person's approval of one exact action, or their no.",
     plural = "approvals",
     shortname = "apr",
     category = "backstop",
@@ -20,6 +21,7 @@ use super::{Condition, READABLE_TIME, Time};
     derive = "PartialEq",
     validation = ("self.spec == oldSelf.spec", "spec is immutable"),
     printcolumn = r#"{"name":"Approver","type":"string","jsonPath":".spec.approver"}"#,
+    printcolumn = r#"{"name":"Answer","type":"string","jsonPath":".spec.answer"}"#,
     printcolumn = r#"{"name":"Incident","type":"string","jsonPath":".spec.incident"}"#,
     printcolumn = r#"{"name":"Expires","type":"string","jsonPath":".spec.expiresAt"}"#,
     printcolumn = r#"{"name":"Used-By","type":"string","jsonPath":".status.usedBy"}"#,
@@ -30,15 +32,32 @@ pub struct ApprovalSpec {
     /// User name of the account that approves, 1 to 253 characters.
     #[schemars(length(min = 1, max = 253))]
     pub approver: String,
+    /// Groups of that account that are to count, at most 64. A Policy may ask for one (`approvals.groups`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 253)))]
+    pub groups: Vec<String>,
     /// Name of the Incident in the same namespace.
     #[schemars(length(min = 1, max = 253))]
     pub incident: String,
     /// `status.decision.digest` of the Incident, 64 hexadecimal characters. It identifies exactly one action.
     #[schemars(regex(pattern = r"^[0-9a-f]{64}$"))]
     pub digest: String,
+    /// `Approve`, or `Deny`: one no is enough to end it.
+    #[serde(default)]
+    pub answer: ApprovalAnswer,
     /// Expiry of the approval; before the year 9999.
     #[schemars(extend("pattern" = READABLE_TIME))]
     pub expires_at: Time,
+}
+
+/// What a person says to an exact action.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ApprovalAnswer {
+    /// It may be done.
+    #[default]
+    Approve,
+    /// It may not, whoever else approves.
+    Deny,
 }
 
 /// Written by the controller only.

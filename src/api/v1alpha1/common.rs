@@ -243,6 +243,24 @@ pub struct FieldChange {
     pub after: String,
 }
 
+/// Who has to approve, where a person has to.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ApprovalTerms {
+    /// Number of people who have to approve, 1 to 10.
+    #[serde(default = "one")]
+    #[schemars(range(min = 1, max = 10))]
+    pub required: i32,
+    /// Kubernetes groups, at most 16: who is in any of them counts, as far as the Approval says so. Empty: everybody counts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 253)))]
+    pub groups: Vec<String>,
+}
+
+fn one() -> i32 {
+    1
+}
+
 /// Schema of a value of any type whose exact JSON is kept as the API server gave it.
 pub(super) fn raw_json(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({"x-kubernetes-preserve-unknown-fields": true})

@@ -3,8 +3,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Action, Condition, FieldChange, IncidentDiagnosis, ModelRounds, ModelUse, ObjectRef, Plan, RefusedAnswer, Reroute,
-    Time,
+    Action, ApprovalTerms, Condition, FieldChange, IncidentDiagnosis, ModelRounds, ModelUse, ObjectRef, Plan,
+    RefusedAnswer, Reroute, Time,
 };
 
 /// The firing alerts about one target and everything that Backstop did about them, from the plan to recovery or
@@ -358,6 +358,11 @@ pub struct Decision {
     /// Where a tool or an owner of the object would revert the write: the change as people make it there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub manifest_change: Option<Box<ManifestChange>>,
+    /// Who has to approve, as the matching Policies say, at most 32: each is met on its own. Empty while nobody is asked,
+    /// and where one person is enough.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub approvals: Vec<ApprovalTerms>,
     /// Verdict of every check, in order. At most 64.
     #[schemars(length(max = 64))]
     pub checks: Vec<CheckVerdict>,
@@ -552,6 +557,9 @@ pub struct IncidentTimes {
     /// Time at which the diagnosis was complete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub diagnosed: Option<Time>,
+    /// Time at which a person was first asked to approve what is asked now; reminders do not change it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval_asked: Option<Time>,
     /// Time at which the controller decided to act or to escalate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decided: Option<Time>,

@@ -3,7 +3,9 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ActionKind, Condition, FailurePolicy, MatchCondition, Mode, Validation, Variable, up_to_approve};
+use super::{
+    ActionKind, ApprovalTerms, Condition, FailurePolicy, MatchCondition, Mode, Validation, Variable, up_to_approve,
+};
 
 /// What may be done to the workloads that it matches. Policies only restrict, except for `allowHelm` and for `modelMode`:
 /// the namespace's label sets the mode, and every matching Policy can lower it. A Policy in the system namespace applies to
@@ -27,8 +29,8 @@ use super::{ActionKind, Condition, FailurePolicy, MatchCondition, Mode, Validati
         "modelChain and matchConstraints.objectSelector exclude each other: the chain is chosen before the target's labels are read"
     ),
     validation = (
-        "!has(self.spec.matchConditions) || size(self.spec.matchConditions) == 0 || (self.spec.mode == 'auto' && !has(self.spec.modelChain) && (!has(self.spec.allowHelm) || !self.spec.allowHelm))",
-        "beside matchConditions, mode has to be auto, and modelChain and allowHelm have to be absent: they hold for every target that matchConstraints match; put them into a Policy of their own"
+        "!has(self.spec.matchConditions) || size(self.spec.matchConditions) == 0 || (self.spec.mode == 'auto' && !has(self.spec.modelChain) && !has(self.spec.approvals) && (!has(self.spec.allowHelm) || !self.spec.allowHelm))",
+        "beside matchConditions, mode has to be auto, and modelChain, allowHelm and approvals have to be absent: they hold for every target that matchConstraints match; put them into a Policy of their own"
     ),
     printcolumn = r#"{"name":"Mode","type":"string","jsonPath":".spec.mode"}"#,
     printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type=='Ready')].status"}"#,
@@ -70,6 +72,10 @@ pub struct PolicySpec {
     /// Targets that are never written to, whatever else is allowed; an undo included. The executor asks it too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protected: Option<Protected>,
+    /// Who has to approve, where a person has to: in mode `approve`, and wherever a check asks for a person's word. Each
+    /// matching Policy is met on its own; without any, one person is enough. The executor asks it too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approvals: Option<ApprovalTerms>,
     /// Windows of time in which actions are allowed or denied, at most 32. Without windows actions are always allowed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]

@@ -1,5 +1,6 @@
 //! The evaluator. It walks the expression itself, so that every step is charged before it is taken; what an operator
-//! or a function does is the library's, on operands whose size was charged.
+//! or a function does is the library's, on operands whose size was charged. What rules do most, to hold a scalar against
+//! another, is done here, with the same result.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, LazyLock};
@@ -7,7 +8,7 @@ use std::sync::{Arc, LazyLock};
 use kube_cel::{
     KubeCelExt as _,
     cel::{
-        Context, Value,
+        Context, IdedExpr, Value,
         common::ast::operators,
         objects::{Key, Map},
     },
@@ -63,7 +64,7 @@ impl Scope<'_> {
     }
 }
 
-impl Evaluation<'_> {
+impl<'a> Evaluation<'a> {
     /// The value of `node`.
     pub(super) fn value(&mut self, node: &Node, scope: Option<&Scope<'_>>) -> Result<Value, Stop> {
         self.meter.charge(1)?;
@@ -73,7 +74,10 @@ impl Evaluation<'_> {
                 let found = scope.and_then(|scope| scope.find(name)).or_else(|| self.variables.get(name));
                 found.cloned().ok_or_else(|| Stop::failed(format_args!("there is no variable `{name}`")))
             }
-            Node::Select { operand, field, test } => self.select(operand, field, *test, scope),
+            Node::Select { operand, field, test } if is_place(operand) => {
+                selected(self.place(operand, scope)?, field, *test)
+            }
+            Node::Select { operand, field, test } => selected(&self.value(operand, scope)?, field, *test),
             Node::And(sides) => self.logical(sides, false, scope),
             Node::Or(sides) => self.logical(sides, true, scope),
             Node::If(parts) => {
@@ -157,20 +161,59 @@ impl Evaluation<'_> {
         }
     }
 
-    fn select(&mut self, operand: &Node, field: &str, test: bool, scope: Option<&Scope<'_>>) -> Result<Value, Stop> {
-        let operand = self.value(operand, scope)?;
-        let Value::Map(map) = &operand else {
-            return Err(Stop::failed(format_args!("{} has no field `{field}`", operand.type_of())));
-        };
-        let found = member(map, field);
-        if test {
-            return Ok(found.is_some().into());
+    /// Where a value is that is reached by variables and fields alone: nothing on the way to it is copied.
+    fn place<'x>(&mut self, node: &Node, scope: Option<&'x Scope<'x>>) -> Result<&'x Value, Stop>
+    where
+        'a: 'x,
+    {
+        self.meter.charge(1)?;
+        match node {
+            Node::Variable(name) => {
+                let variables: &'a BTreeMap<String, Value> = self.variables;
+                let found = scope.and_then(|scope| scope.find(name)).or_else(|| variables.get(name));
+                found.ok_or_else(|| Stop::failed(format_args!("there is no variable `{name}`")))
+            }
+            Node::Select { operand, field, test: _ } => field_of(self.place(operand, scope)?, field),
+            _ => Err(Stop::failed("it is not reached by fields alone")),
         }
-        found.cloned().ok_or_else(|| Stop::failed(format_args!("there is no key `{field}`")))
+    }
+
+    /// An operand that is only read: what is there already is not copied.
+    fn operand<'x>(&mut self, node: &'x Node, scope: Option<&'x Scope<'x>>) -> Result<Operand<'x>, Stop>
+    where
+        'a: 'x,
+    {
+        match node {
+            Node::Literal(value) => {
+                self.meter.charge(1)?;
+                Ok(Operand::There(value))
+            }
+            node if is_place(node) => self.place(node, scope).map(Operand::There),
+            node => self.value(node, scope).map(Operand::Made),
+        }
     }
 
     fn call(&mut self, call: &Call, scope: Option<&Scope<'_>>) -> Result<Value, Stop> {
-        let Call { function, operands, leaf } = call;
+        let Call { function, operands, scalar, leaf } = call;
+        match (scalar, operands.as_slice()) {
+            (Some(scalar), [left, right]) => {
+                let (left, right) = (self.operand(left, scope)?, self.operand(right, scope)?);
+                functions::charge_reading(&[left.get(), right.get()], self.meter)?;
+                return match scalar.apply(&[left.get(), right.get()]) {
+                    Some(value) => Ok(value),
+                    None => library(leaf, [left.own(), right.own()]),
+                };
+            }
+            (Some(scalar), [only]) => {
+                let only = self.operand(only, scope)?;
+                functions::charge_reading(&[only.get()], self.meter)?;
+                return match scalar.apply(&[only.get()]) {
+                    Some(value) => Ok(value),
+                    None => library(leaf, [only.own()]),
+                };
+            }
+            _ => {}
+        }
         let mut values = Vec::with_capacity(operands.len());
         for operand in operands {
             values.push(self.value(operand, scope)?);
@@ -185,11 +228,7 @@ impl Evaluation<'_> {
             };
             return self.patterns.search(search, text, pattern, rest.first(), self.meter);
         }
-        let mut variables = LIBRARY.new_inner_scope();
-        for (name, value) in OPERANDS.iter().zip(values) {
-            variables.add_variable_from_value(*name, value);
-        }
-        variables.resolve(leaf).map_err(Stop::failed)
+        library(leaf, values)
     }
 
     /// What needs no copy of its operands. The library would make one, and of all the labels to look one up.
@@ -248,6 +287,64 @@ impl Evaluation<'_> {
             scope.accumulator.1 = self.value(step, Some(&scope))?;
         }
         self.value(result, Some(&scope))
+    }
+}
+
+/// An operand of an operator.
+enum Operand<'x> {
+    /// It is there already.
+    There(&'x Value),
+    /// It was made for this.
+    Made(Value),
+}
+
+impl Operand<'_> {
+    fn get(&self) -> &Value {
+        match self {
+            Operand::There(value) => value,
+            Operand::Made(value) => value,
+        }
+    }
+
+    fn own(self) -> Value {
+        match self {
+            Operand::There(value) => value.clone(),
+            Operand::Made(value) => value,
+        }
+    }
+}
+
+/// What the library makes of a call with these operands.
+fn library(leaf: &IdedExpr, operands: impl IntoIterator<Item = Value>) -> Result<Value, Stop> {
+    let mut variables = LIBRARY.new_inner_scope();
+    for (name, value) in OPERANDS.iter().zip(operands) {
+        variables.add_variable_from_value(*name, value);
+    }
+    variables.resolve(leaf).map_err(Stop::failed)
+}
+
+/// Whether a node is only variables and fields of them.
+fn is_place(node: &Node) -> bool {
+    match node {
+        Node::Variable(_) => true,
+        Node::Select { operand, field: _, test } => !test && is_place(operand),
+        _ => false,
+    }
+}
+
+/// A field, or whether there is one.
+fn selected(operand: &Value, field: &str, test: bool) -> Result<Value, Stop> {
+    if test { Ok(member(map_of(operand, field)?, field).is_some().into()) } else { field_of(operand, field).cloned() }
+}
+
+fn field_of<'v>(operand: &'v Value, field: &str) -> Result<&'v Value, Stop> {
+    member(map_of(operand, field)?, field).ok_or_else(|| Stop::failed(format_args!("there is no key `{field}`")))
+}
+
+fn map_of<'v>(operand: &'v Value, field: &str) -> Result<&'v Map, Stop> {
+    match operand {
+        Value::Map(map) => Ok(map),
+        other => Err(Stop::failed(format_args!("{} has no field `{field}`", other.type_of()))),
     }
 }
 

@@ -101,6 +101,12 @@ pub(super) fn find(name: &str) -> Option<&'static Function> {
     FUNCTIONS.iter().find(|function| function.name == name)
 }
 
+/// Charges a call of a function that costs no more than to read its operands.
+pub(super) fn charge_reading(operands: &[&Value], meter: &mut Meter) -> Result<(), Stop> {
+    meter.charge(4)?;
+    operands.iter().try_for_each(|operand| meter.weigh(operand).map(drop))
+}
+
 /// Charges a call with these operands, the one in front of the dot first. Whatever the call makes is no larger than a
 /// fixed multiple of what is charged here.
 pub(super) fn charge(cost: Cost, operands: &[Value], meter: &mut Meter) -> Result<(), Stop> {

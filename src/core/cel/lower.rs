@@ -11,6 +11,7 @@ use kube_cel::cel::{
 
 use super::functions::{self, Function};
 use super::known::DECLARED;
+use super::scalars::Scalar;
 
 /// Parts of an expression at most.
 const MAX_NODES: usize = 1_000;
@@ -52,6 +53,8 @@ pub(super) struct Call {
     pub function: &'static Function,
     /// The one in front of the dot first.
     pub operands: Vec<Node>,
+    /// The same as an operator on scalars, if it is one.
+    pub scalar: Option<Scalar>,
     /// The same call with variables for operands; one for all calls of its kind in the expression.
     pub leaf: Arc<IdedExpr>,
 }
@@ -191,7 +194,7 @@ impl Lowering<'_> {
         }
         let shape = (function.name, operands.len(), target.is_some());
         let leaf = Arc::clone(self.leaves.entry(shape).or_insert_with(|| Arc::new(leaf(shape))));
-        Ok(Node::Call(Box::new(Call { function, operands, leaf })))
+        Ok(Node::Call(Box::new(Call { function, operands, scalar: Scalar::named(function.name), leaf })))
     }
 
     fn comprehension(&mut self, comprehension: &ComprehensionExpr, depth: usize) -> Result<Node, Unsupported> {

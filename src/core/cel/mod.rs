@@ -12,15 +12,17 @@ mod lower;
 mod meter;
 mod patterns;
 mod place;
+mod scalars;
 mod shape;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use kube_cel::cel::{ParseErrors, Program, Value};
+use serde::Serialize;
 
 pub use evaluate::Branches;
 pub use known::{Known, Shape};
@@ -47,7 +49,7 @@ const MAX_BYTES: usize = 3072;
 const MAX_BRACKETS: usize = 200;
 
 /// What an expression can ask about.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Variables(BTreeMap<String, Value>);
 
 impl Variables {
@@ -55,6 +57,20 @@ impl Variables {
     pub fn of(object: &serde_json::Value) -> Variables {
         let members = object.as_object().into_iter().flatten();
         Variables(members.map(|(name, value)| (name.clone(), cel_value(value))).collect())
+    }
+
+    /// With something of ours besides, as it would be written as JSON.
+    pub fn with(mut self, name: &str, value: &impl Serialize) -> Variables {
+        let made = match kube_cel::cel::to_value(value) {
+            Ok(mut made) => {
+                whole_numbers(&mut made);
+                made
+            }
+            // A key that is no text, which JSON can write and the library cannot.
+            Err(_) => cel_value(&serde_json::to_value(value).unwrap_or_default()),
+        };
+        self.0.insert(name.to_owned(), made);
+        self
     }
 
     /// With a point in time besides.
@@ -176,6 +192,26 @@ impl<'a> Session<'a> {
         // Functions of the library can panic, on numbers out of their range for one.
         catch_unwind(AssertUnwindSafe(|| evaluation.value(&expression.root, None)))
             .unwrap_or_else(|_| Err(Stop::failed("the evaluation failed")))
+    }
+}
+
+/// Makes whole numbers `int`, as [`cel_value`] does. Nothing is shared yet, so nothing is copied.
+fn whole_numbers(value: &mut Value) {
+    match value {
+        Value::UInt(number) => {
+            *value = i64::try_from(*number).map_or_else(|_| (*number as f64).into(), Value::from);
+        }
+        Value::List(items) => {
+            if let Some(items) = Arc::get_mut(items) {
+                items.iter_mut().for_each(whole_numbers);
+            }
+        }
+        Value::Map(map) => {
+            if let Some(fields) = Arc::get_mut(&mut map.map) {
+                fields.values_mut().for_each(whole_numbers);
+            }
+        }
+        _ => {}
     }
 }
 

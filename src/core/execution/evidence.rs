@@ -6,10 +6,12 @@ use serde::Deserialize;
 use super::{Ending, spec};
 use crate::{
     api::v1alpha1::{
-        ApprovalSpec, ApprovalStatus, KnownGood, MatchConstraints, Mode, Protected, Purpose, Remediation, Time,
+        ApprovalAnswer, ApprovalSpec, ApprovalStatus, ApprovalTerms, KnownGood, MatchConstraints, Mode, Protected,
+        Purpose, Remediation, Time,
     },
     core::{
         actions::identity,
+        approvals::{self, Standing, Voice},
         gate::{self, Override},
         names, policy,
         reason::Reason,
@@ -50,12 +52,15 @@ pub struct PolicyBounds {
     /// Which targets are never written to.
     #[serde(default)]
     pub protected: Option<Protected>,
+    /// Who has to approve, where a person has to.
+    #[serde(default)]
+    pub approvals: Option<ApprovalTerms>,
 }
 
-/// A person's yes: what an Approval says.
+/// A person's yes or no: what an Approval says.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct Consent {
-    /// To which exact action, by whom and until when.
+    /// What they say to which exact action, who, and until when.
     pub spec: ApprovalSpec,
     /// Whether it was used.
     #[serde(default)]
@@ -80,8 +85,24 @@ pub fn may_write(remediation: &Remediation, seen: &Evidence, now: Time) -> Resul
 fn unconfirmed(remediation: &Remediation, seen: &Evidence, now: Time) -> Override {
     let mut matching = seen.policies.iter().filter(|policy| matches(policy, seen)).peekable();
     let allowed = matching.peek().is_some() && matching.all(|policy| policy.model_mode >= Mode::Approve);
-    let consent = seen.approvals.iter().find(|consent| covers(consent, remediation, now)).filter(|_| allowed);
-    consent.map_or(Override::No, |consent| Override::Given(consent.spec.approver.clone()))
+    match standing(remediation, seen, now) {
+        Standing::Approved(who) if allowed => Override::Given(who),
+        Standing::Approved(_) | Standing::Denied(_) | Standing::Missing(_) => Override::No,
+    }
+}
+
+/// What the answers to this write come to, by what every Policy that matches asks for.
+fn standing(remediation: &Remediation, seen: &Evidence, now: Time) -> Standing {
+    let matching = seen.policies.iter().filter(|policy| matches(policy, seen));
+    let terms = approvals::merged(matching.filter_map(|policy| policy.approvals.as_ref()));
+    let undoes = remediation.spec.purpose == Purpose::Undo;
+    let voices = seen.approvals.iter().filter(|consent| covers(consent, remediation, now)).map(|consent| Voice {
+        approver: &consent.spec.approver,
+        groups: &consent.spec.groups,
+        answer: consent.spec.answer,
+    });
+    // Whoever says no to a repair does not say that it may not be taken back.
+    approvals::standing(voices.filter(|voice| !undoes || voice.answer == ApprovalAnswer::Approve), &terms)
 }
 
 /// No Policy that matches protects the target.
@@ -109,20 +130,26 @@ fn mode(remediation: &Remediation, seen: &Evidence, now: Time) -> Result<(), End
             let message = format!("label {} or a Policy forbids writes to {}", names::MODE, spec.target);
             refused(Reason::ModeForbids, message)
         }
-        Mode::Approve if !seen.approvals.iter().any(|consent| covers(consent, remediation, now)) => {
-            let message =
-                format!("no Approval that can be used names digest {} of incident {}", spec.digest, spec.incident);
-            refused(Reason::ApprovalMissing, message)
-        }
-        Mode::Approve | Mode::Auto => Ok(()),
+        Mode::Approve => match standing(remediation, seen, now) {
+            Standing::Approved(_) => Ok(()),
+            Standing::Denied(who) => {
+                let message = format!("{who} denied digest {} of incident {}", spec.digest, spec.incident);
+                refused(Reason::ApprovalDenied, message)
+            }
+            Standing::Missing(who) => {
+                let message = format!("digest {} of incident {} is {who}", spec.digest, spec.incident);
+                refused(Reason::ApprovalMissing, message)
+            }
+        },
+        Mode::Auto => Ok(()),
     }
 }
 
-/// Whether a person's yes is to this write. A yes to a repair is one to take it back exactly, and to evict the pods
+/// Whether a person's answer is to this write. A yes to a repair is one to take it back exactly, and to evict the pods
 /// that keep it from completing: the id of the action that is followed is a hash over what was approved.
 fn covers(consent: &Consent, remediation: &Remediation, now: Time) -> bool {
     let spec = &remediation.spec;
-    let ApprovalSpec { approver, incident, digest, expires_at } = &consent.spec;
+    let ApprovalSpec { approver, groups: _, incident, digest, answer: _, expires_at } = &consent.spec;
     // Accounts of the cluster's own components, ours included, are not people.
     if approver.is_empty() || approver.starts_with("system:") || *incident != spec.incident || *expires_at <= now {
         return false;

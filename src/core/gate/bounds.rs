@@ -1,12 +1,13 @@
 //! Is the action allowed here and now? Enrolment, Policies, Runbooks, budgets, audit, mode and approval.
 
 use crate::api::v1alpha1::{LedgerStatus, Lift, Limits, Mode, Time};
+use crate::core::approvals::{MAX_TERMS, Standing};
 use crate::core::blast::{Blast, Loss, Share};
 use crate::core::budget::{self, Budgets, Charge, windows};
 use crate::core::policy::Denial;
 use crate::core::reason::Reason;
 
-use super::case::{MAX_ROUNDS, Unreadable};
+use super::case::{MAX_ROUNDS, Unreadable, standing};
 use super::check::Check;
 use super::outcome::{Effect, Outcome, not_asked, pass, refuse, unknown};
 use super::readable::{Readable, ReadableCheck, how_to_approve};
@@ -90,7 +91,7 @@ pub const BOUNDS: &[ReadableCheck] = &[
     MODE_ALLOWS,
     Check {
         name: "Approved",
-        says: "In mode approve, a person approved exactly this action, by its digest.",
+        says: "In mode approve, as many people as the Policies ask for approved exactly this action, by its digest, and nobody denied it.",
         run: approved,
     },
 ];
@@ -332,9 +333,17 @@ fn approved(readable: &Readable<'_>) -> Outcome {
         return pass("the mode asks for no approval");
     }
     let Some(identity) = &readable.identity else { return not_asked("there is no exact action to approve") };
-    let digest = &identity.digest;
-    match readable.case.books.approvals.iter().find(|approval| approval.digest == *digest) {
-        Some(approval) => pass(format!("{} approved exactly this action", approval.approver)),
-        None => refuse(Reason::ApprovalMissing, how_to_approve(readable.case, digest)).with(Effect::AskApproval),
+    let (digest, terms) = (&identity.digest, readable.terms());
+    if terms.len() > MAX_TERMS {
+        let message =
+            format!("the Policies ask {} different groups of people to approve, at most {MAX_TERMS}", terms.len());
+        return refuse(Reason::TooManyPolicies, message);
+    }
+    match standing(readable.case.books.approvals, digest, &terms) {
+        Standing::Approved(who) => pass(format!("{who} approved exactly this action")),
+        Standing::Denied(who) => refuse(Reason::ApprovalDenied, format!("{who} denied exactly this action")),
+        Standing::Missing(who) => {
+            refuse(Reason::ApprovalMissing, how_to_approve(readable.case, digest, &who)).with(Effect::AskApproval)
+        }
     }
 }

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use crate::api::v1alpha1::{
-    ActionKind, Diagnosis, Fact, KnownGood, LedgerStatus, Mode, ObjectRef, PolicyException, Review, Severity,
-    TargetReading, Time, Unresolved,
+    ActionKind, ApprovalAnswer, ApprovalTerms, Diagnosis, Fact, KnownGood, LedgerStatus, Mode, ObjectRef,
+    PolicyException, Review, Severity, TargetReading, Time, Unresolved,
 };
+use crate::core::approvals::{self, Standing, Voice};
 use crate::core::blast::Reach;
 use crate::core::budget::Budgets;
 use crate::core::neighbours::Storm;
@@ -158,17 +159,31 @@ pub struct Books<'a> {
     pub audit_durable: bool,
 }
 
-/// An Approval that is valid now.
+/// An Approval that is valid now, or somebody's no.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ValidApproval {
     /// Digest of the exact action that it approves.
     pub digest: String,
-    /// Who approved.
+    /// Who answered.
     pub approver: String,
+    /// Groups of theirs that are to count.
+    pub groups: Vec<String>,
+    /// What they said.
+    pub answer: ApprovalAnswer,
     /// Name of the Approval.
     pub name: String,
     /// UID of the Approval.
     pub uid: String,
+}
+
+/// What the answers to the action of this digest come to.
+pub fn standing(approvals: &[ValidApproval], digest: &str, terms: &[ApprovalTerms]) -> Standing {
+    let voices = approvals.iter().filter(|approval| approval.digest == digest).map(|approval| Voice {
+        approver: &approval.approver,
+        groups: &approval.groups,
+        answer: approval.answer,
+    });
+    approvals::standing(voices, terms)
 }
 
 /// Why there is no target, or no reading of it.

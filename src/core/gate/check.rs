@@ -103,10 +103,20 @@ pub mod planted {
 
     thread_local! {
         static NAME: Cell<Option<&'static str>> = const { Cell::new(None) };
+        static HANGS: Cell<Option<(&'static str, fn())>> = const { Cell::new(None) };
     }
 
     pub fn instead(name: &str, outcome: Outcome) -> Outcome {
+        if let Some((check, hang)) = HANGS.get().filter(|(check, _)| *check == name) {
+            hang();
+            panic!("{check} ended");
+        }
         if NAME.get() == Some(name) { pass("planted") } else { outcome }
+    }
+
+    /// On this thread, the check of this name does `hang`, which does not return while anybody waits.
+    pub fn hangs(name: &'static str, hang: fn()) {
+        HANGS.set(Some((name, hang)));
     }
 
     /// Runs `test` while the check of this name is broken.

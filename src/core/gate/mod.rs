@@ -26,7 +26,9 @@ pub mod testing;
 mod tests;
 mod variables;
 
-pub use case::{Alerts, Belief, Books, Case, Cluster, MAX_ROUNDS, Rules, RunbookRule, Unreadable, ValidApproval};
+pub use case::{
+    Alerts, Belief, Books, Case, Cluster, MAX_ROUNDS, Rules, RunbookRule, Unreadable, ValidApproval, standing,
+};
 pub use chains::check_names;
 pub use observed::Override;
 pub use opinions::Ungrounded;
@@ -302,6 +304,8 @@ fn conclude(
         None => (Err(&UNREAD), None, None),
     };
     let (outcome, reason, message) = decide(case, &verdicts.refusals(), prediction);
+    let asks = readable.as_ref().filter(|_| outcome == DecisionOutcome::AwaitApproval);
+    let approvals = asks.map(|(readable, _)| readable.terms()).unwrap_or_default();
     let prediction = prediction.ok().cloned();
     let (id, digest) = identity.map_or((None, None), |identity| (Some(identity.id), Some(identity.digest)));
     let decision = Decision {
@@ -319,6 +323,7 @@ fn conclude(
             readable.map(|(readable, _)| readable.workload()),
             prediction.as_ref(),
         ),
+        approvals,
         checks: verdicts.written(),
         decided_at: case.now,
     };

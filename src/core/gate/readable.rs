@@ -1,13 +1,14 @@
 //! A case whose target was read: what the first checks prove of it, and what later ones look at.
 
-use crate::api::v1alpha1::{ActionKind, FieldWrite, Lift, Mode, ObjectRef, Purpose, RemediationSpec};
+use crate::api::v1alpha1::{ActionKind, ApprovalTerms, FieldWrite, Lift, Mode, ObjectRef, Purpose, RemediationSpec};
 use crate::core::actions::{self, Prediction, identity};
+use crate::core::approvals::{self, Standing};
 use crate::core::blast::Blast;
 use crate::core::budget::{self, Charge};
 use crate::core::policy::{self, CompiledPolicy};
 use crate::core::workload::Workload;
 
-use super::case::Case;
+use super::case::{Case, standing};
 use super::check::Check;
 use super::observed::{Observed, Override};
 use super::outcome::Outcome;
@@ -61,7 +62,7 @@ impl<'a> Readable<'a> {
         // What a model proposes and the rules do not, a person may approve where Policies and its rung allow that.
         let reach = policy::model_mode(&policies).min(case.belief.ceiling);
         if case.belief.is_of_model() && reach >= Mode::Approve {
-            observed.unconfirmed = word_of_a_person(case, identity.as_ref());
+            observed.unconfirmed = word_of_a_person(case, identity.as_ref(), &terms_of(&policies));
         }
         let blast = blast_of(case, &observed);
         let asked = Asked::of(case, &observed, blast.as_ref(), &policies);
@@ -70,7 +71,12 @@ impl<'a> Readable<'a> {
 
     /// Whether a person approved exactly this action, for disagreements that a person may always decide.
     pub fn word_of_a_person(&self) -> Override {
-        word_of_a_person(self.case, self.identity.as_ref())
+        word_of_a_person(self.case, self.identity.as_ref(), &self.terms())
+    }
+
+    /// Who has to approve, as the Policies say.
+    pub fn terms(&self) -> Vec<ApprovalTerms> {
+        terms_of(&self.policies)
     }
 
     /// The reading.
@@ -108,18 +114,28 @@ fn blast_of(case: &Case<'_>, observed: &Observed<'_>) -> Option<Blast> {
     Some(Blast::of(observed.workload, prediction, reach, touched))
 }
 
-/// Whether a person approved exactly this action; without an exact one nobody can.
-fn word_of_a_person(case: &Case<'_>, identity: Option<&Identity>) -> Override {
+fn terms_of(policies: &[&CompiledPolicy]) -> Vec<ApprovalTerms> {
+    approvals::merged(policies.iter().filter_map(|policy| policy.spec.approvals.as_ref()))
+}
+
+/// Whether people approved exactly this action; without an exact one nobody can.
+fn word_of_a_person(case: &Case<'_>, identity: Option<&Identity>, terms: &[ApprovalTerms]) -> Override {
     let Some(Identity { digest, .. }) = identity else { return Override::No };
-    match case.books.approvals.iter().find(|approval| approval.digest == *digest) {
-        Some(approval) => Override::Given(approval.approver.clone()),
-        None => Override::Asked(how_to_approve(case, digest)),
+    match standing(case.books.approvals, digest, terms) {
+        Standing::Approved(who) => Override::Given(who),
+        Standing::Denied(_) => Override::No,
+        Standing::Missing(who) => Override::Asked(how_to_approve(case, digest, &who)),
     }
 }
 
-/// What a person does to approve, in words.
-pub(super) fn how_to_approve(case: &Case<'_>, digest: &str) -> String {
-    format!("create an Approval for incident {} with digest {digest}", case.incident)
+/// What people do to approve, in words.
+pub(super) fn how_to_approve(case: &Case<'_>, digest: &str, missing: &str) -> String {
+    let incident = case.incident;
+    let namespace = case.target.as_ref().map(|target| target.namespace.as_str()).unwrap_or_default();
+    format!(
+        "{missing}: `backstop approve -n {namespace} {incident}`, or create an Approval for incident {incident} with digest \
+         {digest}"
+    )
 }
 
 /// A write that takes a write of ours back or completes it, held against a reading.

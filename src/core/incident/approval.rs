@@ -1,25 +1,42 @@
-//! AwaitingApproval: wait for a person, or for the alert to end.
+//! AwaitingApproval: wait for people, or for the alert to end.
 
 use std::time::Duration;
 
 use jiff::SignedDuration;
 
 use crate::api::v1alpha1::{IncidentPhase, IncidentStatus};
-use crate::core::{gate::ValidApproval, reason::Reason};
+use crate::core::{approvals::Standing, gate::ValidApproval, reason::Reason};
 
 use super::{About, Next, Step, asking::Who, ending, judgement};
 
 /// Interval at which Approvals are polled; a watch reports them earlier.
 const LOOK: Duration = Duration::from_secs(10);
 
-/// Once the Approval is there, the checks are evaluated again on a new reading: the cluster may have changed since it was
-/// asked for. Nobody is asked for a diagnosis again: what was approved is the action that this one proposes, and a model
-/// that answers differently the second time would make the Approval void.
+/// So many parts has the time to approve: after each but the last, people are asked again.
+const PARTS: i32 = 3;
+
+/// Once the Approvals are there, the checks are evaluated again on a new reading: the cluster may have changed since they
+/// were asked for. Nobody is asked for a diagnosis again: what was approved is the action that this one proposes, and a model
+/// that answers differently the second time would make the Approvals void.
+///
+/// While they are not there, the checks are evaluated again too, before people are reminded: they are asked for what would be
+/// written now. Another value before is another digest, and needs new Approvals.
 pub(super) fn step(about: About<'_>, mut status: IncidentStatus, firing: bool, approvals: &[ValidApproval]) -> Step {
-    let asked = status.times.decided.unwrap_or(about.now);
+    let now = about.now;
+    let standing = judgement::standing(&status, approvals);
+    if let Some(Standing::Denied(who)) = &standing {
+        let message = format!("{who} denied exactly what was proposed");
+        return ending::escalate(about, status, Reason::ApprovalDenied, &message);
+    }
+    let decided = status.times.decided.unwrap_or(now);
+    let asked = status.times.approval_asked.unwrap_or(decided);
     let patience = SignedDuration::from_secs(about.terms.timings.approval_timeout_seconds.into());
-    if about.now.duration_since(asked) > patience {
-        let message = format!("nobody approved within {} s", patience.as_secs());
+    if now.duration_since(asked) > patience {
+        let who = match standing {
+            Some(Standing::Missing(who)) => who,
+            _ => "nobody approved".to_owned(),
+        };
+        let message = format!("not approved within {} s: {who}", patience.as_secs());
         return ending::escalate(about, status, Reason::ApprovalTimeout, &message);
     }
     if !firing {
@@ -27,8 +44,8 @@ pub(super) fn step(about: About<'_>, mut status: IncidentStatus, firing: bool, a
         // models are asked again only if that round sees some.
         return judgement::another_round(about, status, Who::Rules);
     }
-    let digest = status.decision.as_ref().and_then(|decision| decision.digest.as_ref());
-    if !approvals.iter().any(|approval| Some(&approval.digest) == digest) {
+    let approved = matches!(standing, Some(Standing::Approved(_)));
+    if !approved && now.duration_since(decided) <= patience / PARTS {
         return Step::wait(LOOK);
     }
     status.phase = IncidentPhase::Judging;

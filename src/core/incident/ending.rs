@@ -89,7 +89,7 @@ pub(super) fn reopen(about: About<'_>, status: &mut IncidentStatus) {
     let generation = about.incident.metadata.generation.unwrap_or(0);
     let reason = Reason::Relapsed.as_str();
     conditions::set(&mut status.conditions, "Resolved", false, reason, "it goes on", generation, about.now);
-    (status.watch, status.times.ended) = (None, None);
+    (status.watch, status.times.ended, status.times.approval_asked) = (None, None, None);
     (status.reason, status.message) = (String::new(), String::new());
 }
 
@@ -181,7 +181,11 @@ pub fn next_step(incident: &Incident, status: &IncidentStatus, reason: Reason) -
     let by_hand = action.zip(target).map(|(action, target)| (actions::of(action.kind()).by_hand)(target, action));
     let elsewhere = status.decision.as_ref().and_then(|it| it.manifest_change.as_ref()?.command.clone());
     let first = match reason {
-        Reason::ModeForbids | Reason::NotEnrolled | Reason::AuditNotDurable | Reason::ApprovalTimeout => {
+        Reason::ModeForbids
+        | Reason::NotEnrolled
+        | Reason::AuditNotDurable
+        | Reason::ApprovalTimeout
+        | Reason::ApprovalDenied => {
             by_hand.map(|command| format!("to do by hand what Backstop did not do: `{command}`"))
         }
         Reason::EvictionNotAllowed | Reason::BlockedByDisruptionBudget => Some(format!(

@@ -5,11 +5,12 @@ use std::time::Duration;
 use jiff::SignedDuration;
 
 use crate::api::v1alpha1::{
-    Actor, DecisionOutcome, IncidentPhase, IncidentStatus, InvestigationStatus, RefusedAnswer, Time, Verdict,
-    WorkloadFact,
+    Actor, Decision, DecisionOutcome, Incident, IncidentPhase, IncidentStatus, InvestigationStatus, RefusedAnswer,
+    Time, Verdict, WorkloadFact,
 };
 use crate::core::{
-    gate::{self, Judgement},
+    approvals::Standing,
+    gate::{self, Judgement, ValidApproval},
     known_good::{self, Health},
     reason::Reason,
     timeline::{self, Event},
@@ -17,7 +18,7 @@ use crate::core::{
 };
 
 use super::{
-    About, Effect, JudgementInputs, Measure, Need, Next, Notice, Step,
+    About, Effect, JudgementInputs, Measure, Need, Next, Notice, Step, Terms,
     asking::{self, Who},
     diagnosis, ending, question, remediation, reroute, round,
 };
@@ -70,11 +71,24 @@ fn health<'a>(about: About<'_>, case: &'a JudgementInputs) -> Option<(&'a Worklo
     Some((workload, known_good::health(workload, floor)))
 }
 
-/// A person approved exactly what was decided last.
+/// What was decided last is that people are asked, and they were, on this diagnosis.
+fn was_asked(status: &IncidentStatus) -> bool {
+    let since = status.times.diagnosed;
+    status.decision.as_ref().is_some_and(|decision| {
+        decision.outcome == DecisionOutcome::AwaitApproval && since.is_none_or(|since| decision.decided_at >= since)
+    })
+}
+
+/// What the answers to what was asked last come to; `None` where nothing exact was asked.
+pub(super) fn standing(status: &IncidentStatus, approvals: &[ValidApproval]) -> Option<Standing> {
+    let decision = status.decision.as_ref()?;
+    Some(gate::standing(approvals, decision.digest.as_ref()?, &decision.approvals))
+}
+
+/// People approved exactly what was decided last.
 fn is_approved(status: &IncidentStatus, case: &JudgementInputs) -> bool {
-    let asked = status.decision.as_ref().filter(|decision| decision.outcome == DecisionOutcome::AwaitApproval);
-    let digest = asked.and_then(|decision| decision.digest.as_ref());
-    digest.is_some_and(|digest| case.books.approvals.iter().any(|approval| approval.digest == *digest))
+    let asked = status.decision.as_ref().is_some_and(|it| it.outcome == DecisionOutcome::AwaitApproval);
+    asked && matches!(standing(status, &case.books.approvals), Some(Standing::Approved(_)))
 }
 
 /// Whether something comes of the decision that models have a say in.
@@ -109,12 +123,46 @@ fn is_kept(
     nothing && asking::heard(about, status, workload).is_some()
 }
 
+/// The checks gave no answer, for this reason in words: what cannot be decided is not done. It is decided again after a
+/// pause, and a person is called once nothing is waited for any more. `None` where nothing was to be decided.
+pub fn unanswered(incident: &Incident, why: &str, terms: &Terms, now: Time) -> Option<Step> {
+    let (about, mut status) = (About { incident, terms, now }, super::status(incident));
+    if status.phase != IncidentPhase::Judging {
+        return None;
+    }
+    let reason = Reason::ChecksUnanswered;
+    let waited = asking::waited(&status, now);
+    let patience = SignedDuration::from_secs(terms.timings.evidence_wait_seconds.into());
+    let outcome = if waited >= patience { DecisionOutcome::Escalate } else { DecisionOutcome::Wait };
+    let message = format!("the checks gave no answer and so refuse: {why}");
+    let diagnosis = status.diagnosis.as_ref();
+    status.decision = Some(Decision {
+        outcome,
+        reason: reason.as_str().into(),
+        message: message.clone(),
+        diagnoser: diagnosis.map(|diagnosis| diagnosis.diagnoser.clone()).unwrap_or_default(),
+        decided_at: now,
+        ..Decision::default()
+    });
+    let effects = vec![Effect::Measure(Measure::Decided(outcome.as_str(), reason))];
+    Some(match outcome {
+        DecisionOutcome::Wait => Step::write(effects, status, Next::Again),
+        _ => {
+            timeline::note(&mut status, now, Actor::Controller, Event::Judged, format!("{reason}: {message}"));
+            status.times.decided = Some(now);
+            ending::escalate_after(about, status, reason, &message, effects)
+        }
+    })
+}
+
 /// Decides what follows from the latest round.
 pub(super) fn step(about: About<'_>, mut status: IncidentStatus, case: &JudgementInputs) -> Step {
     let now = about.now;
     // What a person approved is what was decided, whatever the age of its facts.
     let approved = is_approved(&status, case);
-    let judge = if approved { gate::judge_again } else { gate::judge };
+    // Nor is who is reminded of it asked something else because its facts have grown old.
+    let held = approved || was_asked(&status);
+    let judge = if held { gate::judge_again } else { gate::judge };
     let mut judgement = question::ask(about, &status, case, judge);
     let claimed = question::hold_to_claim(about, &status, case, &mut judgement);
     let Judgement { mut decision, mut reason, prediction, anomalies, charge, ungrounded, on_second_opinion, doubt } =
@@ -165,7 +213,7 @@ pub(super) fn step(about: About<'_>, mut status: IncidentStatus, case: &Judgemen
         }
     }
     // What waits, is over or is one of many needs no other answer, and what a person approved is not asked about again.
-    let decides = storm.is_none() && !claimed && !approved;
+    let decides = storm.is_none() && !claimed && !held;
     if let Some((refused, to)) = stronger(&status, outcome, ungrounded.is_some()).filter(|_| decides) {
         effects.push(reroute::note_begin(about, &mut status, &refused, &to));
         return begin_again(about, status, effects, Who::Stronger);
@@ -194,12 +242,16 @@ pub(super) fn step(about: About<'_>, mut status: IncidentStatus, case: &Judgemen
     status.decision = Some(decision);
     match (outcome, prediction) {
         (DecisionOutcome::Act, Some(prediction)) => {
+            status.times.approval_asked = None;
             effects.extend(charge.map(Effect::Reserve));
             remediation::begin_repair(about, status, prediction, effects)
         }
         (DecisionOutcome::Wait, _) => Step::write(effects, status, Next::Again),
         (DecisionOutcome::AwaitApproval, _) => {
             let digest = status.decision.as_ref().and_then(|decision| decision.digest.clone()).unwrap_or_default();
+            // Who approved what has changed since has as much time as ever for the new one; a reminder gives none.
+            let earlier = status.times.approval_asked.filter(|_| !approved);
+            status.times.approval_asked = Some(earlier.unwrap_or(now));
             let sentence = format!("waits for an Approval with digest {digest}");
             timeline::note(&mut status, now, Actor::Controller, Event::ApprovalAsked, sentence);
             status.phase = IncidentPhase::AwaitingApproval;

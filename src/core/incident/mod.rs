@@ -51,6 +51,7 @@ use super::{
 pub use diagnosis::cites;
 pub use effect::{Effect, Entry, Measure, Notice};
 pub use ending::{blocked, next_step, refused};
+pub use judgement::unanswered;
 pub use round::DEADLINE_SECONDS;
 pub use telling::{deliveries, has_to_tell, told};
 

@@ -33,7 +33,10 @@ pub(super) fn details(
     let policies = policy::matching(&case.rules.policies, kind, labels).all();
     let approvals = case.books.approvals.iter().filter(|approval| approval.digest == spec.digest);
     let approvals = approvals.map(|approval| {
-        json!({ "approver": approval.approver, "name": approval.name, "uid": approval.uid, "digest": approval.digest })
+        json!({
+            "approver": approval.approver, "groups": approval.groups, "answer": approval.answer, "name": approval.name,
+            "uid": approval.uid, "digest": approval.digest,
+        })
     });
     let mut details = Map::new();
     for (key, value) in [

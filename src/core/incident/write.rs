@@ -215,6 +215,7 @@ fn is_expected(reason: Reason) -> bool {
             | Reason::Recovered
             | Reason::NothingFails
             | Reason::ApprovalMissing
+            | Reason::ApprovalDenied
             | Reason::BlockedByDisruptionBudget
             | Reason::EvictionNotAllowed
             | Reason::RefusedByAdmission

@@ -115,6 +115,7 @@ impl CompiledPolicy {
             failure_policy: FailurePolicy::Fail,
             limits: Limits::default(),
             protected: None,
+            approvals: None,
             windows: vec![],
             allow_helm: false,
             confidence_floor: 0,
@@ -330,6 +331,9 @@ fn beside_conditions(spec: &PolicySpec) -> Vec<Finding> {
     }
     if spec.allow_helm {
         findings.push(Finding::invalid("allowHelm", format_args!("not beside matchConditions: it {WHY}")));
+    }
+    if spec.approvals.is_some() {
+        findings.push(Finding::invalid("approvals", format_args!("not beside matchConditions: it {WHY}")));
     }
     if spec.model_chain.is_some() {
         findings.push(Finding::invalid("modelChain", format_args!("not beside matchConditions: it {WHY}")));

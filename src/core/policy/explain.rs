@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::json;
 
-use crate::api::v1alpha1::{ActionKind, Lift, Limits, Mode, ObjectRef, PolicyException, Runbook, Time, WindowKind};
+use crate::api::v1alpha1::{
+    ActionKind, ApprovalTerms, Lift, Limits, Mode, ObjectRef, PolicyException, Runbook, Time, WindowKind,
+};
 use crate::core::cel::Variables;
 
 use super::compiled::CompiledPolicy;
@@ -109,6 +111,11 @@ pub fn explain(question: &Question<'_>, policy: &CompiledPolicy, exceptions: &[P
     it.say(mode, "mode", spec.mode.to_string());
     if let Err(denial) = policy.spares(target, labels) {
         it.say(Answer::Forbids, "protected", denial.message);
+    }
+    if let Some(ApprovalTerms { required, groups }) = &spec.approvals {
+        let of = if groups.is_empty() { String::new() } else { format!(" of {}", groups.join(" or ")) };
+        let people = if *required == 1 { "person has" } else { "people have" };
+        it.say(Answer::Later, "approvals", format!("{required} {people} to approve{of}, where one has to"));
     }
     let lifted = Lifted::of(policy, exceptions, target, labels, system, *now);
     if let Some(program) = policy.program()

@@ -20,9 +20,6 @@ use super::example::{EXAMPLE, VARIABLES};
 /// Characters of all expressions of one object at most.
 const MAX_EXPRESSIONS: usize = 16_384;
 
-/// The variable that is large, and is made only where an expression names it.
-const FACTS: &str = "facts";
-
 /// The part of a Policy or a Runbook that is CEL.
 #[derive(Clone, Copy, Debug)]
 pub struct Said<'a> {
@@ -226,9 +223,9 @@ impl Program {
         self.conditions.is_empty() && self.validations.is_empty()
     }
 
-    /// Whether it may ask for the facts of the investigation, which are large.
-    pub fn asks_facts(&self) -> bool {
-        self.uses.contains(FACTS)
+    /// Whether an expression of it names this variable.
+    pub fn asks(&self, variable: &str) -> bool {
+        self.uses.contains(variable)
     }
 
     /// Whether its match conditions hold. `meter` counts what all expressions of one decision cost.

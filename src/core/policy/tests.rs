@@ -396,7 +396,7 @@ fn variables_build_on_those_before_them_and_messages_can_use_them() {
 #[test]
 fn all_that_is_wrong_with_a_policy_is_found_with_its_place() {
     let spec = json!({
-        "mode": "approve", "allowHelm": true, "modelChain": "x",
+        "mode": "approve", "allowHelm": true, "modelChain": "x", "approvals": {"required": 2},
         "matchConditions": [{"name": "a", "expression": "variables.late"}],
         "variables": [
             {"name": "early", "expression": "variables.late"}, {"name": "late", "expression": "1"},
@@ -415,6 +415,7 @@ fn all_that_is_wrong_with_a_policy_is_found_with_its_place() {
     let expected = [
         ("mode", None),
         ("allowHelm", None),
+        ("approvals", None),
         ("modelChain", None),
         ("matchConditions[0].expression", Some((1, 11))),
         ("variables[0].expression", Some((1, 11))),

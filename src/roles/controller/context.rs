@@ -29,6 +29,7 @@ use crate::settings::Settings;
 use crate::tap;
 
 use super::compiled::Compiled;
+use super::deciding::Deciding;
 use super::metrics::Metrics;
 use super::progress::Progress;
 use super::workloads::Workloads;
@@ -68,6 +69,8 @@ pub struct Context {
     pub exceptions: Store<PolicyException>,
     /// Cached ModelChains of the system namespace, for plans.
     pub chains: Store<ModelChain>,
+    /// Where steps of incidents are computed.
+    pub deciding: Deciding,
     /// What is known of the steps of each object.
     pub progress: Progress,
     /// Held while an alert is grouped, so that two alerts about one target cannot open two incidents.
@@ -100,6 +103,9 @@ pub enum Error {
     /// The audit log cannot be written.
     #[error("audit log: {0}")]
     Audit(std::io::Error),
+    /// The checks of a write that is under way gave no answer.
+    #[error("the checks gave no answer: {0}")]
+    Unanswered(String),
     /// Another process may be the leader.
     #[error("this process may no longer hold the Lease; nothing was written")]
     NotLeading,
@@ -115,6 +121,7 @@ impl Error {
             Error::Api { .. } => "Api",
             Error::Timeout { .. } => "Timeout",
             Error::Audit(_) => "Audit",
+            Error::Unanswered(_) => "Unanswered",
             Error::NotLeading => "NotLeading",
         }
     }
@@ -127,7 +134,9 @@ impl Error {
             Error::Api { source: kube::Error::Api(status), .. } => Failure::of_status(status.code),
             // What is stored stays as it is until somebody changes it.
             Error::Api { source: kube::Error::SerdeError(_), .. } => Failure::Refused,
-            Error::Api { .. } | Error::Timeout { .. } | Error::Audit(_) | Error::NotLeading => Failure::Passing,
+            Error::Api { .. } | Error::Timeout { .. } | Error::Audit(_) | Error::Unanswered(_) | Error::NotLeading => {
+                Failure::Passing
+            }
         }
     }
 

@@ -10,7 +10,7 @@ use tracing::Instrument as _;
 use crate::api::v1alpha1::Incident;
 use crate::clock;
 use crate::core::{
-    incident::{self, Next, Notice, Step},
+    incident::{self, Next, Notice, Seen, Step},
     reason::Reason,
     retention,
 };
@@ -18,7 +18,7 @@ use crate::telemetry::request_span;
 
 use super::context::{Error, Shared, call};
 use super::effects::{self, Failure};
-use super::{gather, notices, progress};
+use super::{gather, metrics, notices, progress};
 
 /// Steps of one reconcile at most; the rest follows in the next one.
 const STEPS: usize = 12;
@@ -69,7 +69,8 @@ async fn steps(cached: &Incident, ctx: &Shared) -> Result<Duration, Error> {
     let mut need = incident::need(&incident, clock::now());
     for _ in 0..STEPS {
         let seen = Box::pin(gather::gather(ctx, &incident, need, clock::now())).await?;
-        let step = incident::step(&incident, &seen, &ctx.terms, clock::now());
+        let step;
+        (incident, step) = decide(ctx, incident, seen).await?;
         let next = step.next;
         incident = Box::pin(take(ctx, incident, step)).await?;
         need = match next {
@@ -83,6 +84,26 @@ async fn steps(cached: &Incident, ctx: &Shared) -> Result<Duration, Error> {
         };
     }
     Ok(Duration::from_millis(10))
+}
+
+/// The step that follows from what was `seen`. Without an answer in time it is a refusal; where there was nothing to decide,
+/// such as for a write that is under way, nothing new is granted, and it is asked again.
+async fn decide(ctx: &Shared, incident: Incident, seen: Seen) -> Result<(Incident, Step), Error> {
+    let incident = Arc::new(incident);
+    let work = {
+        let (ctx, incident) = (ctx.clone(), incident.clone());
+        move || incident::step(&incident, &seen, &ctx.terms, clock::now())
+    };
+    let step = match ctx.deciding.answer(work).await {
+        Ok(step) => step,
+        Err(why) => {
+            ctx.metrics.unanswered.get_or_create(&metrics::Labels { reason: why.as_str() }).inc();
+            tracing::error!(incident = incident.name_any(), %why, "the checks gave no answer, and so refuse");
+            let refusal = incident::unanswered(&incident, &why.to_string(), &ctx.terms, clock::now());
+            refusal.ok_or_else(|| Error::Unanswered(why.to_string()))?
+        }
+    };
+    Ok((Arc::unwrap_or_clone(incident), step))
 }
 
 /// The incident by a quorum read: the cache may be older than the last step. A new one, about which nothing was decided,

@@ -54,6 +54,8 @@ pub struct Metrics {
     pub grants: Counter,
     /// Anomalies counted by the cascade breaker.
     pub anomalies: Family<Labels, Counter>,
+    /// Steps whose checks gave no answer in time, by why: `Late`, `Ended` or `Busy`.
+    pub unanswered: Family<Labels, Counter>,
     /// Steps that failed and are tried again.
     pub errors: Family<Labels, Counter>,
     /// Incidents and Alerts that the watchdog handed over, by what became of it.
@@ -85,6 +87,7 @@ impl Metrics {
             decisions: Family::default(),
             grants: Counter::default(),
             anomalies: Family::default(),
+            unanswered: Family::default(),
             errors: Family::default(),
             watchdog: Family::default(),
             watchdog_looks: Counter::default(),
@@ -96,7 +99,7 @@ impl Metrics {
             to_fire: Histogram::new(exponential_buckets(0.05, 2.0, 12)),
             to_recovery: Histogram::new(exponential_buckets(0.5, 2.0, 12)),
         };
-        let Metrics { opened, ended, decisions, grants, anomalies, errors, .. } = &metrics;
+        let Metrics { opened, ended, decisions, grants, anomalies, unanswered, errors, .. } = &metrics;
         let Metrics { watchdog, watchdog_looks, stuck, undecodable, alerts, full, .. } = &metrics;
         let Metrics { to_plan, to_fire, to_recovery, .. } = &metrics;
         registry.register("backstop_incidents_opened", "Incidents opened", opened.clone());
@@ -104,6 +107,8 @@ impl Metrics {
         registry.register("backstop_gate_decisions", "Decisions of the gate", decisions.clone());
         registry.register("backstop_grants_opened", "Grants opened", grants.clone());
         registry.register("backstop_anomalies", "Anomalies counted by the cascade breaker", anomalies.clone());
+        let none = "Steps whose checks gave no answer in time, and so refused";
+        registry.register("backstop_decisions_unanswered", none, unanswered.clone());
         registry.register("backstop_reconcile_errors", "Steps that failed and are tried again", errors.clone());
         let handed = "Incidents and Alerts that the watchdog handed over, by what became of it";
         registry.register("backstop_watchdog_handovers", handed, watchdog.clone());

@@ -4,6 +4,7 @@ mod alerts;
 mod caches;
 mod compiled;
 mod context;
+mod deciding;
 mod effects;
 mod gather;
 mod grants;
@@ -106,6 +107,7 @@ async fn run(parts: Parts, leading: Leading) {
         runbooks: runbooks.clone(),
         exceptions: exceptions.clone(),
         chains,
+        deciding: deciding::Deciding::default(),
         progress: progress::Progress::default(),
         grouping: context::Grouping::default(),
         enrolled: enrolled.clone(),

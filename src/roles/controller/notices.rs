@@ -39,8 +39,8 @@ fn approval_message(message: Message) -> Message {
     Message {
         reason: Reason::ApprovalMissing.as_str().into(),
         next_step: format!(
-            "look at `status.decision.diff` of `kubectl -n {namespace} get incident {name} -o yaml`; to allow exactly \
-             that, create an Approval with its digest"
+            "`backstop approve -n {namespace} {name}` shows the exact change and asks; `backstop deny` ends it. Or look at \
+             `status.decision.diff` of `kubectl -n {namespace} get incident {name} -o yaml`, and create an Approval with its digest"
         ),
         ..message
     }

@@ -71,6 +71,7 @@ pub(super) fn context(
         runbooks: store(vec![]),
         exceptions: store(vec![]),
         chains: store(vec![]),
+        deciding: super::deciding::Deciding::default(),
         progress: Progress::default(),
         grouping: Grouping::default(),
         enrolled: tokio::sync::watch::channel(BTreeSet::new()).1,

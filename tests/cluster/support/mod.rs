@@ -191,6 +191,14 @@ pub async fn connect_as(user: &str) -> Result<Client> {
     Client::try_from(config).context("cannot build a Kubernetes client")
 }
 
+/// A client that acts as one of a group.
+pub async fn connect_as_one_of(user: &str, group: &str) -> Result<Client> {
+    let mut config = kube::Config::infer().await.context("no cluster")?;
+    config.auth_info.impersonate = Some(user.into());
+    config.auth_info.impersonate_groups = Some(vec![group.into()]);
+    Client::try_from(config).context("cannot build a Kubernetes client")
+}
+
 /// A client with nothing but this bearer token.
 pub async fn connect_with(token: &str) -> Result<Client> {
     let mut config = kube::Config::infer().await.context("no cluster")?;

@@ -228,8 +228,10 @@ impl Model {
     pub fn approve(&mut self, digest: &str) -> &mut Consent {
         let spec = ApprovalSpec {
             approver: "ann".into(),
+            groups: vec![],
             incident: "incident".into(),
             digest: digest.into(),
+            answer: Default::default(),
             expires_at: self.now + jiff::SignedDuration::from_hours(1),
         };
         self.approvals.push(Consent { spec, status: None });

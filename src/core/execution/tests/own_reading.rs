@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::{
-    api::v1alpha1::{Action, Approval, ApprovalStatus, Mode, PodFailure, Policy, Purpose},
+    api::v1alpha1::{Action, Approval, ApprovalAnswer, ApprovalStatus, Mode, PodFailure, Policy, Purpose},
     core::{
         actions::identity,
         execution::{Consent, Evidence, PolicyBounds, conformance, model::template},
@@ -274,6 +274,66 @@ fn a_yes_to_a_repair_is_a_yes_to_take_it_back_and_to_evict_its_stuck_pods_and_to
         let mut other_incident = model.clone();
         other_incident.approve(&digest).spec.incident = "another".into();
         assert_eq!(bent(other_incident, |_| {}), "ApprovalMissing");
+    }
+}
+
+/// Another answer to the same.
+fn answer(model: &mut Model, approver: &str, groups: &[&str], answer: ApprovalAnswer) {
+    let digest = model.remediation.spec.digest.clone();
+    let spec = &mut model.approve(&digest).spec;
+    spec.approver = approver.into();
+    spec.groups = groups.iter().map(ToString::to_string).collect();
+    spec.answer = answer;
+}
+
+#[test]
+fn as_many_people_of_the_groups_as_the_policies_ask_for_have_to_approve() {
+    const YES: ApprovalAnswer = ApprovalAnswer::Approve;
+    for mut model in every_write() {
+        model.mode = "approve";
+        let asks = serde_json::json!({"mode": "auto", "approvals": {"required": 2, "groups": ["sre"]}});
+        model.policy_bounds = vec![bounds(asks.clone())];
+        let mut enough = model.clone();
+        answer(&mut model, "ann", &["dev", "sre"], YES);
+        assert_eq!(bent(model.clone(), |_| {}), "ApprovalMissing");
+        for (approver, groups) in [("ann", ["sre"]), ("bob", ["dev"]), ("bob", ["SRE"])] {
+            let mut model = model.clone();
+            answer(&mut model, approver, &groups, YES);
+            assert_eq!(bent(model, |_| {}), "ApprovalMissing", "{approver} {groups:?}");
+        }
+        answer(&mut enough, "ann", &["sre"], YES);
+        answer(&mut enough, "bob", &["sre"], YES);
+        run(&mut enough);
+        assert_fired_once(&enough);
+        // A Policy of other targets asks for nobody here.
+        let mut other = model.clone();
+        let mut of_others = asks;
+        of_others["matchConstraints"] = serde_json::json!({"kinds": ["Nothing"]});
+        other.policy_bounds = vec![bounds(of_others)];
+        run(&mut other);
+        assert_fired_once(&other);
+    }
+}
+
+#[test]
+fn one_no_stops_the_write_at_any_time_and_never_taking_it_back() {
+    const NO: ApprovalAnswer = ApprovalAnswer::Deny;
+    for mut model in every_change() {
+        model.mode = "approve";
+        let digest = model.remediation.spec.digest.clone();
+        model.approve(&digest);
+        let undoes = model.remediation.spec.purpose == Purpose::Undo;
+        let mut before = model.clone();
+        answer(&mut before, "eve", &[], NO);
+        let mut between = model;
+        if undoes {
+            run(&mut before);
+            assert_fired_once(&before);
+            continue;
+        }
+        assert_eq!(bent(before, |_| {}), "ApprovalDenied");
+        run_with(&mut between, Verb::DryRunRight, |model| answer(model, "eve", &[], NO));
+        assert_aborted(&between, "ApprovalDenied");
     }
 }
 

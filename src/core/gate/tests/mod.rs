@@ -17,7 +17,7 @@ use super::testing::{
     GateFixture, at, bad_rollout, claim, policy, reading, revision, runbook, too_few_replicas, undo_to,
 };
 use super::*;
-use crate::api::v1alpha1::{Anomaly, Cause, ClaimKind, PodFailure, Verdict};
+use crate::api::v1alpha1::{Anomaly, ApprovalAnswer, Cause, ClaimKind, PodFailure, Verdict};
 use crate::core::neighbours::Storm;
 use crate::core::policy::CompiledPolicy;
 
@@ -305,6 +305,46 @@ fn approve_mode_waits_for_a_person_who_names_exactly_this_action() {
     assert_eq!(refused(&world).0, DecisionOutcome::AwaitApproval);
     world.approvals =
         vec![ValidApproval { digest: decision.digest.unwrap(), approver: "ann".into(), ..ValidApproval::default() }];
+    assert_eq!(refused(&world).0, DecisionOutcome::Act);
+}
+
+#[test]
+fn as_many_people_as_each_policy_asks_for_have_to_approve_and_one_no_ends_it() {
+    let mut world = bad_rollout();
+    world.mode = Some("approve".into());
+    world.policies = vec![
+        policy(json!({"mode": "approve", "approvals": {"required": 2, "groups": ["sre", "leads"]}})),
+        policy(json!({"mode": "auto", "approvals": {}})),
+        policy(json!({"mode": "auto", "approvals": {"required": 9}, "matchConstraints": {"kinds": ["DaemonSet"]}})),
+    ];
+    let decision = world.judge().decision;
+    assert_eq!(decision.outcome, DecisionOutcome::AwaitApproval);
+    assert!(decision.message.contains("0 of 2 people of leads or sre"), "{}", decision.message);
+    assert_eq!(decision.approvals.iter().map(|terms| terms.required).collect::<Vec<_>>(), [2, 1]);
+    let digest = decision.digest.unwrap();
+    let says = |approver: &str, group: &str, answer| ValidApproval {
+        digest: digest.clone(),
+        approver: approver.into(),
+        groups: vec![group.into()],
+        answer,
+        ..ValidApproval::default()
+    };
+    let yes = |approver, group| says(approver, group, ApprovalAnswer::Approve);
+    for (approvals, outcome) in [
+        (vec![yes("ann", "sre")], DecisionOutcome::AwaitApproval),
+        (vec![yes("ann", "sre"), yes("ann", "leads")], DecisionOutcome::AwaitApproval),
+        (vec![yes("ann", "sre"), yes("bob", "dev")], DecisionOutcome::AwaitApproval),
+        (vec![yes("ann", "sre"), yes("bob", "leads")], DecisionOutcome::Act),
+    ] {
+        world.approvals = approvals;
+        assert_eq!(world.judge().decision.outcome, outcome, "{:?}", world.approvals);
+    }
+    world.approvals.push(says("eve", "", ApprovalAnswer::Deny));
+    let decision = world.judge().decision;
+    assert_eq!((decision.outcome, decision.reason.as_str()), (DecisionOutcome::Escalate, "ApprovalDenied"));
+    assert!(decision.message.contains("eve denied") && decision.approvals.is_empty(), "{}", decision.message);
+    // Of another action, nobody says anything about this one.
+    world.approvals.last_mut().unwrap().digest = "0".repeat(64);
     assert_eq!(refused(&world).0, DecisionOutcome::Act);
 }
 

@@ -5,8 +5,8 @@ use serde_json::json;
 
 use super::world::{Aftermath, Delayed, Executor, Investigator, World};
 use crate::api::v1alpha1::{
-    Approval, Attempt, Diagnosis, Fact, IncidentPhase, InvestigationPhase, InvestigationStatus, Mode, OpenGrant,
-    PodFailure, Purpose, Receipt, ReceiptStep, RemediationPhase, RemediationSpec, RemediationStatus, Time,
+    Approval, ApprovalAnswer, Attempt, Diagnosis, Fact, IncidentPhase, InvestigationPhase, InvestigationStatus, Mode,
+    OpenGrant, PodFailure, Purpose, Receipt, ReceiptStep, RemediationPhase, RemediationSpec, RemediationStatus, Time,
 };
 use crate::core::{gate::testing, incident::Effect, names, reason::Reason, workload::Pod};
 
@@ -74,18 +74,20 @@ impl World {
                 }
             }
         }
-        if self.approves
-            && self.phase() == IncidentPhase::AwaitingApproval
+        const ANN: &[(&str, &str, ApprovalAnswer)] = &[("ann", "people", ApprovalAnswer::Approve)];
+        if self.phase() == IncidentPhase::AwaitingApproval
             && let Some(digest) = self.incident.status.as_ref().and_then(|s| s.decision.as_ref()?.digest.clone())
             && !self.approvals.iter().any(|approval| approval.spec.digest == digest)
         {
-            let spec = json!({
-                "approver": "ann", "incident": "api-0123456789", "digest": digest,
-                "expiresAt": (self.now + SignedDuration::from_mins(5)).to_string(),
-            });
-            let mut approval = Approval::new("a", serde_json::from_value(spec).unwrap());
-            approval.metadata.uid = Some("uid-a".into());
-            self.approvals.push(approval);
+            for (approver, group, answer) in if self.approves { ANN } else { self.answers } {
+                let spec = json!({
+                    "approver": approver, "groups": [group], "incident": "api-0123456789", "digest": digest,
+                    "answer": answer, "expiresAt": (self.now + SignedDuration::from_hours(1)).to_string(),
+                });
+                let mut approval = Approval::new(approver, serde_json::from_value(spec).unwrap());
+                approval.metadata.uid = Some(format!("uid-{approver}"));
+                self.approvals.push(approval);
+            }
         }
         let names: Vec<String> = self.remediations.keys().cloned().collect();
         for name in names {

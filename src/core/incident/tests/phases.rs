@@ -2,10 +2,13 @@
 
 use super::{Aftermath, Executor, Fault, Investigator, Run, World, drive};
 use crate::api::v1alpha1::{
-    DecisionOutcome, IncidentPhase, LedgerEntry, LedgerState, PodFailure, Purpose, Severity, Write,
+    ApprovalAnswer, DecisionOutcome, Incident, IncidentPhase, LedgerEntry, LedgerState, PodFailure, Policy, Purpose,
+    Severity, Time, Write,
 };
 use crate::core::gate::testing;
-use crate::core::incident::{Effect, Notice, blocked, step};
+use crate::core::incident::{Effect, Notice, Seen, Step, Terms, blocked, step, unanswered};
+use crate::core::names;
+use crate::core::policy::CompiledPolicy;
 use crate::core::reason::Reason;
 
 pub fn run(world: &mut World) -> Run {
@@ -128,6 +131,30 @@ fn a_mode_that_forbids_writes_leads_to_a_person_and_no_remediation() {
 }
 
 #[test]
+fn checks_that_do_not_answer_refuse_and_are_asked_again_until_nobody_waits_any_more() {
+    fn never(incident: &Incident, seen: &Seen, terms: &Terms, now: Time) -> Step {
+        match seen {
+            Seen::Judgement(_) => unanswered(incident, "there was none in time", terms, now).expect("it is judged"),
+            _ => step(incident, seen, terms, now),
+        }
+    }
+    fn at_first(incident: &Incident, seen: &Seen, terms: &Terms, now: Time) -> Step {
+        let first = incident.status.as_ref().is_some_and(|status| status.rounds == 1);
+        if first { never(incident, seen, terms, now) } else { step(incident, seen, terms, now) }
+    }
+    let mut world = World::new();
+    assert!(drive(&mut world, never, |_| Fault::None).ended);
+    assert_eq!((world.phase(), world.reason()), (IncidentPhase::Escalated, Reason::ChecksUnanswered.as_str()));
+    assert!(world.writes.is_empty() && world.told == [Notice::Escalated]);
+    assert!(world.status().rounds > 5, "it was asked again for a minute");
+
+    let mut world = World::new();
+    assert!(drive(&mut world, at_first, |_| Fault::None).ended);
+    assert_eq!((world.phase(), purposes(&world)), (IncidentPhase::Resolved, vec![Purpose::Repair]));
+    assert!(unanswered(&world.incident, "late", &world.terms, world.now).is_none(), "nothing is to be decided");
+}
+
+#[test]
 fn in_mode_approve_nothing_is_written_before_a_person_said_yes_to_exactly_this() {
     let mut world = World::new();
     world.mode = Some("approve".into());
@@ -140,6 +167,77 @@ fn in_mode_approve_nothing_is_written_before_a_person_said_yes_to_exactly_this()
     ends(&mut world, IncidentPhase::Resolved, Reason::Recovered);
     assert_eq!(world.approvals.len(), 1);
     assert!(!world.approvals[0].status.as_ref().unwrap().used_by.is_empty(), "the Approval is used up");
+}
+
+/// A world in mode approve in which people answer so, each with their group, once they are asked.
+fn asked(people: &'static [(&'static str, &'static str, ApprovalAnswer)]) -> World {
+    World { mode: Some("approve".into()), answers: people, ..World::new() }
+}
+
+fn asking(spec: serde_json::Value) -> Vec<CompiledPolicy> {
+    vec![CompiledPolicy::of(&Policy::new("p", serde_json::from_value(spec).unwrap()))]
+}
+
+#[test]
+fn where_two_people_have_to_approve_one_is_not_enough_and_people_are_reminded() {
+    const YES: ApprovalAnswer = ApprovalAnswer::Approve;
+    let two = || asking(serde_json::json!({"mode": "auto", "approvals": {"required": 2, "groups": ["sre"]}}));
+    let mut world = World { policies: two(), ..asked(&[("ann", "sre", YES), ("bob", "dev", YES)]) };
+    ends(&mut world, IncidentPhase::Escalated, Reason::ApprovalTimeout);
+    assert!(world.writes.is_empty());
+    let message = world.status().message;
+    assert!(message.contains("1 of 2 people of sre"), "{message}");
+    let reminders = world.told.iter().filter(|notice| **notice == Notice::ApprovalAsked).count();
+    assert_eq!(reminders, 3, "asked, and twice again: {:?}", world.told);
+    let waited = world.status().times.ended.unwrap().duration_since(world.status().times.approval_asked.unwrap());
+    assert!(waited.as_secs() <= 1900, "a reminder gives no more time: {waited:?}");
+
+    let mut world = World { policies: two(), ..asked(&[("ann", "sre", YES), ("bob", "sre", YES)]) };
+    ends(&mut world, IncidentPhase::Resolved, Reason::Recovered);
+    assert!(world.approvals.iter().all(|it| !it.status.as_ref().unwrap().used_by.is_empty()), "both are used up");
+    let opened = world.records.iter().find(|record| record.kind == "GrantOpening").unwrap();
+    let on_record = opened.details["approvals"].as_array().unwrap();
+    assert_eq!(on_record.iter().map(|it| it["approver"].as_str().unwrap()).collect::<Vec<_>>(), ["ann", "bob"]);
+    assert_eq!(on_record[0]["groups"], serde_json::json!(["sre"]));
+}
+
+#[test]
+fn one_no_ends_it_whoever_approves() {
+    let mut world = asked(&[("ann", "sre", ApprovalAnswer::Approve), ("eve", "dev", ApprovalAnswer::Deny)]);
+    ends(&mut world, IncidentPhase::Escalated, Reason::ApprovalDenied);
+    assert!(world.writes.is_empty() && world.status().message.contains("eve denied"), "{}", world.status().message);
+    assert!(world.approvals.iter().all(|approval| approval.status.is_none()), "nothing is used up");
+}
+
+#[test]
+fn what_changes_while_it_waits_is_asked_anew_and_needs_new_approvals() {
+    fn changes(incident: &Incident, seen: &Seen, terms: &Terms, now: Time) -> Step {
+        // Somebody has edited the template since it was asked for: what is there before is another one.
+        let mut seen = seen.clone();
+        if now.duration_since(incident.spec.opened_at).as_secs() > 300
+            && let Seen::Judgement(case) = &mut seen
+            && let Ok(workload) = &mut case.workload
+        {
+            workload.template["spec"]["terminationGracePeriodSeconds"] = 7.into();
+            let hash = names::digest(&[&names::canonical(&workload.template)]);
+            let current = &mut workload.revisions[0];
+            current.template = workload.template.clone();
+            current.fact.template_hash = hash[..16].to_owned();
+            current.template_hash = hash;
+        }
+        step(incident, &seen, terms, now)
+    }
+    let mut world = asked(&[]);
+    assert!(drive(&mut world, changes, |_| Fault::None).ended);
+    let digests: std::collections::BTreeSet<String> = world
+        .status()
+        .timeline
+        .iter()
+        .filter(|entry| entry.event == "ApprovalAsked")
+        .filter_map(|entry| entry.message.rsplit(' ').next().map(str::to_owned))
+        .collect();
+    assert_eq!(digests.len(), 2, "{digests:?}");
+    assert!(world.writes.is_empty());
 }
 
 #[test]

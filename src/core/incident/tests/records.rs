@@ -22,8 +22,8 @@ fn who_approved_what_and_by_which_rules_is_on_record_before_the_grant_opens() {
     assert_eq!(details["digest"], spec.digest.as_str());
     assert_eq!(details["mode"], "approve");
     let approval = &details["approvals"][0];
-    assert_eq!((&approval["approver"], &approval["name"]), (&"ann".into(), &"a".into()));
-    assert_eq!((&approval["uid"], &approval["digest"]), (&"uid-a".into(), &spec.digest.as_str().into()));
+    assert_eq!((&approval["approver"], &approval["name"]), (&"ann".into(), &"ann".into()));
+    assert_eq!((&approval["uid"], &approval["digest"]), (&"uid-ann".into(), &spec.digest.as_str().into()));
     let change = &details["change"];
     assert_eq!(change["path"], "/spec/template");
     assert!(change["beforeSha256"] != change["afterSha256"] && change["afterSha256"].as_str().unwrap().len() == 64);

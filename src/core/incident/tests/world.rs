@@ -7,9 +7,9 @@ use jiff::SignedDuration;
 use serde_json::json;
 
 use crate::api::v1alpha1::{
-    Approval, Diagnosis, Fact, Grant, GrantSpec, Incident, IncidentPhase, IncidentSpec, IncidentStatus, Investigation,
-    KnownGood, LedgerState, LedgerStatus, ModelChain, OpenGrant, PodFailure, Purpose, Remediation, RemediationStatus,
-    Review, Severity, Time, Write,
+    Approval, ApprovalAnswer, Diagnosis, Fact, Grant, GrantSpec, Incident, IncidentPhase, IncidentSpec, IncidentStatus,
+    Investigation, KnownGood, LedgerState, LedgerStatus, ModelChain, OpenGrant, PodFailure, Purpose, Remediation,
+    RemediationStatus, Review, Severity, Time, Write,
 };
 use crate::core::{
     budget,
@@ -189,6 +189,8 @@ pub struct World {
     pub kill_switch_once_sent: bool,
     /// A person approves whatever is asked, after this long.
     pub approves: bool,
+    /// People who answer whatever is asked, each with a group of theirs.
+    pub answers: &'static [(&'static str, &'static str, ApprovalAnswer)],
     /// Requests that nobody waits for any more, with the time at which they arrive.
     pub delayed: Vec<(Time, Delayed)>,
     /// Grants that are closed already are not written again, as a careless controller would have it.
@@ -289,6 +291,7 @@ impl World {
             kill_switch: false,
             kill_switch_once_sent: false,
             approves: false,
+            answers: &[],
             delayed: vec![],
             closes_carelessly: false,
             audit: vec![],
