@@ -191,7 +191,7 @@ pub struct Breaker {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 64))]
     pub reason: String,
-    /// The Incident whose anomaly opened it, as `namespace/name`: its page tells people of the breaker.
+    /// The Incident whose anomaly opened it, as `namespace/name`: its page tells the on-call of the breaker.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 320))]
     pub opened_by: String,
