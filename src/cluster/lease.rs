@@ -66,6 +66,13 @@ impl Leading {
 
 #[cfg(test)]
 impl Leading {
+    /// Of a process that holds its Lease for good.
+    pub fn always() -> Leading {
+        let (sender, state) = watch::channel(State::Until(Instant::now() + std::time::Duration::from_hours(24)));
+        std::mem::forget(sender);
+        Leading(state)
+    }
+
     /// Of a process that holds no Lease.
     pub fn nobody() -> Leading {
         Leading(watch::channel(State::Lost(Lost { reason: "a test".into() })).1)

@@ -25,8 +25,9 @@ mod selftest;
 mod spec;
 mod step;
 
-#[cfg(test)]
-mod model;
+#[cfg(any(test, feature = "model-check"))]
+#[doc(hidden)]
+pub mod model;
 #[cfg(test)]
 mod tests;
 

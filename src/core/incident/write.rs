@@ -7,8 +7,8 @@ use jiff::SignedDuration;
 use serde_json::{Map, Value, json};
 
 use crate::api::v1alpha1::{
-    Actor, Decision, DecisionOutcome, IncidentPhase, IncidentStatus, LedgerState, OpenGrant, ReceiptStep, Remediation,
-    RemediationPhase, RemediationSpec, RemediationStatus, Time, Write,
+    Actor, Decision, DecisionOutcome, Grant, IncidentPhase, IncidentStatus, LedgerState, OpenGrant, ReceiptStep,
+    Remediation, RemediationPhase, RemediationSpec, RemediationStatus, Time, Write,
 };
 use crate::core::{
     actions,
@@ -94,6 +94,10 @@ fn fired(
     state: &RemediationStatus,
 ) -> Step {
     let mut effects = settle(remediation, state, LedgerState::Spent);
+    // It may have been faster than the record of its Grant.
+    if Some(state.epoch) > status.grant_epoch {
+        note_opened(about, &mut status, &remediation.spec, state.epoch);
+    }
     // The executor's clock is shown but decides nothing: timeouts count from now.
     let at = fired_at(state).unwrap_or(about.now);
     match flight {
@@ -241,6 +245,10 @@ pub(super) fn grant(about: About<'_>, mut status: IncidentStatus, flight: Flight
         return follow(about, status, flight, remediation.as_ref());
     };
     let spec = &remediation.spec;
+    // Decided a moment ago; what has changed since, the executor and the policies ask for themselves.
+    if is_open(about, grant.as_ref(), remediation, state.epoch) {
+        return opened(about, status, spec, state.epoch);
+    }
     let judgement = decided_again(about, &status, flight, found);
     let recovered = judgement.as_ref().is_some_and(|it| it.decision.outcome == DecisionOutcome::Resolve);
     let refusal = refusal(judgement.as_ref(), spec);
@@ -270,8 +278,9 @@ pub(super) fn grant(about: About<'_>, mut status: IncidentStatus, flight: Flight
             return Step::wait(LOOK);
         }
         let mut effects: Vec<Effect> = anomalies.into_iter().map(Effect::CountAnomaly).collect();
-        // It never had a Grant, so it was not written.
-        if status.grant_epoch.is_none() {
+        // A request to open its Grant may have arrived, or arrive still, without anybody having heard of it: it stays
+        // reserved until the executor has ended it. What an eviction costs no budget counts.
+        if flight == Flight::Replacement && status.grant_epoch.is_none() {
             effects.push(Effect::Settle { action_id: spec.action_id.clone(), state: LedgerState::Refunded });
         }
         if recovered && flight != Flight::Replacement {
@@ -295,27 +304,56 @@ pub(super) fn grant(about: About<'_>, mut status: IncidentStatus, flight: Flight
         return Step::wait(BUSY);
     };
     let name = remediation::name_of(remediation);
-    let sentence =
-        format!("for action {} and {} s, epoch {}", spec.action_id, about.terms.timings.grant_seconds, state.epoch);
-    let mut effects = Vec::new();
     match &grant.spec.open {
-        Some(open) if open.remediation == name && open.epoch == state.epoch => {}
-        Some(open) if open.remediation != name && open.not_after > about.now => return Step::wait(BUSY),
+        // Only its record is missing, or it was opened and has ended before that.
+        Some(open) if open.remediation == name && open.epoch == state.epoch => opened(about, status, spec, state.epoch),
+        Some(open) if open.remediation != name && open.not_after > about.now => Step::wait(BUSY),
+        // Somebody was about to end it, and closed its Grant, which may have been open: it opens no more, and what the
+        // executor makes of its claim counts.
+        _ if was_closed_for(grant, name) => {
+            status.grant_epoch = Some(state.epoch);
+            Step::write(vec![], status, Next::After(LOOK))
+        }
         _ => {
             let details = opening::details(about, remediation, state.epoch, decision.as_ref(), case);
-            effects.push(Effect::Audit(entry("GrantOpening", remediation, details)));
-            effects.push(Effect::OpenGrant {
+            if flight == Flight::Repair {
+                status.before_write = case.workload.as_ref().ok().map(Workload::summary);
+            }
+            // The status first: whoever ends the incident from what it was before is refused, and once somebody has ended
+            // it this step goes no further. It differs each time, by the time of the reading or of the decision.
+            let effects = vec![Effect::Audit(entry("GrantOpening", remediation, details))];
+            Step::write(effects, status, Next::Again).then(Effect::OpenGrant {
                 version: grant.metadata.resource_version.clone().unwrap_or_default(),
                 open: Box::new(open(about, remediation, state.epoch)),
-            });
+            })
         }
     }
-    status.grant_epoch = Some(state.epoch);
-    if flight == Flight::Repair {
-        status.before_write = case.workload.as_ref().ok().map(Workload::summary);
-    }
-    timeline::note(&mut status, about.now, Actor::Controller, Event::GrantOpened, sentence);
-    Step::write(effects, status, Next::After(LOOK))
+}
+
+/// Whether the Grant is open for this claim of the Remediation.
+fn is_open(about: About<'_>, grant: Option<&Grant>, remediation: &Remediation, epoch: i64) -> bool {
+    let open = grant.and_then(|grant| grant.spec.open.as_ref());
+    let of_claim = |open: &OpenGrant| open.remediation == remediation::name_of(remediation) && open.epoch == epoch;
+    open.is_some_and(|open| of_claim(open) && open.not_after > about.now)
+}
+
+/// Whether the Grant was closed last for the Remediation of this name.
+fn was_closed_for(grant: &Grant, name: &str) -> bool {
+    let note = grant.metadata.annotations.as_ref().and_then(|all| all.get(names::CLOSED_FOR));
+    note.and_then(|note| note.split(' ').next()) == Some(name)
+}
+
+/// The Grant was opened for this claim.
+fn opened(about: About<'_>, mut status: IncidentStatus, spec: &RemediationSpec, epoch: i64) -> Step {
+    note_opened(about, &mut status, spec, epoch);
+    Step::write(vec![], status, Next::After(LOOK))
+}
+
+fn note_opened(about: About<'_>, status: &mut IncidentStatus, spec: &RemediationSpec, epoch: i64) {
+    let seconds = about.terms.timings.grant_seconds;
+    let sentence = format!("for action {} and {seconds} s, epoch {epoch}", spec.action_id);
+    status.grant_epoch = Some(epoch);
+    timeline::note(status, about.now, Actor::Controller, Event::GrantOpened, sentence);
 }
 
 fn open(about: About<'_>, remediation: &Remediation, epoch: i64) -> OpenGrant {

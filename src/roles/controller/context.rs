@@ -227,7 +227,17 @@ impl Context {
         PostParams { field_manager: Some(CONTROLLER.into()), ..PostParams::default() }
     }
 
-    /// Writes the whole status of an incident by compare-and-swap, and returns the object as stored.
+    /// This process certainly holds the Lease now.
+    ///
+    /// # Errors
+    ///
+    /// It may have lost it.
+    pub fn leads(&self) -> Result<(), Error> {
+        if self.leading.is_current() { Ok(()) } else { Err(Error::NotLeading) }
+    }
+
+    /// Writes the whole status of an incident by compare-and-swap, and returns the object as stored. Who may have lost the
+    /// Lease writes none: another may be about to act on what this would end.
     pub async fn write_status(&self, incident: &Incident, status: IncidentStatus) -> Result<Incident, Error> {
         let mut next = incident.clone();
         let observed_generation = incident.metadata.generation.unwrap_or(0);
@@ -239,6 +249,7 @@ impl Context {
         let api: Api<Incident> = self.api(&namespace);
         let name = incident.name_any();
         let params = self.create_params();
+        self.leads()?;
         let write = api.replace_status(&name, &params, &next);
         let written = call(format!("write status of Incident {name}"), write).await?;
         let newest = written.status.as_ref().and_then(|status| status.timeline.last());

@@ -33,11 +33,13 @@ impl From<Error> for Failure {
     }
 }
 
-/// Does `effects` in order; nothing after one that fails.
+/// Does `effects` in order; nothing after one that fails. Before each it is asked whether this process still leads: one that
+/// was frozen and woke up must not end what another goes on with.
 pub async fn perform(ctx: &Context, incident: &Incident, effects: &[Effect], now: Time) -> Result<(), Failure> {
     for effect in effects {
         let namespace = incident.namespace().unwrap_or_default();
         tap::before("controller", effect.as_str(), &namespace).await;
+        ctx.leads()?;
         one(ctx, incident, effect, now).await?;
         tap::after("controller", effect.as_str(), &namespace).await;
     }

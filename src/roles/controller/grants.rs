@@ -95,9 +95,7 @@ pub async fn open(ctx: &Context, namespace: &str, version: &str, open: &OpenGran
     let mut grant = call("read Grant", api.get(GRANT)).await?;
     // The write is refused when it changed since the decision; what was read now only carries its metadata.
     grant.metadata.resource_version = Some(version.to_owned());
-    if !ctx.leading.is_current() {
-        return Err(Error::NotLeading);
-    }
+    ctx.leads()?;
     write(ctx, &api, grant, GrantSpec { open: Some(open.clone()), closed_because: None }).await?;
     ctx.metrics.grants.inc();
     Ok(())

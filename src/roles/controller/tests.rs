@@ -9,9 +9,9 @@ use kube::runtime::{
 };
 use serde_json::{Value, json};
 
-use super::context::{Context, Grouping};
+use super::context::{Context, Error, Grouping};
 use super::{
-    alerts, caches, compiled, gather, incidents, known_good,
+    alerts, caches, compiled, effects, gather, incidents, known_good,
     metrics::Metrics,
     notices,
     progress::{self, Progress},
@@ -23,7 +23,7 @@ use crate::cluster::{
     testing::{Asked, Reply, client, failure, list},
 };
 use crate::core::{
-    incident::{Notice, Terms},
+    incident::{Effect, Notice, Terms},
     reason::Reason,
     watchdog::{HandedOver, Key, Stuck, Why},
 };
@@ -63,7 +63,7 @@ pub(super) fn context(
         terms: Terms { system: "backstop-system".into(), ..Terms::default() },
         system: "backstop-system".into(),
         audit: audit::open(folder.path(), audit::Metrics::default()),
-        leading: Leading::nobody(),
+        leading: Leading::always(),
         incidents: store(cached),
         alerts: store(vec![]),
         policies: store(vec![]),
@@ -109,6 +109,19 @@ fn events(log: &Log) -> Vec<Value> {
 
 fn puts(log: &Log) -> Vec<Value> {
     log.lock().unwrap().iter().filter(|asked| asked.method == "PUT").map(|asked| asked.body.clone()).collect()
+}
+
+#[tokio::test]
+async fn who_has_lost_the_lease_asks_for_nothing_and_ends_no_incident() {
+    let (ctx, log, _folder) = context(vec![], |asked| Reply::Json(200, asked.body.clone()));
+    let ctx = Context { leading: Leading::nobody(), ..ctx };
+    let mut it = incident(IncidentPhase::Remediating);
+    let close = [Effect::CloseGrant { remediation: "api-1".into() }];
+    let done = effects::perform(&ctx, &it, &close, crate::clock::now()).await;
+    assert!(matches!(done, Err(effects::Failure::Error(Error::NotLeading))), "{done:?}");
+    let status = it.status.take().unwrap();
+    assert!(matches!(ctx.write_status(&it, status).await, Err(Error::NotLeading)));
+    assert_eq!(log.lock().unwrap().len(), 0);
 }
 
 #[tokio::test]

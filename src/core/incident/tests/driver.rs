@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use jiff::SignedDuration;
 
 use super::world::{Delayed, Fault, LATE, Refused, StepFn, World};
-use crate::api::v1alpha1::{Delivery, Incident, IncidentStatus};
-use crate::core::incident::{self, Effect, Next};
+use crate::api::v1alpha1::{Delivery, Incident, IncidentStatus, Time};
+use crate::core::incident::{self, Effect, Next, Step};
 
 /// Who waits as long as this waits for nothing.
 const IDLE: std::time::Duration = std::time::Duration::from_hours(1);
@@ -41,7 +41,8 @@ pub fn drive(world: &mut World, step: StepFn, mut fault: impl FnMut(usize) -> Fa
         let mut incident = world.incident.clone();
         let mut need = incident::need(&incident, world.now);
         for _ in 0..12 {
-            let seen = match at(world, &mut past) {
+            let fault = at(world, &mut past);
+            let seen = match fault {
                 Fault::Error | Fault::Timeout | Fault::LostAnswer | Fault::Late => {
                     world.now += SignedDuration::from_millis(900);
                     continue 'reconcile;
@@ -50,6 +51,9 @@ pub fn drive(world: &mut World, step: StepFn, mut fault: impl FnMut(usize) -> Fa
                 Fault::None | Fault::Conflict => world.gather(need),
             };
             let mut taken = step(&incident, &seen, &world.terms, world.now);
+            if fault != Fault::Stale && opens_unfenced(&incident, &taken, world.now) {
+                world.violations.insert("a Grant was opened without a status that is stored before".into());
+            }
             match perform(world, &taken.effects.clone(), &mut past, &mut at) {
                 Ok(()) => {}
                 Err(Refused::Error) => {
@@ -123,6 +127,19 @@ pub fn drive(world: &mut World, step: StepFn, mut fault: impl FnMut(usize) -> Fa
         }
     }
     Run { requests, ended: false }
+}
+
+/// Whether a Grant is opened without storing another status first. The API server stores nothing for one that is the same, and
+/// then whoever ends the incident from what it was before is not refused. No two readings or decisions have the same time,
+/// except here, where requests take none.
+fn opens_unfenced(incident: &Incident, taken: &Step, now: Time) -> bool {
+    let opens = |effects: &[Effect]| effects.iter().any(|effect| matches!(effect, Effect::OpenGrant { .. }));
+    let is_another = |status: &IncidentStatus| {
+        incident.status.as_ref() != Some(status)
+            || status.before_write.as_ref().is_some_and(|reading| reading.at == now)
+            || status.follow_up.as_ref().is_some_and(|decision| decision.decided_at == now)
+    };
+    opens(&taken.effects) || (opens(&taken.after) && !taken.status.as_deref().is_some_and(is_another))
 }
 
 /// Compare-and-swap of the status.

@@ -240,7 +240,7 @@ fn an_opening_that_arrives_after_it_was_refused_opens_nothing() {
             refused += 1;
             assert_eq!((world.phase(), world.reason()), (IncidentPhase::Escalated, "ModeForbids"));
             assert!(world.writes.is_empty() && world.opened.is_empty(), "{:?}", world.opened);
-            assert_eq!(world.ledger.entries[0].state, LedgerState::Refunded, "it never had a Grant");
+            assert_eq!(world.ledger.entries[0].state, LedgerState::Reserved, "the executor has not ended it");
         }
     }
     assert!(refused > 0, "no opening was late");
@@ -279,6 +279,12 @@ fn planted_defects_are_noticed() {
                 *state = LedgerState::Refunded;
             }
         }
+        taken
+    }
+    /// Opens the Grant, and then stores that it does.
+    fn opens_first(i: &Incident, s: &Seen, t: &Terms, n: Time) -> Step {
+        let mut taken = step(i, s, t, n);
+        taken.effects.extend(taken.after.extract_if(.., |effect| matches!(effect, Effect::OpenGrant { .. })));
         taken
     }
     /// Judges once, and not again before the Grant.
@@ -447,6 +453,7 @@ fn planted_defects_are_noticed() {
         ("no reservation", no_reservation),
         ("leaves Grants open", leaves_grants_open),
         ("refunds what was written", refunds),
+        ("opens the Grant before it stores that it does", opens_first),
         ("judges once", judges_once),
         ("forgets the epoch", forgets_the_epoch),
         ("waits for the executor without a timeout", patient),

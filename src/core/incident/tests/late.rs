@@ -63,7 +63,27 @@ fn a_write_that_slips_through_a_refusal_is_not_left_out_of_the_books() {
     }
     assert!(drive(&mut world, step, |_| Fault::None).ended);
     assert_eq!(world.reason(), "WrittenLate");
-    assert_eq!(world.ledger.entries[0].state, LedgerState::Spent, "it had been refunded");
+    assert_eq!(world.ledger.entries[0].state, LedgerState::Spent);
+}
+
+/// The answer to a request to open its Grant may have been lost: what is refused then may have been written.
+#[test]
+fn what_is_refused_after_its_claim_stays_reserved_until_the_executor_has_ended_it() {
+    for kind in [LedgerState::Refunded, LedgerState::Spent] {
+        let mut world = World { kill_switch: true, executor: Executor::Dies, ..World::new() };
+        assert!(drive(&mut world, step, |_| Fault::None).ended);
+        assert_eq!((world.phase(), world.reason()), (IncidentPhase::Escalated, "ModeForbids"));
+        assert_eq!(world.ledger.entries[0].state, LedgerState::Reserved, "nobody knows what the executor does");
+        let fired = serde_json::json!({"phase": "Fired", "epoch": 1, "receipts": [
+            {"step": "Fired", "at": "2027-01-15T08:00:00Z"}, {"step": "ReadBack", "at": "2027-01-15T08:00:00Z"}]});
+        let aborted = serde_json::json!({"phase": "Aborted", "reason": "NoGrant", "epoch": 1});
+        let status = if kind == LedgerState::Spent { fired } else { aborted };
+        for remediation in world.remediations.values_mut() {
+            remediation.status = serde_json::from_value(status.clone()).unwrap();
+        }
+        assert!(drive(&mut world, step, |_| Fault::None).ended);
+        assert_eq!((world.ledger.entries[0].state, world.status().unsettled), (kind, None));
+    }
 }
 
 #[test]

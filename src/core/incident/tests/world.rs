@@ -530,6 +530,8 @@ impl World {
                 let stays = of_another || (self.closes_carelessly && open.is_none());
                 if !stays {
                     self.grant.spec.open = None;
+                    let note = format!("{remediation} {}", self.now);
+                    self.grant.metadata.annotations = Some([(names::CLOSED_FOR.to_owned(), note)].into());
                     self.grant.metadata.resource_version = Some(self.bump());
                 }
             }
