@@ -143,7 +143,7 @@ const TOGETHER: &[Test] = tests![
     recovery::a_release_that_a_policy_of_the_cluster_refuses_is_rolled_back,
     recovery::a_release_that_a_limit_range_refuses_is_rolled_back,
     unstarted::a_release_for_a_pool_with_a_taint_is_rolled_back,
-    unstarted::a_release_whose_pods_a_webhook_keeps_out_is_rolled_back,
+    unstarted::a_release_that_meets_a_webhook_that_nobody_serves_is_handed_over,
     recovery::a_release_that_pod_security_refuses_is_rolled_back,
     recovery::a_release_whose_volume_cannot_be_mounted_is_rolled_back,
     recovery::a_release_whose_init_container_does_not_end_is_rolled_back,

@@ -27,7 +27,7 @@ async fn is_told(bench: &Bench, incident: &Incident, reason: &str) -> Result<()>
             .pages
             .about(&incident.namespace().unwrap_or_default())
             .into_iter()
-            .find(|page| page["incident"] == name))
+            .find(|page| page["incident"] == name && page["status"] == "firing"))
     })
     .await?;
     ensure!(page["reason"] == reason, "the page says {}, expected {reason}", page["reason"]);
