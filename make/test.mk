@@ -1,7 +1,7 @@
 # The proof. `make test` is what continuous integration runs, and nothing else.
 # Rust is built once, with the profile `dev`: the operator under test is that build.
 
-.PHONY: model-check test-faults test-chaos test-cel bench-decision test test-static test-unit test-cluster cluster-suite test-cluster-loaded measure measure-retention \
+.PHONY: test-faults test-chaos test-cel bench-decision test test-static test-unit test-cluster cluster-suite test-cluster-loaded measure measure-retention \
   measure-enrolment
 
 # Said before anything is built or asked.
@@ -16,20 +16,13 @@ endif
 test: test-static test-unit wire-slice test-cluster ## Run the whole proof: static checks, unit tests, and the suites on a real cluster
 
 test-static: lab-test demo-test chart-lint | operator-deps ## Format, clippy with warnings as errors, Go's vet, Helm lint, rendered chart
-	cargo fmt --all --check
-	cargo clippy --locked $(CRATES) --all-targets -- --deny warnings
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- --deny warnings
 	cargo clippy --locked --test cluster -- --deny warnings # `test = false` keeps it out of the line above
 	for module in demo/shop demo/models tests/naive; do (cd $$module && test -z "$$(gofmt -l .)" && go vet ./... && go test -count=1 ./...) || exit 1; done
 
-# Always both, so that their dependencies have the same features and are built once.
-CRATES := --package backstop --package backstop-model
-
-test-unit: | operator-deps ## Unit and property tests, model check, drift of crds/, direction of modules, examples in docs/
-	cargo test --locked $(CRATES)
-
-# Minutes; the unit tests run a slice of it.
-model-check: | operator-deps ## Controllers, executor, people and time in every order, and the planted bugs
-	cargo test --locked $(CRATES) --test model -- full
+test-unit: | operator-deps ## Unit and property tests, drift of crds/, direction of modules, examples in docs/
+	cargo test --locked
 
 # Minutes; the unit tests run a slice of it.
 test-faults: | operator-deps ## Every fault, and every pair of two, at every request of the controller's state machine

@@ -25,9 +25,8 @@ mod selftest;
 mod spec;
 mod step;
 
-#[cfg(any(test, feature = "model-check"))]
-#[doc(hidden)]
-pub mod model;
+#[cfg(test)]
+mod model;
 #[cfg(test)]
 mod tests;
 

@@ -15,11 +15,13 @@ use super::{
 };
 use crate::{
     api::v1alpha1::{
-        Action, ActionKind, ApprovalSpec, FieldWrite, Grant, GrantSpec, KnownGood, PodFact, PodFailure, Purpose,
-        Remediation, RemediationPhase, RemediationSpec, RevisionFact, RolloutUndo, Time, Undo, WorkloadFact, Write,
+        Action, ActionKind, ApprovalSpec, FieldWrite, Grant, GrantSpec, KnownGood, Planted, PodFact, PodFailure,
+        Purpose, Remediation, RemediationPhase, RemediationSpec, RevisionFact, RolloutUndo, Time, Undo, WorkloadFact,
+        Write,
     },
     core::{
-        actions, names, object,
+        actions::{self, Prediction, planted},
+        names, object,
         workload::{Kind, Pod, Revision, Strategy, Workload, recorded_template, same_template},
     },
 };
@@ -188,27 +190,24 @@ impl Model {
     }
 
     /// The action of unit tests, which writes a number and needs no revision.
-    #[cfg(test)]
     pub fn planted() -> Model {
-        use crate::{api::v1alpha1::Planted, core::actions::planted};
         let mut model = Model::new(Kind::Deployment);
         let target = model.target.as_mut().unwrap();
         target["status"]["conditions"] = json!([{"type": "Progressing", "reason": planted::SIGN}]);
         let workload = model.workload(model.target.as_ref().unwrap());
         let action = Action::Planted(Planted { replicas: 3 });
         let predicted = (actions::of(action.kind()).predict)(&workload, &action).unwrap();
-        let actions::Prediction { action, write, provenance, undo, .. } = predicted;
+        let Prediction { action, write, provenance, undo, .. } = predicted;
         let mut spec = RemediationSpec { action, write, provenance, undo, ..model.remediation.spec.clone() };
         model.remediation = conformance::named("rem", &mut spec);
         model
     }
 
     /// The same, to be taken back.
-    #[cfg(test)]
     pub fn planted_to_undo() -> Model {
         let mut model = Model::planted();
         let repair = model.remediation.spec.clone();
-        let actions::Prediction { action, write, provenance, undo, .. } = actions::undo_of(&repair).unwrap();
+        let Prediction { action, write, provenance, undo, .. } = actions::undo_of(&repair).unwrap();
         let follows = Some(repair.action_id.clone());
         let mut spec =
             RemediationSpec { purpose: Purpose::Undo, follows, action, write, provenance, undo, ..repair.clone() };
@@ -481,12 +480,6 @@ impl Model {
             self.version += 1;
             self.grant.metadata.resource_version = Some(self.version.to_string());
         }
-    }
-
-    /// The policies see this Grant, and whether a revision is marked, whatever there is by then.
-    pub fn policies_see(&mut self, grant: Grant, marked: bool) {
-        self.past = vec![(grant, marked)];
-        self.lag = 1;
     }
 
     /// The Grant, and whether a revision is marked, as the policies see them.
