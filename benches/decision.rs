@@ -280,7 +280,7 @@ impl World {
             workload,
             facts,
             diagnosis,
-            reach: Reach { workloads: 1, workloads_of_cluster: 1, ..Reach::default() },
+            reach: Reach::among(1, 1),
             ledger: LedgerStatus::default(),
             budgets: Budgets::default(),
             labels: BTreeMap::new(),

@@ -101,9 +101,12 @@ pub mod planted {
 
     use crate::core::gate::outcome::{Outcome, pass};
 
+    /// The name of a check, and what it does instead of ending.
+    type Hanging = (&'static str, fn());
+
     thread_local! {
         static NAME: Cell<Option<&'static str>> = const { Cell::new(None) };
-        static HANGS: Cell<Option<(&'static str, fn())>> = const { Cell::new(None) };
+        static HANGS: Cell<Option<Hanging>> = const { Cell::new(None) };
     }
 
     pub fn instead(name: &str, outcome: Outcome) -> Outcome {
