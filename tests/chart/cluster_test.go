@@ -154,7 +154,7 @@ func TestANamespaceThatIsMissingKeepsNoOtherFromBeingEnrolled(t *testing.T) {
 	notes, problems, err := helm("install", "backstop", chartDir, "--namespace", system, "--dry-run=server", "--disable-openapi-validation",
 		"--kubeconfig", cluster(t, ending), "--set", "executor.namespaces={shop,later}")
 	check(t, err == nil && strings.Contains(notes, "NOT THERE YET: later"), "the notes do not name what is missing: %v %s", err, problems)
-	check(t, len(ofKind(render(t, "--set", "executor.namespaces={shop,later}"), "Role")) == 2*2+3, "without a cluster nobody knows what is missing, so all are there")
+	check(t, len(ofKind(render(t, "--set", "executor.namespaces={shop,later}"), "Role")) == 2*2+4, "without a cluster nobody knows what is missing, so all are there")
 }
 
 func TestASecondInstallationIsRefusedWithASentence(t *testing.T) {

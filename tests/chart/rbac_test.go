@@ -167,7 +167,7 @@ events.k8s.io events: create patch
 `,
 	"Role backstop-system/backstop-controller": `
 backstop.dev modelchains: list watch
-backstop.dev ledgers: get create
+backstop.dev ledgers: get list watch create
 backstop.dev ledgers/status: update
 coordination.k8s.io leases [backstop-controller]: get update
 coordination.k8s.io leases: create
@@ -204,6 +204,9 @@ backstop.dev policies: list
  namespaces [shop]: get
 `,
 	"Role shop/backstop-executor": executorRules,
+	"Role backstop-system/backstop-breaker": `
+backstop.dev ledgers [actions]: get patch
+`,
 	"ClusterRole backstop-view": `
 backstop.dev alerts: get list watch
 backstop.dev approvals: get list watch
