@@ -212,7 +212,7 @@ spec:
       imagePullPolicy: {{ .root.Values.image.pullPolicy }}
       args: [{{ .role }}, --config, /etc/backstop/config.yaml]
       env:
-        # Each decision has a thread of its own: with an arena of the allocator for each, what is freed is kept many times.
+        # Each decision has a thread of its own: with an arena of the allocator for each, what is freed may be kept many times.
         - {name: MALLOC_ARENA_MAX, value: "2"}
         {{- include "backstop.env" . | nindent 8 }}
       ports:
