@@ -37,8 +37,10 @@ const LOOKUP: SignedDuration = SignedDuration::from_mins(2);
 
 /// Brings one alert to its incident.
 pub async fn reconcile(alert: std::sync::Arc<Alert>, ctx: Shared) -> Result<Action, Error> {
+    let _turn = ctx.progress.turn_of_an_alert().await;
     let span = request_span(&alert.spec.request_id);
-    handle(&alert, &ctx).inspect_err(|error| error.log("Alert", alert.as_ref())).instrument(span).await?;
+    // On the heap: many wait for a turn.
+    Box::pin(handle(&alert, &ctx)).inspect_err(|error| error.log("Alert", alert.as_ref())).instrument(span).await?;
     ctx.progress.ended_well(progress::key("Alert", alert.as_ref()), false, clock::now());
     Ok(Action::await_change())
 }

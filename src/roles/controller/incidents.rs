@@ -28,10 +28,11 @@ const NO_ROOM: Duration = Duration::from_millis(300);
 
 /// Takes steps until there is something to wait for. One whose steps are refused again and again is handed over.
 pub async fn reconcile(cached: Arc<Incident>, ctx: Shared) -> Result<Action, Error> {
-    let now = clock::now();
-    if retention::rests(&cached, now) {
+    if retention::rests(&cached, clock::now()) {
         return Ok(Action::await_change());
     }
+    let _turn = ctx.progress.turn_of_an_incident().await;
+    let now = clock::now();
     let key = progress::key("Incident", cached.as_ref());
     let Some(_place) = ctx.progress.enter(&key) else {
         return Ok(Action::requeue(NO_ROOM + Duration::from_millis(rand::random::<u8>().into())));

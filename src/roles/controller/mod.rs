@@ -115,18 +115,17 @@ async fn run(parts: Parts, leading: Leading) {
         neighbours: tokio::sync::Semaphore::new(NEIGHBOURS),
     });
 
-    // Only this process writes their status, so only a changed spec needs a reconcile.
+    // Only this process writes their status, so only a changed spec needs a reconcile. How many incidents and alerts are
+    // worked on at one time is the reconcilers' own business: kube-runtime would let any pass before the oldest.
     let incident_events = incident_events.predicate_filter(predicates::generation, PredicateConfig::default());
     let incidents = Controller::for_stream(incident_events, incidents)
         .watches_stream(touched::<EndedInvestigation>(&client), |i| i.ended().then(|| i.owner()).flatten())
         .watches_stream(touched::<OfIncident>(&client), |remediation| remediation.owner())
         .watches_stream(touched::<Approval>(&client), |a| caches::owner(a.namespace(), &a.spec.incident))
         .reconcile_on(of_alerts)
-        .with_config(Config::default().concurrency(progress::CONCURRENCY))
         .run(incidents::reconcile, error_policy::<Incident>, ctx.clone())
         .for_each(|_| async {});
     let alerts = Controller::for_stream(alert_events, alerts)
-        .with_config(Config::default().concurrency(8))
         .run(alerts::reconcile, error_policy::<Alert>, ctx.clone())
         .for_each(|_| async {});
     let policies = Controller::for_stream(policy_events, policies)

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use kube::{Resource, ResourceExt as _};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::api::v1alpha1::{Delivery, Time};
 use crate::core::{
@@ -15,7 +16,9 @@ use crate::core::{
 };
 
 /// Incidents that are reconciled at one time.
-pub const CONCURRENCY: u16 = 16;
+const INCIDENTS: usize = 16;
+/// Alerts that are.
+const ALERTS: usize = 8;
 /// Failures of an object that was not tried again for so long are forgotten: it is gone.
 const FORGET: SignedDuration = SignedDuration::from_hours(1);
 
@@ -25,6 +28,8 @@ pub struct Progress {
     ended_well: Mutex<HashMap<Key, Time>>,
     told: Mutex<HashMap<Key, Vec<Delivery>>>,
     slots: Mutex<Slots>,
+    incidents: Semaphore,
+    alerts: Semaphore,
 }
 
 impl Default for Progress {
@@ -33,7 +38,9 @@ impl Default for Progress {
             failing: Mutex::default(),
             ended_well: Mutex::default(),
             told: Mutex::default(),
-            slots: Mutex::new(Slots::new(CONCURRENCY.into())),
+            slots: Mutex::new(Slots::new(INCIDENTS)),
+            incidents: Semaphore::new(INCIDENTS),
+            alerts: Semaphore::new(ALERTS),
         }
     }
 }
@@ -99,6 +106,18 @@ impl Progress {
         lock(&self.told).remove(key);
     }
 
+    /// Waits for a turn to reconcile an incident: who waits longest is next. kube-runtime's own bound takes any of those
+    /// that wait, so that in a storm some wait for minutes while later ones pass.
+    pub async fn turn_of_an_incident(&self) -> Option<SemaphorePermit<'_>> {
+        // It is never closed.
+        self.incidents.acquire().await.ok()
+    }
+
+    /// The same for an alert.
+    pub async fn turn_of_an_alert(&self) -> Option<SemaphorePermit<'_>> {
+        self.alerts.acquire().await.ok()
+    }
+
     /// A place to work on `key`, unless its namespace, or what fails, has all it may have.
     pub fn enter(&self, key: &Key) -> Option<Place<'_>> {
         let failing = lock(&self.failing).get(key).is_some_and(Attempts::is_failing);
@@ -123,4 +142,68 @@ impl Drop for Place<'_> {
 /// A panic elsewhere leaves these whole, so its mark is ignored.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use futures::{StreamExt as _, stream};
+    use k8s_openapi::api::core::v1::ConfigMap;
+    use kube::runtime::{
+        Controller,
+        controller::{Action, Config},
+        reflector, watcher,
+    };
+
+    use super::*;
+
+    const WAITING: usize = 300;
+
+    /// By how many places somebody came too late, where three times as many come as are served.
+    async fn overtaken(config: Config, by_turns: bool) -> usize {
+        let (reader, mut writer) = reflector::store::<ConfigMap>();
+        let objects: Vec<ConfigMap> = (0..WAITING)
+            .map(|number| {
+                let mut object = ConfigMap::default();
+                object.metadata.name = Some(number.to_string());
+                object
+            })
+            .collect();
+        writer.apply_watcher_event(&watcher::Event::Init);
+        objects.iter().for_each(|object| writer.apply_watcher_event(&watcher::Event::InitApply(object.clone())));
+        writer.apply_watcher_event(&watcher::Event::InitDone);
+        let arriving = stream::iter(objects).then(|object| async {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+            Ok::<_, watcher::Error>(object)
+        });
+        let (progress, served) = (Arc::new(Progress::default()), Arc::new(Mutex::new(Vec::new())));
+        let (turns, order) = (progress.clone(), served.clone());
+        let reconcile = move |object: Arc<ConfigMap>, _: Arc<()>| {
+            let (turns, order) = (turns.clone(), order.clone());
+            async move {
+                let _turn = if by_turns { turns.turn_of_an_incident().await } else { None };
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                lock(&order).push(object.name_any().parse::<usize>().unwrap());
+                Ok::<_, std::convert::Infallible>(Action::await_change())
+            }
+        };
+        Controller::for_stream(arriving.chain(stream::pending()), reader)
+            .with_config(config)
+            .run(reconcile, |_, _, _| Action::await_change(), Arc::new(()))
+            .take(WAITING)
+            .for_each(|_| async {})
+            .await;
+        let served = lock(&served).clone();
+        served.iter().enumerate().map(|(place, number)| place.saturating_sub(*number)).max().unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_waits_longest_is_next_and_in_a_storm_nobody_is_overtaken() {
+        let ours = overtaken(Config::default(), true).await;
+        assert!(ours < INCIDENTS, "overtaken by {ours}");
+        let bound = u16::try_from(INCIDENTS).unwrap();
+        let theirs = overtaken(Config::default().concurrency(bound), false).await;
+        assert!(theirs > 4 * INCIDENTS, "kube-runtime is fair by itself now ({theirs}): its bound will do");
+    }
 }
