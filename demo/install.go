@@ -36,7 +36,7 @@ func (d *demo) install(ctx context.Context) error {
 	if err := d.ownSystem(ctx, here); err != nil {
 		return err
 	}
-	if err := d.forgetModels(ctx); err != nil {
+	if err := d.forgetEarlierRun(ctx); err != nil {
 		return err
 	}
 	if err := d.helmInstall(ctx, "Helm installs and waits until all three roles are ready"); err != nil {
@@ -51,16 +51,22 @@ func (d *demo) install(ctx context.Context) error {
 	return d.introduce(ctx)
 }
 
-// forgetModels removes the chain of models that an earlier run's second act left:
-// the first act has none.
-func (d *demo) forgetModels(ctx context.Context) error {
-	const kind = "modelchains.backstop.dev"
+// forgetEarlierRun removes what an earlier run left: the chain of models of its second act, which the first act does not
+// have, and what Backstop counted. The same release taken back twice within half an hour would be a storm.
+func (d *demo) forgetEarlierRun(ctx context.Context) error {
 	kinds, err := d.ourKinds(ctx)
-	if err != nil || !slices.Contains(kinds, kind) {
+	if err != nil {
 		return err
 	}
-	_, err = d.kube.run(ctx, "--namespace="+system, "delete", kind, "default", "--ignore-not-found")
-	return err
+	for _, one := range []struct{ kind, name string }{{"modelchains.backstop.dev", "default"}, {"ledgers.backstop.dev", "actions"}} {
+		if !slices.Contains(kinds, one.kind) {
+			continue
+		}
+		if _, err := d.kube.run(ctx, "--namespace="+system, "delete", one.kind, one.name, "--ignore-not-found"); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // helmInstall installs the release, or changes what `more` says of it.

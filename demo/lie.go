@@ -407,6 +407,7 @@ func (d *demo) readBack(ctx context.Context, s *stage, before map[string]map[str
 				Attempts        []struct {
 					Rung, Outcome, Upstream string
 					Milliseconds            int64
+					CostNanoDollars         int64
 				}
 			}
 		}
@@ -420,7 +421,7 @@ func (d *demo) readBack(ctx context.Context, s *stage, before map[string]map[str
 			if a.Rung == s.cast.asked().rung && a.Upstream != "" {
 				o.firstAsked++
 			}
-			o.attempts = append(o.attempts, fmt.Sprintf("round %d: %s %s (%d ms)", one.Spec.Round, a.Rung, a.Outcome, a.Milliseconds))
+			o.attempts = append(o.attempts, fmt.Sprintf("round %d: %s %s (%d ms, %s)", one.Spec.Round, a.Rung, a.Outcome, a.Milliseconds, dollars(a.CostNanoDollars)))
 		}
 	}
 	return nil

@@ -52,15 +52,21 @@ func (o outcome) of(key string) agent {
 		if c.Lie != "" {
 			a.lies++
 		}
-		by := o.cast.first
-		if c.Model == o.cast.stronger.model && o.cast.upstream == "" {
-			by = o.cast.stronger
-		}
-		if c.Status == 200 {
-			a.bill += by.cost(c.Usage)
-		}
+		a.bill += o.billed(c)
 	}
 	return a
+}
+
+// billed is what a call in the journal cost, in billionths of a dollar.
+func (o outcome) billed(c call) int64 {
+	by := o.cast.first
+	if c.Model == o.cast.stronger.model && o.cast.upstream == "" {
+		by = o.cast.stronger
+	}
+	if c.Status != 200 {
+		return 0
+	}
+	return by.cost(c.Usage)
 }
 
 // columns are the two agents.
@@ -151,6 +157,24 @@ func (t *terminal) compare(o outcome) {
 	for _, attempt := range o.attempts {
 		t.say("  %s", attempt)
 	}
+	if o.sold() && !o.paidRight() {
+		for _, c := range o.journal {
+			if c.Key == fingerprint(o.cast.keys[system]) {
+				t.say("  journal: %s %d, %+v, %s", c.Model, c.Status, c.Usage, dollars(o.billed(c)))
+			}
+		}
+	}
+}
+
+// sold says whether the models keep a journal of what they sold.
+func (o outcome) sold() bool {
+	return o.cast.upstream == "" && o.cast.smollm2 == ""
+}
+
+// paidRight compares what Backstop says that it spent with the models' journal.
+func (o outcome) paidRight() bool {
+	difference := o.spent - o.of(o.cast.keys[system]).bill
+	return o.spent > 0 && difference <= 100 && difference >= -100
 }
 
 // refused are the lies that led to nothing: the diagnosis that counted was
@@ -219,9 +243,9 @@ func (o outcome) rows() []row {
 			{"  its shop", "down for less than 1 s", downtime(b) + " s", b.downFor.Seconds(), !b.down && b.downFor.Seconds() < 1},
 		}...)
 	}
-	if o.cast.upstream == "" && o.cast.smollm2 == "" {
-		bill := o.of(o.cast.keys[system]).bill
-		rows = append(rows, row{"  what it spent", "what the models' own journal says", dollars(o.spent) + ", journal " + dollars(bill), 0, o.spent > 0 && o.spent-bill <= 100 && bill-o.spent <= 100})
+	if o.sold() {
+		bill := dollars(o.of(o.cast.keys[system]).bill)
+		rows = append(rows, row{"  what it spent", "what the models' own journal says", dollars(o.spent) + ", journal " + bill, 0, o.paidRight()})
 	}
 	if o.audited {
 		rows = append(rows, row{"audit log: other writes to workloads", "none by Backstop", none(o.others), 0, len(o.others) == 0})

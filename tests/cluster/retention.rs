@@ -165,7 +165,12 @@ impl Template<'_> {
                 let mut copy = like.clone();
                 let mut status = copy["status"].take();
                 change(number, &mut status);
-                let api: Api<K> = Api::namespaced(self.suite.client.clone(), &self.many[number % SPREAD]);
+                let namespace = &self.many[number % SPREAD];
+                // An Alert may name its own namespace only.
+                if let Some(label) = copy.pointer_mut("/spec/labels/namespace") {
+                    *label = json!(namespace);
+                }
+                let api: Api<K> = Api::namespaced(self.suite.client.clone(), namespace);
                 let ours = &ours;
                 async move {
                     let mut copy: K = serde_json::from_value(copy)?;
