@@ -1,6 +1,6 @@
 //! Whether what people answered to one exact action is enough. Controller and executor ask it, each of what it read.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::api::v1alpha1::{ApprovalAnswer, ApprovalTerms};
 
@@ -32,34 +32,46 @@ pub enum Standing {
 /// The terms of several Policies, each once, and the stricter of two that ask the same people.
 pub fn merged<'a>(terms: impl IntoIterator<Item = &'a ApprovalTerms>) -> Vec<ApprovalTerms> {
     let mut merged: Vec<ApprovalTerms> = vec![];
+    let mut places: BTreeMap<BTreeSet<&String>, usize> = BTreeMap::new();
     for asked in terms {
         let groups: BTreeSet<&String> = asked.groups.iter().collect();
-        let same = merged.iter_mut().find(|it| it.groups.iter().collect::<BTreeSet<_>>() == groups);
-        match same {
-            Some(same) => same.required = same.required.max(asked.required),
-            None => {
-                let groups = groups.into_iter().cloned().collect();
-                merged.push(ApprovalTerms { required: asked.required, groups });
-            }
+        if let Some(same) = places.get(&groups).and_then(|place| merged.get_mut(*place)) {
+            same.required = same.required.max(asked.required);
+            continue;
         }
+        merged.push(ApprovalTerms { required: asked.required, groups: groups.iter().copied().cloned().collect() });
+        places.insert(groups, merged.len() - 1);
     }
     merged
 }
 
+/// Why so many different terms cannot be met.
+pub fn too_many(terms: usize) -> String {
+    format!("the Policies ask {terms} different groups of people to approve, at most {MAX_TERMS}")
+}
+
 /// What `voices` come to. Each of `terms` has to be met on its own; without any, one yes is enough. A person who answered
-/// several times counts once.
+/// several times counts once. More terms than [`MAX_TERMS`] cannot be met.
 pub fn standing<'a>(voices: impl IntoIterator<Item = Voice<'a>>, terms: &[ApprovalTerms]) -> Standing {
     let voices: Vec<Voice<'a>> = voices.into_iter().collect();
     if let Some(no) = voices.iter().find(|voice| voice.answer == ApprovalAnswer::Deny) {
         return Standing::Denied(no.approver.to_owned());
+    }
+    if terms.len() > MAX_TERMS {
+        return Standing::Missing(too_many(terms.len()));
+    }
+    // How many answers there are, and how many groups they name, people choose: each is looked at once.
+    let mut people: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for Voice { approver, groups, answer: _ } in &voices {
+        people.entry(approver).or_default().extend(groups.iter().map(String::as_str));
     }
     let anybody = [ApprovalTerms { required: 1, groups: vec![] }];
     let terms = if terms.is_empty() { &anybody } else { terms };
     let mut who = BTreeSet::new();
     let mut missing = vec![];
     for ApprovalTerms { required, groups } in terms {
-        let counts = |voice: &&Voice<'_>| groups.is_empty() || voice.groups.iter().any(|group| groups.contains(group));
-        let yes: BTreeSet<&str> = voices.iter().filter(counts).map(|voice| voice.approver).collect();
+        let counts = |of: &BTreeSet<&str>| groups.is_empty() || groups.iter().any(|group| of.contains(group.as_str()));
+        let yes: BTreeSet<&str> = people.iter().filter(|(_, of)| counts(of)).map(|(approver, _)| *approver).collect();
         // Never fewer than one, whatever is stored.
         let required = usize::try_from(*required).unwrap_or(0).max(1);
         if yes.len() < required {

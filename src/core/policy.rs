@@ -22,7 +22,9 @@ pub use constraints::{Match, applies};
 pub use crowds::{MAX_CHARACTERS, MAX_RUNBOOKS, bounded, bounded_runbooks, is_crowded};
 pub use denial::{Denial, Finding};
 pub use example::example;
-pub use exceptions::{Lifted, MAX_EXCEPTIONS, bounded_exceptions, exception_findings, exception_name, why_not};
+pub use exceptions::{
+    InForce, Lifted, MAX_EXCEPTIONS, bounded_exceptions, exception_findings, exception_name, why_not,
+};
 pub use explain::{Answer, Explained, Line, Question, explain, explain_runbook};
 pub use limits::protects;
 pub use program::{Program, Told};

@@ -46,17 +46,19 @@ pub(super) struct Evaluation<'a> {
 pub(super) struct Scope<'a> {
     around: Option<&'a Scope<'a>>,
     item: (&'a str, Value),
-    accumulator: (&'a str, Value),
+    /// Why it has no value, where a step of the macro failed: a later step may decide all the same.
+    accumulator: (&'a str, Result<Value, String>),
 }
 
 impl Scope<'_> {
-    fn find(&self, name: &str) -> Option<&Value> {
+    fn find(&self, name: &str) -> Option<Result<&Value, Stop>> {
         let mut scope = Some(self);
         while let Some(Scope { around, item, accumulator }) = scope {
-            for (known, value) in [item, accumulator] {
-                if *known == name {
-                    return Some(value);
-                }
+            if item.0 == name {
+                return Some(Ok(&item.1));
+            }
+            if accumulator.0 == name {
+                return Some(accumulator.1.as_ref().map_err(|error| Stop::Failed(error.clone())));
             }
             scope = *around;
         }
@@ -71,8 +73,8 @@ impl<'a> Evaluation<'a> {
         match node {
             Node::Literal(value) => Ok(value.clone()),
             Node::Variable(name) => {
-                let found = scope.and_then(|scope| scope.find(name)).or_else(|| self.variables.get(name));
-                found.cloned().ok_or_else(|| Stop::failed(format_args!("there is no variable `{name}`")))
+                let found = scope.and_then(|scope| scope.find(name)).or_else(|| self.variables.get(name).map(Ok));
+                found.unwrap_or_else(|| Err(Stop::failed(format_args!("there is no variable `{name}`")))).cloned()
             }
             Node::Select { operand, field, test } if is_place(operand) => {
                 selected(self.place(operand, scope)?, field, *test)
@@ -170,8 +172,8 @@ impl<'a> Evaluation<'a> {
         match node {
             Node::Variable(name) => {
                 let variables: &'a BTreeMap<String, Value> = self.variables;
-                let found = scope.and_then(|scope| scope.find(name)).or_else(|| variables.get(name));
-                found.ok_or_else(|| Stop::failed(format_args!("there is no variable `{name}`")))
+                let found = scope.and_then(|scope| scope.find(name)).or_else(|| variables.get(name).map(Ok));
+                found.unwrap_or_else(|| Err(Stop::failed(format_args!("there is no variable `{name}`"))))
             }
             Node::Select { operand, field, test: _ } => field_of(self.place(operand, scope)?, field),
             _ => Err(Stop::failed("it is not reached by fields alone")),
@@ -262,6 +264,8 @@ impl<'a> Evaluation<'a> {
         })
     }
 
+    /// A macro. A step of `all` or `exists` that fails leaves the answer to a later one that decides, as a side of `&&` or
+    /// `||` does; whether an item fails must not hide that another is false.
     fn each(&mut self, each: &Loop, around: Option<&Scope<'_>>) -> Result<Value, Stop> {
         let Loop { range, item, accumulator, init, condition, step, result } = each;
         let init = self.value(init, around)?;
@@ -276,7 +280,7 @@ impl<'a> Evaluation<'a> {
             }
             other => return Err(Stop::failed(format_args!("{} has no items", other.type_of()))),
         };
-        let mut scope = Scope { around, item: (item, Value::Null), accumulator: (accumulator, init) };
+        let mut scope = Scope { around, item: (item, Value::Null), accumulator: (accumulator, Ok(init)) };
         for value in items {
             self.meter.charge(1)?;
             let more = self.boolean(condition, Some(&scope))?;
@@ -284,7 +288,12 @@ impl<'a> Evaluation<'a> {
                 break;
             }
             scope.item.1 = value;
-            scope.accumulator.1 = self.value(step, Some(&scope))?;
+            scope.accumulator.1 = match self.value(step, Some(&scope)) {
+                Ok(value) => Ok(value),
+                // Of `map`, `filter` and `exists_one` nothing that follows brings a value back.
+                Err(Stop::Failed(error)) if matches!(condition, Node::NotStrictlyFalse(_)) => Err(error),
+                Err(stop) => return Err(stop),
+            };
         }
         self.value(result, Some(&scope))
     }

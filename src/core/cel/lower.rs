@@ -71,6 +71,20 @@ pub(super) struct Loop {
     pub result: Node,
 }
 
+/// Functions whose result holds an operand: each call of one can nest a value once more.
+const WRAPPING: &[&str] = &["optional.of", "optional.ofNonZeroValue", "first", "last", "_[?_]", "_?._"];
+
+/// How far the evaluation of an expression goes into itself, and what it makes into each other.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Reach {
+    /// Levels of parts within parts.
+    pub levels: usize,
+    /// Lists, maps and optionals that it makes: the most that can be inside of each other.
+    pub nests: usize,
+    /// The declared variables that it names by their numbers, each with the level at which it does.
+    pub names: Vec<(usize, usize)>,
+}
+
 /// Why an expression cannot be evaluated.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Unsupported {
@@ -91,12 +105,15 @@ struct Lowering<'a> {
     /// Names that were declared before.
     declared: &'a [&'a str],
     nodes: usize,
+    reach: Reach,
     leaves: HashMap<(&'static str, usize, bool), Arc<IdedExpr>>,
 }
 
 /// Lowers `expression`, which may use what was `declared` before, or says why it cannot be.
-pub(super) fn lower(expression: &IdedExpr, declared: &[&str]) -> Result<Node, Unsupported> {
-    Lowering { declared, nodes: 0, leaves: HashMap::new() }.lower(expression, 0)
+pub(super) fn lower(expression: &IdedExpr, declared: &[&str]) -> Result<(Node, Reach), Unsupported> {
+    let mut lowering = Lowering { declared, nodes: 0, reach: Reach::default(), leaves: HashMap::new() };
+    let node = lowering.lower(expression, 0)?;
+    Ok((node, lowering.reach))
 }
 
 impl Lowering<'_> {
@@ -109,12 +126,16 @@ impl Lowering<'_> {
             return Err(format!("more than {MAX_DEPTH} levels deep; split it into several validations").into());
         }
         let depth = depth + 1;
+        self.reach.levels = self.reach.levels.max(depth);
         Ok(match &expression.expr {
             Expr::Literal(literal) => Node::Literal(value(literal)),
             Expr::Ident(name) => Node::Variable(name.clone()),
             Expr::Select(select) if self.position(&select.operand, &select.field).is_some() => {
                 match self.position(&select.operand, &select.field) {
-                    Some(number) if !select.test => Node::Declared(number),
+                    Some(number) if !select.test => {
+                        self.reach.names.push((number, depth));
+                        Node::Declared(number)
+                    }
                     _ => Node::Literal(true.into()),
                 }
             }
@@ -128,9 +149,11 @@ impl Lowering<'_> {
                 if !list.optional_indices.is_empty() {
                     return Err("optional elements in a list are not supported".into());
                 }
+                self.reach.nests += 1;
                 Node::List(self.all(&list.elements, depth)?)
             }
             Expr::Map(map) => {
+                self.reach.nests += 1;
                 let mut entries = Vec::with_capacity(map.entries.len());
                 for entry in &map.entries {
                     match &entry.expr {
@@ -192,6 +215,7 @@ impl Lowering<'_> {
         if operands.len() > MAX_OPERANDS {
             return Err(format!("`{}` with more than {MAX_OPERANDS} operands", function.name).into());
         }
+        self.reach.nests += usize::from(WRAPPING.contains(&function.name));
         let shape = (function.name, operands.len(), target.is_some());
         let leaf = Arc::clone(self.leaves.entry(shape).or_insert_with(|| Arc::new(leaf(shape))));
         Ok(Node::Call(Box::new(Call { function, operands, scalar: Scalar::named(function.name), leaf })))

@@ -73,7 +73,11 @@ impl Meter {
     }
 
     /// Takes `units`, or ends the evaluation. What was too much once stays too much: nothing is charged after that.
-    pub(super) fn charge(&mut self, units: u64) -> Result<(), Stop> {
+    ///
+    /// # Errors
+    ///
+    /// When fewer are left.
+    pub fn charge(&mut self, units: u64) -> Result<(), Stop> {
         match self.left.checked_sub(units) {
             Some(left) => {
                 self.left = left;
@@ -87,7 +91,11 @@ impl Meter {
     }
 
     /// Takes what it costs to read `bytes`.
-    pub(super) fn charge_bytes(&mut self, bytes: usize) -> Result<(), Stop> {
+    ///
+    /// # Errors
+    ///
+    /// When fewer are left.
+    pub fn charge_bytes(&mut self, bytes: usize) -> Result<(), Stop> {
         self.charge(units(bytes))
     }
 

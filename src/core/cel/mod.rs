@@ -38,7 +38,41 @@ pub const MAX_TEXT: usize = 2048;
 #[derive(Debug)]
 pub struct Expression {
     root: lower::Node,
+    reach: lower::Reach,
     uses: BTreeSet<String>,
+}
+
+/// How deep an evaluation goes, with that of the declared variables that it needs: it takes its stack from the thread that
+/// it runs on, and a variable is evaluated where it is named.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Depth {
+    levels: usize,
+    nests: usize,
+}
+
+/// Levels of an expression and of the variables under it at most, and values inside of each other. A level takes some four
+/// kilobytes of stack without optimisation; all of them fit into half of the smallest stack that a thread of ours has.
+const MAX_TOGETHER: usize = 128;
+
+impl Depth {
+    /// Why it is too deep, in one sentence.
+    pub fn excess(&self) -> Option<String> {
+        if self.levels > MAX_TOGETHER {
+            Some(format!(
+                "with the variables that it needs it is {} levels deep, at most {MAX_TOGETHER}; let fewer variables build on \
+                 each other",
+                self.levels
+            ))
+        } else if self.nests > MAX_TOGETHER {
+            Some(format!(
+                "with the variables that it needs it makes {} lists and maps inside of each other, at most {MAX_TOGETHER}; \
+                 let fewer variables build on each other",
+                self.nests
+            ))
+        } else {
+            None
+        }
+    }
 }
 
 /// Longest expression in bytes: the parser takes a time that grows with the square of what is not ASCII.
@@ -127,14 +161,24 @@ impl Expression {
         // The parser can panic on odd input; nobody's text may end the process.
         let parsed = catch_unwind(|| Program::compile(text)).map_err(|_| whole("not a CEL expression".to_string()))?;
         let program = parsed.map_err(|errors| syntax(text, &errors))?;
-        let root = lower::lower(program.expression(), known.declared.unwrap_or_default()).map_err(
+        let (root, reach) = lower::lower(program.expression(), known.declared.unwrap_or_default()).map_err(
             |lower::Unsupported { function, message }| {
                 let place = function.map_or(Place::START, |name| Names::of(text).function(&name));
                 Fault { place, message }
             },
         )?;
         let uses = known::check(program.expression(), text, known)?;
-        Ok(Expression { root, uses })
+        Ok(Expression { root, reach, uses })
+    }
+
+    /// How deep its evaluation goes, where the names that were known are as deep as `declared` says, in their order.
+    pub fn depth(&self, declared: &[Depth]) -> Depth {
+        let lower::Reach { levels, nests, names } = &self.reach;
+        let own = Depth { levels: *levels, nests: *nests };
+        names.iter().fold(own, |depth, (number, at)| {
+            let named = declared.get(*number).copied().unwrap_or_default();
+            Depth { levels: depth.levels.max(at + named.levels), nests: depth.nests.max(nests + named.nests) }
+        })
     }
 
     /// The variables that it names; what was declared before it as `variables.NAME`.

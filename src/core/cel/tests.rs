@@ -185,6 +185,62 @@ fn an_ordinary_expression_means_what_it_means_to_the_library() {
     }
 }
 
+/// What the library calls an error and Kubernetes does not: in its macros the first step that fails ends them, while a later
+/// one may decide all the same, as a side of `&&` and `||` does.
+const DECIDED_LATER: &[(&str, bool)] = &[
+    // `list` is [3, 1, 2]: the first item has no value, a later one decides.
+    ("list.all(x, x == 3 ? nobody : false)", false),
+    ("list.all(x, x == 3 ? nobody : x == 1)", false),
+    ("list.exists(x, x == 3 ? nobody : x == 2)", true),
+    ("list.all(x, x == 3 ? 'no boolean' : false)", false),
+    ("target.labels.all(k, k == 'app' ? nobody : false)", false),
+    ("target.labels.exists(k, k == 'app' ? nobody : true)", true),
+    ("list.all(x, list.all(y, y == 3 ? nobody : false))", false),
+    ("list.all(x, list.exists(y, y == 3 ? nobody : true)) && true", true),
+];
+
+#[test]
+fn a_step_of_a_macro_that_fails_does_not_hide_a_later_one_that_decides() {
+    for (text, expected) in DECIDED_LATER {
+        assert_eq!(ours(text, EXPRESSION_UNITS).0, Ok(Value::Bool(*expected)), "{text}");
+        assert!(library(text).is_err() || text.contains("target.labels"), "{text}: the library has learnt it");
+    }
+    // The same wherever the failure stands.
+    for (text, expected) in [
+        ("list.all(x, x == 2 ? nobody : x != 1)", Some(false)),
+        ("list.all(x, x == 1 ? nobody : true)", None),
+        ("list.all(x, nobody)", None),
+        ("list.exists(x, x == 2 ? nobody : x == 3)", Some(true)),
+        ("list.exists(x, x == 2 ? nobody : false)", None),
+        // Nothing brings these back.
+        ("list.exists_one(x, x == 3 ? nobody : x == 1)", None),
+        ("list.exists_one(x, x == 2 ? nobody : x == 3)", None),
+        ("list.map(x, x == 3 ? nobody : x).size() == 3", None),
+        ("list.map(x, x == 3 ? nobody : true, x).size() == 2", None),
+        ("list.filter(x, x == 3 ? nobody : true).size() == 2", None),
+        // As the operators themselves.
+        ("nobody && false", Some(false)),
+        ("false && nobody", Some(false)),
+        ("nobody || true", Some(true)),
+        ("true || nobody", Some(true)),
+        ("1 && false", Some(false)),
+        ("'a' || true", Some(true)),
+        ("nobody && true", None),
+        ("true && nobody", None),
+        ("nobody || false", None),
+        ("nobody && nobody", None),
+    ] {
+        let found = ours(text, EXPRESSION_UNITS).0;
+        match expected {
+            Some(expected) => assert_eq!(found, Ok(Value::Bool(expected)), "{text}"),
+            None => assert!(matches!(found, Err(Stop::Failed(_))), "{text}: {found:?}"),
+        }
+    }
+    // What costs too much is no failure that a later step could hide.
+    let dear = "list.all(x, x == 3 ? lists.range(49000).all(y, y >= 0) : false)";
+    assert_eq!(ours(dear, 1_000).0, Err(Stop::Spent));
+}
+
 #[test]
 fn a_rule_of_the_usual_kind_costs_next_to_nothing() {
     for (text, bound) in [

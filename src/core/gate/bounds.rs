@@ -1,7 +1,7 @@
 //! Is the action allowed here and now? Enrolment, Policies, Runbooks, budgets, audit, mode and approval.
 
 use crate::api::v1alpha1::{LedgerStatus, Lift, Limits, Mode, Time};
-use crate::core::approvals::{MAX_TERMS, Standing};
+use crate::core::approvals::{self, MAX_TERMS, Standing};
 use crate::core::blast::{Blast, Loss, Share};
 use crate::core::budget::{self, Budgets, Charge, windows};
 use crate::core::policy::Denial;
@@ -123,8 +123,11 @@ fn policy_allows(readable: &Readable<'_>) -> Outcome {
     let write = readable.observed.prediction.as_ref().ok().and_then(|prediction| prediction.write.field());
     for Bound { policy, lifted } in &asked.policies {
         let answer = policy
-            .admits_but(readable.kind(), readable.case.now, |part| lifted.has(part))
-            .and_then(|()| write.filter(|_| !lifted.has(Lift::Limits)).map_or(Ok(()), |write| policy.bounds(write)))
+            .admits_but(readable.kind(), readable.case.now, |part| lifted.has(part), &mut meter)
+            .and_then(|()| match write.filter(|_| !lifted.has(Lift::Limits)) {
+                None => Ok(()),
+                Some(write) => policy.bounds(write, &mut meter),
+            })
             .and_then(|()| match lifted.has(Lift::Validations) {
                 true => Ok(()),
                 false => policy.validate(&asked.variables, &mut meter),
@@ -329,16 +332,16 @@ fn mode_allows(readable: &Readable<'_>) -> Outcome {
 }
 
 fn approved(readable: &Readable<'_>) -> Outcome {
+    let terms = readable.terms();
+    // Before the mode: what a person has to decide for another reason is asked of the same people.
+    if terms.len() > MAX_TERMS {
+        return refuse(Reason::TooManyPolicies, approvals::too_many(terms.len()));
+    }
     if readable.mode() != Mode::Approve {
         return pass("the mode asks for no approval");
     }
     let Some(identity) = &readable.identity else { return not_asked("there is no exact action to approve") };
-    let (digest, terms) = (&identity.digest, readable.terms());
-    if terms.len() > MAX_TERMS {
-        let message =
-            format!("the Policies ask {} different groups of people to approve, at most {MAX_TERMS}", terms.len());
-        return refuse(Reason::TooManyPolicies, message);
-    }
+    let digest = &identity.digest;
     match standing(readable.case.books.approvals, digest, &terms) {
         Standing::Approved(who) => pass(format!("{who} approved exactly this action")),
         Standing::Denied(who) => refuse(Reason::ApprovalDenied, format!("{who} denied exactly this action")),

@@ -177,8 +177,9 @@ fn policy_allows_following(readable: &Readable<'_>) -> Outcome {
     if let Some(denial) = protecting(readable) {
         return refuse(denial.reason, denial.message);
     }
+    let mut meter = readable.asked.meter_of_policies();
     for Bound { policy, lifted } in &readable.asked.policies {
-        let answer = policy.admits_following(readable.kind(), readable.case.now, |part| lifted.has(part));
+        let answer = policy.admits_following(readable.kind(), readable.case.now, |part| lifted.has(part), &mut meter);
         if let Err(denial) = answer {
             return refuse(denial.reason, denial.message);
         }

@@ -1,16 +1,16 @@
 //! The variables of what people write in CEL, as a case has them. What stands here is listed in
 //! [`example`](crate::core::policy::example) too, which authors are held to; a test keeps the two alike.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::api::v1alpha1::{Action, Fact, FactData, Lift, ObjectRef, SourceName, Time};
+use crate::api::v1alpha1::{Action, Fact, FactData, Lift, ObjectRef, PolicyException, SourceName, Time};
 use crate::core::blast::{Blast, Loss, Share};
 use crate::core::budget;
 use crate::core::cel::{JUDGEMENT_UNITS, Meter, Variables};
-use crate::core::policy::{CompiledPolicy, Denial, Lifted, Program, exception_name};
+use crate::core::policy::{CompiledPolicy, Denial, InForce, Lifted, Program, exception_name};
 use crate::core::redact::quoted;
 use crate::core::workload::Workload;
 
@@ -19,6 +19,9 @@ use super::observed::Observed;
 
 /// The variable that is larger than all others.
 const FACTS: &str = "facts";
+
+/// Exceptions that a verdict names.
+const MAX_NAMED: usize = 16;
 
 /// Characters of an exception's reason that a verdict quotes.
 const MAX_REASON: usize = 200;
@@ -45,7 +48,7 @@ pub struct Asked<'a> {
     pub unclear_runbook: Option<Denial>,
     /// The variables; empty where nothing asks for any.
     pub variables: Variables,
-    /// Units that the match conditions of Policies, and of Runbooks, have cost.
+    /// Units that exceptions and the match conditions of Policies, and those of Runbooks, have cost.
     spent: (u64, u64),
 }
 
@@ -66,11 +69,10 @@ impl<'a> Asked<'a> {
             asked.variables = variables(case, observed, blast, asks);
         }
         let Workload { object, labels, .. } = observed.workload;
-        let bound = |policy: &&'a CompiledPolicy| Bound {
-            policy,
-            lifted: Lifted::of(policy, case.rules.exceptions, object, labels, case.rules.system, case.now),
-        };
         let (mut meter, mut of_runbooks) = (Meter::new(JUDGEMENT_UNITS), Meter::new(JUDGEMENT_UNITS));
+        let (exceptions, system) = (case.rules.exceptions, case.rules.system);
+        let in_force = InForce::of(exceptions, object, labels, system, case.now, &mut meter);
+        let bound = |policy: &&'a CompiledPolicy| Bound { policy, lifted: in_force.lift(policy) };
         for policy in policies {
             match policy.applies(&asked.variables, &mut meter) {
                 Ok(true) => asked.policies.push(bound(policy)),
@@ -104,13 +106,18 @@ impl<'a> Asked<'a> {
     /// The exceptions that lift something, each once, in words.
     pub(super) fn exceptions(&self) -> String {
         let all = self.policies.iter().flat_map(|bound| bound.lifted.by());
-        let named: BTreeSet<String> =
-            all.map(|it| format!("{} ({})", exception_name(it), quoted(&it.spec.reason, MAX_REASON))).collect();
-        let named: Vec<String> = named.into_iter().collect();
-        if named.is_empty() { String::new() } else { format!("; lifted in part by {}", named.join(", ")) }
+        let key = |it: &'a PolicyException| (it.metadata.namespace.as_deref(), it.metadata.name.as_deref());
+        let all: BTreeMap<_, &PolicyException> = all.map(|it| (key(it), *it)).collect();
+        let word = |it: &PolicyException| format!("{} ({})", exception_name(it), quoted(&it.spec.reason, MAX_REASON));
+        let named: Vec<String> = all.values().take(MAX_NAMED).map(|it| word(it)).collect();
+        let more = match all.len().saturating_sub(MAX_NAMED) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        if named.is_empty() { String::new() } else { format!("; lifted in part by {}{more}", named.join(", ")) }
     }
 
-    /// What is left for the validations of all Policies: more of them must not buy more time.
+    /// What is left for windows, limits and validations of all Policies: more of them must not buy more time.
     pub(super) fn meter_of_policies(&self) -> Meter {
         Meter::new(JUDGEMENT_UNITS - self.spent.0)
     }

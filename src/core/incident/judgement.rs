@@ -239,7 +239,7 @@ pub(super) fn step(about: About<'_>, mut status: IncidentStatus, case: &Judgemen
         timeline::note(&mut status, now, Actor::Controller, Event::Judged, sentence);
         status.times.decided = Some(now);
     }
-    status.decision = Some(decision);
+    let earlier = status.decision.replace(decision).and_then(|decision| decision.digest);
     match (outcome, prediction) {
         (DecisionOutcome::Act, Some(prediction)) => {
             status.times.approval_asked = None;
@@ -249,9 +249,11 @@ pub(super) fn step(about: About<'_>, mut status: IncidentStatus, case: &Judgemen
         (DecisionOutcome::Wait, _) => Step::write(effects, status, Next::Again),
         (DecisionOutcome::AwaitApproval, _) => {
             let digest = status.decision.as_ref().and_then(|decision| decision.digest.clone()).unwrap_or_default();
-            // Who approved what has changed since has as much time as ever for the new one; a reminder gives none.
-            let earlier = status.times.approval_asked.filter(|_| !approved);
-            status.times.approval_asked = Some(earlier.unwrap_or(now));
+            // Who approved what has changed since has as much time as ever for the new one; neither a reminder gives more,
+            // nor that the same is asked again.
+            let anew = approved && earlier.as_deref() != Some(digest.as_str());
+            let asked = status.times.approval_asked.filter(|_| !anew);
+            status.times.approval_asked = Some(asked.unwrap_or(now));
             let sentence = format!("waits for an Approval with digest {digest}");
             timeline::note(&mut status, now, Actor::Controller, Event::ApprovalAsked, sentence);
             status.phase = IncidentPhase::AwaitingApproval;

@@ -8,8 +8,9 @@ use sha2::{Digest as _, Sha256};
 
 use crate::api::v1alpha1::{Decision, FieldChange, Remediation, Verdict, Write};
 use crate::core::{
+    cel::{JUDGEMENT_UNITS, Meter},
     names,
-    policy::{self, CompiledPolicy, Lifted},
+    policy::{self, CompiledPolicy, InForce},
 };
 
 use super::{About, JudgementInputs, diagnosis::cut, remediation};
@@ -69,9 +70,10 @@ fn exceptions(about: About<'_>, case: &JudgementInputs, policies: &[&CompiledPol
     let Ok(workload) = &case.workload else { return json!([]) };
     let (all, system) = (&case.rules.exceptions, about.terms.system.as_str());
     let mut named = BTreeMap::new();
+    let mut meter = Meter::new(JUDGEMENT_UNITS);
+    let in_force = InForce::of(all, &workload.object, &workload.labels, system, about.now, &mut meter);
     for policy in policies {
-        let lifted = Lifted::of(policy, all, &workload.object, &workload.labels, system, about.now);
-        for exception in lifted.by() {
+        for exception in in_force.lift(policy).by() {
             named.insert(policy::exception_name(exception), cut(&exception.spec.reason, MAX_VALUE));
         }
     }

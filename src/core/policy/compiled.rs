@@ -8,17 +8,20 @@ use crate::api::v1alpha1::{
     ActionKind, DEFAULT_MODEL_MODE, FailurePolicy, FieldWrite, Lift, Limits, MatchConstraints, Mode, ObjectRef, Policy,
     PolicySpec, Time, WindowKind,
 };
-use crate::core::cel::{Meter, Variables};
+use crate::core::cel::{JUDGEMENT_UNITS, Meter, Variables};
 use crate::core::{reason::Reason, redact, rules};
 
 use super::constraints::{self, Match};
 use super::denial::{Denial, Finding, full_name};
 use super::limits;
-use super::program::{Program, Said};
+use super::program::{Program, Said, over_together};
 use super::windows::Window;
 
 /// Policies of one namespace at most. Where there are more, nothing is done in it.
 pub const MAX_POLICIES: usize = 100;
+
+/// What it costs to tell whether a window is open, in units: it takes as long as so many steps of an expression.
+const WINDOW: u64 = 32;
 
 /// Bytes kept of what keeps a Policy from being read.
 const MAX_ERROR: usize = 300;
@@ -198,38 +201,54 @@ impl CompiledPolicy {
         }
     }
 
-    /// Whether the value that a write sets is within the limits.
+    /// Whether the value that a write sets is within the limits. `meter` counts what all that Policies say of one decision
+    /// costs: how many caps there are, and how many values, people and tenants choose.
     ///
     /// # Errors
     ///
-    /// Which limit it is over.
-    pub fn bounds(&self, write: &FieldWrite) -> Result<(), Denial> {
-        match limits::over(&self.spec.limits, write) {
-            None => Ok(()),
-            Some(over) => Err(Denial { reason: Reason::OverLimit, message: format!("Policy {}: {over}", self.name) }),
+    /// Which limit it is over, or that this costs too much to tell.
+    pub fn bounds(&self, write: &FieldWrite, meter: &mut Meter) -> Result<(), Denial> {
+        match limits::over(&self.spec.limits, write, meter) {
+            Ok(None) => Ok(()),
+            Ok(Some(over)) => {
+                Err(Denial { reason: Reason::OverLimit, message: format!("Policy {}: {over}", self.name) })
+            }
+            Err(_) => Err(self.too_expensive("limits.caps")),
         }
     }
 
     /// Whether the windows and the list of actions leave `action` now.
     pub fn admits(&self, action: ActionKind, now: Time) -> Result<(), Denial> {
-        self.admits_but(action, now, |_| false)
+        self.admits_but(action, now, |_| false, &mut Meter::new(JUDGEMENT_UNITS))
     }
 
-    /// The same, but for the parts that are `lifted`.
-    pub fn admits_but(&self, action: ActionKind, now: Time, lifted: impl Fn(Lift) -> bool) -> Result<(), Denial> {
+    /// The same, but for the parts that are `lifted`. `meter` counts what all that Policies say of one decision costs.
+    pub fn admits_but(
+        &self,
+        action: ActionKind,
+        now: Time,
+        lifted: impl Fn(Lift) -> bool,
+        meter: &mut Meter,
+    ) -> Result<(), Denial> {
         let rules = self.lists(action, &lifted)?;
         if lifted(Lift::Windows) {
             return Ok(());
         }
-        self.outside_deny_windows(rules, now)?;
-        self.inside_an_allow_window(rules, now)
+        self.outside_deny_windows(rules, now, meter)?;
+        self.inside_an_allow_window(rules, now, meter)
     }
 
     /// Whether a write of `action` may be taken back or completed now, but for the parts that are `lifted`. An allow window
     /// is not asked for: the write began inside of one, and what follows belongs to it.
-    pub fn admits_following(&self, action: ActionKind, now: Time, lifted: impl Fn(Lift) -> bool) -> Result<(), Denial> {
+    pub fn admits_following(
+        &self,
+        action: ActionKind,
+        now: Time,
+        lifted: impl Fn(Lift) -> bool,
+        meter: &mut Meter,
+    ) -> Result<(), Denial> {
         let rules = self.lists(action, &lifted)?;
-        if lifted(Lift::Windows) { Ok(()) } else { self.outside_deny_windows(rules, now) }
+        if lifted(Lift::Windows) { Ok(()) } else { self.outside_deny_windows(rules, now, meter) }
     }
 
     /// The compiled rules.
@@ -250,15 +269,15 @@ impl CompiledPolicy {
         Ok(rules)
     }
 
-    fn outside_deny_windows(&self, rules: &Rules, now: Time) -> Result<(), Denial> {
-        if self.open(rules, WindowKind::Deny, now)?.contains(&true) {
+    fn outside_deny_windows(&self, rules: &Rules, now: Time, meter: &mut Meter) -> Result<(), Denial> {
+        if self.open(rules, WindowKind::Deny, now, meter)?.contains(&true) {
             return Err(self.window("a deny window is open", now));
         }
         Ok(())
     }
 
-    fn inside_an_allow_window(&self, rules: &Rules, now: Time) -> Result<(), Denial> {
-        let open = self.open(rules, WindowKind::Allow, now)?;
+    fn inside_an_allow_window(&self, rules: &Rules, now: Time, meter: &mut Meter) -> Result<(), Denial> {
+        let open = self.open(rules, WindowKind::Allow, now, meter)?;
         if !open.is_empty() && !open.contains(&true) {
             return Err(self.window("no allow window is open", now));
         }
@@ -266,13 +285,23 @@ impl CompiledPolicy {
     }
 
     /// For each window of this kind whether it is open at `now`.
-    fn open(&self, rules: &Rules, kind: WindowKind, now: Time) -> Result<Vec<bool>, Denial> {
+    fn open(&self, rules: &Rules, kind: WindowKind, now: Time, meter: &mut Meter) -> Result<Vec<bool>, Denial> {
         let windows = rules.windows.iter().filter(|window| window.kind == kind);
         let unclear = |error: String| Denial {
             reason: Reason::PolicyInvalid,
             message: format!("Policy {} has a window that cannot be told and so denies: {error}", self.name),
         };
-        windows.map(|window| window.is_open(now).map_err(unclear)).collect()
+        let mut open = vec![];
+        for window in windows {
+            meter.charge(WINDOW).map_err(|_| self.too_expensive("windows"))?;
+            open.push(window.is_open(now).map_err(unclear)?);
+        }
+        Ok(open)
+    }
+
+    fn too_expensive(&self, field: &str) -> Denial {
+        let message = format!("Policy {} is too expensive and so denies: {field} {}", self.name, over_together());
+        Denial { reason: Reason::PolicyTooExpensive, message }
     }
 
     fn window(&self, what: &str, now: Time) -> Denial {
@@ -280,10 +309,12 @@ impl CompiledPolicy {
     }
 }
 
-/// Characters of everything that a Policy's author wrote, but for the selector.
+/// Characters of everything that a Policy's author wrote, but for names of kinds and namespaces, and for selectors, whose
+/// parts are bounded.
 pub(super) fn characters(spec: &PolicySpec) -> usize {
     let windows = spec.windows.iter().flat_map(|window| [&window.schedule, &window.time_zone]);
-    windows.map(|text| text.chars().count()).sum::<usize>() + Said::from(spec).characters()
+    let caps = spec.limits.caps.iter().flat_map(|cap| [&cap.path, &cap.max]);
+    windows.chain(caps).map(|text| text.chars().count()).sum::<usize>() + Said::from(spec).characters()
 }
 
 /// Everything that is wrong with a Policy, in the order of its fields; nothing, if it compiles.
@@ -292,8 +323,9 @@ pub fn findings(policy: &Policy) -> Vec<Finding> {
 }
 
 fn compile(name: &str, spec: &PolicySpec) -> Result<Rules, Vec<Finding>> {
-    let mut findings =
-        constraints::findings("matchConstraints.objectSelector", spec.match_constraints.object_selector.as_ref());
+    let mut findings: Vec<Finding> =
+        constraints::findings("matchConstraints.objectSelector", spec.match_constraints.object_selector.as_ref())
+            .collect();
     let of_protected = spec.protected.as_ref().and_then(|protected| protected.object_selector.as_ref());
     findings.extend(constraints::findings("protected.objectSelector", of_protected));
     findings.extend(limits::findings(&spec.limits, spec.protected.as_ref()));

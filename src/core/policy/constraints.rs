@@ -23,26 +23,49 @@ pub enum Match {
     Yes,
 }
 
-/// What is wrong with the selector in a field.
-pub(super) fn findings(named: &str, selector: Option<&LabelSelector>) -> Vec<Finding> {
-    let Some(selector) = selector else { return vec![] };
-    let mut findings = vec![];
-    let mut parts = selector.match_labels.iter().flatten().count();
-    for (index, requirement) in selector.match_expressions.iter().flatten().enumerate() {
-        if !OPERATORS.contains(&requirement.operator.as_str()) {
-            let field = format!("{named}.matchExpressions[{index}].operator");
-            findings.push(Finding::invalid(field, format_args!("unknown operator `{}`", requirement.operator)));
+/// Labels, keys and values of a selector, counted no further than it takes to know that they are too many: whoever writes
+/// it chooses how many there are.
+pub(super) fn parts(selector: &LabelSelector) -> usize {
+    let mut parts = selector.match_labels.as_ref().map_or(0, BTreeMap::len);
+    for requirement in selector.match_expressions.iter().flatten() {
+        if parts > MAX_SELECTOR {
+            break;
         }
-        parts += 1 + requirement.values.iter().flatten().count();
+        parts += 1 + requirement.values.as_ref().map_or(0, Vec::len);
     }
-    if parts > MAX_SELECTOR {
-        findings.push(Finding::invalid(named, format_args!("{parts} labels and values, at most {MAX_SELECTOR}")));
-    }
-    findings
+    parts
+}
+
+/// Whether a selector has more parts than are held against labels.
+pub(super) fn is_large(selector: &LabelSelector) -> bool {
+    parts(selector) > MAX_SELECTOR
+}
+
+/// What is wrong with the selector in a field, found one by one.
+pub(super) fn findings(named: &str, selector: Option<&LabelSelector>) -> impl Iterator<Item = Finding> {
+    let large = selector.filter(|selector| is_large(selector)).map(|selector| {
+        let all = |selector: &LabelSelector| -> usize {
+            let values = selector.match_expressions.iter().flatten();
+            let values = values.map(|requirement| 1 + requirement.values.as_ref().map_or(0, Vec::len));
+            selector.match_labels.as_ref().map_or(0, BTreeMap::len) + values.sum::<usize>()
+        };
+        let message = format_args!("{} labels and values, at most {MAX_SELECTOR}", all(selector)).to_string();
+        Finding::invalid(named, message)
+    });
+    // Of what is too large, nobody wants to read all that is wrong.
+    let read = selector.filter(|_| large.is_none());
+    let operators = read.into_iter().flat_map(|selector| selector.match_expressions.iter().flatten()).enumerate();
+    let unknown = operators.filter(|(_, requirement)| !OPERATORS.contains(&requirement.operator.as_str()));
+    unknown
+        .map(move |(index, requirement)| {
+            let field = format!("{named}.matchExpressions[{index}].operator");
+            Finding::invalid(field, format_args!("unknown operator `{}`", requirement.operator))
+        })
+        .chain(large)
 }
 
 /// Whether a Policy with these constraints is for a target of this kind and with these labels; what is not known is
-/// `None`. A selector that cannot be read matches, so that it can deny.
+/// `None`. A selector that cannot be read matches, so that it can deny; so does one that is too large, and nobody reads it.
 pub fn applies(constraints: &MatchConstraints, kind: Option<&str>, labels: Option<&BTreeMap<String, String>>) -> Match {
     let kind = match kind {
         _ if constraints.kinds.is_empty() => Match::Yes,
@@ -52,6 +75,7 @@ pub fn applies(constraints: &MatchConstraints, kind: Option<&str>, labels: Optio
     };
     let labels = match (&constraints.object_selector, labels) {
         (None, _) => Match::Yes,
+        (Some(selector), _) if is_large(selector) => Match::Yes,
         (Some(selector), Some(labels)) if selects(selector, labels) => Match::Yes,
         (Some(_), Some(_)) => Match::No,
         (Some(_), None) => Match::Maybe,

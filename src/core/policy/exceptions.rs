@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::SignedDuration;
 
-use crate::api::v1alpha1::{Lift, ObjectRef, PolicyException, PolicyExceptionSpec, PolicyRef, Time};
+use crate::api::v1alpha1::{Lift, MatchConstraints, ObjectRef, PolicyException, PolicyExceptionSpec, PolicyRef, Time};
+use crate::core::cel::Meter;
 
 use super::compiled::CompiledPolicy;
 use super::constraints::{self, Match};
@@ -20,6 +21,13 @@ pub const LONGEST: SignedDuration = SignedDuration::from_hours(30 * 24);
 /// Exceptions of one namespace at most. Where there are more, none of them lifts anything.
 pub const MAX_EXCEPTIONS: usize = 100;
 
+/// The exceptions that are in force for one target, by the Policies that they name.
+#[derive(Clone, Debug, Default)]
+pub struct InForce<'a> {
+    /// By namespace and name of the Policy.
+    by_policy: BTreeMap<(&'a str, &'a str), Vec<&'a PolicyException>>,
+}
+
 /// What exceptions lift of one Policy for one target.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Lifted<'a> {
@@ -28,27 +36,49 @@ pub struct Lifted<'a> {
     by: Vec<&'a PolicyException>,
 }
 
-impl<'a> Lifted<'a> {
-    /// Of `policy` for a target with these labels, by the exceptions that are in force now. `system` is the system
-    /// namespace.
+impl<'a> InForce<'a> {
+    /// Those of `exceptions` that are in force now for a target with these labels. `system` is the system namespace. Each
+    /// is looked at once, however many Policies there are. `meter` counts what all that Policies say of one decision costs;
+    /// where it has not enough units left, no exception lifts anything.
     pub fn of(
-        policy: &CompiledPolicy,
         exceptions: &'a [PolicyException],
         target: &ObjectRef,
         labels: &BTreeMap<String, String>,
         system: &str,
         now: Time,
-    ) -> Lifted<'a> {
-        let mut lifted = Lifted::default();
+        meter: &mut Meter,
+    ) -> InForce<'a> {
+        let mut in_force = InForce::default();
         for exception in exceptions {
-            if why_not(exception, now).is_none() && concerns(exception, policy, target, labels, system) {
-                lifted.parts.extend(exception.spec.lifts.iter().copied());
-                lifted.by.push(exception);
+            if meter.charge(cost(exception)).is_err() {
+                return InForce::default();
+            }
+            if why_not(exception, now).is_some() || !concerns(exception, target, labels) {
+                continue;
+            }
+            let home = exception.metadata.namespace.as_deref().unwrap_or_default();
+            // Whoever may write in a namespace lifts what was written there, and nothing of the platform.
+            let may = |namespace: &str| home == system || (namespace == home && target.namespace == home);
+            let named = exception.spec.policies.iter().map(|PolicyRef { namespace, name }| {
+                (if namespace.is_empty() { home } else { namespace.as_str() }, name.as_str())
+            });
+            // One that names a Policy twice lifts no more of it.
+            let named: BTreeSet<(&str, &str)> = named.filter(|(namespace, _)| may(namespace)).collect();
+            for policy in named {
+                in_force.by_policy.entry(policy).or_default().push(exception);
             }
         }
-        lifted
+        in_force
     }
 
+    /// What they lift of `policy`.
+    pub fn lift(&self, policy: &CompiledPolicy) -> Lifted<'a> {
+        let by = policy.name.split_once('/').and_then(|named| self.by_policy.get(&named)).cloned().unwrap_or_default();
+        Lifted { parts: by.iter().flat_map(|exception| exception.spec.lifts.iter().copied()).collect(), by }
+    }
+}
+
+impl<'a> Lifted<'a> {
     /// Whether this part does not bind.
     pub fn has(&self, part: Lift) -> bool {
         self.parts.contains(&part)
@@ -60,25 +90,19 @@ impl<'a> Lifted<'a> {
     }
 }
 
-/// Whether an exception lifts something of this Policy for this target.
-fn concerns(
-    exception: &PolicyException,
-    policy: &CompiledPolicy,
-    target: &ObjectRef,
-    labels: &BTreeMap<String, String>,
-    system: &str,
-) -> bool {
-    let home = exception.metadata.namespace.as_deref().unwrap_or_default();
-    let PolicyExceptionSpec { policies, match_constraints, namespaces, reason: _, expires_at: _, lifts: _ } =
+/// What it costs to look at an exception, in units: each of its parts is looked at about once.
+fn cost(exception: &PolicyException) -> u64 {
+    let PolicyExceptionSpec { policies, match_constraints, namespaces, reason: _, expires_at: _, lifts } =
         &exception.spec;
-    // Whoever may write in a namespace lifts what was written there, and nothing of the platform.
-    let may = |namespace: &str| home == system || (namespace == home && target.namespace == home);
-    let names = |it: &PolicyRef| {
-        let namespace = if it.namespace.is_empty() { home } else { it.namespace.as_str() };
-        may(namespace) && policy.name == full_name(Some(namespace), Some(&it.name))
-    };
-    policies.iter().any(names)
-        && (namespaces.is_empty() || namespaces.contains(&target.namespace))
+    let MatchConstraints { kinds, object_selector } = match_constraints;
+    let parts = object_selector.as_ref().map_or(0, constraints::parts);
+    8 + (parts + kinds.len() + namespaces.len() + 4 * policies.len() + lifts.len()) as u64
+}
+
+/// Whether an exception is for this target.
+fn concerns(exception: &PolicyException, target: &ObjectRef, labels: &BTreeMap<String, String>) -> bool {
+    let PolicyExceptionSpec { match_constraints, namespaces, .. } = &exception.spec;
+    (namespaces.is_empty() || namespaces.contains(&target.namespace))
         && constraints::applies(match_constraints, Some(&target.kind), Some(labels)) == Match::Yes
 }
 
@@ -94,18 +118,21 @@ pub fn why_not(exception: &PolicyException, now: Time) -> Option<(&'static str, 
         }
         // Nobody knows when it was made.
         None => Some(("TooLong", "it has no time of creation".into())),
-        Some(_) => exception_findings(exception).first().map(|found| ("Invalid", found.to_string())),
+        Some(_) => wrong(exception).next().map(|found| ("Invalid", found.to_string())),
     }
 }
 
 /// Everything that is wrong with an exception, in the order of its fields, but for times.
 pub fn exception_findings(exception: &PolicyException) -> Vec<Finding> {
+    wrong(exception).collect()
+}
+
+/// The same, found one by one.
+fn wrong(exception: &PolicyException) -> impl Iterator<Item = Finding> {
     let selector = exception.spec.match_constraints.object_selector.as_ref();
-    let mut findings = constraints::findings("matchConstraints.objectSelector", selector);
-    if exception.spec.reason.trim().is_empty() {
-        findings.push(Finding::invalid("reason", "it has to say why"));
-    }
-    findings
+    let no_reason = exception.spec.reason.trim().is_empty();
+    let no_reason = no_reason.then(|| Finding::invalid("reason", "it has to say why"));
+    constraints::findings("matchConstraints.objectSelector", selector).chain(no_reason)
 }
 
 /// The exceptions that are asked: all of them, but none of a namespace that has more than [`MAX_EXCEPTIONS`].
@@ -130,6 +157,7 @@ mod tests {
 
     use super::*;
     use crate::api::v1alpha1::Policy;
+    use crate::core::cel::JUDGEMENT_UNITS;
 
     const SYSTEM: &str = "system";
 
@@ -159,7 +187,8 @@ mod tests {
         let labels = [("tier".to_owned(), "web".to_owned())].into();
         let policy = CompiledPolicy::of(&object);
         let exceptions = std::slice::from_ref(exception);
-        let lifted = Lifted::of(&policy, exceptions, &target, &labels, SYSTEM, at(now));
+        let mut meter = Meter::new(JUDGEMENT_UNITS);
+        let lifted = InForce::of(exceptions, &target, &labels, SYSTEM, at(now), &mut meter).lift(&policy);
         assert_eq!(lifted.has(Lift::Windows), !lifted.by().is_empty());
         assert!(!lifted.has(Lift::Limits), "only what is listed");
         lifted.has(Lift::Windows)
@@ -212,6 +241,31 @@ mod tests {
         let mut unborn = until(60);
         unborn.metadata.creation_timestamp = None;
         assert_eq!(why_not(&unborn, at(0)).unwrap().0, "TooLong");
+    }
+
+    #[test]
+    fn what_an_exception_costs_is_bounded_whatever_its_selector_says() {
+        let wrong: Vec<Value> = (0..30_000).map(|_| json!({"key": "a", "operator": "Is"})).collect();
+        let selector = json!({"objectSelector": {"matchExpressions": wrong}});
+        let it = exception("shop", json!({"matchConstraints": selector}));
+        assert_eq!(
+            why_not(&it, at(0)).unwrap().1,
+            "matchConstraints.objectSelector: 30000 labels and values, at most 256"
+        );
+        let all = vec![it; MAX_EXCEPTIONS];
+        let (target, labels, mut meter) = (ObjectRef::default(), BTreeMap::new(), Meter::new(JUDGEMENT_UNITS));
+        let in_force = InForce::of(&all, &target, &labels, SYSTEM, at(0), &mut meter);
+        assert!(in_force.by_policy.is_empty());
+        assert!(meter.spent() >= 256 * 100 && meter.left() > JUDGEMENT_UNITS / 2, "{} units", meter.spent());
+    }
+
+    #[test]
+    fn where_exceptions_cost_more_than_is_left_none_of_them_lifts_anything() {
+        let all = vec![exception("shop", json!({})); 10];
+        let target = ObjectRef { namespace: "shop".into(), ..ObjectRef::default() };
+        let in_force =
+            |units| InForce::of(&all, &target, &BTreeMap::new(), SYSTEM, at(0), &mut Meter::new(units)).by_policy.len();
+        assert_eq!((in_force(1000), in_force(100)), (1, 0));
     }
 
     #[test]

@@ -8,11 +8,11 @@ use serde_json::json;
 use crate::api::v1alpha1::{
     ActionKind, ApprovalTerms, Lift, Limits, Mode, ObjectRef, PolicyException, Runbook, Time, WindowKind,
 };
-use crate::core::cel::Variables;
+use crate::core::cel::{JUDGEMENT_UNITS, Meter, Variables};
 
 use super::compiled::CompiledPolicy;
 use super::constraints::Match;
-use super::exceptions::{Lifted, exception_name};
+use super::exceptions::{InForce, Lifted, exception_name};
 use super::program::Program;
 use super::runbooks::{CompiledRunbook, runbook_name};
 
@@ -117,7 +117,8 @@ pub fn explain(question: &Question<'_>, policy: &CompiledPolicy, exceptions: &[P
         let people = if *required == 1 { "person has" } else { "people have" };
         it.say(Answer::Later, "approvals", format!("{required} {people} to approve{of}, where one has to"));
     }
-    let lifted = Lifted::of(policy, exceptions, target, labels, system, *now);
+    let mut meter = Meter::new(JUDGEMENT_UNITS);
+    let lifted = InForce::of(exceptions, target, labels, system, *now, &mut meter).lift(policy);
     if let Some(program) = policy.program()
         && it.conditions(question, program)
     {

@@ -10,7 +10,7 @@ use kube_cel::cel::Value as CelValue;
 
 use crate::api::v1alpha1::{FailurePolicy, MatchCondition, PolicySpec, RunbookSpec, Validation, Variable};
 use crate::core::cel::{
-    self, Branches, EXPRESSION_UNITS, Expression, JUDGEMENT_UNITS, Known, Meter, Place, Session, Stop, Variables,
+    self, Branches, Depth, EXPRESSION_UNITS, Expression, JUDGEMENT_UNITS, Known, Meter, Place, Session, Stop, Variables,
 };
 use crate::core::reason::Reason;
 
@@ -19,6 +19,13 @@ use super::example::{EXAMPLE, VARIABLES};
 
 /// Characters of all expressions of one object at most.
 const MAX_EXPRESSIONS: usize = 16_384;
+
+/// What is wrong with what brings a decision over its bound, after the name of the field.
+pub(super) fn over_together() -> String {
+    format!(
+        "brings the Policies of one decision over {JUDGEMENT_UNITS} units, their bound together; delete what is not needed"
+    )
+}
 
 /// The part of a Policy or a Runbook that is CEL.
 #[derive(Clone, Copy, Debug)]
@@ -96,6 +103,8 @@ enum Wanted {
 /// Compiles expression after expression, and keeps what is wrong and what they cost on the example.
 struct Compiling<'a> {
     declared: Vec<&'a str>,
+    /// How deep each of them is.
+    depths: Vec<Depth>,
     findings: Vec<Finding>,
     uses: BTreeSet<String>,
     meter: Meter,
@@ -109,6 +118,10 @@ impl<'a> Compiling<'a> {
         match Expression::compile_with(text, Known { variables: &VARIABLES, declared: Some(names) }) {
             Ok(expression) => {
                 self.uses.extend(expression.uses().iter().cloned());
+                // Before anything is evaluated: what is too deep takes more stack than there is.
+                if let Some(excess) = expression.depth(&self.depths).excess() {
+                    self.findings.push(Finding::invalid(field, excess).at(Place::START));
+                }
                 Some(expression)
             }
             Err(cel::Fault { place, message }) => {
@@ -156,7 +169,8 @@ impl Program {
             return Err(vec![Finding { reason: Reason::PolicyTooExpensive, field, place: None, message }]);
         }
         let meter = Meter::new(JUDGEMENT_UNITS);
-        let mut it = Compiling { declared: vec![], findings: vec![], uses: BTreeSet::new(), meter, cost: 0 };
+        let mut it =
+            Compiling { declared: vec![], depths: vec![], findings: vec![], uses: BTreeSet::new(), meter, cost: 0 };
         let (mut conditions, mut variables, mut validations) = (vec![], vec![], vec![]);
         for (index, condition) in said.match_conditions.iter().enumerate() {
             let field = format!("matchConditions[{index}].expression");
@@ -172,6 +186,7 @@ impl Program {
             let expression = it.parse(&field, &variable.expression, true);
             // The others are told apart from it even if it does not compile.
             it.declared.push(&variable.name);
+            it.depths.push(expression.as_ref().map(|expression| expression.depth(&it.depths)).unwrap_or_default());
             variables.extend(expression.map(|expression| (field, expression)));
         }
         for (index, said) in said.validations.iter().enumerate() {
@@ -197,7 +212,7 @@ impl Program {
                 }
             }
         }
-        let Compiling { findings, uses, meter, cost, declared: _ } = it;
+        let Compiling { findings, uses, meter, cost, declared: _, depths: _ } = it;
         if !findings.is_empty() {
             return Err(findings);
         }
@@ -329,12 +344,16 @@ impl Program {
 
     /// Variables that an expression names, be it through what was declared, and that are not known.
     fn missing(&self, expression: &Expression, known: &BTreeSet<&str>) -> BTreeSet<String> {
-        let mut missing = BTreeSet::new();
-        for name in expression.uses() {
+        let (mut missing, mut looked_at) = (BTreeSet::new(), BTreeSet::new());
+        let mut open: Vec<&String> = expression.uses().iter().collect();
+        while let Some(name) = open.pop() {
+            // Once each: variables that all build on all before them have more paths than anybody can walk.
+            if !looked_at.insert(name) {
+                continue;
+            }
             let declared = name.strip_prefix("variables.");
             match declared.and_then(|name| self.variables.iter().find(|(declared, _)| declared == name)) {
-                // It can only name those before it, so this ends.
-                Some((_, declared)) => missing.extend(self.missing(declared, known)),
+                Some((_, declared)) => open.extend(declared.uses()),
                 None if known.contains(name.as_str()) => {}
                 None => {
                     missing.insert(name.clone());
@@ -384,10 +403,7 @@ impl Over {
                 "costs more than {EXPRESSION_UNITS} units, the bound for one expression; ask for less, with fewer \
                  macros inside of each other and fewer long texts"
             ),
-            Over::Judgement => format!(
-                "brings the Policies of one decision over {JUDGEMENT_UNITS} units, their bound together; delete what \
-                 is not needed"
-            ),
+            Over::Judgement => over_together(),
         }
     }
 }

@@ -138,11 +138,21 @@ fn what_follows_a_write_needs_no_allow_window_and_no_deny_window() {
     let window = |kind: &str, schedule: &str| {
         policy(json!({"mode": "auto", "windows": [{"kind": kind, "schedule": schedule, "durationSeconds": 3600}]}))
     };
-    assert_eq!(window("allow", "0 9 * * *").admits_following(ActionKind::RolloutUndo, now, |_| false), Ok(()));
-    let denial = window("deny", "0 12 * * *").admits_following(ActionKind::RolloutUndo, now, |_| false).unwrap_err();
+    assert_eq!(
+        window("allow", "0 9 * * *").admits_following(
+            ActionKind::RolloutUndo,
+            now,
+            |_| false,
+            &mut Meter::new(JUDGEMENT_UNITS)
+        ),
+        Ok(())
+    );
+    let denial = window("deny", "0 12 * * *")
+        .admits_following(ActionKind::RolloutUndo, now, |_| false, &mut Meter::new(JUDGEMENT_UNITS))
+        .unwrap_err();
     assert_eq!(denial.reason, Reason::OutsideWindow);
     let none = policy(json!({"mode": "auto", "allowedActions": []}));
-    assert!(none.admits_following(ActionKind::RolloutUndo, now, |_| false).is_err());
+    assert!(none.admits_following(ActionKind::RolloutUndo, now, |_| false, &mut Meter::new(JUDGEMENT_UNITS)).is_err());
 }
 
 #[test]
@@ -391,6 +401,90 @@ fn variables_build_on_those_before_them_and_messages_can_use_them() {
     // A message that is blank, or has more than a line, is none.
     assert_eq!(asked(fields("!variables.strict"), Some("db\nor not")).1, Ok(()));
     assert_eq!(asked(fields("variables.strict"), Some("a\nb")).1.unwrap_err(), "Policy shop/web: no");
+}
+
+/// A Policy of so many variables that build on each other; `around` is what each puts around the one before it, and how
+/// often.
+fn chain(links: usize, (open, close): (&str, &str), levels: usize) -> Policy {
+    let variables: Vec<Value> = (0..links)
+        .map(|n| {
+            let inner = if n == 0 { "target.name".into() } else { format!("variables.v{}", n - 1) };
+            let expression = format!("{}{inner}{}", open.repeat(levels), close.repeat(levels));
+            json!({"name": format!("v{n}"), "expression": expression})
+        })
+        .collect();
+    let last = json!([{"expression": format!("variables.v{0} == variables.v{0}", links - 1)}]);
+    let spec = json!({"mode": "auto", "variables": variables, "validations": last});
+    Policy::new("deep", serde_json::from_value(spec).unwrap())
+}
+
+const STRINGS: (&str, &str) = ("string(", ")");
+const LISTS: (&str, &str) = ("[", "]");
+
+#[test]
+fn variables_that_build_on_each_other_are_no_deeper_together_than_a_stack_holds() {
+    for (policy, field, said) in [
+        (chain(32, STRINGS, 60), "variables[2].expression", "184 levels deep, at most 128"),
+        // Each is shallow to evaluate, and what comes out is not.
+        (chain(32, ("[1].map(a,", ")"), 1), "variables[30].expression", "inside of each other, at most 128"),
+        (chain(32, LISTS, 50), "variables[2].expression", "levels deep, at most 128"),
+    ] {
+        let found = findings(&policy);
+        assert_eq!(found[0].field, field, "{found:?}");
+        assert_eq!(found[0].reason, Reason::PolicyInvalid);
+        assert!(found[0].message.contains(said), "{}", found[0].message);
+        assert_eq!(found.last().unwrap().field, "validations[0].expression", "its own is told too");
+    }
+}
+
+/// In the profile of the tests, whose frames are the largest.
+#[test]
+fn the_deepest_that_compiles_is_evaluated_on_half_of_the_smallest_stack() {
+    const SMALLEST: usize = 2 << 20;
+    fn on<T: Send + 'static>(stack: usize, work: impl FnOnce() -> T + Send + 'static) -> T {
+        std::thread::Builder::new().stack_size(stack).spawn(work).unwrap().join().unwrap()
+    }
+    for around in [
+        STRINGS,
+        LISTS,
+        ("[", "][0]"),
+        ("{'a':", "}"),
+        ("[1].map(a,", ")"),
+        ("[1].map(a,", ")[0]"),
+        ("(true ? ", " : 'a')"),
+        ("['a'].filter(a, a in [", "])"),
+        ("optional.of(", ")"),
+    ] {
+        for levels in [1, 7, 20] {
+            let fits = |links: &usize| findings(&chain(*links, around, levels)).is_empty();
+            let links = (1..=32).take_while(fits).last();
+            let deepest = chain(links.unwrap_or_else(|| panic!("{around:?}")), around, levels);
+            // Compiling evaluates it as well.
+            let compiled = on(SMALLEST, move || CompiledPolicy::of(&deepest));
+            assert_eq!(compiled.error(), None);
+            let work = move || {
+                let variables = Variables::of(&json!({"target": {"name": "api"}}));
+                compiled.validate(&variables, &mut Meter::new(JUDGEMENT_UNITS))
+            };
+            assert_eq!(on(SMALLEST / 2, work), Ok(()), "{around:?}");
+        }
+    }
+}
+
+#[test]
+fn what_an_expression_misses_is_told_at_once_however_its_variables_build_on_each_other() {
+    // Each names all before it: there are 2^31 ways through them.
+    let variables: Vec<Value> = (0..32)
+        .map(|n| {
+            let all: Vec<String> = (0..n).map(|m| format!("variables.v{m}")).chain(["blast.pods".into()]).collect();
+            json!({"name": format!("v{n}"), "expression": all.join(" + ")})
+        })
+        .collect();
+    let spec = json!({"mode": "auto", "variables": variables, "validations": [{"expression": "variables.v31 > 0"}]});
+    let compiled = policy(spec);
+    assert_eq!(compiled.error(), None);
+    let told = compiled.program().unwrap().told(&Variables::default(), &["target"].into());
+    assert_eq!(told[0].missing, ["blast".to_owned()].into());
 }
 
 #[test]

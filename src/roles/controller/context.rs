@@ -32,6 +32,7 @@ use super::compiled::Compiled;
 use super::deciding::Deciding;
 use super::metrics::Metrics;
 use super::progress::Progress;
+use super::turns::Turns;
 use super::workloads::Workloads;
 
 /// One request to the API server takes at most this long.
@@ -80,7 +81,7 @@ pub struct Context {
     /// How many workloads the enrolled namespaces have.
     pub workloads: Workloads,
     /// Turns of those who read all pods of a namespace.
-    pub neighbours: tokio::sync::Semaphore,
+    pub neighbours: Turns,
 }
 
 /// Why a step failed. Every error is retried.
@@ -99,6 +100,14 @@ pub enum Error {
     Timeout {
         /// What was attempted.
         what: String,
+    },
+    /// Others came first for too long.
+    #[error("{what}: no turn within {} s", waited.as_secs())]
+    NoTurn {
+        /// What was waited for.
+        what: String,
+        /// How long.
+        waited: Duration,
     },
     /// The audit log cannot be written.
     #[error("audit log: {0}")]
@@ -119,7 +128,7 @@ impl Error {
             Error::Api { source: kube::Error::Api(status), .. } if status.code == 403 => "Forbidden",
             Error::Api { source: kube::Error::SerdeError(_), .. } => "Undecodable",
             Error::Api { .. } => "Api",
-            Error::Timeout { .. } => "Timeout",
+            Error::Timeout { .. } | Error::NoTurn { .. } => "Timeout",
             Error::Audit(_) => "Audit",
             Error::Unanswered(_) => "Unanswered",
             Error::NotLeading => "NotLeading",
@@ -134,9 +143,12 @@ impl Error {
             Error::Api { source: kube::Error::Api(status), .. } => Failure::of_status(status.code),
             // What is stored stays as it is until somebody changes it.
             Error::Api { source: kube::Error::SerdeError(_), .. } => Failure::Refused,
-            Error::Api { .. } | Error::Timeout { .. } | Error::Audit(_) | Error::Unanswered(_) | Error::NotLeading => {
-                Failure::Passing
-            }
+            Error::Api { .. }
+            | Error::Timeout { .. }
+            | Error::NoTurn { .. }
+            | Error::Audit(_)
+            | Error::Unanswered(_)
+            | Error::NotLeading => Failure::Passing,
         }
     }
 

@@ -16,6 +16,10 @@ pub const DEADLINE: Duration = Duration::from_millis(500);
 /// Threads at most, with those that hang: once there are so many, everything is refused.
 const THREADS: usize = 64;
 
+/// Stack of each, in bytes: expressions that people write take a bounded part of the 2 MiB that a thread has by itself. Only
+/// what is used takes memory.
+const STACK: usize = 16 << 20;
+
 /// Computes answers on threads of their own.
 #[derive(Clone)]
 pub struct Deciding {
@@ -70,7 +74,7 @@ impl Deciding {
             Ok(Err(_)) | Err(_) => return Err(Unanswered::Busy),
         };
         let (answer, answered) = oneshot::channel();
-        let thread = thread::Builder::new().name("decision".into()).spawn(move || {
+        let thread = thread::Builder::new().name("decision".into()).stack_size(STACK).spawn(move || {
             let _place = place;
             // Who asked may have gone.
             _ = answer.send(work());

@@ -29,6 +29,7 @@ use crate::core::{
 };
 
 use super::context::{Error, Shared};
+use super::workloads::Running;
 use super::{gather, ledgers};
 
 /// Resync interval of a workload that is not healthy and does not change.
@@ -45,9 +46,11 @@ pub async fn run(ctx: Shared, mut enrolled: watch::Receiver<BTreeSet<String>>) {
     loop {
         let namespaces = Arc::new(enrolled.borrow_and_update().clone());
         let watches = Kind::ALL.into_iter().filter(|_| !namespaces.is_empty()).map(|kind| match kind {
-            Kind::Deployment => watch_kind::<Deployment>(ctx.clone(), namespaces.clone(), kind, trim_deployment),
-            Kind::StatefulSet => watch_kind::<StatefulSet>(ctx.clone(), namespaces.clone(), kind, trim_stateful_set),
-            Kind::DaemonSet => watch_kind::<DaemonSet>(ctx.clone(), namespaces.clone(), kind, trim_daemon_set),
+            Kind::Deployment => watch_kind(ctx.clone(), namespaces.clone(), kind, (trim_deployment, of_deployment)),
+            Kind::StatefulSet => {
+                watch_kind(ctx.clone(), namespaces.clone(), kind, (trim_stateful_set, of_stateful_set))
+            }
+            Kind::DaemonSet => watch_kind(ctx.clone(), namespaces.clone(), kind, (trim_daemon_set, of_daemon_set)),
         });
         let watches: Vec<_> = watches.collect();
         tokio::select! {
@@ -88,8 +91,27 @@ fn trim_metadata(metadata: &mut ObjectMeta) {
     metadata.owner_references = None;
 }
 
-/// Watches the workloads of one kind in the enrolled namespaces. `trim` drops from each what the cache is not needed for.
-fn watch_kind<K>(ctx: Shared, enrolled: Arc<BTreeSet<String>>, kind: Kind, trim: fn(&mut K)) -> BoxFuture<'static, ()>
+/// Replicas that there are now, by the status: what the spec wants costs nobody anything.
+fn of_deployment(deployment: &Deployment) -> i32 {
+    deployment.status.as_ref().and_then(|status| status.replicas).unwrap_or_default()
+}
+
+fn of_stateful_set(stateful_set: &StatefulSet) -> i32 {
+    stateful_set.status.as_ref().map(|status| status.replicas).unwrap_or_default()
+}
+
+fn of_daemon_set(daemon_set: &DaemonSet) -> i32 {
+    daemon_set.status.as_ref().map(|status| status.current_number_scheduled).unwrap_or_default()
+}
+
+/// Watches the workloads of one kind in the enrolled namespaces. `trim` drops from each what the cache is not needed for,
+/// and `replicas` says how many it has.
+fn watch_kind<K>(
+    ctx: Shared,
+    enrolled: Arc<BTreeSet<String>>,
+    kind: Kind,
+    (trim, replicas): (fn(&mut K), fn(&K) -> i32),
+) -> BoxFuture<'static, ()>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
         + Clone
@@ -113,15 +135,21 @@ where
         };
         std::future::ready(keep)
     });
-    let (counts, counted) = (ctx.workloads.clone(), reader.clone());
+    let (counts, mut running) = (ctx.workloads.clone(), Running::default());
     let stream = stream
         .map(move |event| Ok::<_, watcher::Error>(event.modify(trim)))
         .reflect(writer)
-        .inspect_ok(move |event| match event {
-            // The list is not complete.
-            watcher::Event::Init | watcher::Event::InitApply(_) => {}
-            watcher::Event::InitDone | watcher::Event::Apply(_) | watcher::Event::Delete(_) => {
-                counts.set(kind, counted.len());
+        .inspect_ok(move |event| {
+            let name = |object: &K| (object.namespace().unwrap_or_default(), object.name_any());
+            let (event, object) = match event {
+                watcher::Event::Init => (watcher::Event::Init, None),
+                watcher::Event::InitDone => (watcher::Event::InitDone, None),
+                watcher::Event::InitApply(object) => (watcher::Event::InitApply(name(object)), Some(object)),
+                watcher::Event::Apply(object) => (watcher::Event::Apply(name(object)), Some(object)),
+                watcher::Event::Delete(object) => (watcher::Event::Delete(name(object)), Some(object)),
+            };
+            if let Some(count) = running.see(event, object.is_some_and(|object| replicas(object) > 0)) {
+                counts.set(kind, count);
             }
         })
         .applied_objects()
@@ -176,4 +204,29 @@ async fn store(ctx: &Shared, workload: &Workload, mark: KnownGood, now: Time) ->
     let ledger = ledgers::known_good(&workload.object.namespace);
     let _ = ledgers::change(ctx, &ledger, change).await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn read<K: DeserializeOwned>(value: Value) -> K {
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn replicas_are_what_the_status_says_and_not_what_the_spec_wants() {
+        let want = json!({"replicas": 5, "selector": {}, "template": {}, "serviceName": "s"});
+        let both = |status: Value| json!({"spec": want, "status": status});
+        assert_eq!(of_deployment(&read(json!({ "spec": want }))), 0);
+        assert_eq!(of_deployment(&read(both(json!({"replicas": 0})))), 0);
+        assert_eq!(of_deployment(&read(both(json!({"replicas": 1})))), 1);
+        assert_eq!(of_stateful_set(&read(both(json!({"replicas": 2})))), 2);
+        let daemons = json!({
+            "currentNumberScheduled": 0, "desiredNumberScheduled": 4, "numberMisscheduled": 0, "numberReady": 0,
+        });
+        assert_eq!(of_daemon_set(&read(json!({ "status": daemons }))), 0);
+    }
 }

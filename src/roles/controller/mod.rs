@@ -20,6 +20,7 @@ mod resets;
 mod retention;
 #[cfg(test)]
 mod tests;
+mod turns;
 mod undecodable;
 mod upstreams;
 mod watchdog;
@@ -60,6 +61,9 @@ pub use process::main;
 
 /// Namespaces whose pods are read at one time.
 const NEIGHBOURS: usize = 2;
+
+/// How long is waited for a turn to read pods: each takes four seconds at most.
+const NEIGHBOURS_WAIT: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// What the process passes to the reconcilers.
 struct Parts {
@@ -112,7 +116,7 @@ async fn run(parts: Parts, leading: Leading) {
         grouping: context::Grouping::default(),
         enrolled: enrolled.clone(),
         workloads: workloads::Workloads::default(),
-        neighbours: tokio::sync::Semaphore::new(NEIGHBOURS),
+        neighbours: turns::Turns::new(NEIGHBOURS, NEIGHBOURS_WAIT),
     });
 
     // Only this process writes their status, so only a changed spec needs a reconcile. How many incidents and alerts are

@@ -32,7 +32,11 @@ pub async fn policy(policy: Arc<Policy>, ctx: Shared) -> Result<Action, Error> {
         return Ok(Action::await_change());
     };
     let crowded = count > MAX_POLICIES;
-    let compiled = if crowded { CompiledPolicy::too_many(&namespace) } else { ctx.compiled.one(policy.clone()).await };
+    let compiled = if crowded {
+        CompiledPolicy::too_many(&namespace)
+    } else {
+        ctx.compiled.one(policy.clone()).await.inspect_err(|error| error.log("Policy", &policy))?
+    };
     let generation = policy.meta().generation.unwrap_or(0);
     let mut status = policy.status.clone().unwrap_or_default();
     policy_ready(&mut status.conditions, &compiled, generation, clock::now());
@@ -60,7 +64,9 @@ pub async fn runbook(runbook: Arc<Runbook>, ctx: Shared) -> Result<Action, Error
     let Some(runbook) = read.inspect_err(|error| error.log("Runbook", runbook.as_ref()))? else {
         return Ok(Action::await_change());
     };
-    let compiled = ctx.compiled.runbooks(std::slice::from_ref(&runbook)).await.into_values().next();
+    let of = runbook.namespace().unwrap_or_default();
+    let compiled = ctx.compiled.runbooks(&of, std::slice::from_ref(&runbook)).await;
+    let compiled = compiled.inspect_err(|error| error.log("Runbook", &runbook))?.into_values().next();
     let compiled = compiled.unwrap_or_else(|| CompiledRunbook::of(&runbook));
     let generation = runbook.meta().generation.unwrap_or(0);
     let mut status = runbook.status.clone().unwrap_or_default();

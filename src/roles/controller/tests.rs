@@ -76,7 +76,7 @@ pub(super) fn context(
         grouping: Grouping::default(),
         enrolled: tokio::sync::watch::channel(BTreeSet::new()).1,
         workloads: super::workloads::Workloads::default(),
-        neighbours: tokio::sync::Semaphore::new(1),
+        neighbours: super::turns::Turns::new(1, std::time::Duration::from_secs(1)),
         settings,
         client,
     };

@@ -3,6 +3,7 @@
 
 mod adversary;
 mod conditions;
+mod costs;
 mod following;
 mod models;
 mod refused;

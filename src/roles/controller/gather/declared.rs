@@ -49,7 +49,7 @@ pub async fn rules(ctx: &Context, incident: &Incident, freshness: Freshness) -> 
                 Freshness::Quorum => {
                     let mut declared = declared(ctx, &namespace).await?;
                     let policies = std::mem::take(&mut declared.policies);
-                    Ok((ctx.compiled.bounded(policies).await, declared))
+                    Ok((ctx.compiled.bounded(&namespace, policies).await?, declared))
                 }
                 Freshness::AtHand => {
                     let declared = at_hand(ctx, &namespace).await?;
@@ -66,7 +66,7 @@ pub async fn rules(ctx: &Context, incident: &Incident, freshness: Freshness) -> 
         .filter(|runbook| runbook_matches(&runbook.spec, &names, kind))
         .collect();
     let compiled = match freshness {
-        Freshness::Quorum => ctx.compiled.runbooks(&runbooks).await,
+        Freshness::Quorum => ctx.compiled.runbooks(&namespace, &runbooks).await?,
         Freshness::AtHand => BTreeMap::new(),
     };
     Ok(Rules {

@@ -36,7 +36,12 @@ pub(super) async fn with_neighbours(
     let namespace = incident.namespace().unwrap_or_default();
     let mut neighbours = Neighbours::default();
     // The pods of a namespace are many: few are held in memory at a time.
-    let _turn = ctx.neighbours.acquire().await;
+    let Some(_turn) = ctx.neighbours.take(&namespace).await else {
+        let waited = ctx.neighbours.patience().as_secs();
+        let message = format!("the pods of other namespaces were read first: no turn within {waited} s");
+        books.neighbours_unread = Some(Unreadable { reason: Reason::ClusterUnreadable, message });
+        return books;
+    };
     let read = PODS.each_page(&ctx.client, &namespace, PODS_A_PAGE, READING, |pods| neighbours.add(pods, now)).await;
     // Of a namespace with more pods than that, what was seen is enough to count.
     if let Err(error) =
