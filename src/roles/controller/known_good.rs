@@ -29,6 +29,7 @@ use crate::core::{
 };
 
 use super::context::{Error, Shared};
+use super::watched::{self, Watched};
 use super::workloads::Running;
 use super::{gather, ledgers};
 
@@ -104,6 +105,16 @@ fn of_daemon_set(daemon_set: &DaemonSet) -> i32 {
     daemon_set.status.as_ref().map(|status| status.current_number_scheduled).unwrap_or_default()
 }
 
+/// What is kept of a workload, of which `trim` drops what is not asked.
+fn seen<K>(kind: Kind, mut object: K, trim: fn(&mut K), replicas: fn(&K) -> i32) -> Watched<K>
+where
+    K: Resource<DynamicType = ()> + Serialize,
+{
+    trim(&mut object);
+    let value = serde_json::to_value(&object).unwrap_or_default();
+    Watched::new(object.meta(), known_good::may_be_healthy(kind, &value), replicas(&object) > 0)
+}
+
 /// Watches the workloads of one kind in the enrolled namespaces. `trim` drops from each what the cache is not needed for,
 /// and `replicas` says how many it has.
 fn watch_kind<K>(
@@ -137,10 +148,10 @@ where
     });
     let (counts, mut running) = (ctx.workloads.clone(), Running::default());
     let stream = stream
-        .map(move |event| Ok::<_, watcher::Error>(event.modify(trim)))
+        .map(move |event| Ok::<_, watcher::Error>(watched::event(event, |object| seen(kind, object, trim, replicas))))
         .reflect(writer)
         .inspect_ok(move |event| {
-            let name = |object: &K| (object.namespace().unwrap_or_default(), object.name_any());
+            let name = |object: &Watched<K>| (object.namespace().unwrap_or_default(), object.name_any());
             let (event, object) = match event {
                 watcher::Event::Init => (watcher::Event::Init, None),
                 watcher::Event::InitDone => (watcher::Event::InitDone, None),
@@ -148,17 +159,16 @@ where
                 watcher::Event::Apply(object) => (watcher::Event::Apply(name(object)), Some(object)),
                 watcher::Event::Delete(object) => (watcher::Event::Delete(name(object)), Some(object)),
             };
-            if let Some(count) = running.see(event, object.is_some_and(|object| replicas(object) > 0)) {
+            if let Some(count) = running.see(event, object.is_some_and(|object| object.has_replicas)) {
                 counts.set(kind, count);
             }
         })
         .applied_objects()
         .boxed();
     let config = kube::runtime::controller::Config::default().concurrency(4).debounce(Duration::from_millis(500));
-    let reconcile = move |object: Arc<K>, ctx: Shared| async move {
+    let reconcile = move |object: Arc<Watched<K>>, ctx: Shared| async move {
         // Most of what changes in a large cluster, and in every broken rollout, ends here without a request.
-        let seen = serde_json::to_value(&*object).unwrap_or_default();
-        if !known_good::may_be_healthy(kind, &seen) {
+        if !object.may_be_healthy {
             return Ok(Action::await_change());
         }
         let target = ObjectRef {
@@ -170,7 +180,7 @@ where
         };
         look(&target, &ctx).await
     };
-    let error_policy = |_: Arc<K>, error: &Error, _: Shared| {
+    let error_policy = |_: Arc<Watched<K>>, error: &Error, _: Shared| {
         tracing::debug!(%error, "a known-good revision could not be stored, will retry");
         Action::requeue(Duration::from_secs(10))
     };

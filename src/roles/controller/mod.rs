@@ -24,6 +24,7 @@ mod turns;
 mod undecodable;
 mod upstreams;
 mod watchdog;
+mod watched;
 mod workloads;
 
 use std::collections::BTreeSet;
