@@ -8,6 +8,8 @@ mod tests;
 
 pub use reach::Reach;
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use crate::api::v1alpha1::{FieldWrite, Write};
@@ -84,9 +86,11 @@ impl Blast {
         let labels = reach::labels_of_pods(workload);
         let services = reach.services_of(&labels, workload);
         let budgets: Vec<_> = reach.budgets_of(&labels).collect();
+        let failing: BTreeSet<&str> = reach::uids(workload.pods.iter().filter(|pod| !serves(pod))).collect();
+        let ends: BTreeSet<&str> = ended.pods.iter().copied().collect();
         let losses = services.iter().map(|service| {
-            let serving = reach.serving(service, workload);
-            let ours = serving.iter().filter(|pod| pod.is_some_and(|uid| ended.pods.contains(&uid))).count();
+            let serving = reach.serving(service, &failing);
+            let ours = serving.iter().filter(|pod| pod.is_some_and(|uid| ends.contains(uid))).count();
             Loss { service: (*service).to_owned(), ready: serving.len(), lost: ours.min(ended.at_once) }
         });
         let dependents = services.iter().map(|service| format!("Service/{service}"));

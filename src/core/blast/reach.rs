@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::core::object::{array, int, label, string, string_map};
 use crate::core::selector::selects;
-use crate::core::workload::Workload;
+use crate::core::workload::{Pod, Workload};
 
 /// The label of an EndpointSlice that names its Service.
 const SERVICE: &str = "kubernetes.io/service-name";
@@ -107,19 +107,19 @@ impl Reach {
             !selector.is_empty() && selector.iter().all(|(key, value)| labels.get(key) == Some(value))
         };
         let by_selector = self.services.iter().filter(|(_, selector)| chooses(selector)).map(|(name, _)| name.as_str());
-        let is_ours = |endpoint: &&Endpoint| workload.pods.iter().any(|pod| is_pod(endpoint, &pod.object.uid));
+        let pods: BTreeSet<&str> = uids(workload.pods.iter()).collect();
+        let is_ours = |endpoint: &&Endpoint| pods.contains(endpoint.pod.as_str());
         let by_endpoint = self.endpoints.iter().filter(is_ours).map(|endpoint| endpoint.service.as_str());
         by_selector.chain(by_endpoint).collect()
     }
 
-    /// The endpoints of a Service that serve, with the UIDs of their pods. One of a pod of `workload` that fails does not.
-    pub(super) fn serving<'a>(&'a self, service: &'a str, workload: &Workload) -> Vec<Option<&'a str>> {
-        let fails = |endpoint: &Endpoint| {
-            let pod = workload.pods.iter().find(|pod| is_pod(endpoint, &pod.object.uid));
-            pod.is_some_and(|pod| !super::serves(pod))
-        };
-        let of_it = self.endpoints.iter().filter(|endpoint| endpoint.service == service && !fails(endpoint));
-        of_it.map(|endpoint| Some(endpoint.pod.as_str()).filter(|pod| !pod.is_empty())).collect()
+    /// The endpoints of a Service that serve, with the UIDs of their pods. One of a pod that is among the `failing` does
+    /// not. Tenants choose how many Services their pods have: of each only its own endpoints are looked at.
+    pub(super) fn serving<'a>(&'a self, service: &'a str, failing: &BTreeSet<&str>) -> Vec<Option<&'a str>> {
+        let first = Endpoint { service: service.to_owned(), pod: String::new(), address: String::new() };
+        let of_it = self.endpoints.range(first..).take_while(|endpoint| endpoint.service == service);
+        let serves = of_it.filter(|endpoint| !failing.contains(endpoint.pod.as_str()));
+        serves.map(|endpoint| Some(endpoint.pod.as_str()).filter(|pod| !pod.is_empty())).collect()
     }
 
     /// The disruption budgets for pods with these labels, each with the disruptions that it allows now.
@@ -129,8 +129,9 @@ impl Reach {
     }
 }
 
-fn is_pod(endpoint: &Endpoint, uid: &str) -> bool {
-    !uid.is_empty() && endpoint.pod == uid
+/// The UIDs of these pods.
+pub(super) fn uids<'a>(pods: impl Iterator<Item = &'a Pod>) -> impl Iterator<Item = &'a str> {
+    pods.map(|pod| pod.object.uid.as_str()).filter(|uid| !uid.is_empty())
 }
 
 /// Labels of the pods of a workload.

@@ -62,6 +62,25 @@ fn what_fails_serves_nobody_and_the_pods_of_the_earlier_revision_stay() {
 }
 
 #[test]
+fn hundreds_of_services_of_the_same_pods_cost_what_their_endpoints_do() {
+    let names: Vec<String> = (0..500).map(|n| format!("api-2-{n}")).collect();
+    let pods = names.iter().map(|name| pod(name, 2, PodFailure::None)).collect();
+    let workload = Workload { pods, strategy: Strategy::Recreate, ..reading().healthy() };
+    let endpoints: Vec<(&str, bool)> = names.iter().map(|name| (name.as_str(), true)).collect();
+    let services: Vec<String> = (0..400).map(|n| format!("s{n:03}")).collect();
+    let slices: Vec<Value> = services.iter().map(|service| slice(service, &endpoints)).collect();
+    let services: Vec<Value> = services.iter().map(|name| service(name, json!({"app": "api"}))).collect();
+    let reach = reach(&services, &slices, &[]);
+    let began = std::time::Instant::now();
+    let blast = of(&workload, &undo(), &reach);
+    let took = began.elapsed();
+    println!("400 Services of 500 pods: {took:?}");
+    assert_eq!((blast.services.len(), blast.services[399].ready), (400, 500));
+    // Each endpoint held against each pod would take longer by hundreds.
+    assert!(took < std::time::Duration::from_secs(4), "{took:?}");
+}
+
+#[test]
 fn with_recreate_all_that_serves_ends_at_one_time() {
     let workload = serving(Strategy::Recreate);
     let services = [service("api", json!({"app": "api"})), service("shared", json!({"app": "api"}))];

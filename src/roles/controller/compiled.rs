@@ -13,8 +13,7 @@ use kube::{Resource, ResourceExt as _};
 use crate::api::v1alpha1::{Policy, Runbook};
 use crate::core::policy::{self, CompiledPolicy, CompiledRunbook, runbook_name};
 
-use super::context::Error;
-use super::turns::Turns;
+use super::turns::{NoTurn, Turns};
 
 /// Characters of Policies and Runbooks that are kept compiled, a hundred bytes of memory for each. A Policy of a few rules has some
 /// hundred.
@@ -60,7 +59,7 @@ enum Object {
 
 impl Compiled {
     /// The Policies that are asked of `namespace`, compiled; see [`policy::bounded`].
-    pub async fn bounded(&self, namespace: &str, policies: Vec<Policy>) -> Result<Vec<CompiledPolicy>, Error> {
+    pub async fn bounded(&self, namespace: &str, policies: Vec<Policy>) -> Result<Vec<CompiledPolicy>, NoTurn> {
         let known = policies.iter().all(|policy| self.known(policy).is_some());
         let this = self.clone();
         let work = move || policy::bounded(&policies, |policy| this.of(policy));
@@ -68,7 +67,7 @@ impl Compiled {
     }
 
     /// `policy`, compiled.
-    pub async fn one(&self, policy: Policy) -> Result<CompiledPolicy, Error> {
+    pub async fn one(&self, policy: Policy) -> Result<CompiledPolicy, NoTurn> {
         let (this, namespace) = (self.clone(), policy.namespace().unwrap_or_default());
         self.aside(&namespace, move || this.of(&policy)).await
     }
@@ -78,7 +77,7 @@ impl Compiled {
         &self,
         namespace: &str,
         runbooks: &[Runbook],
-    ) -> Result<BTreeMap<String, CompiledRunbook>, Error> {
+    ) -> Result<BTreeMap<String, CompiledRunbook>, NoTurn> {
         let known = runbooks.iter().all(|runbook| self.known(runbook).is_some());
         let (this, runbooks) = (self.clone(), runbooks.to_vec());
         let work = move || runbooks.iter().map(|runbook| (runbook_name(runbook), this.of_runbook(runbook))).collect();
@@ -131,10 +130,10 @@ impl Compiled {
         &self,
         namespace: &str,
         work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, Error> {
+    ) -> Result<T, NoTurn> {
         let Some(turn) = self.turns.take(namespace).await else {
             let what = format!("compile what holds for namespace {namespace}");
-            return Err(Error::NoTurn { what, waited: self.turns.patience() });
+            return Err(NoTurn { what, waited: self.turns.patience() });
         };
         // The turn ends with the work, even if nobody waits for it any more.
         let work = move || {
@@ -210,7 +209,6 @@ mod tests {
         let _theirs = compiled.turns.take("loud").await;
         let error = compiled.bounded("shop", vec![policy("a", 1, "true")]).await.unwrap_err();
         assert_eq!(error.to_string(), "compile what holds for namespace shop: no turn within 10 s");
-        assert_eq!(error.failure(), crate::core::attempts::Failure::Passing, "it is tried again");
     }
 
     #[test]

@@ -32,7 +32,7 @@ use super::compiled::Compiled;
 use super::deciding::Deciding;
 use super::metrics::Metrics;
 use super::progress::Progress;
-use super::turns::Turns;
+use super::turns::{NoTurn, Turns};
 use super::workloads::Workloads;
 
 /// One request to the API server takes at most this long.
@@ -102,13 +102,8 @@ pub enum Error {
         what: String,
     },
     /// Others came first for too long.
-    #[error("{what}: no turn within {} s", waited.as_secs())]
-    NoTurn {
-        /// What was waited for.
-        what: String,
-        /// How long.
-        waited: Duration,
-    },
+    #[error(transparent)]
+    NoTurn(#[from] NoTurn),
     /// The audit log cannot be written.
     #[error("audit log: {0}")]
     Audit(std::io::Error),
@@ -128,7 +123,7 @@ impl Error {
             Error::Api { source: kube::Error::Api(status), .. } if status.code == 403 => "Forbidden",
             Error::Api { source: kube::Error::SerdeError(_), .. } => "Undecodable",
             Error::Api { .. } => "Api",
-            Error::Timeout { .. } | Error::NoTurn { .. } => "Timeout",
+            Error::Timeout { .. } | Error::NoTurn(_) => "Timeout",
             Error::Audit(_) => "Audit",
             Error::Unanswered(_) => "Unanswered",
             Error::NotLeading => "NotLeading",
@@ -145,7 +140,7 @@ impl Error {
             Error::Api { source: kube::Error::SerdeError(_), .. } => Failure::Refused,
             Error::Api { .. }
             | Error::Timeout { .. }
-            | Error::NoTurn { .. }
+            | Error::NoTurn(_)
             | Error::Audit(_)
             | Error::Unanswered(_)
             | Error::NotLeading => Failure::Passing,

@@ -35,7 +35,7 @@ pub async fn policy(policy: Arc<Policy>, ctx: Shared) -> Result<Action, Error> {
     let compiled = if crowded {
         CompiledPolicy::too_many(&namespace)
     } else {
-        ctx.compiled.one(policy.clone()).await.inspect_err(|error| error.log("Policy", &policy))?
+        ctx.compiled.one(policy.clone()).await.map_err(Error::from).inspect_err(|error| error.log("Policy", &policy))?
     };
     let generation = policy.meta().generation.unwrap_or(0);
     let mut status = policy.status.clone().unwrap_or_default();
@@ -66,7 +66,8 @@ pub async fn runbook(runbook: Arc<Runbook>, ctx: Shared) -> Result<Action, Error
     };
     let of = runbook.namespace().unwrap_or_default();
     let compiled = ctx.compiled.runbooks(&of, std::slice::from_ref(&runbook)).await;
-    let compiled = compiled.inspect_err(|error| error.log("Runbook", &runbook))?.into_values().next();
+    let compiled =
+        compiled.map_err(Error::from).inspect_err(|error| error.log("Runbook", &runbook))?.into_values().next();
     let compiled = compiled.unwrap_or_else(|| CompiledRunbook::of(&runbook));
     let generation = runbook.meta().generation.unwrap_or(0);
     let mut status = runbook.status.clone().unwrap_or_default();

@@ -26,6 +26,16 @@ pub struct Turn {
     _own: OwnedSemaphorePermit,
 }
 
+/// Others came first for too long.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}: no turn within {} s", waited.as_secs())]
+pub struct NoTurn {
+    /// What was waited for.
+    pub what: String,
+    /// How long.
+    pub waited: Duration,
+}
+
 impl Turns {
     /// So many at one time. Nobody waits for longer than `patience`.
     pub fn new(places: usize, patience: Duration) -> Turns {
