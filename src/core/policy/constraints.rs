@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
-use crate::api::v1alpha1::MatchConstraints;
+use crate::api::v1alpha1::{MatchConstraints, Protected};
 use crate::core::selector::{OPERATORS, selects};
 
 use super::denial::Finding;
@@ -21,6 +21,15 @@ pub enum Match {
     Maybe,
     /// It is.
     Yes,
+}
+
+/// What is too large, or cannot be read, in the selectors of a Policy: whoever does not compile it asks this, so that such a
+/// one denies wherever it is read.
+pub fn too_large(constraints: &MatchConstraints, protected: Option<&Protected>) -> Option<Finding> {
+    let of_protected = protected.and_then(|protected| protected.object_selector.as_ref());
+    let mut found = findings("matchConstraints.objectSelector", constraints.object_selector.as_ref());
+    found.extend(findings("protected.objectSelector", of_protected));
+    found.into_iter().next()
 }
 
 /// What is wrong with the selector in a field.
