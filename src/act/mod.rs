@@ -64,8 +64,6 @@ const OURS: &str = "/apis/backstop.dev/v1alpha1";
 const PODS: Group = ("/api/v1", "pods");
 const REMEDIATIONS: Group = (OURS, "remediations");
 const GRANTS: Group = (OURS, "grants");
-const POLICIES: Group = (OURS, "policies");
-const APPROVALS: Group = (OURS, "approvals");
 const LEDGERS: Group = (OURS, "ledgers");
 
 fn targets(kind: Kind) -> Group {
@@ -135,6 +133,27 @@ async fn list(client: &Client, group: Group, namespace: &str, params: ListParams
         },
         Some(_) => Err(failed("the answer is not a list")),
         None => Err(failed("the API server answered 404 to a list")),
+    }
+}
+
+/// One reading of a list that others write, within the deadline of a call.
+async fn within_deadline<T>(
+    what: &'static str,
+    namespace: &str,
+    reading: impl Future<Output = kube::Result<T>>,
+) -> Result<T, ReadError> {
+    let failed = |message: String| ReadError { what, namespace: namespace.to_owned(), message, forbidden: false };
+    match tokio::time::timeout(DEADLINE, reading).await {
+        Ok(Ok(read)) => Ok(read),
+        Ok(Err(kube::Error::Api(status))) if status.code == 404 => {
+            Err(failed("the API server answered 404 to a list".into()))
+        }
+        Ok(Err(kube::Error::Api(status))) => {
+            let refused = matches!(classify(status.code, &status.reason, &status.message), Response::Refused { .. });
+            Err(ReadError { forbidden: refused, ..failed(status.message.clone()) })
+        }
+        Ok(Err(error)) => Err(failed(error.to_string())),
+        Err(_) => Err(failed(format!("no answer within {} s", DEADLINE.as_secs()))),
     }
 }
 

@@ -1,20 +1,24 @@
 //! What a step decides from, read in one go just before it.
 
 use futures::future::try_join_all;
-use kube::{Client, api::ListParams};
-use serde::de::DeserializeOwned;
+use kube::{Api, Client, Resource, api::ListParams, core::ObjectMeta};
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use super::{
-    APPROVALS, DEADLINE, GRANTS, Group, LEDGERS, PODS, POLICIES, REMEDIATIONS, ReadError, get, list, revisions, targets,
+    DEADLINE, GRANTS, Group, LEDGERS, PODS, REMEDIATIONS, ReadError, get, list, revisions, targets, within_deadline,
 };
 use crate::{
-    api::v1alpha1::{Grant, Ledger, ObjectRef, Remediation, RemediationSpec, Write},
-    clock, cluster,
+    api::v1alpha1::{Approval, Grant, Ledger, ObjectRef, Policy, Remediation, RemediationSpec, Write},
+    clock,
+    cluster::{
+        self, Lean,
+        approvals::{self, Answers},
+    },
     core::{
         execution::{Consent, Evidence, Observation, PolicyBounds, Surroundings, target_kind},
         kube_name, names, object,
-        policy::MAX_POLICIES,
+        policy::{self, MAX_POLICIES},
         workload::{Kind, RawWorkload, Refusals, Workload, pod_security_changed},
     },
 };
@@ -54,7 +58,7 @@ impl Reader {
             marked(client, kind.filter(|_| spec.provenance.is_some()), namespace),
             // An eviction arms nothing and waits for nothing that is armed.
             armed(client, if evict { &[] } else { &Kind::ALL }, namespace),
-            async { Ok(if look { Some(self.evidence(&spec.target).await) } else { None }) },
+            async { Ok(if look { Some(self.evidence(&spec.target, &spec.incident).await) } else { None }) },
         )?;
         let Some(remediation) = remediation else { return Ok(None) };
         let remediation: Remediation = typed(remediation, "remediations", namespace)?;
@@ -86,7 +90,10 @@ impl Reader {
 
     /// What the executor bases its own decision on. Whatever cannot be read or understood is an error: no data never
     /// means that there is nothing.
-    async fn evidence(&self, target: &ObjectRef) -> Result<Evidence, String> {
+    async fn evidence(&self, target: &ObjectRef, incident: &str) -> Result<Evidence, String> {
+        if !kube_name::is_subdomain(incident) {
+            return Err(format!("{incident:?} cannot be the name of an Incident"));
+        }
         let (client, system, namespace) = (&self.client, &self.system, target.namespace.as_str());
         let ledger = names::known_good_ledger(namespace);
         let raw = async {
@@ -108,7 +115,7 @@ impl Reader {
                     }
                     policies(client, system).await
                 },
-                list(client, APPROVALS, namespace, ListParams::default()),
+                answers(client, namespace, incident),
             )
             .map_err(text)
         };
@@ -116,15 +123,15 @@ impl Reader {
         let workload = Workload::of(&raw).map_err(|error| error.to_string())?;
         let pod_security_at = namespace_object.as_ref().and_then(pod_security_changed);
         let ledger = ledger.map(|ledger| typed::<Ledger>(ledger, "ledgers", system)).transpose().map_err(text)?;
-        let policies = own.into_iter().chain(shared).map(|mut policy| policy["spec"].take());
-        let policies = policies.map(|spec| typed::<PolicyBounds>(spec, "policies", namespace));
+        let unread = approvals.unread(namespace, incident);
+        let consent = |approval: Approval| Consent { spec: approval.spec, status: approval.status };
         Ok(Evidence {
             workload: Workload { pod_security_at, ..workload },
             known_good: ledger.and_then(|ledger| ledger.status).unwrap_or_default().known_good,
             namespace_mode: namespace_object.and_then(|found| object::label(&found, names::MODE).map(str::to_owned)),
-            policies: policies.collect::<Result<_, _>>().map_err(text)?,
-            // One that cannot be understood is no yes.
-            approvals: approvals.into_iter().filter_map(|it| serde_json::from_value::<Consent>(it).ok()).collect(),
+            policies: own.into_iter().chain(shared).collect(),
+            approvals: approvals.readable.into_iter().map(consent).collect(),
+            unread,
         })
     }
 }
@@ -192,20 +199,49 @@ async fn labelled(client: &Client, group: Group, namespace: &str, label: &str) -
     list(client, group, namespace, ListParams::default().labels(label)).await
 }
 
-/// The Policies of a namespace. The controller takes more than [`MAX_POLICIES`] for a refusal, and so does this: they are
-/// not even read, so that nobody decides how much memory an executor needs.
-async fn policies(client: &Client, namespace: &str) -> Result<Vec<Value>, ReadError> {
-    let limit = u32::try_from(MAX_POLICIES + 1).unwrap_or(u32::MAX);
-    let found = list(client, POLICIES, namespace, ListParams::default().limit(limit)).await?;
-    if found.len() > MAX_POLICIES {
-        return Err(ReadError {
-            what: POLICIES.1,
-            namespace: namespace.to_owned(),
-            message: format!("there are more than {MAX_POLICIES}; delete some"),
-            forbidden: false,
-        });
+/// A Policy, as far as the executor asks it.
+#[derive(Clone, Debug, Deserialize, Resource)]
+#[resource(inherit = "Policy")]
+struct Declared {
+    metadata: ObjectMeta,
+    spec: PolicyBounds,
+}
+
+/// Policies in one page, each of which may be as large as the API server takes: about 1.5 MB.
+const POLICIES_A_PAGE: u32 = 10;
+
+/// The Policies of a namespace. The controller takes more than [`MAX_POLICIES`] for a refusal, and one that cannot be
+/// decoded or whose selectors are too large; and so does this: the rest is not even read, so that nobody decides how much
+/// memory an executor needs.
+async fn policies(client: &Client, namespace: &str) -> Result<Vec<PolicyBounds>, ReadError> {
+    let what = "policies";
+    let refused = |message: String| ReadError { what, namespace: namespace.to_owned(), message, forbidden: false };
+    let api: Api<Lean<Declared>> = Api::namespaced(client.clone(), namespace);
+    let (mut found, mut after) = (vec![], None::<String>);
+    loop {
+        let page = within_deadline(what, namespace, cluster::page(&api, POLICIES_A_PAGE, after.as_deref())).await?;
+        for item in page.items {
+            let Declared { metadata, spec } =
+                item.map_err(|object| refused(format!("Policy {} cannot be decoded: {}", object.name, object.error)))?;
+            let name = format!("{namespace}/{}", metadata.name.unwrap_or_default());
+            if let Some(finding) = policy::too_large(&spec.match_constraints, spec.protected.as_ref()) {
+                return Err(refused(format!("Policy {name} is invalid and so denies: {finding}")));
+            }
+            found.push(PolicyBounds { name, ..spec });
+        }
+        if found.len() > MAX_POLICIES {
+            return Err(refused(format!("there are more than {MAX_POLICIES}; delete some")));
+        }
+        after = page.next;
+        if after.is_none() {
+            return Ok(found);
+        }
     }
-    Ok(found)
+}
+
+/// What people answered to the incident.
+async fn answers(client: &Client, namespace: &str, incident: &str) -> Result<Answers, ReadError> {
+    within_deadline("approvals", namespace, approvals::of_incident(client, namespace, incident)).await
 }
 
 /// Only a name that is one may become part of a path. The step refuses such a Remediation by itself.
@@ -293,7 +329,7 @@ mod tests {
     async fn evidence(change: fn(&str) -> Option<Reply>) -> Result<Evidence, String> {
         let (client, log) = client(serve(change));
         let reader = Reader { client, holder: "executor/system".into(), system: "system".into() };
-        let found = reader.evidence(&target()).await;
+        let found = reader.evidence(&target(), "i").await;
         assert!(
             log.lock().unwrap().iter().all(|asked| asked.method == "GET" && !asked.query.contains("resourceVersion"))
         );
@@ -307,7 +343,13 @@ mod tests {
         assert_eq!(found.namespace_mode.as_deref(), Some("auto"));
         assert_eq!(found.policies.len(), 2, "one of the namespace, one of the system namespace");
         assert_eq!(found.known_good.len(), 1);
+        assert_eq!(found.policies[1].name, "system/shared", "who is refused reads which");
         assert_eq!(found.approvals.len(), 1, "one that cannot be understood is no yes");
+        assert!(
+            found.unread.len() == 1 && found.unread[0].contains("Approval shop/b"),
+            "and may be a no: {:?}",
+            found.unread
+        );
         assert!(!format!("{:?}", found.policies).contains("ignore"));
     }
 
@@ -328,7 +370,7 @@ mod tests {
                     move |asked| if asked.path == path { failure(code, "Forbidden") } else { serve(asked) }
                 });
                 let reader = Reader { client, holder: "executor/system".into(), system: "system".into() };
-                assert!(reader.evidence(&target()).await.is_err(), "{path} answers {code}");
+                assert!(reader.evidence(&target(), "i").await.is_err(), "{path} answers {code}");
             }
         }
         let newer = |path: &str| {
@@ -346,26 +388,64 @@ mod tests {
             let (client, _) =
                 client(move |asked| if asked.path == path { failure(404, "NotFound") } else { serve(asked) });
             let reader = Reader { client, holder: "executor/system".into(), system: "system".into() };
-            assert!(reader.evidence(&target()).await.is_err(), "{path} answers 404");
+            assert!(reader.evidence(&target(), "i").await.is_err(), "{path} answers 404");
         }
     }
 
     #[tokio::test]
     async fn more_policies_than_may_be_are_no_evidence_and_are_not_all_read() {
         for namespace in ["shop", "system"] {
-            for (count, bearable) in [(MAX_POLICIES, true), (MAX_POLICIES + 1, false)] {
+            for (count, bearable) in [(MAX_POLICIES, true), (MAX_POLICIES + 1, false), (MAX_POLICIES * 50, false)] {
                 let serve = serve(|_| None);
                 let path = format!("{OURS}/{namespace}/policies");
-                let many = vec![json!({"metadata": {"name": "p"}, "spec": {"mode": "auto"}}); count];
                 let at = path.clone();
-                let (client, log) = client(move |asked| if asked.path == at { list(&many) } else { serve(asked) });
+                // Ten in a page, however many there are.
+                let page = move |asked: &Asked| {
+                    let start = asked
+                        .query
+                        .split_once("continue=")
+                        .map_or(0, |(_, rest)| rest.split('&').next().unwrap().parse::<usize>().unwrap());
+                    let end = (start + 10).min(count * 10);
+                    let many = vec![
+                        json!({"metadata": {"name": "p"}, "spec": {"mode": "auto"}});
+                        end.min(count) - start.min(count)
+                    ];
+                    let next = if end < count { end.to_string() } else { String::new() };
+                    Reply::Json(200, json!({"metadata": {"continue": next}, "items": many}))
+                };
+                let (client, log) = client(move |asked| if asked.path == at { page(asked) } else { serve(asked) });
                 let reader = Reader { client, holder: "executor/system".into(), system: "system".into() };
-                assert_eq!(reader.evidence(&target()).await.is_ok(), bearable, "{count} in {namespace}");
+                assert_eq!(reader.evidence(&target(), "i").await.is_ok(), bearable, "{count} in {namespace}");
                 let log = log.lock().unwrap();
-                let asked = log.iter().find(|asked| asked.path == path).unwrap();
-                assert!(asked.query.contains(&format!("limit={}", MAX_POLICIES + 1)), "{}", asked.query);
+                let asked: Vec<&Asked> = log.iter().filter(|asked| asked.path == path).collect();
+                assert!(asked.iter().all(|asked| asked.query.contains("limit=10")), "{asked:?}");
+                assert!(asked.len() <= MAX_POLICIES / 10 + 1, "{} pages", asked.len());
             }
         }
+    }
+
+    #[tokio::test]
+    async fn a_policy_whose_selector_is_too_large_is_no_evidence_by_its_name() {
+        let wide = |path: &str| {
+            let labels: serde_json::Map<String, Value> = (0..300).map(|n| (format!("l{n}"), json!("v"))).collect();
+            let policy = json!({"metadata": {"name": "wide"}, "spec": {"mode": "auto",
+                "protected": {"objectSelector": {"matchLabels": labels}}}});
+            path.ends_with("shop/policies").then(|| list(&[policy]))
+        };
+        let error = evidence(wide).await.unwrap_err();
+        assert!(error.contains("Policy shop/wide") && error.contains("at most 256"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn the_approvals_of_the_incident_alone_are_asked_for() {
+        let (client, log) = client(serve(|_| None));
+        let reader = Reader { client, holder: "executor/system".into(), system: "system".into() };
+        reader.evidence(&target(), "i").await.unwrap();
+        let log = log.lock().unwrap();
+        let asked: Vec<&str> =
+            log.iter().filter(|asked| asked.path.ends_with("approvals")).map(|asked| asked.query.as_str()).collect();
+        assert!(asked.len() == 1 && asked[0].contains("fieldSelector=spec.incident%3Di"), "{asked:?}");
+        assert!(reader.evidence(&target(), "i,metadata.name!=no").await.is_err(), "that would choose");
     }
 
     #[tokio::test]

@@ -19,7 +19,6 @@ use k8s_openapi::{NamespaceResourceScope, api::apps::v1 as apps};
 use kube::{
     Api, Client, Resource, ResourceExt as _,
     api::ListParams,
-    core::DeserializeGuard,
     runtime::watcher::{self, Event},
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -116,7 +115,7 @@ async fn find(client: &Client, namespace: &str, name: Option<&str>, wait: bool) 
         (None, true) => {}
     }
     println!("No incident in namespace {namespace} yet; waiting for one.");
-    let guarded: Api<DeserializeGuard<Incident>> = Api::namespaced(client.clone(), namespace);
+    let guarded: Api<cluster::Lean<Incident>> = Api::namespaced(client.clone(), namespace);
     let mut changes = cluster::watch(guarded, watcher::Config::default()).boxed();
     while let Some(change) = changes.next().await {
         if let Event::Apply(incident) | Event::InitApply(incident) = change {
@@ -222,9 +221,9 @@ async fn watches(client: &Client, incident: &Incident) -> BoxStream<'static, Cha
     let name = incident.name_any();
     let named = watcher::Config::default().fields(&format!("metadata.name={name}"));
     let of_incident = watcher::Config::default().fields(&format!("spec.incident={name}"));
-    let incidents: Api<DeserializeGuard<Incident>> = Api::namespaced(client.clone(), &namespace);
-    let investigations: Api<DeserializeGuard<Investigation>> = Api::namespaced(client.clone(), &namespace);
-    let remediations: Api<DeserializeGuard<Remediation>> = Api::namespaced(client.clone(), &namespace);
+    let incidents: Api<cluster::Lean<Incident>> = Api::namespaced(client.clone(), &namespace);
+    let investigations: Api<cluster::Lean<Investigation>> = Api::namespaced(client.clone(), &namespace);
+    let remediations: Api<cluster::Lean<Remediation>> = Api::namespaced(client.clone(), &namespace);
     let mut streams = vec![
         cluster::watch(incidents, named)
             .filter_map(|event| async {
@@ -266,7 +265,7 @@ where
 {
     let api: Api<K> = Api::namespaced(client.clone(), &target.namespace);
     api.get(&target.name).await.ok()?;
-    let guarded: Api<DeserializeGuard<K>> = Api::namespaced(client.clone(), &target.namespace);
+    let guarded: Api<cluster::Lean<K>> = Api::namespaced(client.clone(), &target.namespace);
     let named = watcher::Config::default().fields(&format!("metadata.name={}", target.name));
     let changes = cluster::watch(guarded, named).filter_map(move |event| async move {
         let object = serde_json::to_value(applied(event)?).ok()?;

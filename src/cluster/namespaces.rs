@@ -4,10 +4,12 @@ use std::collections::BTreeSet;
 
 use futures::{Stream, StreamExt as _};
 use k8s_openapi::api::core::v1::Namespace;
-use kube::{Api, Client, ResourceExt as _, core::DeserializeGuard, runtime::watcher};
+use kube::{Api, Client, ResourceExt as _, runtime::watcher};
 use tokio::sync::watch;
 
 use crate::core::enrolment::Enrolment;
+
+use super::Lean;
 
 /// Tells which namespaces are enrolled, without end. Those that are enrolled by name are told once, whether they exist or
 /// not; by labels, as a watch shows them, those that are being deleted left out.
@@ -17,7 +19,7 @@ pub async fn follow(client: Client, enrolment: Enrolment, system: String, tell: 
             tell.send_replace(names.clone());
         }
         Enrolment::Labelled(_) => {
-            let api: Api<DeserializeGuard<Namespace>> = Api::all(client);
+            let api: Api<Lean<Namespace>> = Api::all(client);
             let config = watcher::Config::default().labels(&enrolment.selector().unwrap_or_default());
             gather(super::watch(api, config), &enrolment, &system, &tell).await;
         }

@@ -7,12 +7,15 @@ use futures::{Stream, StreamExt as _};
 use kube::{
     Api, Resource, ResourceExt as _,
     api::ListParams,
-    core::{DeserializeGuard, error_boundary::InvalidObject},
+    core::error_boundary::InvalidObject,
     runtime::{WatchStreamExt as _, watcher},
 };
 use serde::de::DeserializeOwned;
+use tokio::sync::Semaphore;
 
 use crate::core::redact::clip;
+
+use super::Lean;
 
 /// Bytes kept of what keeps an object from being decoded.
 const MAX_ERROR: usize = 300;
@@ -35,7 +38,7 @@ pub struct Undecodable {
 
 /// Watches `api` until the stream is dropped. One object that cannot be decoded is logged and skipped: it must not end the watch for
 /// all others. Errors of the connection are logged and retried with a growing delay.
-pub fn watch<K>(api: Api<DeserializeGuard<K>>, config: watcher::Config) -> impl Stream<Item = watcher::Event<K>>
+pub fn watch<K>(api: Api<Lean<K>>, config: watcher::Config) -> impl Stream<Item = watcher::Event<K>>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
 {
@@ -44,7 +47,7 @@ where
 
 /// The same, and `report` is told of each object that cannot be decoded, whenever it is seen.
 pub fn watch_reporting<K>(
-    api: Api<DeserializeGuard<K>>,
+    api: Api<Lean<K>>,
     config: watcher::Config,
     report: impl Fn(Undecodable) + Clone + Send + 'static,
 ) -> impl Stream<Item = watcher::Event<K>>
@@ -77,7 +80,7 @@ where
         })
 }
 
-fn decoded<K: Resource<DynamicType = ()>>(guard: DeserializeGuard<K>, report: impl Fn(Undecodable)) -> Option<K> {
+fn decoded<K: Resource<DynamicType = ()>>(guard: Lean<K>, report: impl Fn(Undecodable)) -> Option<K> {
     let error = match guard.0 {
         Ok(object) => return Some(object),
         Err(error) => undecodable::<K>(error),
@@ -113,12 +116,24 @@ pub struct Page<K> {
     pub next: Option<String>,
 }
 
+/// Pages of what others write that a process reads at one time: each may be as large as its objects are, about 1.5 MB each.
+static AT_ONCE: Semaphore = Semaphore::const_new(4);
+
 /// Reads one page of `size` objects from `after` on, the beginning without one.
-pub async fn page<K>(api: &Api<DeserializeGuard<K>>, size: u32, after: Option<&str>) -> kube::Result<Page<K>>
+pub async fn page<K>(api: &Api<Lean<K>>, size: u32, after: Option<&str>) -> kube::Result<Page<K>>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
 {
-    let params = ListParams::default().limit(size);
+    page_of(api, ListParams::default().limit(size), after).await
+}
+
+/// The same of those that `params` choose, which say how many there are in a page.
+pub async fn page_of<K>(api: &Api<Lean<K>>, params: ListParams, after: Option<&str>) -> kube::Result<Page<K>>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
+{
+    // Never closed.
+    let _permit = AT_ONCE.acquire().await;
     let params = match after {
         Some(token) => params.continue_token(token),
         None => params,
@@ -154,7 +169,7 @@ mod tests {
             };
             Reply::Json(200, json!({"metadata": {"continue": next}, "items": items}))
         });
-        let api: Api<DeserializeGuard<K>> = Api::all(client);
+        let api: Api<Lean<K>> = Api::all(client);
         let first = page(&api, 1, None).await.unwrap();
         let second = page(&api, 1, first.next.as_deref()).await.unwrap();
         assert!(second.next.is_none() && asked.lock().unwrap().iter().all(|one| one.query.contains("limit=1")));

@@ -7,6 +7,9 @@ use crate::api::v1alpha1::{ApprovalAnswer, ApprovalTerms};
 /// Different terms that are asked at most: as many as a status holds.
 pub const MAX_TERMS: usize = 32;
 
+/// Approvals of one incident that are read at most. Where there are more, the rest may be a no.
+pub const MAX_ANSWERS: usize = 100;
+
 /// One person's answer to the action in question.
 #[derive(Clone, Copy, Debug)]
 pub struct Voice<'a> {

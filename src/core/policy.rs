@@ -18,7 +18,7 @@ mod runbooks;
 mod windows;
 
 pub use compiled::{CompiledPolicy, MAX_POLICIES, Matching, findings, matching, mode, model_mode};
-pub use constraints::{Match, applies};
+pub use constraints::{Match, applies, too_large};
 pub use crowds::{MAX_CHARACTERS, MAX_RUNBOOKS, bounded, bounded_runbooks, is_crowded};
 pub use denial::{Denial, Finding};
 pub use example::example;

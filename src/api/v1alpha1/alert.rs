@@ -4,7 +4,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Condition, ObjectRef, READABLE_TIME, Time};
+use super::{Condition, ObjectRef, READABLE_TIME, Time, selector::bounded_keys};
 
 /// One alert, normalized. Created by the controller's intake, or by people with `kubectl apply`. The intake derives the
 /// name from source, namespace, fingerprint and start, so that a repeated notification of the same alert updates the
@@ -39,12 +39,12 @@ pub struct AlertSpec {
     /// Identifies the alert at its sender, 1 to 128 characters. Together with `startsAt` it is the deduplication key.
     #[schemars(length(min = 1, max = 128))]
     pub fingerprint: String,
-    /// Labels as sent: untrusted text. At most 64, each value at most 1024 characters.
-    #[schemars(extend("maxProperties" = 64, "additionalProperties" = {"type": "string", "maxLength": 1024}))]
+    /// Labels as sent: untrusted text. At most 64, each key at most 128 and each value at most 1024 characters.
+    #[schemars(extend("maxProperties" = 64, "additionalProperties" = {"type": "string", "maxLength": 1024}, "x-kubernetes-validations" = bounded_keys(128)))]
     pub labels: BTreeMap<String, String>,
-    /// Annotations as sent: untrusted text. At most 64, each value at most 1024 characters.
+    /// Annotations as sent: untrusted text. At most 64, each key at most 128 and each value at most 1024 characters.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 64, "additionalProperties" = {"type": "string", "maxLength": 1024}))]
+    #[schemars(extend("maxProperties" = 64, "additionalProperties" = {"type": "string", "maxLength": 1024}, "x-kubernetes-validations" = bounded_keys(128)))]
     pub annotations: BTreeMap<String, String>,
     /// Time at which the condition began, by the sender's clock.
     #[schemars(extend("pattern" = READABLE_TIME))]

@@ -18,6 +18,7 @@ use super::{Condition, READABLE_TIME, Time};
     category = "backstop",
     namespaced,
     status = "ApprovalStatus",
+    selectable = ".spec.incident",
     derive = "PartialEq",
     validation = ("self.spec == oldSelf.spec", "spec is immutable"),
     printcolumn = r#"{"name":"Approver","type":"string","jsonPath":".spec.approver"}"#,

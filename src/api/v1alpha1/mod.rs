@@ -23,6 +23,7 @@ mod policy;
 mod policy_exception;
 mod remediation;
 mod runbook;
+mod selector;
 
 pub use alert::*;
 pub use approval::*;

@@ -4,7 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ActionKind, ApprovalTerms, Condition, FailurePolicy, MatchCondition, Mode, Validation, Variable, up_to_approve,
+    ActionKind, ApprovalTerms, Condition, FailurePolicy, MatchCondition, Mode, Validation, Variable,
+    selector::label_selector, up_to_approve,
 };
 
 /// What may be done to the workloads that it matches. Policies only restrict, except for `allowHelm` and for `modelMode`:
@@ -118,8 +119,10 @@ pub struct MatchConstraints {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(max = 63)))]
     pub kinds: Vec<String>,
-    /// Selects targets by their labels, with at most 256 labels and values. Absent matches every target.
+    /// Selects targets by their labels: at most 64 labels and 16 expressions of 128 values each, and 256 labels and values
+    /// in all. Absent matches every target.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "label_selector")]
     pub object_selector: Option<LabelSelector>,
 }
 
@@ -184,8 +187,10 @@ pub struct Protected {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256), inner(length(max = 63)))]
     pub namespaces: Vec<String>,
-    /// Selects targets by their labels, with at most 256 labels and values. An empty one selects every target.
+    /// Selects targets by their labels, within the bounds of `matchConstraints.objectSelector`. An empty one selects every
+    /// target.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "label_selector")]
     pub object_selector: Option<LabelSelector>,
 }
 

@@ -38,7 +38,7 @@ pub fn held(ledger: &LedgerStatus, charge: &Charge, budgets: &Budgets, now: Time
             reason: Reason::TargetHeld,
             message: format!(
                 "the write of Incident {incident} at {at} did not hold ({failed}); the target is left to people for {seconds} s \
-                 after it, or until `backstop breaker reset --namespace {}`",
+                 after it, or until `backstop breaker reset --namespace {} --why REASON`",
                 charge.namespace
             ),
         }),

@@ -30,14 +30,19 @@ pub struct Evidence {
     pub namespace_mode: Option<String>,
     /// Policies of this namespace and of the system namespace.
     pub policies: Vec<PolicyBounds>,
-    /// Approvals of this namespace.
+    /// Approvals of the incident.
     pub approvals: Vec<Consent>,
+    /// Who says no because of Approvals that cannot be read: nobody knows that they are no no.
+    pub unread: Vec<String>,
 }
 
 /// What a Policy says that the executor needs: no prose and no CEL reach it.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PolicyBounds {
+    /// `namespace/name`, for people; not a part of what it says.
+    #[serde(skip)]
+    pub name: String,
     /// The highest mode that it leaves.
     pub mode: Mode,
     /// Which targets it is for.
@@ -102,15 +107,21 @@ fn standing(remediation: &Remediation, seen: &Evidence, now: Time) -> Standing {
         answer: consent.spec.answer,
     });
     // Whoever says no to a repair does not say that it may not be taken back.
+    if let Some(who) = seen.unread.first().filter(|_| !undoes) {
+        return Standing::Denied(who.clone());
+    }
     approvals::standing(voices.filter(|voice| !undoes || voice.answer == ApprovalAnswer::Approve), &terms)
 }
 
 /// No Policy that matches protects the target.
 fn spared(seen: &Evidence) -> Result<(), Ending> {
     let Workload { object, labels, .. } = &seen.workload;
-    let protected = seen.policies.iter().filter(|policy| matches(policy, seen)).filter_map(|it| it.protected.as_ref());
-    match protected.filter_map(|protected| policy::protects(protected, object, labels)).next() {
-        Some(by) => refused(Reason::Protected, format!("a Policy protects {object} by its {by}")),
+    let by = |policy: &PolicyBounds| {
+        let by = policy::protects(policy.protected.as_ref()?, object, labels)?;
+        Some(format!("Policy {} protects {object} by its {by}", policy.name))
+    };
+    match seen.policies.iter().filter(|policy| matches(policy, seen)).find_map(by) {
+        Some(message) => refused(Reason::Protected, message),
         None => Ok(()),
     }
 }

@@ -162,7 +162,7 @@ pub struct Books<'a> {
 /// An Approval that is valid now, or somebody's no.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ValidApproval {
-    /// Digest of the exact action that it approves.
+    /// Digest of the exact action that it answers; empty in one that cannot be read, which may be about any.
     pub digest: String,
     /// Who answered.
     pub approver: String,
@@ -176,9 +176,21 @@ pub struct ValidApproval {
     pub uid: String,
 }
 
+impl ValidApproval {
+    /// What stands for answers that cannot be read: a no to whatever is asked. `who` says which they are, and why.
+    pub fn unread(who: String) -> ValidApproval {
+        ValidApproval { approver: who, answer: ApprovalAnswer::Deny, ..ValidApproval::default() }
+    }
+
+    /// Whether it is about the action of this digest.
+    pub fn answers(&self, digest: &str) -> bool {
+        self.digest == digest || self.digest.is_empty()
+    }
+}
+
 /// What the answers to the action of this digest come to.
 pub fn standing(approvals: &[ValidApproval], digest: &str, terms: &[ApprovalTerms]) -> Standing {
-    let voices = approvals.iter().filter(|approval| approval.digest == digest).map(|approval| Voice {
+    let voices = approvals.iter().filter(|approval| approval.answers(digest)).map(|approval| Voice {
         approver: &approval.approver,
         groups: &approval.groups,
         answer: approval.answer,

@@ -32,7 +32,7 @@ pub(super) fn details(
     let kind = Some(spec.target.kind.as_str());
     let labels = case.workload.as_ref().ok().map(|workload| &workload.labels);
     let policies = policy::matching(&case.rules.policies, kind, labels).all();
-    let approvals = case.books.approvals.iter().filter(|approval| approval.digest == spec.digest);
+    let approvals = case.books.approvals.iter().filter(|approval| approval.answers(&spec.digest));
     let approvals = approvals.map(|approval| {
         json!({
             "approver": approval.approver, "groups": approval.groups, "answer": approval.answer, "name": approval.name,

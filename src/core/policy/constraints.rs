@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
-use crate::api::v1alpha1::MatchConstraints;
+use crate::api::v1alpha1::{MatchConstraints, Protected};
 use crate::core::selector::{OPERATORS, selects};
 
 use super::denial::Finding;
@@ -21,6 +21,15 @@ pub enum Match {
     Maybe,
     /// It is.
     Yes,
+}
+
+/// What is too large, or cannot be read, in the selectors of a Policy: whoever does not compile it asks this, so that such a
+/// one denies wherever it is read.
+pub fn too_large(constraints: &MatchConstraints, protected: Option<&Protected>) -> Option<Finding> {
+    let of_protected = protected.and_then(|protected| protected.object_selector.as_ref());
+    findings("matchConstraints.objectSelector", constraints.object_selector.as_ref())
+        .chain(findings("protected.objectSelector", of_protected))
+        .next()
 }
 
 /// Labels, keys and values of a selector, counted no further than it takes to know that they are too many: whoever writes

@@ -7,11 +7,12 @@ use std::{
     time::Duration,
 };
 
-use kube::{Api, Client, api::ListParams, core::DeserializeGuard};
+use kube::{Api, Client, api::ListParams};
 use tokio::{sync, time::Instant};
 
 use crate::{
     api::v1alpha1::Alert,
+    cluster::Lean,
     core::intake::{BELONGS_TO, Place},
 };
 
@@ -25,8 +26,8 @@ const DISPLACED: usize = 200;
 const FRESH: Duration = Duration::from_secs(30);
 /// How long it is believed when there is none.
 const FULL: Duration = Duration::from_secs(5);
-/// Alerts read at one time where they have to be looked at.
-const PAGE: u32 = 100;
+/// Alerts read at one time where they have to be looked at: people may make each as large as the API server takes.
+const PAGE: u32 = 20;
 /// Places whose counts are remembered.
 const PLACES: usize = 4096;
 
@@ -96,7 +97,7 @@ impl Room {
 
 /// Alerts in `place` that fire; all of them while that is less than the limit, which costs one small read.
 async fn count(client: &Client, place: &Place, limit: usize) -> Result<usize, kube::Error> {
-    let api: Api<DeserializeGuard<Alert>> = Api::namespaced(client.clone(), &place.namespace);
+    let api: Api<Lean<Alert>> = Api::namespaced(client.clone(), &place.namespace);
     let mut params = ListParams::default();
     match &place.belongs_to {
         Some(home) => params = params.labels(&format!("{BELONGS_TO}={home}")),
@@ -117,8 +118,7 @@ async fn count(client: &Client, place: &Place, limit: usize) -> Result<usize, ku
         let page = api.list(&params).await?;
         all += page.items.len();
         // What cannot be read may fire.
-        let fires =
-            |alert: &&DeserializeGuard<Alert>| alert.0.as_ref().map_or(true, |alert| alert.spec.ends_at.is_none());
+        let fires = |alert: &&Lean<Alert>| alert.0.as_ref().map_or(true, |alert| alert.spec.ends_at.is_none());
         firing += page.items.iter().filter(fires).count();
         match page.metadata.continue_.filter(|more| !more.is_empty()) {
             Some(more) if firing < limit && all < ALL => params = params.continue_token(&more),

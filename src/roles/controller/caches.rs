@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures::{Stream, StreamExt as _, stream};
 use kube::{
     Api, Client, Resource, ResourceExt as _,
-    core::{DeserializeGuard, ObjectMeta},
+    core::ObjectMeta,
     runtime::{
         WatchStreamExt as _,
         reflector::{self, ObjectRef, Store},
@@ -30,11 +30,12 @@ use super::undecodable::Reports;
 
 /// Incidents in one page of a list: about 20 kB each, and 150 kB at most.
 pub const INCIDENTS: u32 = 100;
-/// Policies, and Runbooks, in one page.
-pub const DECLARED: u32 = 50;
-/// Alerts in one page. Each may have 64 labels and as many annotations of 1,024 characters: half a megabyte.
-pub const ALERTS: u32 = 20;
-/// Objects with facts or templates in one page: up to a megabyte each.
+/// Policies, Runbooks and the like in one page. Whoever writes one may make it as large as the API server takes, by labels
+/// alone: about 1.5 MB, so that a page has 15.
+pub const DECLARED: u32 = 10;
+/// Alerts in one page, of which the same is true.
+pub const ALERTS: u32 = 10;
+/// Objects with facts or templates in one page: up to a megabyte each; and Approvals, which people write.
 const LARGE: u32 = 10;
 /// Incidents whose alerts changed and that wait for a reconcile.
 const TRIGGERS: usize = 1024;
@@ -118,7 +119,7 @@ where
 
 /// The same for the objects of `api`, such as those of one namespace.
 pub fn events_of<K>(
-    api: Api<DeserializeGuard<K>>,
+    api: Api<cluster::Lean<K>>,
     reports: &Reports,
     page: u32,
     trim: fn(&mut K),
@@ -132,7 +133,7 @@ where
 }
 
 fn watch<K>(
-    api: Api<DeserializeGuard<K>>,
+    api: Api<cluster::Lean<K>>,
     reports: &Reports,
     page: u32,
 ) -> impl Stream<Item = watcher::Event<K>> + Send + use<K>
@@ -242,7 +243,7 @@ pub fn touched<K>(client: &Client) -> impl Stream<Item = Result<K, watcher::Erro
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
-    let api: Api<DeserializeGuard<K>> = Api::all(client.clone());
+    let api: Api<cluster::Lean<K>> = Api::all(client.clone());
     cluster::watch(api, watcher::Config::default().page_size(LARGE)).map(Ok).touched_objects()
 }
 

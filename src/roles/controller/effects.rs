@@ -120,7 +120,7 @@ fn record(incident: &Incident, entry: &Entry, now: Time) -> Record {
 
 /// Marks the Approvals that a Remediation used.
 async fn use_approval(ctx: &Context, incident: &Incident, digest: &str, remediation: &str) -> Result<(), Error> {
-    let list = gather::readable_approvals(ctx, &incident.namespace().unwrap_or_default()).await?;
+    let list = gather::answers(ctx, incident).await?.readable;
     for approval in surroundings::approvals_to_use(&list, &incident.name_any(), digest) {
         let status = ApprovalStatus { used_by: remediation.into(), conditions: vec![] };
         ctx.merge_status(approval, &status).await?;

@@ -14,7 +14,6 @@ use k8s_openapi::{
 };
 use kube::{
     Api, Resource, ResourceExt as _,
-    core::DeserializeGuard,
     runtime::{Controller, WatchStreamExt as _, controller::Action, reflector, watcher},
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -134,7 +133,7 @@ where
         + 'static,
     K::DynamicType: Eq + Hash,
 {
-    let api: Api<DeserializeGuard<K>> = Api::all(ctx.client.clone());
+    let api: Api<cluster::Lean<K>> = Api::all(ctx.client.clone());
     let (reader, writer) = reflector::store();
     let stream = cluster::watch(api, watcher::Config::default()).filter(move |event| {
         // What is elsewhere is dropped before it is kept.

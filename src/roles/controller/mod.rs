@@ -20,6 +20,7 @@ mod resets;
 mod retention;
 #[cfg(test)]
 mod tests;
+mod trimmed;
 mod turns;
 mod undecodable;
 mod upstreams;
@@ -31,7 +32,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures::StreamExt as _;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{
     Api, Client, Resource, ResourceExt as _,
     runtime::{
@@ -45,9 +45,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use crate::api::v1alpha1::{
-    Alert, Approval, Grant, Incident, ModelChain, ModelChainStatus, Policy, PolicyException, Runbook,
-};
+use crate::api::v1alpha1::{Alert, Approval, Grant, Incident, Policy, PolicyException, Runbook};
 use crate::audit::Audit;
 use crate::clock;
 use crate::cluster::{self, Leading};
@@ -90,11 +88,11 @@ async fn run(parts: Parts, leading: Leading) {
     let (incident_events, incidents) = events(&client, &reports, caches::INCIDENTS, trim);
     let (alert_events, alerts, of_alerts) =
         caches::alerts(&client, &reports, &metrics, &settings.retention, crowded.clone());
-    let (policy_events, policies) = events(&client, &reports, caches::DECLARED, trim_policy);
-    let (runbook_events, runbooks) = events(&client, &reports, caches::DECLARED, trim_runbook);
-    let (exception_events, exceptions) = events(&client, &reports, caches::DECLARED, trim_exception);
+    let (policy_events, policies) = events(&client, &reports, caches::DECLARED, trimmed::policy);
+    let (runbook_events, runbooks) = events(&client, &reports, caches::DECLARED, trimmed::runbook);
+    let (exception_events, exceptions) = events(&client, &reports, caches::DECLARED, trimmed::exception);
     let in_system = Api::namespaced(client.clone(), &system);
-    let (chain_events, chains) = caches::events_of(in_system, &reports, caches::DECLARED, trim_chain);
+    let (chain_events, chains) = caches::events_of(in_system, &reports, caches::DECLARED, trimmed::chain);
     let (tell, enrolled) = watch::channel(BTreeSet::new());
     let ctx: Shared = Arc::new(Context {
         client: client.clone(),
@@ -188,42 +186,6 @@ fn terms(settings: &Settings, system: &str) -> Terms {
         evict_pods: settings.evict_pods,
         chain: vec![crate::core::rules::NAME.to_owned()],
     }
-}
-
-/// Drops the rules, which a decision reads by quorum: a namespace may have a hundred Policies of a hundred kilobytes.
-fn trim_policy(policy: &mut Policy) {
-    let spec = &mut policy.spec;
-    spec.match_conditions.clear();
-    spec.variables.clear();
-    spec.validations.clear();
-    spec.windows.clear();
-    trim_metadata(&mut policy.metadata);
-}
-
-/// The same of a Runbook: its texts for people stay.
-fn trim_runbook(runbook: &mut Runbook) {
-    let spec = &mut runbook.spec;
-    spec.match_conditions.clear();
-    spec.variables.clear();
-    spec.validations.clear();
-    trim_metadata(&mut runbook.metadata);
-}
-
-fn trim_exception(exception: &mut PolicyException) {
-    trim_metadata(&mut exception.metadata);
-}
-
-/// Keeps of the status, which the investigator writes all the time, what people are told.
-fn trim_chain(chain: &mut ModelChain) {
-    let changes = chain.status.take().map(|status| status.changes).unwrap_or_default();
-    chain.status = Some(ModelChainStatus { changes, ..ModelChainStatus::default() });
-    trim_metadata(&mut chain.metadata);
-}
-
-/// Drops copies of the spec that others keep in the metadata.
-fn trim_metadata(metadata: &mut ObjectMeta) {
-    metadata.managed_fields = None;
-    metadata.annotations = None;
 }
 
 /// Every error is retried: after a pause that grows with each failure of the same object, and has some chance in it.

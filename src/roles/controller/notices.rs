@@ -39,7 +39,7 @@ fn approval_message(message: Message) -> Message {
     Message {
         reason: Reason::ApprovalMissing.as_str().into(),
         next_step: format!(
-            "`backstop approve -n {namespace} {name}` shows the exact change and asks; `backstop deny` ends it. Or look at \
+            "`backstop approve -n {namespace} {name}` shows the exact change and asks; `backstop deny -n {namespace} {name}` ends it. Or look at \
              `status.decision.diff` of `kubectl -n {namespace} get incident {name} -o yaml`, and create an Approval with its digest"
         ),
         ..message

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kube::{Resource as _, ResourceExt as _, runtime::controller::Action};
+use kube::{Resource as _, ResourceExt as _, api::ListParams, runtime::controller::Action};
 
 use crate::api::v1alpha1::{
     Condition, Policy, PolicyException, PolicyExceptionStatus, PolicyStatus, Runbook, RunbookStatus, Time,
 };
 use crate::clock;
+use crate::cluster::{self, Lean};
 use crate::core::{
     cel::EXPRESSION_UNITS,
     conditions,
@@ -85,17 +86,30 @@ pub async fn runbook(runbook: Arc<Runbook>, ctx: Shared) -> Result<Action, Error
 pub async fn exception(exception: Arc<PolicyException>, ctx: Shared) -> Result<Action, Error> {
     let namespace = exception.namespace();
     let count = ctx.exceptions.state().iter().filter(|other| other.namespace() == namespace).count();
+    // The cache holds nothing of what it says.
+    let read = read_exception(&ctx, exception.as_ref()).await;
+    let Some(exception) = read.inspect_err(|error| error.log("PolicyException", exception.as_ref()))? else {
+        return Ok(Action::await_change());
+    };
     let (generation, now) = (exception.meta().generation.unwrap_or(0), clock::now());
     let mut status = exception.status.clone().unwrap_or_default();
     exception_ready(&mut status.conditions, &exception, count, generation, now);
     let next = PolicyExceptionStatus { observed_generation: generation, ..status };
     if exception.status.as_ref() != Some(&next) {
         tracing::info!(exception = %policy::exception_name(&exception), "policy exception read");
-        let stored = ctx.merge_status(exception.as_ref(), &next).await;
-        stored.inspect_err(|error| error.log("PolicyException", exception.as_ref()))?;
+        ctx.merge_status(&exception, &next).await.inspect_err(|error| error.log("PolicyException", &exception))?;
     }
     let left = Duration::try_from(exception.spec.expires_at.duration_since(now)).unwrap_or(AGAIN);
     Ok(Action::requeue(left.clamp(Duration::from_secs(1), if count > MAX_EXCEPTIONS { CROWDED } else { AGAIN })))
+}
+
+/// By a list of one: the right is to list them.
+async fn read_exception(ctx: &Context, cached: &PolicyException) -> Result<Option<PolicyException>, Error> {
+    let api: kube::Api<Lean<PolicyException>> = ctx.api(&cached.namespace().unwrap_or_default());
+    let only = ListParams::default().fields(&format!("metadata.name={}", cached.name_any())).limit(1);
+    let page = call("read PolicyException", cluster::page_of(&api, only, None)).await?;
+    // One that cannot be decoded is told so by the watch.
+    Ok(page.items.into_iter().next().and_then(Result::ok))
 }
 
 fn exception_ready(list: &mut Vec<Condition>, exception: &PolicyException, count: usize, generation: i64, now: Time) {

@@ -7,7 +7,6 @@ use jiff::SignedDuration;
 use kube::{
     Api, ResourceExt as _,
     api::{DeleteParams, Preconditions},
-    core::DeserializeGuard,
     runtime::reflector::ObjectRef as Cached,
 };
 use tokio::sync::Notify;
@@ -58,7 +57,7 @@ pub async fn delete_expired(ctx: &Shared) -> Result<(), Error> {
     let mut gone = expired(alone, days, bound, clock::now());
     gone.extend(expired(all, SignedDuration::MAX, bound, clock::now()));
     for old in gone {
-        let api: Api<DeserializeGuard<Alert>> = ctx.api(&old.namespace);
+        let api: Api<cluster::Lean<Alert>> = ctx.api(&old.namespace);
         remove("Alert", call("delete Alert", api.delete(&old.name, &only(&old))).await);
     }
     Ok(())
@@ -84,7 +83,7 @@ struct Ended {
 /// Reads all Alerts, and holds no more of those that ended than is needed to delete them. Those that nobody repeats
 /// are ended on the way.
 async fn ended_alerts(ctx: &Context, days: SignedDuration) -> Result<Ended, Error> {
-    let api: Api<DeserializeGuard<Alert>> = Api::all(ctx.client.clone());
+    let api: Api<cluster::Lean<Alert>> = Api::all(ctx.client.clone());
     let mut ended = Ended::default();
     let mut after = None;
     loop {

@@ -435,7 +435,7 @@ async fn retention_reads_small_pages_ends_what_is_silent_and_deletes_what_is_old
         log.iter().filter(|one| one.method == method).map(|one| one.path.rsplit('/').next().unwrap()).collect()
     };
     assert_eq!((of("DELETE"), of("PATCH")), (vec!["over", "old"], vec!["silent"]));
-    assert!(log.iter().filter(|one| one.method == "GET").all(|one| one.query.contains("limit=20")));
+    assert!(log.iter().filter(|one| one.method == "GET").all(|one| one.query.contains("limit=10")));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use kube::{
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use crate::api::v1alpha1::{Alert, Policy, Runbook};
+use crate::api::v1alpha1::{Alert, Policy, PolicyException, Runbook};
 use crate::clock;
 use crate::cluster::Undecodable;
 use crate::core::{conditions, names::CONTROLLER};
@@ -66,6 +66,7 @@ async fn tell(ctx: &Shared, object: &Undecodable) {
         kind if kind == Alert::kind(&()) => (ApiResource::erase::<Alert>(&()), "Accepted"),
         kind if kind == Policy::kind(&()) => (ApiResource::erase::<Policy>(&()), "Ready"),
         kind if kind == Runbook::kind(&()) => (ApiResource::erase::<Runbook>(&()), "Ready"),
+        kind if kind == PolicyException::kind(&()) => (ApiResource::erase::<PolicyException>(&()), "Ready"),
         _ => return,
     };
     let api: Api<DynamicObject> = Api::namespaced_with(ctx.client.clone(), &object.namespace, &resource);

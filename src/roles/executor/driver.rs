@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures::{FutureExt as _, StreamExt as _, stream::BoxStream};
-use kube::{Api, Client, ResourceExt as _, core::DeserializeGuard, runtime::watcher};
+use kube::{Api, Client, ResourceExt as _, runtime::watcher};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
@@ -71,9 +71,9 @@ impl Driver {
     /// Works until shutdown. A step that began is ended; the rest is left to the next start, which reads from the
     /// objects how far it came.
     pub async fn run(mut self, shutdown: CancellationToken) {
-        let remediations: Api<DeserializeGuard<Remediation>> =
+        let remediations: Api<cluster::Lean<Remediation>> =
             Api::namespaced(self.reader.client.clone(), &self.namespace);
-        let grants: Api<DeserializeGuard<Grant>> = Api::namespaced(self.reader.client.clone(), &self.namespace);
+        let grants: Api<cluster::Lean<Grant>> = Api::namespaced(self.reader.client.clone(), &self.namespace);
         let mut remediations = std::pin::pin!(cluster::watch(remediations, watcher::Config::default()));
         // Only while there is something to do: a watch that waits costs little, one in each of 500 namespaces does.
         let mut granted: Option<BoxStream<'static, watcher::Event<Grant>>> = None;

@@ -8,7 +8,7 @@ use std::{
 };
 
 use futures::StreamExt as _;
-use kube::{Api, Client, ResourceExt as _, core::DeserializeGuard, runtime::watcher};
+use kube::{Api, Client, ResourceExt as _, runtime::watcher};
 use tokio::sync::watch;
 
 use super::{model_status::ModelStatus, probes::Probes};
@@ -39,7 +39,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How long an investigation waits for the watch to show a change of a ModelChain that its plan already knows.
 const LAG: Duration = Duration::from_secs(2);
 /// ModelChains in one page of a list.
-const PAGE: u32 = 50;
+const PAGE: u32 = 10;
 
 /// All ModelChains of the system namespace.
 pub struct Models {
@@ -113,7 +113,7 @@ impl Models {
 
     /// Follows the objects, until it is dropped. The caller leads: what other processes reserved is settled.
     pub async fn run(&self) {
-        let api: Api<DeserializeGuard<ModelChain>> = Api::namespaced(self.client.clone(), &self.system);
+        let api: Api<cluster::Lean<ModelChain>> = Api::namespaced(self.client.clone(), &self.system);
         let mut events = std::pin::pin!(cluster::watch(api, watcher::Config::default().page_size(PAGE)));
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

@@ -325,6 +325,7 @@ impl Model {
             namespace_mode: Some(self.mode.into()),
             policies: self.policy_bounds.clone(),
             approvals: self.approvals.clone(),
+            unread: vec![],
         };
         (self.bend)(&mut evidence);
         Ok(evidence)

@@ -338,6 +338,46 @@ fn one_no_stops_the_write_at_any_time_and_never_taking_it_back() {
 }
 
 #[test]
+fn an_approval_that_cannot_be_read_is_a_no_by_its_name_where_people_are_asked_and_not_to_taking_back() {
+    fn unread(it: &mut Evidence) {
+        it.unread = vec!["Approval shop/a, which cannot be read,".into()];
+    }
+    for mut model in every_change() {
+        let digest = model.remediation.spec.digest.clone();
+        model.approve(&digest);
+        model.bend = unread;
+        let mut auto = model.clone();
+        run(&mut auto);
+        assert_fired_once(&auto);
+        model.mode = "approve";
+        if model.remediation.spec.purpose == Purpose::Undo {
+            run(&mut model);
+            assert_fired_once(&model);
+            continue;
+        }
+        let mut asked = model.clone();
+        assert_eq!(bent(model, unread), "ApprovalDenied");
+        run(&mut asked);
+        assert!(asked.message().contains("Approval shop/a"), "{}", asked.message());
+    }
+}
+
+#[test]
+fn who_protects_the_target_is_named() {
+    for mut model in every_change() {
+        model.bend = |it| {
+            let protected = bounds(
+                serde_json::json!({"mode": "auto", "protected": {"namespaces": [it.workload.object.namespace]}}),
+            );
+            it.policies = vec![PolicyBounds { name: "system/spare".into(), ..protected }];
+        };
+        run(&mut model);
+        assert_aborted(&model, "Protected");
+        assert!(model.message().contains("Policy system/spare protects"), "{}", model.message());
+    }
+}
+
+#[test]
 fn an_approval_that_is_taken_back_before_the_write_stops_it() {
     for mut model in every_change() {
         model.mode = "approve";

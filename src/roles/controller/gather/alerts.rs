@@ -2,15 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kube::{Api, ResourceExt as _, api::ListParams, core::DeserializeGuard};
+use kube::{Api, ResourceExt as _, api::ListParams};
 
 use crate::api::v1alpha1::{Alert, Incident};
+use crate::cluster::Lean;
 use crate::core::grouping::{self, MAX_ALERTS};
 
 use super::super::context::{Context, Error, call};
 
 /// Alerts of an incident that are read at a time.
-const ALERTS_A_PAGE: u32 = 100;
+const ALERTS_A_PAGE: u32 = 10;
 
 /// Labels of an alert.
 pub type Labels = BTreeMap<String, String>;
@@ -40,11 +41,11 @@ pub async fn firing(ctx: &Context, incident: &Incident) -> Result<Option<Labels>
 }
 
 async fn alert_fires(ctx: &Context, namespace: &str, name: &str) -> Result<Option<Labels>, Error> {
-    let api: Api<DeserializeGuard<Alert>> = ctx.api(namespace);
+    let api: Api<Lean<Alert>> = ctx.api(namespace);
     Ok(match call("read Alert", api.get_opt(name)).await? {
         None => None,
-        Some(DeserializeGuard(Ok(alert))) => alert.spec.ends_at.is_none().then_some(alert.spec.labels),
-        Some(DeserializeGuard(Err(error))) => {
+        Some(Lean(Ok(alert))) => alert.spec.ends_at.is_none().then_some(alert.spec.labels),
+        Some(Lean(Err(error))) => {
             tracing::warn!(namespace, name, error = error.error, "an Alert cannot be decoded, and counts as firing");
             Some(Labels::new())
         }
@@ -53,7 +54,7 @@ async fn alert_fires(ctx: &Context, namespace: &str, name: &str) -> Result<Optio
 
 /// Whether an Alert of this namespace fires that names the incident. One that cannot be decoded counts as firing.
 async fn unlisted_fires(ctx: &Context, incident: &Incident, namespace: &str) -> Result<bool, Error> {
-    let api: Api<DeserializeGuard<Alert>> = ctx.api(namespace);
+    let api: Api<Lean<Alert>> = ctx.api(namespace);
     let fields = format!("status.incident={}", incident.name_any());
     let mut params = ListParams::default().fields(&fields).limit(ALERTS_A_PAGE);
     loop {

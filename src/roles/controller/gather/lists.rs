@@ -1,17 +1,17 @@
 //! Lists that people write: page by page, each object by itself, so that one that cannot be read hides no other.
 
-use kube::{Api, Resource, core::DeserializeGuard};
+use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 
-use crate::cluster::{self, Undecodable};
+use crate::cluster::{self, Lean, Undecodable};
 use crate::core::policy::CompiledPolicy;
 
 use super::super::context::{Error, call};
 
-/// Objects of one page of a list that others write, each of which may be some hundred kilobytes large, and pages that are
-/// read of it.
-const PAGE: u32 = 25;
-const PAGES: usize = 40;
+/// Objects of one page of a list that others write, each of which may be as large as the API server takes, about 1.5 MB, and
+/// pages that are read of it.
+const PAGE: u32 = 10;
+const PAGES: usize = 100;
 
 /// A list that people write.
 pub(super) struct Listed<K> {
@@ -38,11 +38,7 @@ impl<K> Listed<K> {
 
 /// Reads a list that people write, by quorum, page by page, each object by itself, until `enough` says that the rest does
 /// not matter. What people add to the metadata is dropped at once.
-pub(super) async fn listed<K>(
-    what: &str,
-    api: Api<DeserializeGuard<K>>,
-    enough: impl Fn(&[K]) -> bool,
-) -> Result<Listed<K>, Error>
+pub(super) async fn listed<K>(what: &str, api: Api<Lean<K>>, enough: impl Fn(&[K]) -> bool) -> Result<Listed<K>, Error>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
 {
@@ -53,8 +49,10 @@ where
         for item in page.items {
             match item {
                 Ok(mut object) => {
-                    object.meta_mut().annotations = None;
-                    object.meta_mut().managed_fields = None;
+                    let metadata = object.meta_mut();
+                    metadata.annotations = None;
+                    metadata.labels = None;
+                    metadata.managed_fields = None;
                     all.decoded.push(object);
                 }
                 Err(object) => all.undecodable.push(object),

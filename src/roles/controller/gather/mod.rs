@@ -18,11 +18,11 @@ use super::context::{Context, Error};
 
 pub use alerts::firing;
 pub use declared::{Freshness, rules};
-pub use records::{diagnosed, readable_approvals};
+pub use records::{answers, diagnosed};
 pub use target::read_workload;
 
 use reach::{reach, with_neighbours};
-use records::{approvals, books, grant, investigation, remediation};
+use records::{books, grant, investigation, remediation, valid_approvals};
 use target::{presence, workload};
 
 /// Reads what `need` says about `incident`.
@@ -34,7 +34,7 @@ pub async fn gather(ctx: &Context, incident: &Incident, need: Need, now: Time) -
         Need::Round => Seen::Round(investigation(ctx, incident).await?.map(Box::new)),
         Need::Judgement => Seen::Judgement(Box::new(Box::pin(case(ctx, incident, now)).await?)),
         Need::Approvals => {
-            let (firing, approvals) = tokio::try_join!(firing(ctx, incident), approvals(ctx, incident, now))?;
+            let (firing, approvals) = tokio::try_join!(firing(ctx, incident), valid_approvals(ctx, incident, now))?;
             Seen::Approvals { firing: firing.is_some(), approvals }
         }
         Need::Write(flight) => Seen::Write(remediation(ctx, incident, flight).await?.map(Box::new)),

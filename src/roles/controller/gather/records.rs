@@ -4,7 +4,8 @@ use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::ResourceQuota;
 use kube::{Api, ResourceExt as _};
 
-use crate::api::v1alpha1::{Approval, Grant, Incident, Investigation, Remediation, Time};
+use crate::api::v1alpha1::{Grant, Incident, Investigation, Remediation, Time};
+use crate::cluster::approvals::{self, Answers};
 use crate::core::{
     gate::ValidApproval,
     incident::{Books, Flight},
@@ -25,7 +26,7 @@ pub(super) async fn books(ctx: &Context, incident: &Incident, now: Time) -> Resu
         ledgers::read(ctx, ledgers::ACTIONS),
         ledgers::read(ctx, &marks),
         listed("list ResourceQuotas", ctx.api(&namespace), |_: &[ResourceQuota]| false),
-        approvals(ctx, incident, now),
+        valid_approvals(ctx, incident, now),
     )?;
     let window = SignedDuration::from_secs(ctx.settings.budgets.storm_window_seconds.into());
     let incidents = ctx.incidents.state();
@@ -52,14 +53,23 @@ pub(super) async fn books(ctx: &Context, incident: &Incident, now: Time) -> Resu
     })
 }
 
-pub(super) async fn approvals(ctx: &Context, incident: &Incident, now: Time) -> Result<Vec<ValidApproval>, Error> {
-    let list = readable_approvals(ctx, &incident.namespace().unwrap_or_default()).await?;
-    Ok(surroundings::valid_approvals(&list, &incident.name_any(), now))
+/// The answers that count now, and what denies because it cannot be read.
+pub(super) async fn valid_approvals(
+    ctx: &Context,
+    incident: &Incident,
+    now: Time,
+) -> Result<Vec<ValidApproval>, Error> {
+    let (namespace, name) = (incident.namespace().unwrap_or_default(), incident.name_any());
+    let answers = answers(ctx, incident).await?;
+    let mut valid = surroundings::valid_approvals(&answers.readable, &name, now);
+    valid.extend(answers.unread(&namespace, &name).into_iter().map(ValidApproval::unread));
+    Ok(valid)
 }
 
-/// The Approvals of a namespace. One that cannot be read approves nothing, and does not hide the others.
-pub async fn readable_approvals(ctx: &Context, namespace: &str) -> Result<Vec<Approval>, Error> {
-    Ok(listed("list Approvals", ctx.api(namespace), |_: &[Approval]| false).await?.decoded)
+/// What people answered to an incident.
+pub async fn answers(ctx: &Context, incident: &Incident) -> Result<Answers, Error> {
+    let (namespace, name) = (incident.namespace().unwrap_or_default(), incident.name_any());
+    call("list Approvals", approvals::of_incident(&ctx.client, &namespace, &name)).await
 }
 
 /// The Investigation that the status names.
@@ -106,4 +116,54 @@ pub(super) async fn remediation(
 pub(super) async fn grant(ctx: &Context, incident: &Incident) -> Result<Option<Grant>, Error> {
     let api: Api<Grant> = ctx.api(&incident.namespace().unwrap_or_default());
     call("read Grant", api.get_opt(GRANT)).await
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::super::super::tests::context;
+    use super::*;
+    use crate::{
+        cluster::testing::{Reply, list},
+        core::{approvals::Standing, gate},
+    };
+
+    fn approval(name: String, answer: &str) -> Value {
+        json!({"metadata": {"name": name, "namespace": "shop"}, "spec": {"approver": "ann", "incident": "api-1",
+            "digest": "d".repeat(64), "answer": answer, "expiresAt": "2199-01-01T00:00:00Z"}})
+    }
+
+    /// What these Approvals come to.
+    async fn come_to(approvals: Vec<Value>) -> Standing {
+        let (ctx, _, _folder) = context(vec![], move |asked| {
+            assert!(asked.path.ends_with("/shop/approvals") && asked.query.contains("spec.incident%3Dapi-1"));
+            list(&approvals)
+        });
+        let incident = json!({"metadata": {"name": "api-1", "namespace": "shop"},
+            "spec": {"alerts": [], "requestId": "r", "openedAt": "2026-11-21T10:00:00Z"}});
+        let incident: Incident = serde_json::from_value(incident).unwrap();
+        let valid = valid_approvals(&ctx, &incident, "2026-11-21T10:00:00Z".parse().unwrap()).await.unwrap();
+        gate::standing(&valid, &"d".repeat(64), &[])
+    }
+
+    #[tokio::test]
+    async fn a_yes_beside_what_cannot_be_read_is_no_yes_and_the_sentence_says_what_to_look_at() {
+        assert_eq!(come_to(vec![approval("a".into(), "Approve")]).await, Standing::Approved("ann".into()));
+        let bad = vec![approval("a".into(), "Approve"), approval("b".into(), "Perhaps")];
+        let Standing::Denied(who) = come_to(bad).await else { panic!("not denied") };
+        assert!(who.contains("Approval shop/b") && who.contains("Perhaps"), "{who}");
+        let many = (0..=crate::core::approvals::MAX_ANSWERS).map(|n| approval(format!("a{n}"), "Approve")).collect();
+        let Standing::Denied(who) = come_to(many).await else { panic!("not denied") };
+        assert!(who.contains("more than 100 Approvals") && who.contains("spec.incident=api-1"), "{who}");
+    }
+
+    #[tokio::test]
+    async fn an_error_is_no_answer_and_no_silence() {
+        let (ctx, _, _folder) = context(vec![], |_| Reply::Json(500, json!({"code": 500})));
+        let incident = json!({"metadata": {"name": "api-1", "namespace": "shop"},
+            "spec": {"alerts": [], "requestId": "r", "openedAt": "2026-11-21T10:00:00Z"}});
+        let incident: Incident = serde_json::from_value(incident).unwrap();
+        assert!(valid_approvals(&ctx, &incident, Time::UNIX_EPOCH).await.is_err());
+    }
 }
