@@ -13,7 +13,7 @@ use crate::api::v1alpha1::{Alert, AlertState, Incident, IncidentPhase, IncidentS
 
 use super::{
     grouping::{self, Handling},
-    incident::Timings,
+    incident::{self, Timings},
     reason::Reason,
 };
 
@@ -46,8 +46,10 @@ pub struct Subject {
     pub key: Key,
     /// Changes whenever it gets on.
     pub mark: Mark,
-    /// How long the state that it is in may last by itself.
-    pub allowance: SignedDuration,
+    /// How long the state that it is in may last by itself; `None` where only a step that does not end is wrong.
+    pub allowance: Option<SignedDuration>,
+    /// How long it may rest by itself between two steps.
+    pub rest: SignedDuration,
 }
 
 /// What changes when an object gets on. That somebody edits it is no progress.
@@ -60,18 +62,28 @@ pub struct Mark {
     generation: i64,
 }
 
-/// The incident, unless it is over. `timings` are the operator's.
+/// Whether steps of it have to end still: it is not over, or its target is watched, or people have not been told.
+pub fn goes_on(status: &IncidentStatus) -> bool {
+    !status.phase.is_final() || status.is_watched() || incident::has_to_tell(status)
+}
+
+/// The incident, unless nothing is left to do about it. `timings` are the operator's.
 pub fn incident(incident: &Incident, timings: &Timings) -> Option<Subject> {
     let status = incident.status.clone().unwrap_or_default();
+    if !goes_on(&status) {
+        return None;
+    }
+    let rest = if status.phase.is_final() { incident::longest_rest(&status) } else { SignedDuration::ZERO };
     // A round of models may last as long as their chain allows.
     let models = status.plan.as_ref().and_then(|plan| plan.model_chain.as_ref());
     let models = SignedDuration::from_secs(models.map_or(0, |chain| chain.deadline_seconds.max(0)).into());
-    let allowance = allowance(status.phase, timings)?.saturating_add(models);
+    let allowance = allowance(status.phase, timings).map(|allowance| allowance.saturating_add(models));
     let IncidentStatus { phase, rounds, grant_epoch, times, .. } = status;
     Some(Subject {
         key: key("Incident", &incident.metadata),
         mark: Mark { phase, rounds, grant_epoch, times, generation: 0 },
         allowance,
+        rest,
     })
 }
 
@@ -82,7 +94,8 @@ pub fn alert(alert: &Alert) -> Option<Subject> {
     (waits && !placed && grouping::state_of(alert) == AlertState::Firing).then(|| Subject {
         key: key("Alert", &alert.metadata),
         mark: Mark { generation: alert.metadata.generation.unwrap_or(0), ..Mark::default() },
-        allowance: SignedDuration::ZERO,
+        allowance: Some(SignedDuration::ZERO),
+        rest: SignedDuration::ZERO,
     })
 }
 
@@ -94,7 +107,8 @@ fn key(kind: &'static str, metadata: &kube::core::ObjectMeta) -> Key {
     }
 }
 
-/// How long an incident may stay in a phase by itself; `None` for those that it may stay in.
+/// How long an incident may stay in a phase by itself; `None` for those that it may stay in: an alert may go on for ever, and so
+/// may a receiver that takes no page.
 fn allowance(phase: IncidentPhase, timings: &Timings) -> Option<SignedDuration> {
     let seconds = |value: u32| SignedDuration::from_secs(value.into());
     match phase {
@@ -216,13 +230,13 @@ impl Watchdog {
     ) -> Vec<Stuck> {
         let mut known = std::mem::take(&mut self.known);
         let mut stuck = Vec::new();
-        for Subject { key, mark, allowance } in subjects {
+        for Subject { key, mark, allowance, rest } in subjects {
             let fresh = || Known { mark: mark.clone(), since: now, first_seen: now, told: 0, not_before: now };
             let mut seen = known.remove(&key).unwrap_or_else(fresh);
             if seen.mark != mark {
                 seen = Known { mark, since: now, told: 0, not_before: now, ..seen };
             }
-            if let Some(why) = self.why(&seen, &steps(&key), allowance, now)
+            if let Some(why) = self.why(&seen, &steps(&key), allowance, rest, now)
                 && seen.not_before <= now
             {
                 stuck.push(Stuck { key: key.clone(), why, told: seen.told });
@@ -234,15 +248,22 @@ impl Watchdog {
         stuck
     }
 
-    fn why(&self, seen: &Known, steps: &Steps, allowance: SignedDuration, now: Time) -> Option<Why> {
+    fn why(
+        &self,
+        seen: &Known,
+        steps: &Steps,
+        allowance: Option<SignedDuration>,
+        rest: SignedDuration,
+        now: Time,
+    ) -> Option<Why> {
         let alive = steps.ended_well.map_or(seen.first_seen, |well| well.max(seen.first_seen));
         // A status that changed is a step that ended, whoever wrote it.
         let lasting = now.duration_since(alive.max(seen.since));
-        if lasting >= self.patience {
+        if lasting >= self.patience + rest {
             return Some(Why::NoStepEnds { lasting, error: steps.error.clone() });
         }
         let lasting = now.duration_since(seen.since);
-        (lasting >= self.patience + allowance).then_some(Why::NothingChanges { lasting })
+        (lasting >= self.patience + allowance?).then_some(Why::NothingChanges { lasting })
     }
 
     /// Records what became of one, so that it is not told again at once.
@@ -294,7 +315,7 @@ pub fn is_where(incident: &Incident, stored: &Value) -> bool {
 pub fn minimal(incident: &Incident, why: &Why, now: Time) -> [Value; 2] {
     let (reason, message) = (Reason::NoProgress, why.sentence());
     let status = incident.status.clone().unwrap_or_default();
-    let keep = json!({
+    let mut keep = json!({
         "phase": IncidentPhase::Escalated,
         "reason": reason.as_str(),
         "message": message,
@@ -302,9 +323,12 @@ pub fn minimal(incident: &Incident, why: &Why, now: Time) -> [Value; 2] {
         "times": { "ended": now },
         "escalation": {
             "reason": reason.as_str(),
-            "nextStep": super::incident::next_step(incident, &status, reason),
+            "nextStep": incident::next_step(incident, &status, reason),
         },
     });
+    if let Some(watch) = status.watch.filter(|watch| watch.over.is_none()) {
+        keep["watch"] = json!({ "since": watch.since, "over": now });
+    }
     let mut bare = keep.clone();
     for field in ["plan", "decision", "followUp", "timeline", "conditions", "rounds"] {
         bare[field] = Value::Null;
@@ -315,7 +339,7 @@ pub fn minimal(incident: &Incident, why: &Why, now: Time) -> [Value; 2] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::v1alpha1::{AlertSpec, Plan, PlannedChain};
+    use crate::api::v1alpha1::{AlertSpec, Escalation, Plan, PlannedChain, Watch};
 
     const PATIENCE: SignedDuration = SignedDuration::from_mins(5);
 
@@ -366,10 +390,11 @@ mod tests {
     #[test]
     fn a_round_has_the_time_that_its_models_may_take() {
         let mut asked = an_incident("a", IncidentPhase::Investigating);
-        let short = subjects(std::slice::from_ref(&asked))[0].allowance;
+        let allowance = |asked: &Incident| subjects(std::slice::from_ref(asked))[0].allowance.unwrap();
+        let short = allowance(&asked);
         let chain = PlannedChain { deadline_seconds: 240, ..PlannedChain::default() };
         asked.status.as_mut().unwrap().plan = Some(Plan { model_chain: Some(chain), ..Plan::default() });
-        let long = subjects(std::slice::from_ref(&asked))[0].allowance;
+        let long = allowance(&asked);
         assert_eq!(long - short, SignedDuration::from_secs(240));
     }
 
@@ -382,6 +407,59 @@ mod tests {
             assert_eq!(watchdog.look(subjects(&[an_incident("a", phase)]), fails, at(4000)), []);
         }
         assert!(watchdog.is_empty());
+    }
+
+    /// Incidents that are over, with what is left to do: a watch, a page that nobody has tried, one that did not arrive.
+    fn left_over() -> [Incident; 3] {
+        let mut watched = an_incident("watched", IncidentPhase::Resolved);
+        watched.status.as_mut().unwrap().watch = Some(Watch { since: at(0), over: None, failing_since: None });
+        let mut untold = an_incident("untold", IncidentPhase::Escalated);
+        untold.status.as_mut().unwrap().escalation = Some(Escalation::default());
+        let mut unheard = untold.clone();
+        unheard.metadata.name = Some("unheard".into());
+        unheard.status.as_mut().unwrap().escalation.as_mut().unwrap().attempts = 3;
+        [watched, untold, unheard]
+    }
+
+    #[test]
+    fn one_that_is_over_and_watched_or_has_to_tell_is_told_of_once_its_steps_do_not_end() {
+        let mut watchdog = Watchdog::new(PATIENCE);
+        let mut first = BTreeMap::new();
+        for second in (0..3 * 3600).step_by(15) {
+            for one in watchdog.look(subjects(&left_over()), fails, at(second)) {
+                assert!(matches!(one.why, Why::NoStepEnds { error: Some(_), .. }), "{:?}", one.why);
+                first.entry(one.key.name).or_insert(second);
+            }
+        }
+        let expected = [("unheard", 300 + 1800), ("untold", 300), ("watched", 300 + 120)];
+        assert_eq!(first, expected.map(|(name, second)| (name.to_owned(), second)).into());
+    }
+
+    #[test]
+    fn one_that_is_over_is_left_alone_while_its_steps_end_however_long_an_alert_goes_on_or_a_receiver_is_down() {
+        let mut watchdog = Watchdog::new(PATIENCE);
+        for second in (0..2 * 86_400).step_by(60) {
+            let well = |key: &Key| {
+                let rest = match key.name.as_str() {
+                    "watched" => 120,
+                    "unheard" => 1800,
+                    _ => 60,
+                };
+                Steps { ended_well: Some(at(second - second % rest)), error: None }
+            };
+            assert_eq!(watchdog.look(subjects(&left_over()), well, at(second)), [], "{second}");
+        }
+    }
+
+    #[test]
+    fn a_watch_that_is_handed_over_is_over() {
+        let [watched, ..] = left_over();
+        let why = Why::NoStepEnds { lasting: PATIENCE, error: None };
+        let [keep, _] = minimal(&watched, &why, at(9));
+        let mut stored = serde_json::to_value(watched.status.clone()).unwrap();
+        json_patch::merge(&mut stored, &keep);
+        let stored: IncidentStatus = serde_json::from_value(stored).unwrap();
+        assert_eq!((stored.phase, stored.watch.unwrap().over), (IncidentPhase::Escalated, Some(at(9))));
     }
 
     #[test]
