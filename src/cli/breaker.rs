@@ -160,7 +160,7 @@ async fn done(api: &Api<Ledger>, namespace: &str, up_to: Time) -> anyhow::Result
     let wait = async {
         loop {
             let status = api.get(ACTIONS).await?.status.unwrap_or_default();
-            if breaker::resettable(&status, namespace) != Some(up_to) {
+            if !breaker::stands(&status, namespace, up_to) {
                 return anyhow::Ok(status);
             }
             tokio::time::sleep(LOOK).await;

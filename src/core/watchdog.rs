@@ -13,7 +13,7 @@ use crate::api::v1alpha1::{Alert, AlertState, Incident, IncidentPhase, IncidentS
 
 use super::{
     grouping::{self, Handling},
-    incident::Timings,
+    incident::{self, Timings},
     reason::Reason,
 };
 
@@ -46,8 +46,10 @@ pub struct Subject {
     pub key: Key,
     /// Changes whenever it gets on.
     pub mark: Mark,
-    /// How long the state that it is in may last by itself.
-    pub allowance: SignedDuration,
+    /// How long the state that it is in may last by itself; `None` where only a step that does not end is wrong.
+    pub allowance: Option<SignedDuration>,
+    /// How long it may rest by itself between two steps.
+    pub rest: SignedDuration,
 }
 
 /// What changes when an object gets on. That somebody edits it is no progress.
@@ -60,18 +62,28 @@ pub struct Mark {
     generation: i64,
 }
 
-/// The incident, unless it is over. `timings` are the operator's.
+/// Whether steps of it have to end still: it is not over, or its target is watched, or people have not been told.
+pub fn goes_on(status: &IncidentStatus) -> bool {
+    !status.phase.is_final() || status.is_watched() || incident::has_to_tell(status)
+}
+
+/// The incident, unless nothing is left to do about it. `timings` are the operator's.
 pub fn incident(incident: &Incident, timings: &Timings) -> Option<Subject> {
     let status = incident.status.clone().unwrap_or_default();
+    if !goes_on(&status) {
+        return None;
+    }
+    let rest = if status.phase.is_final() { incident::longest_rest(&status) } else { SignedDuration::ZERO };
     // A round of models may last as long as their chain allows.
     let models = status.plan.as_ref().and_then(|plan| plan.model_chain.as_ref());
     let models = SignedDuration::from_secs(models.map_or(0, |chain| chain.deadline_seconds.max(0)).into());
-    let allowance = allowance(status.phase, timings)?.saturating_add(models);
+    let allowance = allowance(status.phase, timings).map(|allowance| allowance.saturating_add(models));
     let IncidentStatus { phase, rounds, grant_epoch, times, .. } = status;
     Some(Subject {
         key: key("Incident", &incident.metadata),
         mark: Mark { phase, rounds, grant_epoch, times, generation: 0 },
         allowance,
+        rest,
     })
 }
 
@@ -82,7 +94,8 @@ pub fn alert(alert: &Alert) -> Option<Subject> {
     (waits && !placed && grouping::state_of(alert) == AlertState::Firing).then(|| Subject {
         key: key("Alert", &alert.metadata),
         mark: Mark { generation: alert.metadata.generation.unwrap_or(0), ..Mark::default() },
-        allowance: SignedDuration::ZERO,
+        allowance: Some(SignedDuration::ZERO),
+        rest: SignedDuration::ZERO,
     })
 }
 
@@ -94,7 +107,8 @@ fn key(kind: &'static str, metadata: &kube::core::ObjectMeta) -> Key {
     }
 }
 
-/// How long an incident may stay in a phase by itself; `None` for those that it may stay in.
+/// How long an incident may stay in a phase by itself; `None` for those that it may stay in: an alert may go on for ever, and so
+/// may a receiver that takes no page.
 fn allowance(phase: IncidentPhase, timings: &Timings) -> Option<SignedDuration> {
     let seconds = |value: u32| SignedDuration::from_secs(value.into());
     match phase {
@@ -216,13 +230,13 @@ impl Watchdog {
     ) -> Vec<Stuck> {
         let mut known = std::mem::take(&mut self.known);
         let mut stuck = Vec::new();
-        for Subject { key, mark, allowance } in subjects {
+        for Subject { key, mark, allowance, rest } in subjects {
             let fresh = || Known { mark: mark.clone(), since: now, first_seen: now, told: 0, not_before: now };
             let mut seen = known.remove(&key).unwrap_or_else(fresh);
             if seen.mark != mark {
                 seen = Known { mark, since: now, told: 0, not_before: now, ..seen };
             }
-            if let Some(why) = self.why(&seen, &steps(&key), allowance, now)
+            if let Some(why) = self.why(&seen, &steps(&key), allowance, rest, now)
                 && seen.not_before <= now
             {
                 stuck.push(Stuck { key: key.clone(), why, told: seen.told });
@@ -234,15 +248,22 @@ impl Watchdog {
         stuck
     }
 
-    fn why(&self, seen: &Known, steps: &Steps, allowance: SignedDuration, now: Time) -> Option<Why> {
+    fn why(
+        &self,
+        seen: &Known,
+        steps: &Steps,
+        allowance: Option<SignedDuration>,
+        rest: SignedDuration,
+        now: Time,
+    ) -> Option<Why> {
         let alive = steps.ended_well.map_or(seen.first_seen, |well| well.max(seen.first_seen));
         // A status that changed is a step that ended, whoever wrote it.
         let lasting = now.duration_since(alive.max(seen.since));
-        if lasting >= self.patience {
+        if lasting >= self.patience + rest {
             return Some(Why::NoStepEnds { lasting, error: steps.error.clone() });
         }
         let lasting = now.duration_since(seen.since);
-        (lasting >= self.patience + allowance).then_some(Why::NothingChanges { lasting })
+        (lasting >= self.patience + allowance?).then_some(Why::NothingChanges { lasting })
     }
 
     /// Records what became of one, so that it is not told again at once.
@@ -294,7 +315,7 @@ pub fn is_where(incident: &Incident, stored: &Value) -> bool {
 pub fn minimal(incident: &Incident, why: &Why, now: Time) -> [Value; 2] {
     let (reason, message) = (Reason::NoProgress, why.sentence());
     let status = incident.status.clone().unwrap_or_default();
-    let keep = json!({
+    let mut keep = json!({
         "phase": IncidentPhase::Escalated,
         "reason": reason.as_str(),
         "message": message,
@@ -302,9 +323,12 @@ pub fn minimal(incident: &Incident, why: &Why, now: Time) -> [Value; 2] {
         "times": { "ended": now },
         "escalation": {
             "reason": reason.as_str(),
-            "nextStep": super::incident::next_step(incident, &status, reason),
+            "nextStep": incident::next_step(incident, &status, reason),
         },
     });
+    if let Some(watch) = status.watch.filter(|watch| watch.over.is_none()) {
+        keep["watch"] = json!({ "since": watch.since, "over": now });
+    }
     let mut bare = keep.clone();
     for field in ["plan", "decision", "followUp", "timeline", "conditions", "rounds"] {
         bare[field] = Value::Null;
@@ -313,199 +337,5 @@ pub fn minimal(incident: &Incident, why: &Why, now: Time) -> [Value; 2] {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::api::v1alpha1::{AlertSpec, Plan, PlannedChain};
-
-    const PATIENCE: SignedDuration = SignedDuration::from_mins(5);
-
-    fn at(second: i64) -> Time {
-        Time::from_second(1_800_000_000 + second).unwrap()
-    }
-
-    fn an_incident(name: &str, phase: IncidentPhase) -> Incident {
-        let mut made = Incident::new(
-            name,
-            serde_json::from_value(json!({"alerts": [], "requestId": "r", "openedAt": at(0)})).unwrap(),
-        );
-        made.metadata.namespace = Some("shop".into());
-        made.status = Some(IncidentStatus { phase, ..IncidentStatus::default() });
-        made
-    }
-
-    fn subjects(incidents: &[Incident]) -> Vec<Subject> {
-        incidents.iter().filter_map(|one| incident(one, &Timings::default())).collect()
-    }
-
-    fn fails(_: &Key) -> Steps {
-        Steps { ended_well: None, error: Some("list Policies: unknown variant `freeze`".into()) }
-    }
-
-    #[test]
-    fn an_incident_whose_steps_fail_is_told_after_five_minutes_and_names_the_error() {
-        for phase in [
-            IncidentPhase::Open,
-            IncidentPhase::Investigating,
-            IncidentPhase::Judging,
-            IncidentPhase::AwaitingApproval,
-            IncidentPhase::Remediating,
-            IncidentPhase::Verifying,
-            IncidentPhase::Undoing,
-        ] {
-            let mut watchdog = Watchdog::new(PATIENCE);
-            let all = [an_incident("api", phase)];
-            for second in [0, 15, 299] {
-                assert_eq!(watchdog.look(subjects(&all), fails, at(second)), [], "{phase:?} {second}");
-            }
-            let stuck = watchdog.look(subjects(&all), fails, at(300));
-            assert_eq!(stuck.len(), 1, "{phase:?}");
-            assert!(stuck[0].why.sentence().contains("unknown variant `freeze`"), "{}", stuck[0].why.sentence());
-        }
-    }
-
-    #[test]
-    fn a_round_has_the_time_that_its_models_may_take() {
-        let mut asked = an_incident("a", IncidentPhase::Investigating);
-        let short = subjects(std::slice::from_ref(&asked))[0].allowance;
-        let chain = PlannedChain { deadline_seconds: 240, ..PlannedChain::default() };
-        asked.status.as_mut().unwrap().plan = Some(Plan { model_chain: Some(chain), ..Plan::default() });
-        let long = subjects(std::slice::from_ref(&asked))[0].allowance;
-        assert_eq!(long - short, SignedDuration::from_secs(240));
-    }
-
-    #[test]
-    fn an_incident_that_is_over_or_gone_is_forgotten() {
-        let mut watchdog = Watchdog::new(PATIENCE);
-        watchdog.look(subjects(&[an_incident("a", IncidentPhase::Open)]), fails, at(0));
-        assert_eq!(watchdog.len(), 1);
-        for phase in [IncidentPhase::Resolved, IncidentPhase::Escalated] {
-            assert_eq!(watchdog.look(subjects(&[an_incident("a", phase)]), fails, at(4000)), []);
-        }
-        assert!(watchdog.is_empty());
-    }
-
-    #[test]
-    fn who_waits_for_a_person_or_a_rollout_is_left_alone_while_its_steps_end_well() {
-        let mut watchdog = Watchdog::new(PATIENCE);
-        let all = [an_incident("a", IncidentPhase::AwaitingApproval), an_incident("b", IncidentPhase::Verifying)];
-        let mut told = vec![];
-        for second in (0..3 * 3600).step_by(15) {
-            let well = |_: &Key| Steps { ended_well: Some(at(second)), error: None };
-            for one in watchdog.look(subjects(&all), well, at(second)) {
-                watchdog.handed_over(&one.key, HandedOver::Stored, at(second));
-                told.push((second, one.key.name));
-            }
-        }
-        let first = |name: &str| told.iter().find(|(_, told)| told == name).map(|(second, _)| *second);
-        assert_eq!(first("a"), Some(1800 + 300), "the approval's own time, and five minutes");
-        assert_eq!(first("b"), Some(7200 + 300), "longer than any deadline of a rollout");
-    }
-
-    #[test]
-    fn whatever_changes_in_its_status_is_progress_and_an_edit_is_none() {
-        let mut watchdog = Watchdog::new(PATIENCE);
-        let mut one = an_incident("a", IncidentPhase::Judging);
-        watchdog.look(subjects(std::slice::from_ref(&one)), fails, at(0));
-        one.status.as_mut().unwrap().rounds = 2;
-        assert_eq!(watchdog.look(subjects(std::slice::from_ref(&one)), fails, at(290)), []);
-        one.metadata.resource_version = Some("77".into());
-        one.metadata.labels = Some([("by".to_string(), "somebody".to_string())].into());
-        assert_eq!(watchdog.look(subjects(std::slice::from_ref(&one)), fails, at(580)), []);
-        assert_eq!(watchdog.look(subjects(std::slice::from_ref(&one)), fails, at(590)).len(), 1);
-    }
-
-    #[test]
-    fn a_page_that_cannot_be_stored_is_sent_once_and_then_with_growing_pauses() {
-        let mut watchdog = Watchdog::new(PATIENCE);
-        let all = [an_incident("a", IncidentPhase::Open)];
-        let mut pages = vec![];
-        for second in (0..24 * 3600).step_by(15) {
-            for one in watchdog.look(subjects(&all), fails, at(second)) {
-                watchdog.handed_over(&one.key, HandedOver::Told, at(second));
-                pages.push(second);
-            }
-        }
-        assert_eq!(pages[..4], [300, 600, 1200, 2400]);
-        let pauses: Vec<i64> = pages.windows(2).map(|two| two[1] - two[0]).collect();
-        assert!(pauses.is_sorted() && pauses.iter().all(|pause| *pause <= 6 * 3600), "{pauses:?}");
-        assert!(pages.len() < 12, "{pages:?}");
-    }
-
-    #[test]
-    fn a_page_that_did_not_arrive_is_sent_again_after_a_minute() {
-        let mut watchdog = Watchdog::new(PATIENCE);
-        let all = [an_incident("a", IncidentPhase::Open)];
-        watchdog.look(subjects(&all), fails, at(0));
-        let stuck = watchdog.look(subjects(&all), fails, at(300));
-        watchdog.handed_over(&stuck[0].key, HandedOver::Unheard, at(300));
-        assert_eq!(watchdog.look(subjects(&all), fails, at(345)), []);
-        assert_eq!(watchdog.look(subjects(&all), fails, at(360)).len(), 1);
-    }
-
-    #[test]
-    fn when_nothing_gets_on_anywhere_few_are_told_at_once_and_all_in_the_end() {
-        let mut watchdog = Watchdog::new(PATIENCE);
-        let all: Vec<Incident> = (0..100).map(|n| an_incident(&format!("i{n}"), IncidentPhase::Open)).collect();
-        watchdog.look(subjects(&all), fails, at(0));
-        let mut told = std::collections::BTreeSet::new();
-        for second in (300..420).step_by(15) {
-            let stuck = watchdog.look(subjects(&all), fails, at(second));
-            assert!(stuck.len() <= AT_ONCE);
-            for one in stuck {
-                watchdog.handed_over(&one.key, HandedOver::Told, at(second));
-                told.insert(one.key.name);
-            }
-        }
-        assert_eq!(told.len(), 100);
-    }
-
-    #[test]
-    fn an_alert_that_finds_no_incident_is_told_too() {
-        let spec: AlertSpec =
-            serde_json::from_value(json!({"fingerprint": "f", "labels": {}, "startsAt": at(0)})).unwrap();
-        let mut one = Alert::new("a", spec);
-        assert!(alert(&one).is_some());
-        one.status = Some(serde_json::from_value(json!({"incident": "api-1", "incidentNamespace": "shop"})).unwrap());
-        assert!(alert(&one).is_none(), "it has one");
-        one.status = None;
-        one.spec.ends_at = Some(at(1));
-        assert!(alert(&one).is_none(), "it ended");
-    }
-
-    #[test]
-    fn only_what_is_still_where_the_cache_shows_it_is_handed_over() {
-        let one = an_incident("a", IncidentPhase::Judging);
-        for (stored, same) in [
-            (json!({"phase": "Judging"}), true),
-            (json!({"phase": "Judging", "times": {}, "plan": {"unknown": "newer"}}), true),
-            (json!({"phase": "Judging", "times": {"asked": at(1)}}), false),
-            (json!({"phase": "Remediating"}), false),
-            (json!({"phase": "OfTomorrow"}), false),
-            (json!(null), false),
-        ] {
-            assert_eq!(is_where(&one, &stored), same, "{stored}");
-        }
-        assert!(is_where(&an_incident("a", IncidentPhase::Open), &json!(null)), "it has no status yet");
-    }
-
-    #[test]
-    fn the_minimal_status_is_taken_whatever_was_there_and_keeps_the_names_of_what_was_begun() {
-        let mut one = an_incident("api", IncidentPhase::Remediating);
-        let status = one.status.as_mut().unwrap();
-        status.remediation = Some("api-rem".into());
-        status.rounds = 3;
-        status.timeline = vec![Default::default()];
-        let why = Why::NoStepEnds { lasting: PATIENCE, error: Some("x".repeat(600)) };
-        let [keep, bare] = minimal(&one, &why, at(9));
-        for (patch, lines) in [(keep, 1), (bare, 0)] {
-            let mut stored = serde_json::to_value(one.status.clone()).unwrap();
-            json_patch::merge(&mut stored, &patch);
-            let stored: IncidentStatus = serde_json::from_value(stored).unwrap();
-            assert_eq!((stored.phase, stored.reason.as_str()), (IncidentPhase::Escalated, "NoProgress"));
-            assert_eq!(stored.remediation.as_deref(), Some("api-rem"));
-            assert_eq!((stored.timeline.len(), stored.times.ended), (lines, Some(at(9))));
-            assert!(stored.escalation.unwrap().next_step.contains("kubectl -n shop get incident api"));
-            assert!(stored.message.chars().count() < 2048);
-        }
-    }
-}
+#[path = "watchdog_tests.rs"]
+mod tests;

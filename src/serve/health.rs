@@ -1,12 +1,18 @@
-//! Readiness: a list of named conditions, each reported by whoever knows it.
+//! Readiness: a list of named conditions, each reported by whoever knows it. And life: what only a new process cures.
+
+use std::sync::Arc;
 
 use tokio::sync::watch;
+
+/// Whether a part of the process lives; else why it does not.
+type Lives = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
 
 /// What a role needs before it may get work. Cheap to clone; add every condition before the server starts.
 #[derive(Clone, Default)]
 pub struct Health {
     conditions: Vec<(&'static str, watch::Receiver<Result<(), String>>)>,
     notes: Vec<(&'static str, watch::Receiver<String>)>,
+    lives: Vec<Lives>,
 }
 
 impl Health {
@@ -27,6 +33,21 @@ impl Health {
     pub fn with_note(mut self, name: &'static str, text: watch::Receiver<String>) -> Health {
         self.notes.push((name, text));
         self
+    }
+
+    /// The process counts as dead once `lives` says why it is, and whoever asks starts it anew. It is asked each time, and has to
+    /// answer at once.
+    #[must_use]
+    pub fn alive_while(mut self, lives: impl Fn() -> Result<(), String> + Send + Sync + 'static) -> Health {
+        self.lives.push(Arc::new(lives));
+        self
+    }
+
+    /// # Errors
+    ///
+    /// Why only a new process helps.
+    pub fn alive(&self) -> Result<(), String> {
+        self.lives.iter().try_for_each(|lives| lives())
     }
 
     /// The notes that say something, by name.

@@ -22,12 +22,19 @@ use prometheus_client::registry::Registry;
 
 /// Routes `/healthz` (alias `/livez`), `/readyz` and `/metrics`. Merge the role's own routes into it.
 pub fn router(health: Health, registry: Arc<Registry>) -> Router {
-    let alive = || async { "ok\n" };
     Router::new()
-        .route("/healthz", get(alive))
-        .route("/livez", get(alive))
+        .route("/healthz", get(alive).with_state(health.clone()))
+        .route("/livez", get(alive).with_state(health.clone()))
         .route("/readyz", get(ready).with_state(health))
         .route("/metrics", get(exposition).with_state(registry))
+}
+
+/// A process that waits is alive; one that only a restart helps is not.
+async fn alive(State(health): State<Health>) -> (StatusCode, String) {
+    match health.alive() {
+        Ok(()) => (StatusCode::OK, "ok\n".into()),
+        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
+    }
 }
 
 /// Names everything that is missing, one per line.

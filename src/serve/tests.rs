@@ -47,6 +47,24 @@ async fn readiness_names_every_missing_condition_and_turns_when_they_hold() {
     assert_eq!(get(&address, "/readyz").await, (200, "ready\nnamespaces: one is gone\n".into()));
 }
 
+#[tokio::test]
+async fn a_process_that_only_a_restart_helps_says_so_to_whoever_asks_whether_it_lives() {
+    let (hangs, hanging) = watch::channel(false);
+    let health = Health::new().alive_while(|| Ok(())).alive_while(move || match *hanging.borrow() {
+        true => Err("everything hangs".into()),
+        false => Ok(()),
+    });
+    let (address, _stop, _server) = start(router(health, Arc::new(registry("controller")))).await;
+    for path in ["/healthz", "/livez"] {
+        assert_eq!(get(&address, path).await, (200, "ok\n".into()));
+    }
+    hangs.send(true).unwrap();
+    for path in ["/healthz", "/livez"] {
+        assert_eq!(get(&address, path).await, (503, "everything hangs\n".into()));
+    }
+    assert_eq!(get(&address, "/readyz").await.0, 200);
+}
+
 #[test]
 fn a_condition_whose_reporter_ended_does_not_hold() {
     let (reporter, state) = watch::channel(Ok(()));

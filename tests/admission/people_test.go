@@ -182,6 +182,11 @@ func ourKinds(b *bench) []peopleRow {
 			body:    object{"spec": object{"resets": []any{breakerReset(by)}}},
 			headers: map[string]string{"Impersonate-User": who}}
 	}
+	// What whoever may write the spec may send too.
+	onLedger := func(body object) request {
+		return request{method: "PATCH", kind: mergePatch, path: ourPath(system, "ledgers", "known-good."+nsOpen), body: body}
+	}
+	nobody := object{"apiVersion": "v1", "kind": "ConfigMap", "name": "gone", "uid": "00000000-0000-4000-8000-000000000000"}
 	// What the controller's account would send, and what somebody might who has its token.
 	grant := func(path string, change func(object)) request {
 		body := b.admin.get(ourPath(b.ns, "grants", "active"))
@@ -247,6 +252,12 @@ func ourKinds(b *bench) []peopleRow {
 		{name: "reset a breaker in one's own name", req: reset("adm-person", "adm-person")},
 		{name: "reset a breaker in another's name", want: "breaker-reset", says: "who writes it", req: reset("adm-person", "somebody-else")},
 		{name: "reset a breaker as an account of the cluster", want: "breaker-reset", says: "by a person", req: reset(robot, robot)},
+		{name: "label a Ledger", req: onLedger(object{"metadata": object{"labels": object{"team": "sre"}}})},
+		{name: "give a Ledger an owner that does not exist", want: "ledger-kept", says: "has no owner", req: onLedger(object{"metadata": object{"ownerReferences": []any{nobody}}})},
+		{name: "give a Ledger a finalizer", want: "ledger-kept", says: "finalizers", req: onLedger(object{"metadata": object{"finalizers": []any{"example.com/kept"}}})},
+		{name: "change what a Ledger is for", want: "ledger-kept", says: "`resets` alone", req: onLedger(object{"spec": object{"purpose": "Models"}})},
+		{name: "add a field to the spec of a Ledger", want: "ledger-kept", says: "`resets` alone", req: onLedger(object{"spec": object{"chain": "mine"}})},
+		{name: "delete a Ledger", want: "rbac", req: request{method: "DELETE", path: ourPath(system, "ledgers", "known-good."+nsOpen)}},
 		{name: "open a Grant as the controller", req: grant(ofController, asItIs)},
 		{name: "open a Grant as another field manager", want: "grant-times", says: "as field manager", req: grant("?fieldManager=kubectl", asItIs)},
 		{name: "open a Grant and forge a writer", want: "grant-times", says: "was not there", req: grant(ofController, writer("argocd", "Update"))},

@@ -74,7 +74,7 @@ func (s *suite) count(t *testing.T, d defect, by string, err error) {
 func (s *suite) defects() []defect {
 	var all []defect
 	s.original = map[string]any{}
-	for _, policy := range append(slices.Clone(aboutTheExecutor), "guard", "approval", "alert", "exception") {
+	for _, policy := range append(slices.Clone(aboutTheExecutor), "guard", "approval", "alert", "exception", "ledger", "breaker-reset", "ledger-kept") {
 		spec := s.admin.get(admissionAPI + "validatingadmissionpolicies/backstop-" + policy)["spec"].(object)
 		s.original[policy] = spec
 		all = append(all, defect{policy, letsEverythingThrough, func(spec object) {
@@ -145,6 +145,8 @@ func weakened() []defect {
 		edit(statefulSets.provenance, "labels may be added to the template", "variables.newLabels.all(k, k in variables.oldLabels)", "true"),
 		edit(statefulSets.provenance, "the revision of any owner will do", "o.uid == object.metadata.uid &&", ""),
 		edit("provenance", "labels may be added to the template", "variables.newLabels.all(k, k in variables.oldLabels)", "true"),
+		edit("breaker-reset", "whoever writes an entry", "!(r in variables.before)", "false"),
+		edit("ledger-kept", "any field of the spec may change", "dyn(object).spec[k] == dyn(oldObject).spec[k]", "true"),
 		edit("alert", "the exporter's label is not looked at", "['namespace', 'exported_namespace']", "['namespace']"),
 	}
 }
@@ -161,6 +163,9 @@ func isCanary(policy string) string {
 	case "grant", deployments.provenance, statefulSets.provenance:
 		label, _, _ := strings.Cut(policy, "-")
 		return "object.metadata.?labels[?'backstop.dev/armed'].orValue('') == 'self-test-" + label + "'"
+	case "ledger-kept":
+		// It looks at changes alone, so the canary is a label on a Ledger that exists.
+		return "object.metadata.?labels[?'" + canary + "'].orValue('') == 'true'"
 	default:
 		return "request.name == '" + canary + "'"
 	}
@@ -180,6 +185,13 @@ func (s *suite) callCanary(policy string) (answer, error) {
 		return s.admin.do(request{method: "POST", path: deployments.path(nsOpen, "") + "?dryRun=All", body: deployments.new(canary)})
 	case "approval":
 		return s.person().do(request{method: "POST", path: ourPath(nsOpen, "approvals", "") + "?dryRun=All", body: approval(canary, "adm-person")})
+	case "ledger":
+		return s.controller.do(request{method: "POST", path: ourPath(system, "ledgers", "") + "?dryRun=All", body: ours("Ledger", canary, object{"purpose": "Actions"})})
+	case "breaker-reset":
+		return s.admin.do(request{method: "POST", path: ourPath(system, "ledgers", "") + "?dryRun=All", body: ours("Ledger", canary, object{"purpose": "Actions"})})
+	case "ledger-kept":
+		return s.person().do(request{method: "PATCH", kind: mergePatch, path: ourPath(system, "ledgers", "known-good."+nsOpen) + "?dryRun=All",
+			body: object{"metadata": object{"labels": object{canary: "true"}}}})
 	case "exception":
 		return s.person().do(request{method: "POST", path: ourPath(nsOpen, "policyexceptions", "") + "?dryRun=All", body: exception(canary, object{"name": "hours"})})
 	default:

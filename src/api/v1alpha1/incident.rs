@@ -474,7 +474,7 @@ pub struct Escalation {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NoticeStatus {
-    /// What it is about: `ApprovalAsked` or `Resolved`.
+    /// What it is about: `ApprovalAsked`, `Resolved`, or `BreakerOpened` where the incident may have opened a cascade breaker.
     #[schemars(length(max = 64))]
     pub notice: String,
     /// One entry for each notification channel. At most 16.

@@ -49,8 +49,8 @@ pub struct BreakerReset {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 63))]
     pub namespace: String,
-    /// A time that stands in the status: `openedAt` of the breaker, or `at` of an entry that `failed`. What is not later is
-    /// reset; with any other time nothing is.
+    /// A time that stands in the status: `openedAt` of the breaker, `at` of an anomaly that counts for it, or `failedAt` of an
+    /// entry. What is not later is reset; with any other time nothing is.
     #[schemars(extend("pattern" = READABLE_TIME))]
     pub up_to: Time,
     /// User name of the account that writes this, 1 to 253 characters.
@@ -135,6 +135,9 @@ pub struct LedgerEntry {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 64))]
     pub failed: String,
+    /// When that went wrong, or the latest of it. Absent where `failed` is empty, and in entries of an earlier release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed_at: Option<Time>,
     /// SHA-256 of the change that the action takes back, 64 hexadecimal characters: the same for every workload to which
     /// the same change was shipped. Absent where it is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -147,7 +150,7 @@ pub struct LedgerEntry {
     pub at: Time,
     /// Outcome. An action whose outcome is unknown stays `Reserved` and counts.
     pub state: LedgerState,
-    /// Whether it undoes or completes another action. Budgets never refuse these, but count them.
+    /// Whether it undoes or completes another action. Budgets never refuse these, but count them for the next ones.
     #[serde(default)]
     pub undo: bool,
 }

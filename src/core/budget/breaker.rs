@@ -85,19 +85,27 @@ pub fn trial_succeeded(ledger: &LedgerStatus, action_id: &str) -> LedgerStatus {
     let all = ended(&next.breaker).then(String::new);
     let own = next.breakers.iter().filter(|own| ended(&own.breaker)).map(|own| own.namespace.clone());
     for namespace in all.into_iter().chain(own).collect::<Vec<_>>() {
-        close(&mut next, &namespace);
+        close(&mut next, &namespace, Time::MAX);
     }
     next
 }
 
-/// Closes the breaker of a namespace, or of the cluster where it is empty, and forgets what opened it.
-fn close(ledger: &mut LedgerStatus, namespace: &str) {
+/// Closes the breaker of a namespace, or of the cluster where it is empty, and forgets what counts for it and is not later than
+/// `up_to`.
+fn close(ledger: &mut LedgerStatus, namespace: &str, up_to: Time) {
     if namespace.is_empty() {
         ledger.breaker = Breaker::default();
-        ledger.anomalies.clear();
     } else {
         ledger.breakers.retain(|own| own.namespace != namespace);
-        ledger.anomalies.retain(|anomaly| namespace_of(anomaly) != namespace);
+    }
+    ledger.anomalies.retain(|anomaly| !counts_for(namespace, anomaly) || anomaly.at > up_to);
+}
+
+/// Whether an anomaly counts for the breaker of a namespace, or of the cluster where it is empty.
+fn counts_for(namespace: &str, anomaly: &Anomaly) -> bool {
+    match namespace {
+        "" => concerns_all(&anomaly.kind),
+        namespace => namespace_of(anomaly) == namespace,
     }
 }
 
@@ -109,34 +117,82 @@ pub fn of<'a>(ledger: &'a LedgerStatus, namespace: &str) -> Option<&'a Breaker> 
     ledger.breakers.iter().find(|own| own.namespace == namespace).map(|own| &own.breaker)
 }
 
-/// What a person who resets this namespace now would forget: the opening of its breaker, or else the latest write that holds
-/// a target. `None` where there is neither.
-pub fn resettable(ledger: &LedgerStatus, namespace: &str) -> Option<Time> {
+/// The times that stand in the Ledger of what a person who resets this namespace now would forget: of the opening of its
+/// breaker, of what counts for that, and of what went wrong after the writes whose targets are held.
+fn times<'a>(ledger: &'a LedgerStatus, namespace: &'a str) -> impl Iterator<Item = Time> + 'a {
     let open = of(ledger, namespace).filter(|breaker| breaker.state != BreakerState::Closed);
-    let held = ledger.entries.iter().filter(|entry| !entry.failed.is_empty() && concerns(namespace, &entry.namespace));
-    open.and_then(|breaker| breaker.opened_at).or_else(|| held.map(|entry| entry.at).max())
+    let counted = ledger.anomalies.iter().filter(move |anomaly| open.is_some() && counts_for(namespace, anomaly));
+    let held = ledger.entries.iter().filter(move |entry| concerns(namespace, &entry.namespace)).filter_map(failed_at);
+    open.and_then(|breaker| breaker.opened_at).into_iter().chain(counted.map(|anomaly| anomaly.at)).chain(held)
 }
 
-/// Resets by people that are about something that is still there. A breaker that has closed since, or has opened anew, is
-/// another matter: what people said of it is over.
+/// When something went wrong after a write; `None` where nothing did. An earlier release did not note the time.
+fn failed_at(entry: &LedgerEntry) -> Option<Time> {
+    (!entry.failed.is_empty()).then(|| entry.failed_at.unwrap_or(entry.at))
+}
+
+/// Up to when a person who resets this namespace now would forget: the latest that stands in the Ledger. `None` where the
+/// breaker is closed and no target is held.
+pub fn resettable(ledger: &LedgerStatus, namespace: &str) -> Option<Time> {
+    times(ledger, namespace).max()
+}
+
+/// Whether something of that time is still there to be reset.
+pub fn stands(ledger: &LedgerStatus, namespace: &str, up_to: Time) -> bool {
+    times(ledger, namespace).any(|at| at == up_to)
+}
+
+/// Resets by people that are about something that is still there. What was reset is not, so none is due again.
 pub fn resets_due<'a>(spec: &'a LedgerSpec, ledger: &LedgerStatus) -> Vec<&'a BreakerReset> {
-    let due = |reset: &&BreakerReset| resettable(ledger, &reset.namespace) == Some(reset.up_to);
-    spec.resets.iter().filter(due).collect()
+    spec.resets.iter().filter(|reset| stands(ledger, &reset.namespace, reset.up_to)).collect()
 }
 
 /// Does what a person said, if it is due: closes the breaker, forgets what opened it, and releases the targets that were held.
-pub fn reset(ledger: &LedgerStatus, reset: &BreakerReset) -> LedgerStatus {
+/// What is later than what the person saw stays: a target whose write failed since is held, and a breaker for which enough has
+/// been counted since is open.
+pub fn reset(ledger: &LedgerStatus, reset: &BreakerReset, budgets: &Budgets) -> LedgerStatus {
     let BreakerReset { namespace, up_to, .. } = reset;
     let mut next = ledger.clone();
-    if resettable(ledger, namespace) != Some(*up_to) {
+    if !stands(ledger, namespace, *up_to) {
         return next;
     }
-    if of(ledger, namespace).is_some_and(|breaker| breaker.opened_at == Some(*up_to)) {
-        close(&mut next, namespace);
+    let open = of(ledger, namespace).filter(|breaker| breaker.state != BreakerState::Closed);
+    if open.is_some_and(|breaker| breaker.opened_at.is_none_or(|at| at <= *up_to)) {
+        close(&mut next, namespace, *up_to);
+        let later: Vec<Anomaly> = next.anomalies.iter().filter(|it| counts_for(namespace, it)).cloned().collect();
+        if let Some(last) =
+            later.iter().max_by_key(|anomaly| anomaly.at).filter(|_| is_enough(&later, namespace, budgets))
+        {
+            open_anew(&mut next, namespace, opened(last.at, &last.kind, &last.incident));
+        }
     }
-    let released = |entry: &&mut LedgerEntry| concerns(namespace, &entry.namespace) && entry.at <= *up_to;
-    next.entries.iter_mut().filter(released).for_each(|entry| entry.failed.clear());
+    let released = |entry: &&mut LedgerEntry| concerns(namespace, &entry.namespace) && failed_at(entry) <= Some(*up_to);
+    for entry in next.entries.iter_mut().filter(released) {
+        entry.failed.clear();
+        entry.failed_at = None;
+    }
     next
+}
+
+/// Whether what was counted for the breaker of a namespace, or of the cluster where it is empty, opens it.
+fn is_enough(counted: &[Anomaly], namespace: &str, budgets: &Budgets) -> bool {
+    let namespaces: BTreeSet<&str> = counted.iter().map(namespace_of).collect();
+    weight_of(counted.iter()) >= budgets.cascade_anomalies as usize && (!namespace.is_empty() || namespaces.len() > 1)
+}
+
+fn open_anew(ledger: &mut LedgerStatus, namespace: &str, breaker: Breaker) {
+    if namespace.is_empty() {
+        ledger.breaker = breaker;
+        return;
+    }
+    if let Some(own) = ledger.breakers.iter_mut().find(|own| own.namespace == namespace) {
+        own.breaker = breaker;
+        return;
+    }
+    if ledger.breakers.len() >= MAX_BREAKERS {
+        ledger.breakers.remove(0);
+    }
+    ledger.breakers.push(NamespaceBreaker { namespace: namespace.to_owned(), breaker });
 }
 
 /// Whether what is said of `namespace`, or of all where it is empty, is said of `other`.
@@ -146,23 +202,15 @@ fn concerns(namespace: &str, other: &str) -> bool {
 
 /// What opened the breakers that this incident opened, and which these are: for the page that tells of them.
 pub fn told_by(ledger: &LedgerStatus, incident: &str) -> Vec<String> {
-    let all = [("", &ledger.breaker)].into_iter();
-    let own = ledger.breakers.iter().map(|own| (own.namespace.as_str(), &own.breaker));
     let opened =
         |(_, breaker): &(&str, &Breaker)| breaker.state != BreakerState::Closed && breaker.opened_by == incident;
     let mut lines = vec![];
-    for (namespace, breaker) in all.chain(own).filter(opened) {
-        let concerns = |anomaly: &&Anomaly| match namespace {
-            "" => concerns_all(&anomaly.kind),
-            namespace => namespace_of(anomaly) == namespace,
-        };
-        let because: Vec<String> = (ledger.anomalies.iter().filter(concerns))
+    for (namespace, breaker) in all_of(ledger).filter(opened) {
+        let because: Vec<String> = (ledger.anomalies.iter().filter(|anomaly| counts_for(namespace, anomaly)))
             .map(|anomaly| format!("{} of Incident {} at {}", anomaly.kind, anomaly.incident, anomaly.at))
             .collect();
-        let (name, flag) = match namespace {
-            "" => ("of the cluster".to_owned(), String::new()),
-            namespace => (format!("of namespace {namespace}"), format!(" --namespace {namespace}")),
-        };
+        let name = name_of(namespace);
+        let flag = if namespace.is_empty() { String::new() } else { format!(" --namespace {namespace}") };
         let at = breaker.opened_at.map(|at| at.to_string()).unwrap_or_default();
         lines.push(format!(
             "the cascade breaker {name} opened at {at}: {}. Nothing new is written there; `backstop breaker reset{flag} --why \
@@ -171,6 +219,31 @@ pub fn told_by(ledger: &LedgerStatus, incident: &str) -> Vec<String> {
         ));
     }
     lines
+}
+
+fn all_of(ledger: &LedgerStatus) -> impl Iterator<Item = (&str, &Breaker)> {
+    let own = ledger.breakers.iter().map(|own| (own.namespace.as_str(), &own.breaker));
+    [("", &ledger.breaker)].into_iter().chain(own)
+}
+
+fn name_of(namespace: &str) -> String {
+    if namespace.is_empty() { "of the cluster".to_owned() } else { format!("of namespace {namespace}") }
+}
+
+/// The breakers that a change opened, each as a sentence.
+pub fn opened_since(old: &LedgerStatus, new: &LedgerStatus) -> Vec<String> {
+    let was_open = |namespace: &str, breaker: &Breaker| {
+        of(old, namespace).is_some_and(|it| it.state == BreakerState::Open && it.opened_at == breaker.opened_at)
+    };
+    let opened =
+        all_of(new).filter(|(namespace, breaker)| breaker.state == BreakerState::Open && !was_open(namespace, breaker));
+    let sentence = |(namespace, breaker): (&str, &Breaker)| {
+        let (name, why) = (name_of(namespace), &breaker.reason);
+        format!(
+            "the cascade breaker {name} has opened, with {why} as the last of what went wrong: nothing new is written there"
+        )
+    };
+    opened.map(sentence).collect()
 }
 
 /// What an anomaly counts. A write that did not help, one that nobody answered for, and one that somebody reverted say more
@@ -193,41 +266,29 @@ pub fn anomaly(ledger: &LedgerStatus, anomaly: Anomaly, budgets: &Budgets) -> Le
     let Anomaly { kind, incident, .. } = anomaly.clone();
     let namespace = namespace_of(&anomaly).to_owned();
     let mut next = pruned(ledger, budgets, now);
-    if says_that_a_write_failed(&kind) {
-        hold(&mut next, &incident, &kind);
-    }
     let of_namespace = |next: &LedgerStatus| {
         next.anomalies.iter().filter(|it| namespace_of(it) == namespace).cloned().collect::<Vec<_>>()
     };
     let same = |it: &Anomaly| it.kind == anomaly.kind || of_answers(&it.kind) && of_answers(&anomaly.kind);
     let known = next.anomalies.iter().any(|it| it.incident == anomaly.incident && same(it));
+    if says_that_a_write_failed(&kind) {
+        hold(&mut next, &anomaly, known);
+    }
     if !known && next.anomalies.len() < MAX_ANOMALIES && of_namespace(&next).len() < MAX_OF_NAMESPACE {
         next.anomalies.push(anomaly);
     }
-    let enough = budgets.cascade_anomalies as usize;
 
-    let of_all: Vec<&Anomaly> = next.anomalies.iter().filter(|anomaly| concerns_all(&anomaly.kind)).collect();
-    let namespaces: BTreeSet<&str> = of_all.iter().map(|anomaly| namespace_of(anomaly)).collect();
-    let too_many = weight_of(of_all.iter().copied()) >= enough && namespaces.len() > 1;
+    let of_all: Vec<Anomaly> = next.anomalies.iter().filter(|it| concerns_all(&it.kind)).cloned().collect();
     let storm = kind == Reason::Storm.as_str();
-    if concerns_all(&kind) && trips(&next.breaker, too_many || storm) {
-        next.breaker = opened(now, &kind, &incident);
+    if concerns_all(&kind) && trips(&next.breaker, is_enough(&of_all, "", budgets) || storm) {
+        open_anew(&mut next, "", opened(now, &kind, &incident));
     }
 
     // A storm of the whole cluster is nobody's own.
-    let too_many = weight_of(of_namespace(&next).iter()) >= enough;
-    let own = next.breakers.iter().position(|breaker| breaker.namespace == namespace);
-    let state = own.map(|own| next.breakers[own].breaker.clone()).unwrap_or_default();
+    let too_many = is_enough(&of_namespace(&next), &namespace, budgets);
+    let state = of(&next, &namespace).cloned().unwrap_or_default();
     if !storm && trips(&state, too_many) {
-        match own {
-            Some(own) => next.breakers[own].breaker = opened(now, &kind, &incident),
-            None => {
-                if next.breakers.len() >= MAX_BREAKERS {
-                    next.breakers.remove(0);
-                }
-                next.breakers.push(NamespaceBreaker { namespace, breaker: opened(now, &kind, &incident) });
-            }
-        }
+        open_anew(&mut next, &namespace, opened(now, &kind, &incident));
     }
     next
 }
@@ -245,12 +306,20 @@ fn opened(now: Time, kind: &str, incident: &str) -> Breaker {
     Breaker { state: BreakerState::Open, opened_at: Some(now), reason, opened_by, trial: String::new() }
 }
 
-/// The target of a write that did not hold is left to people.
-fn hold(ledger: &mut LedgerStatus, incident: &str, kind: &str) {
-    let Some((namespace, name)) = incident.split_once('/') else { return };
+/// The target of a write that did not hold is left to people. What goes wrong later is another matter, of which nobody has said
+/// anything yet: its time is noted, but for what is said once more (`known`).
+fn hold(ledger: &mut LedgerStatus, anomaly: &Anomaly, known: bool) {
+    let Some((namespace, name)) = anomaly.incident.split_once('/') else { return };
     let of_incident = |entry: &&mut LedgerEntry| entry.namespace == namespace && entry.incident == name && !entry.undo;
-    for entry in ledger.entries.iter_mut().filter(of_incident).filter(|entry| entry.failed.is_empty()) {
-        entry.failed = kind.to_owned();
+    for entry in ledger.entries.iter_mut().filter(of_incident) {
+        let held = !entry.failed.is_empty();
+        if held && known {
+            continue;
+        }
+        entry.failed_at = failed_at(entry).max(Some(anomaly.at));
+        if !held {
+            entry.failed.clone_from(&anomaly.kind);
+        }
     }
 }
 

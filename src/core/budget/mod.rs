@@ -41,7 +41,7 @@ pub struct Budgets {
     /// Maximum number of actions within any hour on targets of which every failing pod ran on one node, for each node: so
     /// much is wrong with the node and not with what runs there.
     pub actions_per_node_per_hour: u32,
-    /// Maximum number of actions on one target within any 24 hours.
+    /// Maximum number of actions on one target within any 24 hours. What takes one back or completes it belongs to it here.
     pub actions_per_target_per_day: u32,
     /// So long after a write that did not help, was taken back or was reverted by somebody, its target is left alone, in
     /// seconds, at most 86400.
@@ -110,7 +110,7 @@ pub struct Charge {
     pub change: Option<String>,
     /// Name of the Incident.
     pub incident: String,
-    /// Whether it undoes or completes an earlier write. Budgets never refuse that, but always count it.
+    /// Whether it undoes or completes an earlier write. Budgets never refuse that, but count it where the next write is judged.
     pub undo: bool,
     /// Policy limit on actions in this namespace within any hour.
     pub policy_per_hour: Option<u32>,
@@ -195,6 +195,7 @@ pub fn reserve(ledger: &LedgerStatus, charge: &Charge, budgets: &Budgets, now: T
         action: charge.action.as_str().to_owned(),
         node: charge.node.clone().unwrap_or_default(),
         failed: String::new(),
+        failed_at: None,
         change: charge.change.clone(),
         incident: charge.incident.clone(),
         at: now,
@@ -211,7 +212,7 @@ pub struct Spent {
     pub in_hour: usize,
     /// Actions of the last hour in the cluster.
     pub in_hour_of_cluster: usize,
-    /// Actions of the last day on the target.
+    /// Actions of the last day on the target, without what took one back or completed it.
     pub of_target_in_day: usize,
 }
 
@@ -221,7 +222,7 @@ pub fn spent(ledger: &LedgerStatus, namespace: &str, target_uid: &str, now: Time
     Spent {
         in_hour: within(HOUR).filter(|entry| entry.namespace == namespace).count(),
         in_hour_of_cluster: within(HOUR).count(),
-        of_target_in_day: within(KEEP).filter(|entry| entry.target_uid == target_uid).count(),
+        of_target_in_day: within(KEEP).filter(|entry| entry.target_uid == target_uid && !entry.undo).count(),
     }
 }
 
@@ -248,8 +249,9 @@ pub fn settle(ledger: &LedgerStatus, action_id: &str, state: LedgerState) -> Led
     next
 }
 
+/// Every write that was made or may have been, with those that took back or completed another one.
 fn counted(ledger: &LedgerStatus) -> impl Iterator<Item = &LedgerEntry> {
-    ledger.entries.iter().filter(|entry| entry.state != LedgerState::Refunded && !entry.undo)
+    ledger.entries.iter().filter(|entry| entry.state != LedgerState::Refunded)
 }
 
 fn pruned(ledger: &LedgerStatus, budgets: &Budgets, now: Time) -> LedgerStatus {

@@ -45,7 +45,8 @@ pub fn held(ledger: &LedgerStatus, charge: &Charge, budgets: &Budgets, now: Time
     }
 }
 
-/// Refuses when the actions of the last hour are used up: in the namespace, in the cluster, of the kind, or on the node.
+/// Refuses when the actions of the last hour are used up: in the namespace, in the cluster, of the kind, or on the node. What
+/// took one back or completed it counts like any other write.
 pub fn hourly(ledger: &LedgerStatus, charge: &Charge, budgets: &Budgets, now: Time) -> Result<(), Refusal> {
     let recent: Vec<&LedgerEntry> = counted(ledger)
         .filter(|entry| now.duration_since(entry.at) < HOUR && entry.action_id != charge.action_id)
@@ -77,10 +78,11 @@ pub fn hourly(ledger: &LedgerStatus, charge: &Charge, budgets: &Budgets, now: Ti
     }
 }
 
-/// Refuses when the actions of the last 24 hours on the target are used up.
+/// Refuses when the actions of the last 24 hours on the target are used up. A repair with the evictions that complete it, or
+/// with its undo, is one of them: it is about how often the target is tried to be repaired.
 pub fn daily(ledger: &LedgerStatus, charge: &Charge, budgets: &Budgets, now: Time) -> Result<(), Refusal> {
     let limit = budgets.actions_per_target_per_day;
-    let spent = of_target(ledger, charge).filter(|entry| now.duration_since(entry.at) < KEEP).count();
+    let spent = of_target(ledger, charge).filter(|entry| !entry.undo && now.duration_since(entry.at) < KEEP).count();
     if u32::try_from(spent).unwrap_or(u32::MAX) < limit {
         return Ok(());
     }

@@ -106,34 +106,154 @@ fn a_person_closes_the_breaker_that_is_open_and_no_later_one() {
     let spec = LedgerSpec { resets: vec![word.clone()], ..LedgerSpec::default() };
     assert_eq!(breaker::resets_due(&spec, &open), [&word]);
 
-    let closed = breaker::reset(&open, &word);
+    let closed = breaker::reset(&open, &word, &budgets);
     assert!(breaker::of(&closed, "shop").is_none() && closed.anomalies.is_empty());
     assert!(held(&closed, &charge("b", "api"), &budgets, at(62)).is_ok(), "a person looked at its targets");
     assert!(breaker::resets_due(&spec, &closed).is_empty(), "it is done once");
 
     let again = anomaly(&closed, went_wrong(100, Reason::VerifyFailed, "y"), &budgets);
     assert!(breaker::resets_due(&spec, &again).is_empty(), "what opened later is another matter");
-    assert_eq!(breaker::reset(&again, &word), again);
+    assert_eq!(breaker::reset(&again, &word, &budgets), again);
     let of_the_future = reset_up_to(at(1_000_000), "shop");
     assert_eq!(
-        breaker::reset(&open, &of_the_future),
+        breaker::reset(&open, &of_the_future, &budgets),
         open,
         "a time of theirs that is nowhere in the Ledger says nothing"
     );
-    assert_eq!(breaker::reset(&open, &reset_up_to(opened_at, "other")), open);
+    assert_eq!(breaker::reset(&open, &reset_up_to(opened_at, "other"), &budgets), open);
 }
 
 #[test]
 fn a_person_releases_a_held_target_while_the_breaker_is_closed() {
     let ledger = failed(Reason::Relapsed);
     let up_to = breaker::resettable(&ledger, "shop").unwrap();
-    assert_eq!(up_to, at(0), "the write that failed");
-    let released = breaker::reset(&ledger, &reset_up_to(up_to, "shop"));
+    assert_eq!(up_to, at(60), "when the write failed");
+    let released = breaker::reset(&ledger, &reset_up_to(up_to, "shop"), &Budgets::default());
     assert!(held(&released, &charge("b", "api"), &Budgets::default(), at(61)).is_ok());
     assert_eq!(breaker::resettable(&released, "shop"), None);
     assert_eq!(released.entries[0].state, LedgerState::Spent, "what was written stays counted");
-    let all = breaker::reset(&ledger, &reset_up_to(up_to, ""));
+    let all = breaker::reset(&ledger, &reset_up_to(up_to, ""), &Budgets::default());
     assert!(held(&all, &charge("b", "api"), &Budgets::default(), at(61)).is_ok(), "of every namespace");
+}
+
+/// While what a person said waits for the audit log, a write from before the breaker opened fails too.
+#[test]
+fn a_reset_forgives_nothing_that_has_failed_since_the_person_looked() {
+    let budgets = Budgets { cascade_anomalies: 4, target_cooldown_seconds: 0, ..Budgets::default() };
+    let one = reserve(&LedgerStatus::default(), &charge("a", "api"), &budgets, at(0)).unwrap();
+    let two = reserve(&one, &charge("b", "web"), &budgets, at(1)).unwrap();
+    let open = anomaly(&two, went_wrong(10, Reason::VerifyFailed, "a"), &budgets);
+    let open = anomaly(&open, went_wrong(11, Reason::VerifyFailed, "x"), &budgets);
+    let open = anomaly(&open, went_wrong(12, Reason::ClaimUngrounded, "y"), &budgets);
+    let word = reset_up_to(breaker::resettable(&open, "shop").unwrap(), "shop");
+    assert_eq!(word.up_to, at(12), "the latest that the person saw, later than the opening");
+
+    let since = anomaly(&open, went_wrong(30, Reason::VerifyFailed, "b"), &budgets);
+    let spec = LedgerSpec { resets: vec![word.clone()], ..LedgerSpec::default() };
+    assert_eq!(breaker::resets_due(&spec, &since), [&word], "it is due although more has gone wrong");
+    let after = breaker::reset(&since, &word, &budgets);
+    assert!(breaker::of(&after, "shop").is_none(), "the breaker that the person saw is closed");
+    assert_eq!(after.anomalies.iter().map(|it| it.at).collect::<Vec<_>>(), [at(30)]);
+    assert!(held(&after, &charge("c", "api"), &budgets, at(31)).is_ok());
+    assert!(held(&after, &charge("c", "web"), &budgets, at(31)).is_err(), "nobody has looked at that one");
+    assert!(breaker::resets_due(&spec, &after).is_empty());
+    assert!(breaker::stands(&after, "shop", at(30)) && !breaker::stands(&after, "shop", word.up_to));
+
+    // What has gone wrong since is enough by itself.
+    let since = anomaly(&since, went_wrong(31, Reason::VerifyFailed, "z"), &budgets);
+    let after = breaker::reset(&since, &word, &budgets);
+    let own = breaker::of(&after, "shop").unwrap();
+    assert_eq!((own.state, own.opened_at, own.opened_by.as_str()), (BreakerState::Open, Some(at(31)), "shop/z"));
+    assert!(breaker::resets_due(&spec, &after).is_empty());
+}
+
+/// The undo of a write whose target a person has released is a failure of its own.
+#[test]
+fn a_reset_that_was_done_is_never_due_again() {
+    let budgets = Budgets::default();
+    let ledger = failed(Reason::VerifyFailed);
+    let word = reset_up_to(breaker::resettable(&ledger, "shop").unwrap(), "shop");
+    let spec = LedgerSpec { resets: vec![word.clone()], ..LedgerSpec::default() };
+    let released = breaker::reset(&ledger, &word, &budgets);
+    assert!(breaker::resets_due(&spec, &released).is_empty());
+    let undone = anomaly(&released, went_wrong(90, Reason::Undone, "a"), &budgets);
+    assert!(breaker::resets_due(&spec, &undone).is_empty(), "a new leader asks all of them again");
+    assert_eq!(breaker::reset(&undone, &word, &budgets), undone);
+    assert!(held(&undone, &charge("b", "api"), &budgets, at(91)).is_err());
+    assert_eq!(breaker::resettable(&undone, "shop"), Some(at(90)));
+
+    // The same before it was done: the person had seen the first alone.
+    let undone = anomaly(&ledger, went_wrong(90, Reason::Undone, "a"), &budgets);
+    assert!(held(&breaker::reset(&undone, &word, &budgets), &charge("b", "api"), &budgets, at(91)).is_err());
+    // That the first is said once more is nothing new.
+    let again = anomaly(&ledger, went_wrong(70, Reason::VerifyFailed, "a"), &budgets);
+    assert!(held(&breaker::reset(&again, &word, &budgets), &charge("b", "api"), &budgets, at(71)).is_ok());
+}
+
+#[test]
+fn what_an_earlier_release_held_is_released_by_the_time_of_its_write() {
+    let mut ledger = failed(Reason::VerifyFailed);
+    ledger.entries[0].failed_at = None;
+    assert_eq!(breaker::resettable(&ledger, "shop"), Some(at(0)));
+    let released = breaker::reset(&ledger, &reset_up_to(at(0), "shop"), &Budgets::default());
+    assert!(held(&released, &charge("b", "api"), &Budgets::default(), at(61)).is_ok());
+}
+
+#[test]
+fn closing_the_breaker_of_the_cluster_forgets_only_what_counts_for_it() {
+    let budgets = Budgets { cascade_anomalies: 4, ..Budgets::default() };
+    let elsewhere = Anomaly { incident: "other/x".into(), ..went_wrong(2, Reason::VerifyFailed, "x") };
+    let all = [
+        went_wrong(0, Reason::ClaimUngrounded, "lied"),
+        went_wrong(0, Reason::RefusedByPolicy, "refused"),
+        went_wrong(1, Reason::VerifyFailed, "a"),
+        elsewhere,
+    ];
+    let open = all.into_iter().fold(LedgerStatus::default(), |ledger, it| anomaly(&ledger, it, &budgets));
+    assert_eq!(open.breaker.state, BreakerState::Open);
+    let word = reset_up_to(breaker::resettable(&open, "").unwrap(), "");
+    let kept = breaker::reset(&open, &word, &budgets);
+    let kinds: Vec<&str> = kept.anomalies.iter().map(|it| it.kind.as_str()).collect();
+    assert_eq!((kept.breaker.state, kinds), (BreakerState::Closed, vec!["ClaimUngrounded", "RefusedByPolicy"]));
+    assert!(breaker::of(&kept, "shop").is_some(), "the namespace has a breaker of its own");
+}
+
+#[test]
+fn whoever_opens_a_breaker_is_said_once_and_not_who_comes_after() {
+    let budgets = Budgets { cascade_anomalies: 2, ..Budgets::default() };
+    let closed = anomaly(&LedgerStatus::default(), went_wrong(0, Reason::ClaimUngrounded, "a"), &budgets);
+    assert!(breaker::opened_since(&LedgerStatus::default(), &closed).is_empty());
+    let open = anomaly(&closed, went_wrong(1, Reason::ClaimUngrounded, "b"), &budgets);
+    let said = breaker::opened_since(&closed, &open);
+    assert!(said.len() == 1 && said[0].contains("of namespace shop has opened"), "{said:?}");
+    let more = anomaly(&open, went_wrong(2, Reason::ClaimUngrounded, "c"), &budgets);
+    assert!(breaker::opened_since(&open, &more).is_empty());
+}
+
+/// One repair, its undo and twenty evictions are twenty-two writes.
+#[test]
+fn what_took_a_write_back_or_completed_it_counts_where_the_next_one_is_judged() {
+    let budgets = Budgets { actions_per_namespace_per_hour: 5, target_cooldown_seconds: 600, ..Budgets::default() };
+    let mut ledger = reserve(&LedgerStatus::default(), &charge("a", "api"), &budgets, at(0)).unwrap();
+    for number in 0..20 {
+        let follows = Charge { undo: true, ..charge(&format!("f{number}"), "api") };
+        ledger = reserve(&ledger, &follows, &budgets, at(number)).expect("what follows a write is not refused");
+    }
+    assert_eq!(
+        spent(&ledger, "shop", "api", at(60)),
+        Spent { in_hour: 21, in_hour_of_cluster: 21, of_target_in_day: 1 }
+    );
+    let refusal = reserve(&ledger, &charge("b", "web"), &budgets, at(60)).unwrap_err();
+    assert_eq!(refusal.reason, Reason::HourlyBudget);
+    assert!(refusal.message.contains("21 of 5"), "{}", refusal.message);
+    assert_eq!(
+        reserve(&ledger, &charge("b", "api"), &budgets, at(610)).unwrap_err().reason,
+        Reason::Cooldown,
+        "from the last write on"
+    );
+    assert!(reserve(&ledger, &charge("b", "api"), &budgets, at(7200)).is_ok(), "of the day of the target they are one");
+    let refunded = (0..20).fold(ledger, |ledger, number| settle(&ledger, &format!("f{number}"), LedgerState::Refunded));
+    assert!(reserve(&refunded, &charge("b", "web"), &budgets, at(60)).is_ok(), "nothing was written");
 }
 
 #[test]

@@ -31,12 +31,18 @@ pub(super) fn step(about: About<'_>, mut status: IncidentStatus, firing: bool, a
     let decided = status.times.decided.unwrap_or(now);
     let asked = status.times.approval_asked.unwrap_or(decided);
     let patience = SignedDuration::from_secs(about.terms.timings.approval_timeout_seconds.into());
-    if now.duration_since(asked) > patience {
+    // What was approved in time, and hindered since, is judged a last time: what hinders it is why it ends.
+    let hindered = matches!(standing, Some(Standing::Approved(_))) && !status.message.is_empty();
+    if now.duration_since(asked) > patience && !hindered {
         let who = match standing {
             Some(Standing::Missing(who)) => who,
             _ => "nobody approved".to_owned(),
         };
-        let message = format!("not approved within {} s: {who}", patience.as_secs());
+        let hindered = match status.message.as_str() {
+            "" => String::new(),
+            message => format!(". In the end it could not be judged: {message}"),
+        };
+        let message = format!("not approved within {} s: {who}{hindered}", patience.as_secs());
         return ending::escalate(about, status, Reason::ApprovalTimeout, &message);
     }
     if !firing {

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::api::v1alpha1::{IncidentPhase, InvestigationSpec, LedgerState, OpenGrant, RemediationSpec};
+use crate::api::v1alpha1::{IncidentPhase, IncidentStatus, InvestigationSpec, LedgerState, OpenGrant, RemediationSpec};
 use crate::core::{budget, reason::Reason};
 
 /// One request that a step asks for. Each is safe to repeat.
@@ -109,11 +109,14 @@ pub enum Notice {
     ApprovalAsked,
     /// The incident is over.
     Resolved,
+    /// What was counted of the incident opened a cascade breaker. Asked for wherever something is counted; whether one has
+    /// opened is seen where it is told.
+    BreakerOpened,
 }
 
 impl Notice {
     /// Every notification.
-    pub const ALL: [Notice; 3] = [Notice::Escalated, Notice::ApprovalAsked, Notice::Resolved];
+    pub const ALL: [Notice; 4] = [Notice::Escalated, Notice::ApprovalAsked, Notice::Resolved, Notice::BreakerOpened];
 
     /// The constant, as it stands in `status.notices`.
     pub fn as_str(self) -> &'static str {
@@ -121,6 +124,7 @@ impl Notice {
             Notice::Escalated => "Escalated",
             Notice::ApprovalAsked => "ApprovalAsked",
             Notice::Resolved => "Resolved",
+            Notice::BreakerOpened => "BreakerOpened",
         }
     }
 
@@ -129,12 +133,15 @@ impl Notice {
         Notice::ALL.into_iter().find(|notice| notice.as_str() == name)
     }
 
-    /// Whether people still need to hear it while the incident is in `phase`.
-    pub(super) fn is_news_in(self, phase: IncidentPhase) -> bool {
+    /// Whether people still need to hear it while the incident stands so.
+    pub(super) fn is_news(self, status: &IncidentStatus) -> bool {
+        let phase = status.phase;
         match self {
             Notice::Escalated => phase == IncidentPhase::Escalated,
             Notice::ApprovalAsked => phase == IncidentPhase::AwaitingApproval,
             Notice::Resolved => phase == IncidentPhase::Resolved,
+            // Whoever is called for the incident hears of its breakers too.
+            Notice::BreakerOpened => phase != IncidentPhase::Escalated || status.escalation.is_none(),
         }
     }
 }

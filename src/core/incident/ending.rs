@@ -10,7 +10,7 @@ use crate::core::{
     timeline::{self, Event},
 };
 
-use super::{About, Effect, Entry, IDLE, Measure, Next, Notice, Step, Terms, telling, unsettled};
+use super::{About, Effect, Entry, IDLE, Measure, Next, Notice, Step, Terms, held, telling, unsettled};
 
 /// Resolves an incident. One whose target recovered, or has nothing wrong with it, is watched on.
 pub(super) fn resolve(
@@ -44,7 +44,7 @@ pub(super) fn escalate_after(
 }
 
 /// Hands an incident over; somebody is `called`, or it is only on record.
-fn hand_over(
+pub(super) fn hand_over(
     about: About<'_>,
     mut status: IncidentStatus,
     reason: Reason,
@@ -108,8 +108,16 @@ pub fn refused(incident: &Incident, step: &Step, refusal: &budget::Refusal, term
             message = format!("{}. It was not undone: {message}", decided.message);
         }
     }
+    // The anomalies of the step were counted before it was refused.
+    if telling::counts_anomaly(step) {
+        telling::ask_of_breakers(&mut status, now);
+    }
     if step.effects.iter().any(|effect| matches!(effect, Effect::ClaimStorm(_))) {
         return join_storm(about, status, &message);
+    }
+    // What is under way elsewhere ends within minutes, and what people approved is not lost by it.
+    if refusal.reason == Reason::TooManyAtOnce && held::holds_on(about, &super::status(incident)) {
+        return held::look_again(super::status(incident), refusal.reason, &message, vec![]);
     }
     escalate(about, status, refusal.reason, &message)
 }

@@ -20,7 +20,7 @@ use crate::core::{
 use super::{
     About, Effect, JudgementInputs, Measure, Need, Next, Notice, Step, Terms,
     asking::{self, Who},
-    diagnosis, ending, question, remediation, reroute, round,
+    diagnosis, ending, held, question, remediation, reroute, round,
 };
 
 /// Pause between two rounds: evidence that pods fail comes within seconds.
@@ -131,6 +131,11 @@ pub fn unanswered(incident: &Incident, why: &str, terms: &Terms, now: Time) -> O
         return None;
     }
     let reason = Reason::ChecksUnanswered;
+    if was_asked(&status) && held::holds_on(about, &status) {
+        let message = format!("the checks gave no answer, and are asked again: {why}");
+        let wait = Effect::Measure(Measure::Decided(DecisionOutcome::Wait.as_str(), reason));
+        return Some(held::look_again(status, reason, &message, vec![wait]));
+    }
     let waited = asking::waited(&status, now);
     let patience = SignedDuration::from_secs(terms.timings.evidence_wait_seconds.into());
     let outcome = if waited >= patience { DecisionOutcome::Escalate } else { DecisionOutcome::Wait };
@@ -150,7 +155,8 @@ pub fn unanswered(incident: &Incident, why: &str, terms: &Terms, now: Time) -> O
         _ => {
             timeline::note(&mut status, now, Actor::Controller, Event::Judged, format!("{reason}: {message}"));
             status.times.decided = Some(now);
-            ending::escalate_after(about, status, reason, &message, effects)
+            // Whatever its severity: nobody has looked at what it is about.
+            ending::hand_over(about, status, reason, &message, effects, true)
         }
     })
 }
@@ -161,8 +167,11 @@ pub(super) fn step(about: About<'_>, mut status: IncidentStatus, case: &Judgemen
     // What a person approved is what was decided, whatever the age of its facts.
     let approved = is_approved(&status, case);
     // Nor is who is reminded of it asked something else because its facts have grown old.
-    let held = approved || was_asked(&status);
-    let judge = if held { gate::judge_again } else { gate::judge };
+    let is_held = approved || was_asked(&status);
+    let judge = if is_held { gate::judge_again } else { gate::judge };
+    // As it was when people were asked.
+    let before = status.clone();
+    (status.reason, status.message) = (String::new(), String::new());
     let mut judgement = question::ask(about, &status, case, judge);
     let claimed = question::hold_to_claim(about, &status, case, &mut judgement);
     let Judgement { mut decision, mut reason, prediction, anomalies, charge, ungrounded, on_second_opinion, doubt } =
@@ -190,6 +199,18 @@ pub(super) fn step(about: About<'_>, mut status: IncidentStatus, case: &Judgemen
         }
         _ => {}
     }
+    // What people were asked, or have approved, is not given up for what may pass: one reading that failed, or another write
+    // that is under way.
+    let passes = match decision.outcome {
+        DecisionOutcome::Wait => true,
+        DecisionOutcome::Escalate => reason == Reason::ClusterUnreadable,
+        _ => false,
+    };
+    if is_held && passes && !claimed && case.firing && held::holds_on(about, &before) {
+        let wait = Effect::Measure(Measure::Decided(DecisionOutcome::Wait.as_str(), reason));
+        let effects = anomalies.into_iter().map(Effect::CountAnomaly).chain([wait]).collect();
+        return held::look_again(before, reason, &decision.message, effects);
+    }
     // Models took so long that nothing can be done on these facts any more: they are gathered again at once.
     let too_late = asked_models
         && decision.outcome == DecisionOutcome::Wait
@@ -213,7 +234,7 @@ pub(super) fn step(about: About<'_>, mut status: IncidentStatus, case: &Judgemen
         }
     }
     // What waits, is over or is one of many needs no other answer, and what a person approved is not asked about again.
-    let decides = storm.is_none() && !claimed && !held;
+    let decides = storm.is_none() && !claimed && !is_held;
     if let Some((refused, to)) = stronger(&status, outcome, ungrounded.is_some()).filter(|_| decides) {
         effects.push(reroute::note_begin(about, &mut status, &refused, &to));
         return begin_again(about, status, effects, Who::Stronger);

@@ -12,6 +12,7 @@ mod asking;
 mod diagnosis;
 mod effect;
 mod ending;
+mod held;
 mod judgement;
 mod late;
 mod opening;
@@ -32,6 +33,7 @@ mod tests;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use jiff::SignedDuration;
 use serde::Deserialize;
 
 use crate::api::v1alpha1::{
@@ -53,7 +55,7 @@ pub use effect::{Effect, Entry, Measure, Notice};
 pub use ending::{blocked, next_step, refused};
 pub use judgement::unanswered;
 pub use round::DEADLINE_SECONDS;
-pub use telling::{deliveries, has_to_tell, told};
+pub use telling::{deliveries, has_to_tell, nothing_to_tell, to_tell, told};
 
 /// Durations of an incident, in seconds.
 #[derive(Clone, Debug, Deserialize)]
@@ -361,8 +363,24 @@ pub fn need(incident: &Incident, now: Time) -> Need {
     }
 }
 
-/// Takes one step. An observation that does not fit the phase (the status moved on since) is asked for again.
+/// Whether the step from `seen` asks no check and no rule that people wrote: it says whom to tell, or that nothing is left to do.
+pub fn only_tells(incident: &Incident, seen: &Seen) -> bool {
+    let over = incident.status.as_ref().is_some_and(|status| status.phase.is_final());
+    matches!(seen, Seen::Notice) || (over && matches!(seen, Seen::Nothing))
+}
+
+/// How long an incident that is over rests by itself between two steps, at most; none while people were never tried to be told.
+pub fn longest_rest(status: &IncidentStatus) -> SignedDuration {
+    if status.is_watched() { watch::SELDOM } else { telling::rest(status) }
+}
+
+/// Takes one step. An observation that does not fit the phase (the status moved on since) is asked for again. Whoever counts an
+/// anomaly may have opened a cascade breaker, which people are told of however the incident ends.
 pub fn step(incident: &Incident, seen: &Seen, terms: &Terms, now: Time) -> Step {
+    telling::of_breakers(taken(incident, seen, terms, now), now)
+}
+
+fn taken(incident: &Incident, seen: &Seen, terms: &Terms, now: Time) -> Step {
     let about = About { incident, terms, now };
     let status = status(incident);
     match (status.phase, seen) {

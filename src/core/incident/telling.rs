@@ -7,7 +7,7 @@ use jiff::SignedDuration;
 
 use crate::api::v1alpha1::{Delivery, Escalation, Incident, IncidentPhase, IncidentStatus, NoticeStatus, Time};
 
-use super::{IDLE, Next, Notice, Step};
+use super::{Effect, IDLE, Next, Notice, Step};
 
 /// Pause after the first attempt that did not reach every channel; doubles with each.
 const FIRST_PAUSE: SignedDuration = SignedDuration::from_secs(15);
@@ -34,6 +34,35 @@ pub(super) fn ask(status: &mut IncidentStatus, notice: Notice, now: Time) {
     status.notices.push(NoticeStatus { notice: notice.as_str().into(), next_attempt, ..NoticeStatus::default() });
 }
 
+/// Whether a step counts an anomaly, which may open a cascade breaker.
+pub(super) fn counts_anomaly(step: &Step) -> bool {
+    step.effects.iter().any(|effect| matches!(effect, Effect::CountAnomaly(_)))
+}
+
+/// With the question whether a cascade breaker has opened, where the step counts what may have opened one.
+pub(super) fn of_breakers(mut step: Step, now: Time) -> Step {
+    let counts = counts_anomaly(&step);
+    if let Some(status) = step.status.as_mut().filter(|_| counts) {
+        ask_of_breakers(status, now);
+    }
+    step
+}
+
+/// Asks that people are told of a breaker that the incident opened. Once they were told of it they are not told again.
+pub(super) fn ask_of_breakers(status: &mut IncidentStatus, now: Time) {
+    let notice = Notice::BreakerOpened;
+    if !status.notices.iter().any(|it| it.notice == notice.as_str() && !it.deliveries.is_empty()) {
+        ask(status, notice, now);
+    }
+}
+
+/// What a notification was to tell is not the case, or not any more: nobody is told.
+pub fn nothing_to_tell(incident: &Incident, notice: Notice) -> Step {
+    let mut status = super::status(incident);
+    status.notices.retain(|it| it.notice != notice.as_str());
+    Step::write(vec![], status, Next::Again)
+}
+
 /// The notification that is due, for the first time or again.
 pub(super) fn due(status: &IncidentStatus, now: Time) -> Option<Notice> {
     waiting(status).find(|(_, at)| is_due(*at, now)).map(|(notice, _)| notice)
@@ -42,6 +71,21 @@ pub(super) fn due(status: &IncidentStatus, now: Time) -> Option<Notice> {
 /// Whether somebody still has to be told something.
 pub fn has_to_tell(status: &IncidentStatus) -> bool {
     waiting(status).next().is_some()
+}
+
+/// The first notification that has not reached everybody, whether it is due or not.
+pub fn to_tell(status: &IncidentStatus) -> Option<Notice> {
+    waiting(status).next().map(|(notice, _)| notice)
+}
+
+/// How long whoever has to tell something rests by itself: not at all before the first attempt, or when nothing is left to tell.
+pub(super) fn rest(status: &IncidentStatus) -> SignedDuration {
+    let tried = |notice: Notice| match notice {
+        Notice::Escalated => status.escalation.as_ref().is_some_and(|it| it.attempts > 0),
+        _ => status.notices.iter().any(|it| it.notice == notice.as_str() && it.attempts > 0),
+    };
+    let all_tried = waiting(status).all(|(notice, _)| tried(notice));
+    if all_tried { LONGEST_PAUSE } else { SignedDuration::ZERO }
 }
 
 /// Until the next notification is due.
@@ -59,7 +103,7 @@ fn waiting(status: &IncidentStatus) -> impl Iterator<Item = (Notice, Time)> {
     });
     let escalation = escalation.map(|it| (Notice::Escalated, it.next_attempt.unwrap_or(Time::UNIX_EPOCH)));
     let others = status.notices.iter().filter_map(|it| {
-        let notice = Notice::named(&it.notice).filter(|notice| notice.is_news_in(status.phase))?;
+        let notice = Notice::named(&it.notice).filter(|notice| notice.is_news(status))?;
         Some((notice, it.next_attempt?))
     });
     escalation.into_iter().chain(others)

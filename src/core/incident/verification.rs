@@ -113,8 +113,12 @@ fn judged(about: About<'_>, mut status: IncidentStatus, repair: &Remediation, wo
             ending::escalate_after(about, status, Reason::VerifyFailed, &message, effects)
         }
         Progress::ChangedByOthers(what) => {
+            let reverted = verify::is_reverted(workload, &repair.spec.write);
+            let what = if reverted { "somebody wrote back what the repair had replaced" } else { what };
             let message = format!("{what}; it is left as it is");
-            let effects = vec![Effect::CountAnomaly(Reason::ChangedByOthers)];
+            // Two who write the same field by turns are a disagreement: the target is left to people.
+            let anomaly = if reverted { Reason::Reverted } else { Reason::ChangedByOthers };
+            let effects = vec![Effect::CountAnomaly(anomaly)];
             ending::escalate_after(about, status, Reason::ChangedByOthers, &message, effects)
         }
     }

@@ -19,7 +19,7 @@ use super::{About, Effect, IDLE, Next, Step, Watched, asking, ending, round, tel
 /// Pause between two looks at a target that was repaired.
 const LOOK: SignedDuration = SignedDuration::from_secs(30);
 /// Pause between two looks at a target that nothing was wrong with; a watch reports the end of the alert earlier.
-const SELDOM: SignedDuration = SignedDuration::from_mins(2);
+pub(super) const SELDOM: SignedDuration = SignedDuration::from_mins(2);
 /// Pause between two looks at a target that was just seen failing.
 const SOON: SignedDuration = SignedDuration::from_secs(5);
 /// Pods that fail for this long are a relapse.

@@ -274,7 +274,7 @@ pub(super) fn grant(about: About<'_>, mut status: IncidentStatus, flight: Flight
         if unreadable && flight != Flight::Repair && !is_overdue(about, &status) {
             return Step::wait(LOOK);
         }
-        if flight == Flight::Repair && may_pass(about, &status, decision.as_ref()) {
+        if flight == Flight::Repair && (unreadable || waits(decision.as_ref())) && has_time(about, &status) {
             return Step::wait(LOOK);
         }
         let mut effects: Vec<Effect> = anomalies.into_iter().map(Effect::CountAnomaly).collect();
@@ -371,13 +371,16 @@ fn open(about: About<'_>, remediation: &Remediation, epoch: i64) -> OpenGrant {
     }
 }
 
-/// Whether what refuses may pass with time, and there is time left: a container that is ended again and again looks well
-/// for a moment in between. Only as long as no Grant was opened; after that a refusal has to close it.
-fn may_pass(about: About<'_>, status: &IncidentStatus, decision: Option<&Decision>) -> bool {
-    let waits = decision.is_some_and(|decision| decision.outcome == DecisionOutcome::Wait);
+/// What refuses may pass with time: a container that is ended again and again looks well for a moment in between.
+fn waits(decision: Option<&Decision>) -> bool {
+    decision.is_some_and(|decision| decision.outcome == DecisionOutcome::Wait)
+}
+
+/// Whether there is time left for what may pass. Only as long as no Grant was opened; after that a refusal has to close it.
+fn has_time(about: About<'_>, status: &IncidentStatus) -> bool {
     let patience = SignedDuration::from_secs(about.terms.timings.evidence_wait_seconds.into());
     let since = status.times.decided.unwrap_or(about.now);
-    waits && status.grant_epoch.is_none() && about.now.duration_since(since) < patience
+    status.grant_epoch.is_none() && about.now.duration_since(since) < patience
 }
 
 /// Decides about the write in flight again, by the chain for its purpose.

@@ -1,6 +1,6 @@
 //! Does what a step asks for: each effect is one request, or a read and a compare-and-swap.
 
-use kube::{Api, Resource as _, ResourceExt as _, api::ObjectMeta};
+use kube::{Api, Resource as _, ResourceExt as _, api::ObjectMeta, runtime::events::EventType};
 
 use crate::api::v1alpha1::{Anomaly, ApprovalStatus, Incident, Investigation, LedgerStatus, Remediation, Time};
 use crate::audit::Record;
@@ -13,6 +13,7 @@ use crate::core::{
     surroundings,
 };
 
+use crate::notify::Note;
 use crate::tap;
 
 use super::context::{Context, Created, Error, call, created};
@@ -72,12 +73,21 @@ async fn one(ctx: &Context, incident: &Incident, effect: &Effect, now: Time) -> 
             }
         }
         Effect::CountAnomaly(reason) => {
+            let of = incident;
             let incident = format!("{namespace}/{}", incident.name_any());
             let anomaly = Anomaly { at: now, kind: reason.as_str().into(), incident };
             ctx.metrics.anomalies.get_or_create(&metrics::Labels { reason: reason.as_str() }).inc();
             let budgets = &ctx.settings.budgets;
-            let change = |old: &LedgerStatus| Ok::<_, ()>(budget::anomaly(old, anomaly.clone(), budgets));
+            let mut opened = vec![];
+            let change = |old: &LedgerStatus| {
+                let new = budget::anomaly(old, anomaly.clone(), budgets);
+                opened = budget::breaker::opened_since(old, &new);
+                Ok::<_, ()>(new)
+            };
             let _ = ledgers::change(ctx, ledgers::ACTIONS, change).await?;
+            for breaker in opened {
+                ctx.notifier.note(opening(of, &breaker), "BreakerOpened").await;
+            }
         }
         Effect::Reserve(request) => {
             let budgets = &ctx.settings.budgets;
@@ -116,6 +126,12 @@ fn record(incident: &Incident, entry: &Entry, now: Time) -> Record {
         action_id: entry.action_id.clone().unwrap_or_default(),
         details: entry.details.clone(),
     }
+}
+
+/// The Event on the incident that opened a cascade breaker. Its page comes once it has ended.
+fn opening(incident: &Incident, text: &str) -> Note {
+    let regarding = incident.object_ref(&());
+    Note { type_: EventType::Warning, regarding, related: None, text: text.to_owned() }
 }
 
 /// Marks the Approvals that a Remediation used.

@@ -12,13 +12,13 @@ use crate::clock;
 use crate::core::{
     incident::{self, Next, Notice, Seen, Step},
     reason::Reason,
-    retention,
+    retention, watchdog,
 };
 use crate::telemetry::request_span;
 
 use super::context::{Error, Shared, call};
 use super::effects::{self, Failure};
-use super::{gather, metrics, notices, progress};
+use super::{deciding, gather, metrics, notices, progress};
 
 /// Steps of one reconcile at most; the rest follows in the next one.
 const STEPS: usize = 12;
@@ -46,8 +46,8 @@ pub async fn reconcile(cached: Arc<Incident>, ctx: Shared) -> Result<Action, Err
         }
     };
     let pause = work.inspect_err(|error: &Error| error.log("Incident", cached.as_ref())).instrument(span).await?;
-    let has_to_end = cached.status.as_ref().is_none_or(|status| !status.phase.is_final());
-    ctx.progress.ended_well(key, has_to_end, clock::now());
+    let goes_on = cached.status.as_ref().is_none_or(watchdog::goes_on);
+    ctx.progress.ended_well(key, goes_on, clock::now());
     Ok(Action::requeue(pause))
 }
 
@@ -88,18 +88,22 @@ async fn steps(cached: &Incident, ctx: &Shared) -> Result<Duration, Error> {
 }
 
 /// The step that follows from what was `seen`. Without an answer in time it is a refusal; where there was nothing to decide,
-/// such as for a write that is under way, nothing new is granted, and it is asked again.
+/// such as for a write that is under way, nothing new is granted, and it is asked again. What only tells people asks no check,
+/// and waits for none.
 async fn decide(ctx: &Shared, incident: Incident, seen: Seen) -> Result<(Incident, Step), Error> {
     let incident = Arc::new(incident);
+    let (namespace, name) = (incident.namespace().unwrap_or_default(), incident.name_any());
+    let tells = incident::only_tells(&incident, &seen);
     let work = {
         let (ctx, incident) = (ctx.clone(), incident.clone());
         move || incident::step(&incident, &seen, &ctx.terms, clock::now())
     };
-    let step = match ctx.deciding.answer(work).await {
+    let answer = if tells { deciding::in_place(work) } else { ctx.deciding.answer(&namespace, &name, work).await };
+    let step = match answer {
         Ok(step) => step,
         Err(why) => {
             ctx.metrics.unanswered.get_or_create(&metrics::Labels { reason: why.as_str() }).inc();
-            tracing::error!(incident = incident.name_any(), %why, "the checks gave no answer, and so refuse");
+            tracing::error!(namespace, incident = name, %why, "the checks gave no answer, and so refuse");
             let refusal = incident::unanswered(&incident, &why.to_string(), &ctx.terms, clock::now());
             refusal.ok_or_else(|| Error::Unanswered(why.to_string()))?
         }
@@ -147,7 +151,10 @@ async fn take(ctx: &Shared, incident: Incident, step: Step) -> Result<Incident, 
 /// written does not call people again and again.
 async fn deliver(ctx: &Shared, incident: Incident, notice: Notice) -> Result<Incident, Error> {
     let key = progress::key(notice.as_str(), &incident);
-    let told = notices::deliver(ctx, &incident, notice, ctx.progress.told(&key)).await;
+    let Some(told) = notices::deliver(ctx, &incident, notice, ctx.progress.told(&key)).await? else {
+        let step = incident::nothing_to_tell(&incident, notice);
+        return take(ctx, incident, step).await;
+    };
     ctx.progress.remember_told(key.clone(), told.deliveries.clone());
     let step = incident::told(&incident, notice, told.deliveries, told.waiting, clock::now());
     let stored = take(ctx, incident, step).await?;

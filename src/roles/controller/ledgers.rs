@@ -17,6 +17,19 @@ pub fn known_good(namespace: &str) -> String {
 
 /// Reads the Ledger `name`, making it when it does not exist.
 pub async fn read(ctx: &Context, name: &str) -> Result<Ledger, Error> {
+    let ledger = read_or_make(ctx, name).await?;
+    show(ctx, name, ledger.status.as_ref().unwrap_or(&LedgerStatus::default()));
+    Ok(ledger)
+}
+
+/// Whoever reads the Ledger of actions, or changes it, shows the state of the breakers.
+fn show(ctx: &Context, name: &str, status: &LedgerStatus) {
+    if name == ACTIONS {
+        ctx.metrics.show_breakers(status);
+    }
+}
+
+async fn read_or_make(ctx: &Context, name: &str) -> Result<Ledger, Error> {
     let api: Api<Ledger> = ctx.api(&ctx.system);
     if let Some(ledger) = call("read Ledger", api.get_opt(name)).await? {
         return Ok(ledger);
@@ -51,7 +64,10 @@ pub async fn change<E>(
         ledger.status = Some(new.clone());
         attempts += 1;
         match call("write Ledger", api.replace_status(name, &ctx.create_params(), &ledger)).await {
-            Ok(_) => return Ok(Ok(new)),
+            Ok(_) => {
+                show(ctx, name, &new);
+                return Ok(Ok(new));
+            }
             Err(error) if error.category() == "Conflict" && attempts < 10 => {}
             Err(error) => return Err(error),
         }

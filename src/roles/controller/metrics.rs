@@ -11,6 +11,10 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
+use crate::api::v1alpha1::{Breaker, BreakerState, LedgerStatus};
+
+use super::deciding::Unanswered;
+
 /// Labels of a decision.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct Decided {
@@ -41,6 +45,13 @@ pub struct OfKind {
     pub kind: String,
 }
 
+/// Whose cascade breaker.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct Scope {
+    /// `cluster` or `namespace`.
+    pub scope: &'static str,
+}
+
 /// Metrics of the controller.
 #[derive(Clone)]
 pub struct Metrics {
@@ -54,7 +65,9 @@ pub struct Metrics {
     pub grants: Counter,
     /// Anomalies counted by the cascade breaker.
     pub anomalies: Family<Labels, Counter>,
-    /// Steps whose checks gave no answer in time, by why: `Late`, `Ended` or `Busy`.
+    /// Cascade breakers that are not closed, as the Ledger was last seen.
+    pub breakers: Family<Scope, Gauge>,
+    /// Steps whose checks gave no answer in time, by why.
     pub unanswered: Family<Labels, Counter>,
     /// Steps that failed and are tried again.
     pub errors: Family<Labels, Counter>,
@@ -87,6 +100,7 @@ impl Metrics {
             decisions: Family::default(),
             grants: Counter::default(),
             anomalies: Family::default(),
+            breakers: Family::default(),
             unanswered: Family::default(),
             errors: Family::default(),
             watchdog: Family::default(),
@@ -101,12 +115,17 @@ impl Metrics {
         };
         let Metrics { opened, ended, decisions, grants, anomalies, unanswered, errors, .. } = &metrics;
         let Metrics { watchdog, watchdog_looks, stuck, undecodable, alerts, full, .. } = &metrics;
-        let Metrics { to_plan, to_fire, to_recovery, .. } = &metrics;
+        let Metrics { to_plan, to_fire, to_recovery, breakers, .. } = &metrics;
+        // From 0 on: what was never counted before has no increase.
+        for why in Unanswered::ALL {
+            let _ = unanswered.get_or_create(&Labels { reason: why.as_str() });
+        }
         registry.register("backstop_incidents_opened", "Incidents opened", opened.clone());
         registry.register("backstop_incidents_ended", "Incidents that reached a final phase", ended.clone());
         registry.register("backstop_gate_decisions", "Decisions of the gate", decisions.clone());
         registry.register("backstop_grants_opened", "Grants opened", grants.clone());
         registry.register("backstop_anomalies", "Anomalies counted by the cascade breaker", anomalies.clone());
+        registry.register("backstop_breakers_open", "Cascade breakers that are not closed", breakers.clone());
         let none = "Steps whose checks gave no answer in time, and so refused";
         registry.register("backstop_decisions_unanswered", none, unanswered.clone());
         registry.register("backstop_reconcile_errors", "Steps that failed and are tried again", errors.clone());
@@ -129,5 +148,14 @@ impl Metrics {
         seconds("backstop_alert_to_fire", "From receipt of the alert to the accepted write", to_fire);
         seconds("backstop_fire_to_recovery", "From the accepted write to recovery", to_recovery);
         metrics
+    }
+
+    /// Shows how many breakers are not closed in the Ledger of actions.
+    pub fn show_breakers(&self, ledger: &LedgerStatus) {
+        let open = |breaker: &Breaker| breaker.state != BreakerState::Closed;
+        let namespaces = ledger.breakers.iter().filter(|own| open(&own.breaker)).count();
+        for (scope, number) in [("cluster", usize::from(open(&ledger.breaker))), ("namespace", namespaces)] {
+            self.breakers.get_or_create(&Scope { scope }).set(i64::try_from(number).unwrap_or(i64::MAX));
+        }
     }
 }

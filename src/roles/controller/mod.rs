@@ -19,6 +19,8 @@ mod progress;
 mod resets;
 mod retention;
 #[cfg(test)]
+mod silence_tests;
+#[cfg(test)]
 mod tests;
 mod trimmed;
 mod turns;
@@ -78,11 +80,13 @@ struct Parts {
     notifier: Notifier,
     /// Metrics of this role.
     metrics: metrics::Metrics,
+    /// Where steps of incidents are computed.
+    deciding: deciding::Deciding,
 }
 
 /// Reconciles until the process ends. Called only while the Lease is held.
 async fn run(parts: Parts, leading: Leading) {
-    let Parts { client, settings, system, audit, notifier, metrics } = parts;
+    let Parts { client, settings, system, audit, notifier, metrics, deciding } = parts;
     let crowded = Arc::new(Notify::new());
     let (reports, undecodable) = undecodable::Reports::new(metrics.clone());
     let (incident_events, incidents) = events(&client, &reports, caches::INCIDENTS, trim);
@@ -110,7 +114,7 @@ async fn run(parts: Parts, leading: Leading) {
         runbooks: runbooks.clone(),
         exceptions: exceptions.clone(),
         chains,
-        deciding: deciding::Deciding::default(),
+        deciding,
         progress: progress::Progress::default(),
         grouping: context::Grouping::default(),
         enrolled: enrolled.clone(),

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use kube::ResourceExt as _;
 
 use crate::api::v1alpha1::{
-    Alert, Attempt, Delivery, Incident, IncidentPhase, InvestigationStatus, ModelUse, ObjectRef, RefusedAnswer, Runbook,
+    Alert, Attempt, Delivery, Incident, IncidentPhase, InvestigationStatus, ModelUse, ObjectRef, RefusedAnswer,
+    Runbook, Severity,
 };
 use crate::core::{
     actions,
@@ -22,16 +23,46 @@ use super::gather::{self, Freshness};
 use super::ledgers;
 
 /// Notifies people, through every channel that has not accepted it yet. `remembered` are deliveries that could not be
-/// stored yet.
-pub async fn deliver(ctx: &Context, incident: &Incident, notice: Notice, remembered: Vec<Delivery>) -> Told {
-    let message = message(ctx, incident).await;
+/// stored yet. `None` where there is nothing to tell: no cascade breaker has opened.
+///
+/// # Errors
+///
+/// Whether a cascade breaker has opened could not be read.
+pub async fn deliver(
+    ctx: &Context,
+    incident: &Incident,
+    notice: Notice,
+    remembered: Vec<Delivery>,
+) -> Result<Option<Told>, Error> {
     let notification = match notice {
-        Notice::ApprovalAsked => Notification::ApprovalAsked(approval_message(message)),
-        Notice::Resolved => Notification::Resolved(message),
-        Notice::Escalated => Notification::Escalated(message),
+        Notice::ApprovalAsked => Notification::ApprovalAsked(approval_message(message(ctx, incident).await)),
+        Notice::Resolved => Notification::Resolved(message(ctx, incident).await),
+        Notice::Escalated => Notification::Escalated(message(ctx, incident).await),
+        Notice::BreakerOpened => match of_breakers(ctx, incident).await? {
+            Some(message) => Notification::Escalated(message),
+            None => return Ok(None),
+        },
     };
     let earlier = if remembered.is_empty() { deliveries(incident, notice) } else { remembered };
-    ctx.notifier.deliver(&notification, &earlier).await
+    Ok(Some(ctx.notifier.deliver(&notification, &earlier).await))
+}
+
+/// What people are told of the cascade breakers that this incident opened, where nobody is called for the incident itself;
+/// `None` where it opened none, or they are closed again.
+pub async fn of_breakers(ctx: &Context, incident: &Incident) -> Result<Option<Message>, Error> {
+    let opened = opened(ctx, incident).await?;
+    let built = build(incident, None, &[], &ctx.settings.cluster_name);
+    let Message { namespace, incident: name, reason, .. } = &built;
+    let so_far = if reason.is_empty() { String::new() } else { format!(" ({reason})") };
+    let message = format!("{}. What came last is of Incident {namespace}/{name}{so_far}", opened.join(". "));
+    Ok((!opened.is_empty()).then(|| Message {
+        reason: Reason::BreakerOpen.as_str().into(),
+        message,
+        next_step: "look at what led there; `backstop breaker show` lists it".into(),
+        // That nothing is written in a namespace is news, whatever the incident was.
+        severity: severity_word(incident.spec.severity.max(Severity::Warning)).into(),
+        ..built
+    }))
 }
 
 fn approval_message(message: Message) -> Message {
@@ -65,24 +96,21 @@ async fn message(ctx: &Context, incident: &Incident) -> Message {
         |rules| rules.runbooks,
     );
     let built = build(incident, found.and_then(|found| found.status), &runbooks, &ctx.settings.cluster_name);
-    let opened = breakers(ctx, incident).await;
+    // Whoever is called for it is told once of all that led to a breaker, and that nothing new is written meanwhile.
+    let escalated = incident.status.as_ref().is_some_and(|status| status.phase == IncidentPhase::Escalated);
+    let opened = if escalated { opened(ctx, incident).await } else { Ok(vec![]) };
+    let opened = opened.unwrap_or_else(|error| {
+        unread("cascade breakers", &error);
+        vec![]
+    });
     Message { message: [vec![built.message], opened].concat().join(". "), ..built }
 }
 
-/// What is to be said of the cascade breakers that this incident opened: whoever is called for it is told once of all that
-/// led there, and that nothing new is written meanwhile.
-async fn breakers(ctx: &Context, incident: &Incident) -> Vec<String> {
-    if incident.status.as_ref().is_none_or(|status| status.phase != IncidentPhase::Escalated) {
-        return vec![];
-    }
+/// What is to be said of the cascade breakers that this incident opened.
+async fn opened(ctx: &Context, incident: &Incident) -> Result<Vec<String>, Error> {
     let name = format!("{}/{}", incident.namespace().unwrap_or_default(), incident.name_any());
-    match ledgers::read(ctx, ledgers::ACTIONS).await {
-        Ok(ledger) => breaker::told_by(&ledger.status.unwrap_or_default(), &name),
-        Err(error) => {
-            tracing::warn!(%error, incident = name, "a notification goes out without the cascade breakers");
-            vec![]
-        }
-    }
+    let ledger = ledgers::read(ctx, ledgers::ACTIONS).await?;
+    Ok(breaker::told_by(&ledger.status.unwrap_or_default(), &name))
 }
 
 /// What people are told of an incident with nothing but what is in memory.

@@ -12,7 +12,7 @@ use crate::observe::intake::{Intake, KubeAlerts};
 use crate::roles::Process;
 use crate::serve::{self, Health};
 
-use super::{Parts, metrics::Metrics};
+use super::{Parts, deciding::Deciding, metrics::Metrics};
 
 /// Lease of the controller.
 const LEASE: &str = "backstop-controller";
@@ -26,7 +26,9 @@ pub async fn main(process: Process) -> anyhow::Result<()> {
     let metrics = Metrics::register(&mut registry);
     let (ready, readiness) = watch::channel(Err("the custom resources are not served yet".to_string()));
     // Not the audit log: without it Grants stay closed, and alerts have to come in all the more.
-    let health = Health::new().with("custom-resources", readiness);
+    let deciding = Deciding::default();
+    let decides = deciding.clone();
+    let health = Health::new().with("custom-resources", readiness).alive_while(move || decides.alive());
     let alerts = Arc::new(KubeAlerts::new(process.client.clone()));
     let intake = Intake::new(&process.settings, &process.system, alerts, &mut registry).router();
     let server = process.serve(intake.merge(serve::router(health, Arc::new(registry))), &shutdown);
@@ -36,7 +38,7 @@ pub async fn main(process: Process) -> anyhow::Result<()> {
     let work = process.while_leading(LEASE, &shutdown, async move |leading| {
         // Only the process that leads writes, so only that one takes the log.
         let audit = audit::open(&settings.audit_dir, audit_metrics);
-        super::run(Parts { client, settings, system, audit, notifier, metrics }, leading).await;
+        super::run(Parts { client, settings, system, audit, notifier, metrics, deciding }, leading).await;
     });
     Process::supervise(work, server, &shutdown).await
 }

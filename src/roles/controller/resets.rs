@@ -51,7 +51,7 @@ async fn apply(ctx: &Context) -> Result<(), Error> {
     let status = ledger.status.clone().unwrap_or_default();
     for reset in breaker::resets_due(&ledger.spec, &status) {
         ctx.audit.append(record(reset, &status, clock::now())).await.map_err(Error::Audit)?;
-        let change = |old: &LedgerStatus| Ok::<_, ()>(breaker::reset(old, reset));
+        let change = |old: &LedgerStatus| Ok::<_, ()>(breaker::reset(old, reset, &ctx.settings.budgets));
         let _ = ledgers::change(ctx, ledgers::ACTIONS, change).await?;
         let BreakerReset { namespace, by, why, .. } = reset;
         tracing::info!(namespace, by, why, "a person reset the cascade breaker");

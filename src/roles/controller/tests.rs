@@ -202,7 +202,8 @@ async fn a_page_goes_out_without_what_cannot_be_read() {
     status.investigation = Some("api-inv".into());
     status.reason = "OnlyOneRevision".into();
     let (ctx, log, _folder) = context(vec![], |_| failure(403, "Forbidden"));
-    assert!(notices::deliver(&ctx, &escalated, Notice::Escalated, vec![]).await.arrived());
+    let told = notices::deliver(&ctx, &escalated, Notice::Escalated, vec![]).await.unwrap();
+    assert!(told.expect("somebody is told").arrived());
     assert!(events(&log).iter().all(|event| event["reason"] == "OnlyOneRevision") && !events(&log).is_empty());
 }
 

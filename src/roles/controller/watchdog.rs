@@ -12,13 +12,13 @@ use crate::audit::{Kept, Record};
 use crate::clock;
 use crate::core::{
     fit,
-    incident::Notice,
+    incident::{Notice, deliveries, to_tell},
     reason::Reason,
     watchdog::{self, HandedOver, Key, Stuck, Watchdog},
 };
 use crate::notify::Notification;
 
-use super::context::{Context, Shared, call};
+use super::context::{Context, Error, Shared, call};
 use super::{grants, metrics, notices, progress};
 
 /// Interval between two looks.
@@ -72,7 +72,8 @@ pub async fn hand_over(ctx: &Context, stuck: &Stuck) -> HandedOver {
     let Key { kind, namespace, name } = &stuck.key;
     tracing::error!(kind, namespace, name, why = stuck.why.sentence(), "no progress: the watchdog hands it over");
     if let Some(incident) = ctx.incidents.get(&Cached::new(name).within(namespace)).filter(|_| *kind == "Incident") {
-        return escalate(ctx, &incident, stuck).await;
+        let over = incident.status.as_ref().is_some_and(|status| status.phase.is_final() && !status.is_watched());
+        return if over { tell(ctx, &incident, stuck).await } else { escalate(ctx, &incident, stuck).await };
     }
     match ctx.alerts.get(&Cached::new(name).within(namespace)) {
         Some(alert) => page(ctx, Notification::Escalated(notices::of_alert(ctx, &alert, &stuck.why.sentence()))).await,
@@ -105,6 +106,51 @@ async fn escalate(ctx: &Context, incident: &Incident, stuck: &Stuck) -> HandedOv
     });
     let told = page_incident(ctx, &shown, stored).await;
     if stored { HandedOver::Stored } else { told }
+}
+
+/// Tells people what an incident that is over has to tell, by every channel that has not taken it. Nothing is stored: it has
+/// ended, and how telling went is remembered until the ordinary way stores that.
+async fn tell(ctx: &Context, cached: &Incident, stuck: &Stuck) -> HandedOver {
+    let api: Api<Incident> = ctx.api(&cached.namespace().unwrap_or_default());
+    let incident = match call("read Incident", api.get_opt(&cached.name_any())).await {
+        Ok(None) => return HandedOver::MovedOn,
+        Ok(Some(found)) => found,
+        // The cache keeps neither reason nor sentence of one that is over.
+        Err(error) => {
+            let mut shown = cached.clone();
+            let status = shown.status.get_or_insert_default();
+            status.reason = status.escalation.as_ref().map(|it| it.reason.clone()).unwrap_or_default();
+            status.message = format!("{}. What it is about could not be read: {error}", stuck.why.sentence());
+            shown
+        }
+    };
+    let status = incident.status.clone().unwrap_or_default();
+    let Some(notice) = to_tell(&status).filter(|_| status.phase.is_final()) else { return HandedOver::MovedOn };
+    let key = progress::key(notice.as_str(), &incident);
+    let earlier = match ctx.progress.told(&key) {
+        remembered if remembered.is_empty() => deliveries(&incident, notice),
+        remembered => remembered,
+    };
+    let work = async {
+        let notification = match notice {
+            Notice::BreakerOpened => notices::of_breakers(ctx, &incident).await?.map(Notification::Escalated),
+            Notice::Resolved => Some(Notification::Resolved(notices::from_memory(ctx, &incident))),
+            Notice::Escalated | Notice::ApprovalAsked => {
+                Some(Notification::Escalated(notices::from_memory(ctx, &incident)))
+            }
+        };
+        let Some(notification) = notification else { return Ok(None) };
+        Ok::<_, Error>(Some(ctx.notifier.deliver(&notification, &earlier).await))
+    };
+    match tokio::time::timeout(PAGE, work).await {
+        Ok(Ok(None)) => HandedOver::MovedOn,
+        Ok(Ok(Some(told))) => {
+            let arrived = told.arrived();
+            ctx.progress.remember_told(key, told.deliveries);
+            if arrived { HandedOver::Told } else { HandedOver::Unheard }
+        }
+        Ok(Err(_)) | Err(_) => HandedOver::Unheard,
+    }
 }
 
 /// What became of the smallest status.

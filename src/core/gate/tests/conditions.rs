@@ -150,6 +150,7 @@ fn entry(number: usize, namespace: &str) -> LedgerEntry {
         action: String::new(),
         node: String::new(),
         failed: String::new(),
+        failed_at: None,
         change: None,
         incident: "another".into(),
         at: at(-10),

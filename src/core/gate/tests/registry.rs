@@ -305,6 +305,7 @@ fn entry(number: usize, target_uid: &str) -> LedgerEntry {
         action: String::new(),
         node: String::new(),
         failed: String::new(),
+        failed_at: None,
         change: None,
         incident: "another".into(),
         at: at(0),

@@ -311,6 +311,7 @@ fn by_what_is_around() -> Vec<Wrong> {
                     action: String::new(),
                     node: String::new(),
                     failed: String::new(),
+                    failed_at: None,
                     change: None,
                     incident: "another".into(),
                     at: ago(5),

@@ -6,7 +6,7 @@ use jiff::SignedDuration;
 
 use super::world::{Delayed, Fault, LATE, Refused, StepFn, World};
 use crate::api::v1alpha1::{Delivery, Incident, IncidentStatus, Time};
-use crate::core::incident::{self, Effect, Next, Step};
+use crate::core::incident::{self, Effect, Next, Notice, Step};
 
 /// Who waits as long as this waits for nothing.
 const IDLE: std::time::Duration = std::time::Duration::from_hours(1);
@@ -106,6 +106,12 @@ pub fn drive(world: &mut World, step: StepFn, mut fault: impl FnMut(usize) -> Fa
                     world.now += SignedDuration::try_from(pause).unwrap();
                     if world.phase().is_final() && pause >= IDLE && world.delayed.is_empty() {
                         return Run { requests, ended: true };
+                    }
+                    continue 'reconcile;
+                }
+                Next::Deliver(Notice::BreakerOpened) if world.opened_breakers().is_empty() => {
+                    if let Some(status) = incident::nothing_to_tell(&incident, Notice::BreakerOpened).status {
+                        store(world, &incident, *status);
                     }
                     continue 'reconcile;
                 }

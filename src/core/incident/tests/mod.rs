@@ -1,8 +1,10 @@
 //! The state machine against a world in which every request can go wrong.
 
 mod asking;
+mod breakers;
 mod driver;
 mod faults;
+mod held;
 mod late;
 mod life;
 mod models;

@@ -381,6 +381,7 @@ fn what_the_ledger_refuses_is_handed_over_with_the_decision_that_was_made() {
         action: "RolloutUndo".into(),
         node: String::new(),
         failed: String::new(),
+        failed_at: None,
         incident: "web-0123456789".into(),
         state: LedgerState::Spent,
         undo: false,

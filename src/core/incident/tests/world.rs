@@ -547,6 +547,11 @@ impl World {
         Ok(())
     }
 
+    /// What is to be told of the cascade breakers that the incident opened.
+    pub fn opened_breakers(&self) -> Vec<String> {
+        budget::breaker::told_by(&self.ledger, "shop/api-0123456789")
+    }
+
     /// Compare-and-swap of the status.
     pub fn store(&mut self, version: Option<&String>, status: IncidentStatus) -> bool {
         if self.incident.metadata.resource_version.as_ref() != version {
