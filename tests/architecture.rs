@@ -186,7 +186,9 @@ fn the_kinds_hold_no_logic_that_reaches_out() {
 fn only_two_places_build_a_client() {
     let places: Vec<PathBuf> = sources()
         .into_iter()
-        .filter(|source| source.code.contains("Client::try_from") || source.code.contains("Client::new("))
+        .filter(|source| {
+            ["Client::try_from", "Client::new(", "ClientBuilder"].iter().any(|word| source.code.contains(word))
+        })
         .filter(|source| !is_test(&source.path))
         .map(|source| source.path)
         .collect();

@@ -441,9 +441,10 @@ mod tests {
         let (client, log) = client(serve(|_| None));
         let reader = Reader { client, holder: "executor/system".into(), system: "system".into() };
         reader.evidence(&target(), "i").await.unwrap();
-        let log = log.lock().unwrap();
-        let asked: Vec<&str> =
-            log.iter().filter(|asked| asked.path.ends_with("approvals")).map(|asked| asked.query.as_str()).collect();
+        let asked: Vec<String> = {
+            let log = log.lock().unwrap();
+            log.iter().filter(|asked| asked.path.ends_with("approvals")).map(|asked| asked.query.clone()).collect()
+        };
         assert!(asked.len() == 1 && asked[0].contains("fieldSelector=spec.incident%3Di"), "{asked:?}");
         assert!(reader.evidence(&target(), "i,metadata.name!=no").await.is_err(), "that would choose");
     }

@@ -167,13 +167,9 @@ async fn found(client: &Client, namespace: &str, name: &str) -> anyhow::Result<I
 fn asked(incident: &Incident, answer: ApprovalAnswer) -> anyhow::Result<&Decision> {
     let status = incident.status.as_ref();
     let phase = status.map(|status| status.phase).unwrap_or_default();
-    let takes = match (phase, answer) {
-        (IncidentPhase::AwaitingApproval, _) => true,
-        (IncidentPhase::Investigating | IncidentPhase::Judging | IncidentPhase::Remediating, ApprovalAnswer::Deny) => {
-            true
-        }
-        _ => false,
-    };
+    let is_under_way =
+        matches!(phase, IncidentPhase::Investigating | IncidentPhase::Judging | IncidentPhase::Remediating);
+    let takes = phase == IncidentPhase::AwaitingApproval || (is_under_way && answer == ApprovalAnswer::Deny);
     let decision = status.filter(|_| takes).and_then(|status| status.decision.as_ref());
     let decision = decision.filter(|decision| decision.digest.is_some());
     let (name, phase) = (incident.name_any(), phase.as_str());

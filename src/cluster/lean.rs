@@ -307,9 +307,9 @@ mod tests {
         core::fit,
     };
 
-    fn read<K: DeserializeOwned + Resource<DynamicType = ()>>(object: &Value) -> Result<K, InvalidObject> {
+    fn read<K: DeserializeOwned + Resource<DynamicType = ()>>(object: &Value) -> Result<K, Box<InvalidObject>> {
         // Through text, as it comes from the API server.
-        serde_json::from_str::<Lean<K>>(&object.to_string()).unwrap().0
+        serde_json::from_str::<Lean<K>>(&object.to_string()).unwrap().0.map_err(Box::new)
     }
 
     fn policy(spec: Value) -> Value {

@@ -177,11 +177,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 #[cfg(test)]
-pub(super) mod testing {
-    use super::*;
-
+impl Deciding {
     /// Every thread hangs, until what is returned is dropped: those of the eight namespaces `hangs-0` to `hangs-7`.
-    pub async fn exhausted(deciding: &Deciding) -> Arc<Mutex<()>> {
+    pub(super) async fn exhausted(&self) -> Arc<Mutex<()>> {
         let holder = Arc::new(Mutex::new(()));
         let work = (0..THREADS).map(|number| {
             let (weak, namespace) = (Arc::downgrade(&holder), format!("hangs-{}", number / SHARE));
@@ -190,7 +188,7 @@ pub(super) mod testing {
                     thread::sleep(Duration::from_millis(20));
                 }
             };
-            async move { deciding.answer(&namespace, &number.to_string(), hang).await }
+            async move { self.answer(&namespace, &number.to_string(), hang).await }
         });
         let late = futures::future::join_all(work).await;
         assert!(late.iter().all(|answer| *answer == Err(Unanswered::Late)), "{late:?}");
@@ -322,7 +320,7 @@ mod tests {
     #[tokio::test]
     async fn a_process_is_dead_only_once_every_thread_has_hung_for_a_minute() {
         let deciding = Deciding::default();
-        let holder = testing::exhausted(&deciding).await;
+        let holder = deciding.exhausted().await;
         assert_eq!(deciding.alive(), Ok(()), "they may still end");
         for began_at in lock(&deciding.under_way).values_mut() {
             *began_at -= HOPELESS;

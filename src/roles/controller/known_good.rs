@@ -104,8 +104,11 @@ fn of_daemon_set(daemon_set: &DaemonSet) -> i32 {
     daemon_set.status.as_ref().map(|status| status.current_number_scheduled).unwrap_or_default()
 }
 
-/// What is kept of a workload, of which `trim` drops what is not asked.
-fn seen<K>(kind: Kind, mut object: K, trim: fn(&mut K), replicas: fn(&K) -> i32) -> Watched<K>
+/// Drops what is not asked of a workload, and counts its replicas.
+type Read<K> = (fn(&mut K), fn(&K) -> i32);
+
+/// What is kept of a workload.
+fn seen<K>(kind: Kind, mut object: K, (trim, replicas): Read<K>) -> Watched<K>
 where
     K: Resource<DynamicType = ()> + Serialize,
 {
@@ -114,14 +117,9 @@ where
     Watched::new(object.meta(), known_good::may_be_healthy(kind, &value), replicas(&object) > 0)
 }
 
-/// Watches the workloads of one kind in the enrolled namespaces. `trim` drops from each what the cache is not needed for,
-/// and `replicas` says how many it has.
-fn watch_kind<K>(
-    ctx: Shared,
-    enrolled: Arc<BTreeSet<String>>,
-    kind: Kind,
-    (trim, replicas): (fn(&mut K), fn(&K) -> i32),
-) -> BoxFuture<'static, ()>
+/// Watches the workloads of one kind in the enrolled namespaces. `read` drops from each what is not asked, and says how many
+/// replicas it has.
+fn watch_kind<K>(ctx: Shared, enrolled: Arc<BTreeSet<String>>, kind: Kind, read: Read<K>) -> BoxFuture<'static, ()>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
         + Clone
@@ -147,7 +145,7 @@ where
     });
     let (counts, mut running) = (ctx.workloads.clone(), Running::default());
     let stream = stream
-        .map(move |event| Ok::<_, watcher::Error>(watched::event(event, |object| seen(kind, object, trim, replicas))))
+        .map(move |event| Ok::<_, watcher::Error>(watched::event(event, |object| seen(kind, object, read))))
         .reflect(writer)
         .inspect_ok(move |event| {
             let name = |object: &Watched<K>| (object.namespace().unwrap_or_default(), object.name_any());

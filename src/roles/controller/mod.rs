@@ -33,7 +33,7 @@ mod workloads;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use futures::StreamExt as _;
+use futures::{StreamExt as _, TryStreamExt as _};
 use kube::{
     Api, Client, Resource, ResourceExt as _,
     runtime::{
@@ -51,7 +51,7 @@ use crate::api::v1alpha1::{Alert, Approval, Grant, Incident, Policy, PolicyExcep
 use crate::audit::Audit;
 use crate::clock;
 use crate::cluster::{self, Leading};
-use crate::core::incident::Terms;
+use crate::core::{incident::Terms, retention as resting};
 use crate::notify::Notifier;
 use crate::settings::Settings;
 
@@ -124,7 +124,10 @@ async fn run(parts: Parts, leading: Leading) {
 
     // Only this process writes their status, so only a changed spec needs a reconcile. How many incidents and alerts are
     // worked on at one time is the reconcilers' own business: kube-runtime would let any pass before the oldest.
-    let incident_events = incident_events.predicate_filter(predicates::generation, PredicateConfig::default());
+    // One that rests has nothing to do, and there are tens of thousands: each would take its place in several queues.
+    let incident_events = incident_events
+        .try_filter(|incident| std::future::ready(!resting::rests(incident, clock::now())))
+        .predicate_filter(predicates::generation, PredicateConfig::default());
     let incidents = Controller::for_stream(incident_events, incidents)
         .watches_stream(touched::<EndedInvestigation>(&client), |i| i.ended().then(|| i.owner()).flatten())
         .watches_stream(touched::<OfIncident>(&client), |remediation| remediation.owner())

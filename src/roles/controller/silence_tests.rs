@@ -74,7 +74,7 @@ async fn people_are_told_although_every_thread_that_decides_hangs() {
     let kept = Arc::new(Mutex::new(untold()));
     let (ctx, log, _folder) = context(vec![], server(&kept, ledger(0)));
     let ctx = Arc::new(ctx);
-    let hanging = deciding::testing::exhausted(&ctx.deciding).await;
+    let hanging = ctx.deciding.exhausted().await;
     incidents::reconcile(Arc::new(untold()), ctx.clone()).await.expect("nothing has to be decided");
     assert!(!events(&log, "ChecksUnanswered").is_empty());
     let status = kept.lock().unwrap().status.clone().unwrap();

@@ -88,7 +88,10 @@ mod tests {
             ..ObjectMeta::default()
         };
         let kept: Watched<Deployment> = Watched::new(&metadata, true, false);
-        assert_eq!((kept.name_any(), kept.namespace(), kept.uid()), ("web".into(), Some("shop".into()), Some("u1".into())));
+        assert_eq!(
+            (kept.name_any(), kept.namespace(), kept.uid()),
+            ("web".into(), Some("shop".into()), Some("u1".into()))
+        );
         assert!(kept.labels().is_empty());
         assert_eq!(Watched::<Deployment>::kind(&()), "Deployment");
         assert!(4 * size_of::<Watched<Deployment>>() < size_of::<Deployment>());
