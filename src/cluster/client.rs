@@ -6,7 +6,7 @@ use anyhow::{Context as _, ensure};
 use hyper_timeout::TimeoutConnector;
 use hyper_util::{
     client::legacy::{Builder, connect::HttpConnector},
-    rt::TokioExecutor,
+    rt::{TokioExecutor, TokioTimer},
 };
 use kube::{
     Client, Config,
@@ -14,9 +14,10 @@ use kube::{
 };
 use tower::{BoxError, ServiceBuilder};
 
-/// Connections that are kept for later when nobody uses them. A wave of incidents opens more than a hundred, each of which
-/// takes about 40 KiB; what kube builds by itself keeps them all for a minute and a half.
-const IDLE: usize = 24;
+/// How long a connection is kept that nobody uses: each takes about 40 KiB. A wave of incidents opens more than a hundred,
+/// which what kube builds by itself keeps for a minute and a half. What comes every few seconds finds its connections still,
+/// which a bound on their number would close within each wave.
+const IDLE: Duration = Duration::from_secs(10);
 
 /// Connects with the service account of the pod, or with the current kubeconfig context outside of a cluster.
 ///
@@ -34,7 +35,7 @@ pub async fn connect() -> anyhow::Result<Client> {
     client(&config).context("cannot build a Kubernetes client")
 }
 
-/// What `Client::try_from` builds, with a bound on the connections that idle, and without its trace of each request.
+/// What `Client::try_from` builds, that keeps idle connections for less time, and without its trace of each request.
 fn client(config: &Config) -> anyhow::Result<Client> {
     ensure!(config.proxy_url.is_none(), "the kubeconfig names a proxy-url, which is not supported: remove it");
     let mut http = HttpConnector::new();
@@ -49,6 +50,8 @@ fn client(config: &Config) -> anyhow::Result<Client> {
         .option_layer(config.auth_layer()?)
         .layer(config.extra_headers_layer()?)
         .map_err(BoxError::from)
-        .service(Builder::new(TokioExecutor::new()).pool_max_idle_per_host(IDLE).build(connector));
+        .service(
+            Builder::new(TokioExecutor::new()).pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE).build(connector),
+        );
     Ok(ClientBuilder::new(service, config.default_namespace.clone()).build())
 }
