@@ -61,23 +61,33 @@ fn what_fails_serves_nobody_and_the_pods_of_the_earlier_revision_stay() {
     assert_eq!((blast.to_zero(), blast.dependents.as_slice()), (None, &["Service/api".to_owned()][..]));
 }
 
-#[test]
-fn hundreds_of_services_of_the_same_pods_cost_what_their_endpoints_do() {
-    let names: Vec<String> = (0..500).map(|n| format!("api-2-{n}")).collect();
-    let pods = names.iter().map(|name| pod(name, 2, PodFailure::None)).collect();
-    let workload = Workload { pods, strategy: Strategy::Recreate, ..reading().healthy() };
+/// How long it takes at best with as many Services of as many pods.
+fn cost(services: usize, pods: usize) -> std::time::Duration {
+    let names: Vec<String> = (0..pods).map(|n| format!("api-2-{n}")).collect();
+    let of_target = names.iter().map(|name| pod(name, 2, PodFailure::None)).collect();
+    let workload = Workload { pods: of_target, strategy: Strategy::Recreate, ..reading().healthy() };
     let endpoints: Vec<(&str, bool)> = names.iter().map(|name| (name.as_str(), true)).collect();
-    let services: Vec<String> = (0..400).map(|n| format!("s{n:03}")).collect();
-    let slices: Vec<Value> = services.iter().map(|service| slice(service, &endpoints)).collect();
-    let services: Vec<Value> = services.iter().map(|name| service(name, json!({"app": "api"}))).collect();
-    let reach = reach(&services, &slices, &[]);
-    let began = std::time::Instant::now();
-    let blast = of(&workload, &undo(), &reach);
-    let took = began.elapsed();
-    println!("400 Services of 500 pods: {took:?}");
-    assert_eq!((blast.services.len(), blast.services[399].ready), (400, 500));
-    // Each endpoint held against each pod would take longer by hundreds.
-    assert!(took < std::time::Duration::from_secs(4), "{took:?}");
+    let names: Vec<String> = (0..services).map(|n| format!("s{n:03}")).collect();
+    let slices: Vec<Value> = names.iter().map(|service| slice(service, &endpoints)).collect();
+    let all: Vec<Value> = names.iter().map(|name| service(name, json!({"app": "api"}))).collect();
+    let reach = reach(&all, &slices, &[]);
+    let once = || {
+        let began = std::time::Instant::now();
+        let blast = of(&workload, &undo(), &reach);
+        let took = began.elapsed();
+        assert_eq!((blast.services.len(), blast.services[services - 1].ready), (services, pods));
+        took
+    };
+    (0..5).map(|_| once()).min().unwrap()
+}
+
+/// Times only inform, but for this: twenty times the pods, and so the endpoints, take some twenty times as long. It takes several
+/// times that where each endpoint is held against each pod.
+#[test]
+fn services_of_thousands_of_pods_cost_what_their_endpoints_do() {
+    let (few, many) = (cost(20, 200), cost(20, 4000));
+    println!("20 Services of 200 pods: {few:?}, of 4000: {many:?}");
+    assert!(many <= few * 80, "{many:?} beside {few:?}");
 }
 
 #[test]
