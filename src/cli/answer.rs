@@ -170,7 +170,7 @@ fn asked(incident: &Incident, answer: ApprovalAnswer) -> anyhow::Result<&Decisio
     let is_under_way =
         matches!(phase, IncidentPhase::Investigating | IncidentPhase::Judging | IncidentPhase::Remediating);
     let takes = phase == IncidentPhase::AwaitingApproval || (is_under_way && answer == ApprovalAnswer::Deny);
-    let decision = status.filter(|_| takes).and_then(|status| status.decision.as_ref());
+    let decision = status.filter(|_| takes).and_then(|status| status.decision.as_deref());
     let decision = decision.filter(|decision| decision.digest.is_some());
     let (name, phase) = (incident.name_any(), phase.as_str());
     match answer {
@@ -338,7 +338,7 @@ mod tests {
         let in_mode = |mode: &str, phase: &str| {
             let mut incident = incident(phase);
             incident.status.as_mut().unwrap().plan =
-                Some(Plan { mode: Mode::from_label(Some(mode)), ..Plan::default() });
+                Some(Plan { mode: Mode::from_label(Some(mode)), ..Plan::default() }.into());
             not_asked(&incident, ApprovalAnswer::Deny)
         };
         assert!(in_mode("auto", "Remediating").unwrap().contains("backstop.dev/mode=observe"));

@@ -184,12 +184,12 @@ fn a_status() -> IncidentStatus {
         message: "🐟".repeat(5000),
         rounds: 2,
         timeline: (0..300).map(|n| TimelineEntry { event: n.to_string(), ..TimelineEntry::default() }).collect(),
-        decision: Some(Decision {
+        decision: Some(Box::new(Decision {
             message: "m".repeat(9000),
             checks: vec![verdict; 70],
             decided_at: Time::UNIX_EPOCH,
             ..Decision::default()
-        }),
+        })),
         ..IncidentStatus::default()
     }
 }

@@ -10,6 +10,8 @@ use super::target::Unresolved;
 
 /// How long further alerts about the target join an escalated incident: a person already handles it.
 pub const ESCALATION_HOLDS: jiff::SignedDuration = jiff::SignedDuration::from_mins(30);
+/// Label on an Incident: UID of its target, or what stands for one that could not be resolved.
+pub const TARGET_LABEL: &str = "backstop.dev/target";
 /// At most this many alerts are listed on an incident.
 pub const MAX_ALERTS: usize = 100;
 
@@ -114,6 +116,12 @@ fn is_news(incident: &Incident, alert: &Incoming<'_>) -> bool {
     severity > incident.spec.severity
         || !incident.spec.alerts.iter().any(|listed| listed.alertname == reference.alertname)
         || known.zip(template).is_some_and(|(known, now)| known != now)
+}
+
+/// What an Incident is about: its label, without which it is the UID of its target.
+pub fn subject(incident: &Incident) -> Option<&str> {
+    let label = incident.metadata.labels.as_ref().and_then(|labels| labels.get(TARGET_LABEL));
+    label.or_else(|| Some(&incident.spec.target.as_ref()?.uid)).map(String::as_str)
 }
 
 fn name_of(incident: &Incident) -> String {

@@ -11,26 +11,26 @@ use super::{incident, names::LAST_SEEN};
 
 /// How often the annotation [`LAST_SEEN`] is renewed at most.
 const MARK_EVERY: SignedDuration = SignedDuration::from_hours(1);
-/// An incident that ended so long ago is not looked at again unless something of it changes.
-const RESTS_AFTER: SignedDuration = SignedDuration::from_hours(24);
 
-/// A finished object.
+/// A finished object, as small as can be: there may be tens of thousands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finished {
     /// Namespace.
-    pub namespace: String,
+    pub namespace: Box<str>,
     /// Name.
-    pub name: String,
+    pub name: Box<str>,
     /// UID; only this very object is deleted.
-    pub uid: String,
+    pub uid: Box<str>,
     /// Time at which it ended.
     pub ended: Time,
+    /// It goes with age. What belongs to an object that is kept goes with that one, or when there are too many.
+    pub ages: bool,
 }
 
-/// Those older than `keep`, and the oldest of those beyond `bound` in one namespace.
+/// Those older than `keep` that go with age, and the oldest of those beyond `bound` in one namespace.
 pub fn expired(mut finished: Vec<Finished>, keep: SignedDuration, bound: usize, now: Time) -> Vec<Finished> {
     finished.sort_by(|a, b| a.namespace.cmp(&b.namespace).then(b.ended.cmp(&a.ended)));
-    let mut namespace = String::new();
+    let mut namespace = Box::default();
     let mut count = 0;
     finished.retain(|object| {
         if object.namespace != namespace {
@@ -38,7 +38,7 @@ pub fn expired(mut finished: Vec<Finished>, keep: SignedDuration, bound: usize, 
             count = 0;
         }
         count += 1;
-        count > bound || now.duration_since(object.ended) > keep
+        count > bound || (object.ages && now.duration_since(object.ended) > keep)
     });
     finished
 }
@@ -82,14 +82,12 @@ pub fn is_settled(alert: &Alert) -> bool {
             .is_some_and(|status| status.state == AlertState::Resolved && status.observed_generation == generation)
 }
 
-/// Whether an incident is over for so long, with nothing left to watch or deliver and no news in its spec, that a change of
-/// something else wakes it, and nothing before.
-pub fn rests(incident: &Incident, now: Time) -> bool {
+/// Whether an incident is over, with nothing left to watch, to deliver or to learn and no news in its spec: no step of it
+/// does anything, so none is taken, and no queue has a place for it.
+pub fn rests(incident: &Incident) -> bool {
     let Some(status) = incident.status.as_ref().filter(|status| status.phase.is_final()) else { return false };
-    let old = status.times.ended.is_some_and(|ended| now.duration_since(ended) > RESTS_AFTER);
     let news = status.observed_generation != incident.metadata.generation.unwrap_or(0);
-    let settled = status.unsettled.is_none() && !status.is_watched() && !incident::has_to_tell(status);
-    old && settled && !news
+    status.unsettled.is_none() && !status.is_watched() && !incident::has_to_tell(status) && !news
 }
 
 /// Whether a namespace has room for another Alert.
@@ -167,7 +165,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::api::v1alpha1::{Delivery, Escalation, IncidentStatus, Watch};
+    use crate::api::v1alpha1::{Delivery, Escalation, IncidentPhase, IncidentStatus, NoticeStatus, Watch};
 
     const DAYS: SignedDuration = SignedDuration::from_hours(72);
 
@@ -176,8 +174,9 @@ mod tests {
     }
 
     fn object(namespace: &str, ended: i64) -> Finished {
-        let name = format!("{namespace}-{ended}");
-        Finished { namespace: namespace.into(), uid: name.clone(), name, ended: Time::from_second(ended).unwrap() }
+        let name: Box<str> = format!("{namespace}-{ended}").into();
+        let ended = Time::from_second(ended).unwrap();
+        Finished { namespace: namespace.into(), uid: name.clone(), name, ended, ages: true }
     }
 
     fn alert(received: Option<i64>, mark: Option<&str>) -> Alert {
@@ -196,7 +195,14 @@ mod tests {
     fn the_old_and_the_surplus_go_and_each_namespace_counts_for_itself() {
         let all = vec![object("a", 100), object("a", 200), object("a", 300), object("b", 50), object("b", 290)];
         let gone = expired(all, SignedDuration::from_secs(225), 2, Time::from_second(300).unwrap());
-        assert_eq!(gone.iter().map(|o| o.name.as_str()).collect::<Vec<_>>(), ["a-100", "b-50"]);
+        assert_eq!(gone.iter().map(|o| &*o.name).collect::<Vec<_>>(), ["a-100", "b-50"]);
+    }
+
+    #[test]
+    fn what_belongs_to_an_object_that_is_kept_goes_only_when_there_are_too_many() {
+        let kept = |ended| Finished { ages: false, ..object("a", ended) };
+        let gone = expired(vec![kept(100), kept(50)], SignedDuration::from_secs(1), 1, Time::from_second(300).unwrap());
+        assert_eq!(gone.iter().map(|o| &*o.name).collect::<Vec<_>>(), ["a-50"]);
     }
 
     #[test]
@@ -241,38 +247,79 @@ mod tests {
     }
 
     #[test]
-    fn an_incident_rests_a_day_after_its_end_when_everybody_knows() {
+    fn an_incident_rests_as_soon_as_it_is_over_and_everybody_knows() {
         let mut one = Incident::new(
             "a",
             serde_json::from_value(json!({"alerts": [], "requestId": "r", "openedAt": at(0)})).unwrap(),
         );
         one.metadata.generation = Some(1);
-        let mut status = IncidentStatus {
-            phase: crate::api::v1alpha1::IncidentPhase::Escalated,
-            observed_generation: 1,
-            ..Default::default()
-        };
+        let mut status =
+            IncidentStatus { phase: IncidentPhase::Escalated, observed_generation: 1, ..IncidentStatus::default() };
         status.times.ended = Some(at(0));
         let delivery = Delivery { delivered: true, ..Delivery::default() };
-        status.escalation = Some(Escalation { deliveries: vec![delivery.clone()], ..Escalation::default() });
+        status.escalation =
+            Some(Box::new(Escalation { deliveries: vec![delivery.clone()], ..Escalation::default() }));
         one.status = Some(status.clone());
-        assert!(rests(&one, at(25)) && !rests(&one, at(23)));
+        assert!(rests(&one));
         one.metadata.generation = Some(2);
-        assert!(!rests(&one, at(25)), "an alert joined");
+        assert!(!rests(&one), "an alert joined");
         one.metadata.generation = Some(1);
+        let mut unsettled = status.clone();
+        unsettled.unsettled = Some("api-1-undo".into());
+        one.status = Some(unsettled);
+        assert!(!rests(&one), "a write may still be made");
         for deliveries in [vec![], vec![Delivery { delivered: false, ..delivery }]] {
-            status.escalation = Some(Escalation { deliveries, ..Escalation::default() });
+            status.escalation = Some(Box::new(Escalation { deliveries, ..Escalation::default() }));
             one.status = Some(status.clone());
-            assert!(!rests(&one, at(25)), "somebody has to be told");
+            assert!(!rests(&one), "somebody has to be told");
         }
-        one.status = Some(IncidentStatus { phase: crate::api::v1alpha1::IncidentPhase::Judging, ..status.clone() });
-        assert!(!rests(&one, at(25)));
+        one.status = Some(IncidentStatus { phase: IncidentPhase::Judging, ..status.clone() });
+        assert!(!rests(&one));
         let watch = Some(Watch { since: at(0), ..Watch::default() });
-        let phase = crate::api::v1alpha1::IncidentPhase::Resolved;
-        one.status = Some(IncidentStatus { phase, watch, escalation: None, ..status });
-        assert!(!rests(&one, at(25)), "it is watched");
+        one.status = Some(IncidentStatus { phase: IncidentPhase::Resolved, watch, escalation: None, ..status });
+        assert!(!rests(&one), "it is watched");
         one.status.as_mut().unwrap().watch.as_mut().unwrap().over = Some(at(1));
-        assert!(rests(&one, at(25)));
+        assert!(rests(&one));
+    }
+
+    /// Whatever its status says: what is not stepped any more loses nothing by it.
+    #[test]
+    fn no_step_of_an_incident_that_rests_does_anything() {
+        let terms = incident::Terms::default();
+        let mut resting = 0;
+        for combination in 0..1 << 7 {
+            let has = |bit: u32| combination & (1 << bit) != 0;
+            let mut one = Incident::new(
+                "a",
+                serde_json::from_value(json!({"alerts": [], "requestId": "r", "openedAt": at(0)})).unwrap(),
+            );
+            one.metadata.generation = Some(1);
+            let phase = if has(0) { IncidentPhase::Escalated } else { IncidentPhase::Resolved };
+            let mut status = IncidentStatus { phase, observed_generation: 1, ..IncidentStatus::default() };
+            status.remediation = Some("a-repair".into());
+            status.unsettled = has(1).then(|| "a-repair".into());
+            status.watch =
+                has(2).then(|| Watch { since: at(0), over: has(3).then(|| at(1)), ..Watch::default() });
+            let delivery = Delivery { delivered: has(4), ..Delivery::default() };
+            status.escalation =
+                has(5).then(|| Box::new(Escalation { deliveries: vec![delivery], ..Escalation::default() }));
+            status.notices = if has(6) {
+                let notice = incident::Notice::Resolved.as_str().to_owned();
+                vec![NoticeStatus { notice, next_attempt: Some(at(0)), ..NoticeStatus::default() }]
+            } else {
+                vec![]
+            };
+            one.status = Some(status);
+            if !rests(&one) {
+                continue;
+            }
+            resting += 1;
+            assert_eq!(incident::need(&one, at(9)), incident::Need::Nothing, "{combination:b}");
+            let step = incident::step(&one, &incident::Seen::Nothing, &terms, at(9));
+            assert!(step.effects.is_empty() && step.after.is_empty() && step.status.is_none(), "{combination:b}");
+            assert!(matches!(step.next, incident::Next::After(_)), "{combination:b}");
+        }
+        assert!(resting >= 8, "{resting}");
     }
 
     #[test]

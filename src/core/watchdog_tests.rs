@@ -1,5 +1,5 @@
 use super::*;
-use crate::api::v1alpha1::{AlertSpec, Escalation, Plan, PlannedChain, Watch};
+use crate::api::v1alpha1::{AlertSpec, Plan, PlannedChain, Watch};
 
 const PATIENCE: SignedDuration = SignedDuration::from_mins(5);
 
@@ -53,7 +53,7 @@ fn a_round_has_the_time_that_its_models_may_take() {
     let allowance = |asked: &Incident| subjects(std::slice::from_ref(asked))[0].allowance.unwrap();
     let short = allowance(&asked);
     let chain = PlannedChain { deadline_seconds: 240, ..PlannedChain::default() };
-    asked.status.as_mut().unwrap().plan = Some(Plan { model_chain: Some(chain), ..Plan::default() });
+    asked.status.as_mut().unwrap().plan = Some(Plan { model_chain: Some(chain), ..Plan::default() }.into());
     let long = allowance(&asked);
     assert_eq!(long - short, SignedDuration::from_secs(240));
 }
@@ -74,7 +74,7 @@ fn left_over() -> [Incident; 3] {
     let mut watched = an_incident("watched", IncidentPhase::Resolved);
     watched.status.as_mut().unwrap().watch = Some(Watch { since: at(0), over: None, failing_since: None });
     let mut untold = an_incident("untold", IncidentPhase::Escalated);
-    untold.status.as_mut().unwrap().escalation = Some(Escalation::default());
+    untold.status.as_mut().unwrap().escalation = Some(Box::default());
     let mut unheard = untold.clone();
     unheard.metadata.name = Some("unheard".into());
     unheard.status.as_mut().unwrap().escalation.as_mut().unwrap().attempts = 3;

@@ -131,7 +131,7 @@ pub struct IncidentStatus {
     pub observed_generation: i64,
     /// What will be done. Written before any source is queried and never changed afterwards.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub plan: Option<Plan>,
+    pub plan: Option<Box<Plan>>,
     /// Number of investigation rounds so far. Bounded by the loop budget.
     #[serde(default)]
     pub rounds: i32,
@@ -142,10 +142,10 @@ pub struct IncidentStatus {
     /// What was found, so that it need not be looked up: by the latest round, or by the latest that asked models where its
     /// answer still holds and the rules have nothing to propose. Absent until a round ended with a diagnosis.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub diagnosis: Option<IncidentDiagnosis>,
+    pub diagnosis: Option<Box<IncidentDiagnosis>>,
     /// The rounds that asked models. Absent while none did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub models: Option<ModelRounds>,
+    pub models: Option<Box<ModelRounds>>,
     /// Answers of models that turned out not to be grounded in the facts and in the cluster, oldest first. Nothing was done
     /// on their word. At most 8.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -153,7 +153,7 @@ pub struct IncidentStatus {
     pub refused_answers: Vec<RefusedAnswer>,
     /// The one re-route to a stronger rung after an answer that was not grounded. Absent while there was none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reroute: Option<Reroute>,
+    pub reroute: Option<Box<Reroute>>,
     /// What the models of all rounds took so far. Absent when none was asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model_spend: Option<ModelUse>,
@@ -162,11 +162,11 @@ pub struct IncidentStatus {
     pub grant_epoch: Option<i64>,
     /// Decision about the repair in the latest round, with the verdict of every check.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub decision: Option<Decision>,
+    pub decision: Option<Box<Decision>>,
     /// Decision about undoing the repair, or about evicting a stuck pod, with the verdict of every check. Absent when
     /// neither was considered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub follow_up: Option<Decision>,
+    pub follow_up: Option<Box<Decision>>,
     /// Name of the Remediation that repairs the target, in the same namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
@@ -200,7 +200,7 @@ pub struct IncidentStatus {
     /// Who was notified of the escalation and whether it was delivered. Absent unless the incident was escalated, and
     /// when nobody is called for it: its severity is `info`, or another incident tells of it (reason `Storm`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub escalation: Option<Escalation>,
+    pub escalation: Option<Box<Escalation>>,
     /// Notifications of anything else than the escalation, oldest first. At most 8.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]

@@ -94,7 +94,7 @@ pub(super) fn waited(status: &IncidentStatus, now: Time) -> SignedDuration {
 /// Who is asked about a target that shows this: models only about what they were not asked about yet.
 pub(super) fn who(about: About<'_>, status: &IncidentStatus, workload: &Workload) -> Who {
     let none = ModelRounds::default();
-    let models = status.models.as_ref().unwrap_or(&none);
+    let models = status.models.as_deref().unwrap_or(&none);
     let room =
         models.count < ROUNDS_WITH_MODELS && models.evidence.len() < MAX_EVIDENCE && status.rounds < gate::MAX_ROUNDS;
     let is_new = || evidence(about, workload).iter().any(|piece| !models.evidence.contains(piece));
@@ -146,7 +146,7 @@ pub(super) fn heard<'a>(
     status: &'a IncidentStatus,
     workload: Option<&Workload>,
 ) -> Option<&'a ModelAnswer> {
-    let ModelRounds { answer, evidence: known, .. } = status.models.as_ref()?;
+    let ModelRounds { answer, evidence: known, .. } = status.models.as_deref()?;
     let answer = answer.as_ref()?;
     evidence(about, workload?).iter().all(|piece| known.contains(piece)).then_some(answer)
 }
@@ -201,7 +201,7 @@ mod tests {
     fn planned() -> IncidentStatus {
         let chain = PlannedChain { rungs: vec![PlannedRung::default()], ..PlannedChain::default() };
         let plan = crate::api::v1alpha1::Plan { model_chain: Some(chain), ..Default::default() };
-        IncidentStatus { plan: Some(plan), ..IncidentStatus::default() }
+        IncidentStatus { plan: Some(plan.into()), ..IncidentStatus::default() }
     }
 
     /// A round is asked by whoever is to be asked about this, and what models were asked about is noted.

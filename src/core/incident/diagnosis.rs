@@ -39,7 +39,7 @@ pub(super) fn replace(status: &mut IncidentStatus, found: &InvestigationStatus) 
         next.attempts = before.attempts;
         (next.tokens, next.cost_nano_dollars) = (before.tokens, before.cost_nano_dollars);
     }
-    status.diagnosis = next;
+    status.diagnosis = next.map(Box::new);
 }
 
 /// What the latest round found, with this opinion of it. The text is the investigator's: it is shown, and decides nothing.
@@ -167,7 +167,7 @@ mod tests {
     fn of(found: &InvestigationStatus) -> Option<IncidentDiagnosis> {
         let mut status = IncidentStatus::default();
         take(&mut status, found);
-        status.diagnosis
+        status.diagnosis.map(|diagnosis| *diagnosis)
     }
 
     #[test]

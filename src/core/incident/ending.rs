@@ -53,10 +53,9 @@ pub(super) fn hand_over(
     called: bool,
 ) -> Step {
     let effects = closing(&status, effects);
-    status.escalation = called.then(|| Escalation {
-        reason: reason.as_str().into(),
-        next_step: next_step(about.incident, &status, reason),
-        ..Escalation::default()
+    status.escalation = called.then(|| {
+        let next_step = next_step(about.incident, &status, reason);
+        Box::new(Escalation { reason: reason.as_str().into(), next_step, ..Escalation::default() })
     });
     end(about, status, IncidentPhase::Escalated, reason, message, effects)
 }

@@ -141,14 +141,14 @@ pub fn unanswered(incident: &Incident, why: &str, terms: &Terms, now: Time) -> O
     let outcome = if waited >= patience { DecisionOutcome::Escalate } else { DecisionOutcome::Wait };
     let message = format!("the checks gave no answer and so refuse: {why}");
     let diagnosis = status.diagnosis.as_ref();
-    status.decision = Some(Decision {
+    status.decision = Some(Box::new(Decision {
         outcome,
         reason: reason.as_str().into(),
         message: message.clone(),
         diagnoser: diagnosis.map(|diagnosis| diagnosis.diagnoser.clone()).unwrap_or_default(),
         decided_at: now,
         ..Decision::default()
-    });
+    }));
     let effects = vec![Effect::Measure(Measure::Decided(outcome.as_str(), reason))];
     Some(match outcome {
         DecisionOutcome::Wait => Step::write(effects, status, Next::Again),
@@ -250,7 +250,7 @@ pub(super) fn step(about: About<'_>, mut status: IncidentStatus, case: &Judgemen
         && let Some(found) = found
         && let Some(opinion) = &found.second_opinion
     {
-        status.diagnosis = Some(diagnosis::opinion(&status, found, opinion));
+        status.diagnosis = Some(diagnosis::opinion(&status, found, opinion).into());
     }
     effects.push(Effect::Measure(Measure::Decided(outcome.as_str(), reason)));
     if outcome != DecisionOutcome::Wait {
@@ -260,7 +260,7 @@ pub(super) fn step(about: About<'_>, mut status: IncidentStatus, case: &Judgemen
         timeline::note(&mut status, now, Actor::Controller, Event::Judged, sentence);
         status.times.decided = Some(now);
     }
-    let earlier = status.decision.replace(decision).and_then(|decision| decision.digest);
+    let earlier = status.decision.replace(decision.into()).and_then(|decision| decision.digest);
     match (outcome, prediction) {
         (DecisionOutcome::Act, Some(prediction)) => {
             status.times.approval_asked = None;

@@ -63,7 +63,7 @@ pub(super) fn write(about: About<'_>, mut status: IncidentStatus, rules: &Rules)
         diagnosed_by(&made)
     );
     timeline::note(&mut status, now, Actor::Controller, Event::PlanWritten, sentence);
-    status.plan = Some(made);
+    status.plan = Some(made.into());
     status.times.received = Some(spec.opened_at);
     status.times.planned = Some(now);
     round::begin(about, &mut status, 1, Who::Models);

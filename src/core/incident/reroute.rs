@@ -35,7 +35,7 @@ pub(super) fn refused(status: &IncidentStatus) -> Option<&RefusedAnswer> {
 /// whose answer did not hold is not asked again.
 pub(super) fn diagnosers(status: &IncidentStatus) -> Vec<String> {
     let all = status.plan.as_ref().map(|plan| plan.diagnosers.as_slice()).unwrap_or_default();
-    let Some(Reroute { from, to, .. }) = &status.reroute else { return all.to_vec() };
+    let Some(Reroute { from, to, .. }) = status.reroute.as_deref() else { return all.to_vec() };
     let Some(begin) = all.iter().position(|name| name == to) else { return all.to_vec() };
     all.iter().skip(begin).filter(|name| *name != from).cloned().collect()
 }
@@ -86,7 +86,8 @@ pub(super) fn note_begin(about: About<'_>, status: &mut IncidentStatus, refused:
         "from": from, "to": to, "reason": reason, "message": message, "round": round,
         "hypothesis": quoted(hypothesis, 256), "proposed": action,
     });
-    status.reroute = Some(Reroute { from: from.clone(), to: cut(to, 64), reason: reason.clone(), at: about.now });
+    let reroute = Reroute { from: from.clone(), to: cut(to, 64), reason: reason.clone(), at: about.now };
+    status.reroute = Some(reroute.into());
     // A record of what happened; nothing is written to the target because of it.
     Effect::AuditAfter(Entry {
         kind: "Rerouted",

@@ -136,7 +136,7 @@ pub fn told(incident: &Incident, notice: Notice, deliveries: Vec<Delivery>, wait
     let mut status = super::status(incident);
     let (places, attempts, next_attempt) = match notice {
         Notice::Escalated => {
-            let Some(Escalation { deliveries, attempts, next_attempt, .. }) = &mut status.escalation else {
+            let Some(Escalation { deliveries, attempts, next_attempt, .. }) = status.escalation.as_deref_mut() else {
                 return Step::wait(IDLE);
             };
             (deliveries, attempts, next_attempt)

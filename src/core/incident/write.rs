@@ -258,7 +258,7 @@ pub(super) fn grant(about: About<'_>, mut status: IncidentStatus, flight: Flight
         .and_then(|it| question::storm_claim(about, case, it.reason, &it.anomalies));
     let (decision, anomalies) = judgement.map_or((None, vec![]), |it| (Some(it.decision), it.anomalies));
     if flight != Flight::Repair {
-        status.follow_up.clone_from(&decision);
+        status.follow_up = decision.clone().map(Box::new);
     }
     if let Some(refusal) = refusal {
         // A target that already has the value was written in an earlier epoch: the executor finds and reports that.

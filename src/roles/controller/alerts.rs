@@ -29,9 +29,6 @@ use crate::telemetry::request_span;
 use super::context::{CALL, Context, Created, Error, Shared, call, created, ignore_exists, wait_until_ready};
 use super::{gather, progress};
 
-/// Label on an Incident: UID of its target.
-pub const TARGET_LABEL: &str = "backstop.dev/target";
-
 /// How long the lookup of a target may fail before its alert goes to a person without one.
 const LOOKUP: SignedDuration = SignedDuration::from_mins(2);
 
@@ -218,8 +215,7 @@ async fn template(
 }
 
 fn is_about(incident: &Incident, namespace: &str, label: &str) -> bool {
-    incident.metadata.namespace.as_deref() == Some(namespace)
-        && incident.labels().get(TARGET_LABEL).is_some_and(|value| value == label)
+    incident.metadata.namespace.as_deref() == Some(namespace) && grouping::subject(incident) == Some(label)
 }
 
 /// Makes the incident. One of its short name that is about something else is left alone, and the long name is taken.
@@ -235,7 +231,7 @@ async fn open(
     incident.metadata = ObjectMeta {
         name: Some(opening.name.clone()),
         namespace: Some(namespace.to_owned()),
-        labels: Some(BTreeMap::from([(TARGET_LABEL.to_string(), label)])),
+        labels: Some(BTreeMap::from([(grouping::TARGET_LABEL.to_string(), label)])),
         ..ObjectMeta::default()
     };
     if created(call("create Incident", api.create(&ctx.create_params(), &incident)).await)? == Created::Existed {

@@ -22,7 +22,7 @@ use crate::api::v1alpha1::{
     Alert, Incident, IncidentPhase, IncidentStatus, Investigation, InvestigationPhase, Remediation,
 };
 use crate::cluster;
-use crate::core::{retention, target};
+use crate::core::{grouping, retention, target};
 use crate::settings::Retention;
 
 use super::metrics::Metrics;
@@ -45,6 +45,11 @@ const TRIGGERS: usize = 1024;
 pub fn trim(incident: &mut Incident) {
     incident.metadata.owner_references = None;
     incident.metadata.annotations = None;
+    // A map takes half a kilobyte, however little is in it, and this one says again what the spec says.
+    if grouping::subject(incident) == incident.spec.target.as_ref().map(|target| target.uid.as_str()) {
+        incident.metadata.labels = None;
+    }
+    incident.spec.key = String::new();
     let Some(status) = &mut incident.status else { return };
     let old = std::mem::take(status);
     let IncidentStatus { phase, times, observed_generation, escalation, notices, unsettled, reading, watch, .. } = old;

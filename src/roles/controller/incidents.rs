@@ -28,7 +28,7 @@ const NO_ROOM: Duration = Duration::from_millis(300);
 
 /// Takes steps until there is something to wait for. One whose steps are refused again and again is handed over.
 pub async fn reconcile(cached: Arc<Incident>, ctx: Shared) -> Result<Action, Error> {
-    if retention::rests(&cached, clock::now()) {
+    if retention::rests(&cached) {
         return Ok(Action::await_change());
     }
     let _turn = ctx.progress.turn_of_an_incident().await;

@@ -126,7 +126,7 @@ async fn run(parts: Parts, leading: Leading) {
     // worked on at one time is the reconcilers' own business: kube-runtime would let any pass before the oldest.
     // One that rests has nothing to do, and there are tens of thousands: each would take its place in several queues.
     let incident_events = incident_events
-        .try_filter(|incident| std::future::ready(!resting::rests(incident, clock::now())))
+        .try_filter(|incident| std::future::ready(!resting::rests(incident)))
         .predicate_filter(predicates::generation, PredicateConfig::default());
     let incidents = Controller::for_stream(incident_events, incidents)
         .watches_stream(touched::<EndedInvestigation>(&client), |i| i.ended().then(|| i.owner()).flatten())

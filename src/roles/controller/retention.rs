@@ -53,10 +53,7 @@ pub async fn delete_expired(ctx: &Shared) -> Result<(), Error> {
         let api: Api<Incident> = ctx.api(&old.namespace);
         remove("Incident", call("delete Incident", api.delete(&old.name, &only(&old))).await);
     }
-    let Ended { alone, all } = ended_alerts(ctx, days).await?;
-    let mut gone = expired(alone, days, bound, clock::now());
-    gone.extend(expired(all, SignedDuration::MAX, bound, clock::now()));
-    for old in gone {
+    for old in expired(ended_alerts(ctx, days).await?, days, bound, clock::now()) {
         let api: Api<cluster::Lean<Alert>> = ctx.api(&old.namespace);
         remove("Alert", call("delete Alert", api.delete(&old.name, &only(&old))).await);
     }
@@ -71,27 +68,18 @@ fn ended_incidents(ctx: &Context) -> Vec<Finished> {
     ended.collect()
 }
 
-/// Alerts that ended.
-#[derive(Default)]
-struct Ended {
-    /// Those whose incident is gone, or that have none.
-    alone: Vec<Finished>,
-    /// All whose incident is not open: beyond the bound the oldest go, whatever is kept of their incidents.
-    all: Vec<Finished>,
-}
-
-/// Reads all Alerts, and holds no more of those that ended than is needed to delete them. Those that nobody repeats
-/// are ended on the way.
-async fn ended_alerts(ctx: &Context, days: SignedDuration) -> Result<Ended, Error> {
+/// Reads all Alerts, and holds no more of those that ended and whose incident is not open than is needed to delete them. Those
+/// that nobody repeats are ended on the way.
+async fn ended_alerts(ctx: &Context, days: SignedDuration) -> Result<Vec<Finished>, Error> {
     let api: Api<cluster::Lean<Alert>> = Api::all(ctx.client.clone());
-    let mut ended = Ended::default();
+    let mut ended = Vec::new();
     let mut after = None;
     loop {
         let page = call("list Alerts", cluster::page(&api, caches::ALERTS, after.as_deref())).await?;
         for alert in page.items {
             // Nobody handles one that cannot be decoded; its author is told on it.
             let Ok(alert) = alert else { continue };
-            sort_in(ctx, alert, days, &mut ended).await;
+            ended.extend(ended_alert(ctx, alert, days).await);
         }
         after = page.next;
         if after.is_none() {
@@ -100,39 +88,36 @@ async fn ended_alerts(ctx: &Context, days: SignedDuration) -> Result<Ended, Erro
     }
 }
 
-async fn sort_in(ctx: &Context, alert: Alert, days: SignedDuration, ended: &mut Ended) {
+/// The Alert, if it ended and its incident is not open.
+async fn ended_alert(ctx: &Context, alert: Alert, days: SignedDuration) -> Option<Finished> {
     let now = clock::now();
     let incident = alert
         .status
         .as_ref()
         .and_then(|status| ctx.incidents.get(&Cached::new(&status.incident).within(&status.incident_namespace)));
-    if incident
-        .as_ref()
-        .is_some_and(|one| one.status.as_ref().is_none_or(|status| !status.phase.is_final() || status.is_watched()))
-    {
-        return;
+    let is_over = |one: &Incident| one.status.as_ref().is_some_and(|it| it.phase.is_final() && !it.is_watched());
+    if incident.as_deref().is_some_and(|one| !is_over(one)) {
+        return None;
     }
     let silent = silent_since(&alert, ctx.alert_silence(), now);
     if let Some(end) = silent.filter(|end| now.duration_since(*end) <= days) {
         if let Err(error) = alerts::end_silent(ctx, &alert, end).await {
             tracing::debug!(%error, alert = %alert.name_any(), "not ended");
         }
-        return;
+        return None;
     }
-    let Some(one) = silent.or(alert.spec.ends_at).and_then(|end| finished(&alert, end)) else { return };
+    let one = silent.or(alert.spec.ends_at).and_then(|end| finished(&alert, end))?;
     // The incident of a silent one may be young, and is then kept for long; the alert is not.
-    if incident.is_none() || silent.is_some() {
-        ended.alone.push(one.clone());
-    }
-    ended.all.push(one);
+    Some(Finished { ages: incident.is_none() || silent.is_some(), ..one })
 }
 
 fn finished<K: kube::Resource<DynamicType = ()>>(object: &K, ended: Time) -> Option<Finished> {
-    Some(Finished { namespace: object.namespace()?, name: object.name_any(), uid: object.uid()?, ended })
+    let [namespace, name, uid] = [object.namespace()?, object.name_any(), object.uid()?].map(String::into_boxed_str);
+    Some(Finished { namespace, name, uid, ended, ages: true })
 }
 
 fn only(old: &Finished) -> DeleteParams {
-    let uid = Some(old.uid.clone());
+    let uid = Some(old.uid.to_string());
     DeleteParams { preconditions: Some(Preconditions { uid, resource_version: None }), ..DeleteParams::background() }
 }
 

@@ -323,11 +323,11 @@ fn an_ended_incident_in_the_cache_is_a_small_part_of_the_one_that_is_stored() {
     let mut whole = incident(IncidentPhase::Escalated);
     let status = whole.status.as_mut().unwrap();
     let verdict = crate::api::v1alpha1::CheckVerdict { message: "m".repeat(100), ..Default::default() };
-    status.decision = Some(crate::api::v1alpha1::Decision {
+    status.decision = Some(Box::new(crate::api::v1alpha1::Decision {
         checks: vec![verdict; 42],
         decided_at: clock::now(),
         ..Default::default()
-    });
+    }));
     let mut cached = whole.clone();
     caches::trim(&mut cached);
     assert!(bytes(&cached) * 10 < bytes(&whole), "{} of {}", bytes(&cached), bytes(&whole));
