@@ -257,8 +257,7 @@ mod tests {
             IncidentStatus { phase: IncidentPhase::Escalated, observed_generation: 1, ..IncidentStatus::default() };
         status.times.ended = Some(at(0));
         let delivery = Delivery { delivered: true, ..Delivery::default() };
-        status.escalation =
-            Some(Box::new(Escalation { deliveries: vec![delivery.clone()], ..Escalation::default() }));
+        status.escalation = Some(Box::new(Escalation { deliveries: vec![delivery.clone()], ..Escalation::default() }));
         one.status = Some(status.clone());
         assert!(rests(&one));
         one.metadata.generation = Some(2);
@@ -298,8 +297,7 @@ mod tests {
             let mut status = IncidentStatus { phase, observed_generation: 1, ..IncidentStatus::default() };
             status.remediation = Some("a-repair".into());
             status.unsettled = has(1).then(|| "a-repair".into());
-            status.watch =
-                has(2).then(|| Watch { since: at(0), over: has(3).then(|| at(1)), ..Watch::default() });
+            status.watch = has(2).then(|| Watch { since: at(0), over: has(3).then(|| at(1)), ..Watch::default() });
             let delivery = Delivery { delivered: has(4), ..Delivery::default() };
             status.escalation =
                 has(5).then(|| Box::new(Escalation { deliveries: vec![delivery], ..Escalation::default() }));
