@@ -1,5 +1,5 @@
 //! How much memory the controller holds when much is kept: `make measure-retention` stores ended Incidents and Alerts as
-//! Backstop writes them, starts the controller among them, and looks while it starts, while it removes what is beyond the
+//! Backstop leaves them, starts the controller among them, and looks while it starts, while it removes what is beyond the
 //! bound, and in between.
 
 use std::{
@@ -8,7 +8,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use backstop::api::v1alpha1::{Alert, Incident};
+use backstop::{
+    api::v1alpha1::{Alert, Incident},
+    core::retention,
+};
 use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
@@ -19,7 +22,7 @@ use kube::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use crate::support::bench::{Bench, Release};
+use crate::support::bench::{Bench, Release, payload};
 use crate::support::memory::Memory;
 use crate::support::{Place, Suite, until};
 
@@ -125,22 +128,33 @@ async fn measured(suite: &Arc<Suite>, first: String, many: &[String], kept: &Kep
     Ok(())
 }
 
-/// An Incident with a rollback, and its Alert, as Backstop writes them.
+/// An Incident with a rollback, and its Alert, as Backstop leaves them: over, told, and with nothing left to do.
 async fn real(bench: &Bench) -> Result<(Value, Value)> {
     bench.healthy("api").await?;
     bench.broken("api", Release::ImagePull).await?;
-    bench.alert("api").await?;
+    let labels = bench.labels(&[("deployment", "api")]);
+    let firing = payload(&[labels]);
+    bench.post(&firing).await?;
     bench.recovered().await?;
     bench.ship("api", Release::Good).await?;
-    let alert =
-        bench.api::<Alert>().list(&ListParams::default()).await?.items.into_iter().next().context("no Alert")?;
-    let mut ended = serde_json::to_value(&alert)?;
-    ended["spec"]["state"] = json!("Resolved");
-    ended["spec"]["endsAt"] = json!(backstop::clock::now());
-    let mut incident = serde_json::to_value(&bench.incidents().await?[0])?;
-    // Nothing is left to do for it.
-    incident["status"].as_object_mut().context("no status")?.remove("watch");
-    Ok((incident, ended))
+    let mut resolved = firing;
+    resolved["status"] = json!("resolved");
+    resolved["alerts"][0]["status"] = json!("resolved");
+    resolved["alerts"][0]["endsAt"] = json!(backstop::clock::now());
+    bench.post(&resolved).await?;
+    let alert = until("the end of the alert is noted", || async {
+        let found = bench.api::<Alert>().list(&ListParams::default()).await?.items.into_iter().next();
+        Ok(found.filter(retention::is_settled))
+    })
+    .await?;
+    let incident = until("everybody is told", || async {
+        let mut found = bench.incidents().await?.into_iter().next().context("no Incident")?;
+        // The watch over the target would take a quarter of an hour.
+        found.status.as_mut().context("no status")?.watch = None;
+        Ok(retention::rests(&found).then_some(found))
+    })
+    .await?;
+    Ok((serde_json::to_value(incident)?, serde_json::to_value(alert)?))
 }
 
 fn name(number: usize) -> String {
@@ -176,6 +190,7 @@ impl Template<'_> {
                     let mut copy: K = serde_json::from_value(copy)?;
                     *copy.meta_mut() = ObjectMeta { name: Some(name(number)), ..ObjectMeta::default() };
                     let made = api.create(&Default::default(), &copy).await.context("cannot store a copy")?;
+                    status["observedGeneration"] = json!(made.meta().generation);
                     let status = Patch::Merge(json!({ "status": status }));
                     api.patch_status(&made.name_any(), ours, &status).await.context("cannot store its status")?;
                     anyhow::Ok(())
