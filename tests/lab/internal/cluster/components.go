@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"syscall"
 	"time"
 
 	"backstop.dev/lab/internal/layout"
@@ -43,16 +44,24 @@ func (c *Cluster) components() []component {
 }
 
 // garbageCollection bounds what the components spend on collecting garbage: a
-// quarter of what the API server computes in a storm of incidents, where the
-// whole control plane shares two cores. It takes memory instead, up to a bound.
-var garbageCollection = []string{"GOGC=400", "GOMEMLIMIT=2GiB"}
+// quarter of what the API server computed in a storm of incidents, where the
+// whole control plane shares two cores. It takes memory instead. The limit is a
+// soft one: near it more and more is spent, so it has to be well above what an
+// API server with tens of thousands of objects holds, and follows the machine.
+func garbageCollection() []string {
+	var machine syscall.Sysinfo_t
+	if err := syscall.Sysinfo(&machine); err != nil {
+		return nil
+	}
+	return []string{"GOGC=400", fmt.Sprintf("GOMEMLIMIT=%d", uint64(machine.Totalram)*uint64(machine.Unit)/4)}
+}
 
 // kubernetes is a component out of the one Kubernetes binary.
 func (c *Cluster) kubernetes(name, program string, healthy func(context.Context) error, flags ...string) component {
 	return component{
 		name: name, path: c.Paths.Kubernetes(c.Settings.Version),
 		args: append([]string{program}, flags...), grace: 5 * time.Second, healthy: healthy,
-		env: garbageCollection,
+		env: garbageCollection(),
 	}
 }
 
