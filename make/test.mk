@@ -100,7 +100,7 @@ measure-retention: $(HELM) $(LAB) $(CLUSTER_IS_UP_NEEDS) ## Measure the controll
 	was_up=; if $(CLUSTER_IS_UP); then was_up=1; fi; \
 	finish() { status=$$?; trap - EXIT; [ -n "$$was_up" ] || $(TEST_MAKE) cluster-down || status=1; exit $$status; }; \
 	trap finish EXIT; trap 'exit 130' INT TERM; \
-	$(TEST_MAKE) cluster-up; \
+	LAB_GOGC=100 $(TEST_MAKE) cluster-up; \
 	$(TEST_MAKE) cluster-load PROFILE=$(PROFILE) $(TEST_IMAGES); \
 	$(CLUSTER_SUITE) --measure-retention
 
