@@ -80,14 +80,26 @@ func (a alert) webhook() ([]byte, error) {
 
 // crashLooping is what fires for a pod that fails.
 func crashLooping(namespace, pod, container string) alert {
+	return firing("Pod is crash looping.", map[string]string{
+		"alertname": "KubePodCrashLooping", "severity": "critical",
+		"namespace": namespace, "pod": pod, "container": container,
+	})
+}
+
+// replicasMismatch is what fires for a Deployment that has not the replicas that it asks for.
+func replicasMismatch(namespace, deployment string) alert {
+	return firing("Deployment has not matched the expected number of replicas.", map[string]string{
+		"alertname": "KubeDeploymentReplicasMismatch", "severity": "critical",
+		"namespace": namespace, "deployment": deployment,
+	})
+}
+
+func firing(summary string, labels map[string]string) alert {
 	now := time.Now().UTC()
 	return alert{
-		Status: "firing",
-		Labels: map[string]string{
-			"alertname": "KubePodCrashLooping", "severity": "critical",
-			"namespace": namespace, "pod": pod, "container": container,
-		},
-		Annotations:  map[string]string{"summary": "Pod is crash looping."},
+		Status:       "firing",
+		Labels:       labels,
+		Annotations:  map[string]string{"summary": summary},
 		StartsAt:     now,
 		GeneratorURL: "http://prometheus.example:9090/graph",
 		Fingerprint:  fmt.Sprintf("%016x", now.UnixNano()),
@@ -139,14 +151,19 @@ func (d *demo) detect(ctx context.Context, namespace, service string) error {
 		d.t.say("  Prometheus and Alertmanager in the cluster will see it and send the alert.")
 		return nil
 	}
-	if err := d.openIntake(ctx); err != nil {
-		return err
-	}
-	status, err := d.send(ctx, crashLooping(namespace, name, container))
+	status, err := d.fire(ctx, crashLooping(namespace, name, container))
 	if err != nil {
 		return err
 	}
 	d.t.say("  The demo plays the monitoring here (MONITORING=1 uses a real one): KubePodCrashLooping for that")
 	d.t.say("  pod, posted to the intake as Alertmanager posts it, with the token: %s", status)
 	return nil
+}
+
+// fire lets an alert fire, and returns what the intake answered.
+func (d *demo) fire(ctx context.Context, a alert) (string, error) {
+	if err := d.openIntake(ctx); err != nil {
+		return "", err
+	}
+	return d.send(ctx, a)
 }

@@ -18,10 +18,7 @@ type realModel struct {
 var apis = []string{"AnthropicMessages", "OpenAiChat", "OpenAiResponses", "BedrockConverse"}
 
 // check is asked before anything is built.
-func (m realModel) check(act int) error {
-	if act < 0 || act > 2 {
-		return fmt.Errorf("--act=%d: want 1, 2, or 0 for both", act)
-	}
+func (m realModel) check() error {
 	if m == (realModel{}) {
 		return nil
 	}

@@ -1,7 +1,8 @@
 // Command demo breaks a small shop on a real Kubernetes cluster and shows what
 // Backstop does about it: one repair, and three cases in which the right answer
 // is not to act. In a second act a model tells the same lie to Backstop and to an
-// agent that does what a model says. Each act ends with a table, and the demo with
+// agent that does what a model says. Further acts, which are played when they are
+// named, show one action each. Each act ends with a table, and the demo with
 // exit code 0 only if every expectation held.
 //
 // `make demo` builds and runs it. It uses kubectl and helm as people do, so
@@ -16,6 +17,7 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -32,7 +34,7 @@ type options struct {
 	shopImage     string
 	modelsImage   string
 	naiveImage    string
-	act           int // 0: both
+	act           string // empty: the first and the second
 	model         realModel
 	smollm2Port   int
 	throwaway     bool
@@ -52,7 +54,7 @@ func main() {
 	flag.StringVar(&o.shopImage, "shop-image", manifestImage, "name and tag of the shop's image")
 	flag.StringVar(&o.modelsImage, "models-image", "backstop.local/models:dev", "name and tag of the scripted model server's image")
 	flag.StringVar(&o.naiveImage, "naive-image", "backstop.local/naive:dev", "name and tag of the naive agent's image")
-	flag.IntVar(&o.act, "act", 0, "1: break and repair; 2: the lie, side by side; 0: both")
+	flag.StringVar(&o.act, "act", "", "1: break and repair; 2: the lie, side by side; restart: processes that hang; all: every act (empty: 1 and 2)")
 	flag.StringVar(&o.model.url, "model-url", "", "base URL of a real model for the second act (empty: the scripted one)")
 	flag.StringVar(&o.model.api, "model-api", "", "its API: AnthropicMessages, OpenAiChat, OpenAiResponses or BedrockConverse")
 	flag.StringVar(&o.model.name, "model-name", "", "its name")
@@ -105,16 +107,43 @@ const (
 	newcomer  = "shop-first-release"
 	argo      = "shop-argocd"
 	configMap = "shop-config"
+	hanging   = "shop-restart"
 )
+
+// Acts, as they are named on the command line.
+const (
+	breakAndRepair = "1"
+	theLie         = "2"
+	restart        = "restart"
+	everyAct       = "all"
+)
+
+var acts = []string{breakAndRepair, theLie, restart, everyAct}
 
 // enrolled are those in which Backstop may write; in the others it has no right.
 var (
-	enrolled   = []string{shop, newcomer, argo, configMap, guardedShop}
+	enrolled   = []string{shop, newcomer, argo, configMap, hanging, guardedShop}
 	namespaces = append(slices.Clone(enrolled), naiveShop, modelServer)
 )
 
+// plays says whether an act is played.
+func (o options) plays(act string) bool {
+	return o.act == act || o.act == everyAct || o.act == "" && act != restart
+}
+
+// check is asked before anything is built.
+func (o options) check() error {
+	if o.act != "" && !slices.Contains(acts, o.act) {
+		return fmt.Errorf("ACT=%s: want one of %s, or nothing for 1 and 2", o.act, strings.Join(acts, ", "))
+	}
+	if o.monitoring && o.plays(restart) {
+		return errors.New("MONITORING=1 is not for ACT=restart: a real Prometheus sends its alert before the new process has shown anything; leave it out")
+	}
+	return o.model.check()
+}
+
 func (d *demo) run(ctx context.Context) error {
-	if err := d.model.check(d.act); err != nil {
+	if err := d.check(); err != nil {
 		return err
 	}
 	if d.make != "" {
@@ -126,14 +155,21 @@ func (d *demo) run(ctx context.Context) error {
 		return err
 	}
 	var first error
-	if d.act != 2 {
-		// That an expectation did not hold ends the first act, not the demo.
-		if first = d.firstAct(ctx); first != nil && !errors.Is(first, errExpectation) || d.act == 1 {
-			return first
+	for _, one := range []struct {
+		name string
+		play func(context.Context) error
+	}{{breakAndRepair, d.firstAct}, {theLie, d.secondAct}, {restart, d.restartAct}} {
+		if !d.plays(one.name) {
+			continue
 		}
-	}
-	if err := d.secondAct(ctx); err != nil {
-		return err
+		// That an expectation did not hold ends the act, not the demo.
+		err := one.play(ctx)
+		if err != nil && !errors.Is(err, errExpectation) {
+			return err
+		}
+		if first == nil {
+			first = err
+		}
 	}
 	return first
 }
@@ -152,7 +188,7 @@ func (d *demo) firstAct(ctx context.Context) error {
 		}
 		table = append(table, rows...)
 	}
-	witnessed, err := d.witness()
+	witnessed, err := d.witness(shop)
 	if err != nil {
 		return err
 	}

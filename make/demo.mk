@@ -4,7 +4,7 @@
 MONITORING ?=
 # FULL=1 shows every fact and every verdict; without it each act fits a screen.
 FULL ?=
-# ACT=1 or ACT=2 plays one of the two acts.
+# ACT=1 or ACT=2 plays one of the two acts; ACT=restart one action more, ACT=all everything.
 ACT ?=
 # A real model for the second act in place of the scripted one. The lie is put into its answer by a proxy in front of the
 # first rung; the second rung is asked as it is. MODEL_PRICES: US dollars per million tokens, INPUT/OUTPUT.
@@ -37,9 +37,9 @@ DEMO_ARGS = --kubectl='$(DEMO_KUBECTL)' --helm='$(HELM)' --backstop='$(OPERATOR)
             $(if $(MODEL),--smollm2-port='$(SMOLLM2_PORT)') \
             $(if $(filter current,$(CLUSTER)),,--throwaway) $(if $(MONITORING),--monitoring) $(if $(FULL),--full)
 
-.PHONY: demo demo-build demo-build-go demo-clean demo-tools demo-test
+.PHONY: demo demo-all demo-build demo-build-go demo-clean demo-tools demo-test
 
-demo: $(BUILD)/demo ## Break a shop on a real cluster and watch it recover; then the lie, side by side (ACT=1 or 2; FULL=1: all facts)
+demo: $(BUILD)/demo ## Break a shop on a real cluster and watch it recover; then the lie, side by side (ACT=1, 2 or restart; FULL=1: all facts)
 ifneq ($(MONITORING),)
 	@[ '$(CLUSTER)' = lab ] || { echo 'MONITORING=1 needs the parts that only CLUSTER=lab brings along.' >&2; exit 1; }
 endif
@@ -50,6 +50,9 @@ ifneq ($(MODEL),)
 else
 	@KUBECONFIG='$(CLUSTER_KUBECONFIG)' $(BUILD)/demo --make="$(DEMO_MAKE)" $(DEMO_ARGS)
 endif
+
+demo-all: ## Play every act of the demo, one for each action, one after the other
+	@$(DEMO_MAKE) --no-print-directory demo ACT=all
 
 # Rust beside Go: while one is at a part that cannot be divided, as with our own crate and with each link, the other uses the
 # processors that are left. Not one Go module beside another: what they share is compiled once only where they wait for

@@ -24,8 +24,8 @@ if [ "${BACKSTOP_YES:-}" != 1 ]; then
   fi
   cat >/dev/tty <<EOF
 In context $context ($server):
-  - the demo creates the namespaces shop, shop-first-release, shop-argocd, shop-config, shop-backstop, shop-naive and
-    demo-models, and breaks workloads in them; those of an earlier run (label backstop.dev/demo=true) it deletes first
+  - the demo creates the namespaces shop, shop-first-release, shop-argocd, shop-config, shop-restart, shop-backstop,
+    shop-naive and demo-models, and breaks workloads in them; those of an earlier run (label backstop.dev/demo=true) it deletes first
   - its second act runs a careless agent with every right in the namespace shop-naive, and nowhere else (ACT=1 leaves it out)
   - it installs Backstop into the namespace backstop-system, with its definitions (CRDs), cluster roles and admission policies
   - make demo-clean deletes all these namespaces and that Backstop again, its definitions with every object of them included
