@@ -132,8 +132,11 @@ func (d *demo) restarted(ctx context.Context, before string, old []servingPod, e
 	if err != nil {
 		return nil, err
 	}
-	if err := d.rolledOut(ctx, hanging, "catalog"); err != nil {
-		return nil, err
+	s := end.Status
+	if s.Phase == "Resolved" {
+		if err := d.rolledOut(ctx, hanging, "catalog"); err != nil {
+			return nil, err
+		}
 	}
 	pods, err := d.catalogPods(ctx)
 	if err != nil {
@@ -148,7 +151,6 @@ func (d *demo) restarted(ctx context.Context, before string, old []servingPod, e
 			kept++
 		}
 	}
-	s := end.Status
 	seconds := 0.0
 	if s.Times.Healthy != nil {
 		seconds = s.Times.Healthy.Sub(end.Spec.OpenedAt).Seconds()
