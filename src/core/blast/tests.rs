@@ -82,10 +82,17 @@ fn cost(services: usize, pods: usize) -> std::time::Duration {
 }
 
 /// Times only inform, but for this: twenty times the pods, and so the endpoints, take some twenty times as long. It takes several
-/// times that where each endpoint is held against each pod.
+/// times that where each endpoint is held against each pod, however often it is tried. On a busy machine the longer of the two
+/// is interrupted more often, so that one undisturbed try of many counts.
 #[test]
 fn services_of_thousands_of_pods_cost_what_their_endpoints_do() {
-    let (few, many) = (cost(20, 200), cost(20, 4000));
+    let (mut few, mut many) = (cost(20, 200), cost(20, 4000));
+    for _ in 0..20 {
+        if many <= few * 80 {
+            break;
+        }
+        (few, many) = (few.min(cost(20, 200)), many.min(cost(20, 4000)));
+    }
     println!("20 Services of 200 pods: {few:?}, of 4000: {many:?}");
     assert!(many <= few * 80, "{many:?} beside {few:?}");
 }
