@@ -144,7 +144,8 @@ func (d *demo) restarted(ctx context.Context, before string, old []servingPod, e
 	}
 	working, kept := 0, 0
 	for _, p := range pods {
-		if p.readyFor(time.Now()) >= 0 {
+		// One that says nothing of its readiness does not work.
+		if p.readyFor(time.Now()) > 0 {
 			working++
 		}
 		if slices.ContainsFunc(old, func(o servingPod) bool { return o.Metadata.UID == p.Metadata.UID }) {

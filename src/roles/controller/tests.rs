@@ -17,12 +17,13 @@ use super::{
     progress::{self, Progress},
     retention, watchdog,
 };
-use crate::api::v1alpha1::{ActionKind, Alert, Incident, IncidentPhase};
+use crate::api::v1alpha1::{ActionKind, Alert, Incident, IncidentPhase, ObjectRef};
 use crate::cluster::{
     Leading,
     testing::{Asked, Reply, client, failure, list},
 };
 use crate::core::{
+    grouping,
     incident::{Effect, Notice, Terms},
     reason::Reason,
     watchdog::{HandedOver, Key, Stuck, Why},
@@ -336,6 +337,21 @@ fn an_ended_incident_in_the_cache_is_a_small_part_of_the_one_that_is_stored() {
     assert!(20_000 * (incident + bytes(&cached)) + 2_000 * (alert + 1_000) < 80 << 20, "{incident} {alert}");
 }
 
+/// The label repeats the target's UID, and only then the cache does without it.
+#[test]
+fn an_incident_in_the_cache_is_still_about_what_its_label_said() {
+    for (target, label, kept) in
+        [(Some("u1"), "u1", false), (Some("u1"), "by-hand", true), (None, "digest-of-an-alert", true)]
+    {
+        let mut cached = incident(IncidentPhase::Escalated);
+        cached.spec.target = target.map(|uid| ObjectRef { uid: uid.into(), ..ObjectRef::default() });
+        cached.metadata.labels = Some([(grouping::TARGET_LABEL.to_owned(), label.to_owned())].into());
+        caches::trim(&mut cached);
+        assert_eq!(grouping::subject(&cached), Some(label));
+        assert_eq!(cached.metadata.labels.is_some(), kept, "{label}");
+    }
+}
+
 #[test]
 fn alerts_that_ended_leave_the_cache_and_wake_their_incident() {
     let mut alert = fat_alert();
@@ -484,7 +500,7 @@ async fn a_target_whose_pods_cannot_be_listed_is_not_taken_for_one_that_is_gone(
             Some("pods") => list(&world.pods),
             _ => failure(404, "NotFound"),
         });
-        let target = crate::api::v1alpha1::ObjectRef {
+        let target = ObjectRef {
             api_version: "apps/v1".into(),
             kind: "Deployment".into(),
             namespace: "shop".into(),
