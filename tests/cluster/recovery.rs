@@ -209,7 +209,8 @@ pub async fn a_liveness_probe_that_ends_containers_late_is_rolled_back(bench: Be
     bench.ship("api", Release::LateLiveness).await?;
     // The old pod is gone and all looks well, until the probe ends the first container.
     bench.rolled_out("api").await?;
-    bench.failing("api").await?;
+    // Not ready is it already while it is being ended, or for a second on a busy machine.
+    bench.restarted("api").await?;
     bench.alert("api").await?;
     bench.recovered().await?;
     bench.fired_once_to_first_revision("api").await.map(drop)

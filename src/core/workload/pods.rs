@@ -26,6 +26,9 @@ const INIT_SECONDS: i64 = 60;
 /// What the kubelet may take on top of what a probe and the grace period grant.
 const KILL_SLACK_SECONDS: i64 = 10;
 
+/// By how much the first of two probes may be late and the second in time: a tick of a busy kubelet.
+const PROBE_LATE_SECONDS: i64 = 2;
+
 /// Reasons of a waiting container whose image cannot be had.
 const IMAGE: &[&str] = &[
     "ErrImagePull",
@@ -314,7 +317,8 @@ fn fastest(probe: &Value) -> i64 {
     let field = |name: &str, default: i64| int(probe, name).filter(|number| *number > 0).unwrap_or(default);
     // The kubelet begins at a random moment within the first period.
     let periods = field("/periodSeconds", 10).saturating_mul(field("/failureThreshold", 3) - 1);
-    periods.saturating_add(field("/initialDelaySeconds", 0)).max(PROBE_FLOOR_SECONDS)
+    let exact = periods.saturating_add(field("/initialDelaySeconds", 0));
+    exact.saturating_sub(PROBE_LATE_SECONDS).max(PROBE_FLOOR_SECONDS)
 }
 
 /// Seconds that a probe grants before its failure counts.

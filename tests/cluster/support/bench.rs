@@ -170,8 +170,8 @@ impl Bench {
             .with_context(|| format!("cannot change {name}"))
     }
 
-    /// Waits until a pod of `name` shows that it fails: a container waits for a reason or restarted, or runs for some
-    /// seconds without becoming ready.
+    /// Waits until a pod of `name` shows that it fails: a container waits for a reason or restarted, or runs and is not
+    /// ready.
     pub async fn failing(&self, name: &str) -> Result<()> {
         until(&format!("a pod of {name} fails"), || async {
             let list = ListParams::default().labels(&format!("app.kubernetes.io/name={name}"));
@@ -189,6 +189,18 @@ impl Bench {
                         || waiting.is_some_and(|reason| reason != "ContainerCreating" && reason != "PodInitializing")
                 });
             Ok(fails.then_some(()))
+        })
+        .await
+    }
+
+    /// Waits until a container of `name` runs again after it ended.
+    pub async fn restarted(&self, name: &str) -> Result<()> {
+        until(&format!("a container of {name} runs again"), || async {
+            let list = ListParams::default().labels(&format!("app.kubernetes.io/name={name}"));
+            let pods = self.api::<Pod>().list(&list).await?.items;
+            let statuses = pods.iter().flat_map(|pod| pod.status.iter());
+            let mut containers = statuses.flat_map(|status| status.container_statuses.iter().flatten());
+            Ok(containers.any(|container| container.restart_count > 0).then_some(()))
         })
         .await
     }
