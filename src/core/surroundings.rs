@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::ResourceQuota;
 
-use crate::api::v1alpha1::{Approval, ApprovalAnswer, Incident, Time};
+use crate::api::v1alpha1::{Approval, ApprovalAnswer, Incident, IncidentPhase, Time};
 
 use super::gate::ValidApproval;
 
@@ -77,16 +77,39 @@ pub fn failing_targets<'a>(
     u32::try_from(targets.len()).unwrap_or(u32::MAX)
 }
 
-/// A later incident of the same namespace about the same target, which has it from there.
-pub fn successor<'a>(incident: &Incident, incidents: impl IntoIterator<Item = &'a Incident>) -> Option<&'a str> {
+/// A later incident about the target of one that is watched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Successor {
+    /// Its name.
+    pub incident: String,
+    /// People were called for it: they have the target. Else it is worked on, and its end is not known yet.
+    pub called: bool,
+}
+
+/// A later incident of the same namespace about the same target that has it for now, because it is open, or from there on,
+/// because people were called for it. One that is less severe speaks for nobody: it may end without a word. Nor does one
+/// that was resolved, whose own alert is all that it asks for.
+pub fn successor<'a>(
+    incident: &Incident,
+    incidents: impl IntoIterator<Item = &'a Incident>,
+) -> Option<Successor> {
     let target = incident.spec.target.as_ref()?;
     let later = |other: &&Incident| {
         other.metadata.namespace == incident.metadata.namespace
             && other.metadata.uid != incident.metadata.uid
             && other.spec.target.as_ref().is_some_and(|it| it.uid == target.uid)
             && other.spec.opened_at > incident.spec.opened_at
+            && other.spec.severity >= incident.spec.severity
     };
-    incidents.into_iter().find(later).and_then(|other| other.metadata.name.as_deref())
+    let has_it = |other: &Incident| {
+        let called = match other.status.as_ref().filter(|status| status.phase.is_final()) {
+            None => false,
+            Some(status) if status.phase == IncidentPhase::Escalated && status.escalation.is_some() => true,
+            Some(_) => return None,
+        };
+        Some(Successor { incident: other.metadata.name.clone().unwrap_or_default(), called })
+    };
+    incidents.into_iter().filter(later).filter_map(has_it).max_by_key(|successor| successor.called)
 }
 
 #[cfg(test)]
@@ -94,7 +117,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::api::v1alpha1::{IncidentStatus, TargetReading};
+    use crate::api::v1alpha1::{Escalation, IncidentStatus, Severity, TargetReading};
 
     fn at(second: i64) -> Time {
         Time::from_second(1_800_000_000 + second).unwrap()
@@ -169,11 +192,37 @@ mod tests {
         assert_eq!(count, 2);
     }
 
+    /// One that was opened at this second, in this phase, and whether people were called for it.
+    fn later(opened: i64, severity: Severity, phase: IncidentPhase, called: bool) -> Incident {
+        let mut incident = incident("shop", "a", opened, 1);
+        incident.metadata.name = Some(format!("at-{opened}"));
+        incident.spec.severity = severity;
+        let status = incident.status.as_mut().unwrap();
+        status.phase = phase;
+        status.escalation = called.then(|| Box::new(Escalation::default()));
+        incident
+    }
+
     #[test]
-    fn a_later_incident_about_the_target_has_it_from_there() {
-        let first = incident("shop", "a", 0, 0);
-        let others = [first.clone(), incident("shop", "b", 9, 0), incident("shop", "a", 9, 0)];
-        assert_eq!(successor(&first, &others), Some("i"));
-        assert_eq!(successor(&others[2], &others), None);
+    fn a_later_incident_has_the_target_while_it_is_open_and_once_people_were_called_for_it() {
+        use IncidentPhase::{Escalated, Judging, Resolved};
+        use Severity::{Critical, Error, Info};
+        let first = later(0, Error, Resolved, false);
+        let of = |others: &[Incident]| successor(&first, others).map(|it| (it.incident, it.called));
+        assert_eq!(of(&[first.clone(), incident("shop", "b", 9, 0)]), None, "itself, and one about another target");
+        for severity in [Error, Critical] {
+            assert_eq!(of(&[later(9, severity, Judging, false)]), Some(("at-9".into(), false)));
+            assert_eq!(of(&[later(9, severity, Escalated, true)]), Some(("at-9".into(), true)));
+        }
+        let new = Incident { status: None, ..later(9, Error, Judging, false) };
+        assert_eq!(of(&[new]), Some(("at-9".into(), false)), "nothing was done about it yet");
+        let both = [later(8, Error, Judging, false), later(9, Error, Escalated, true), later(10, Error, Judging, false)];
+        assert_eq!(of(&both), Some(("at-9".into(), true)), "who has told people has it");
+        assert_eq!(of(&[later(-1, Critical, Judging, false)]), None, "an earlier one");
+        // What ends without a word speaks for nobody.
+        assert_eq!(of(&[later(9, Error, Resolved, false), later(10, Error, Escalated, false)]), None);
+        for phase in [Judging, Escalated] {
+            assert_eq!(of(&[later(9, Info, phase, true)]), None, "less severe");
+        }
     }
 }

@@ -47,6 +47,7 @@ use super::{
     gate::{Unreadable, ValidApproval},
     neighbours::Storm,
     policy::{CompiledPolicy, CompiledRunbook},
+    surroundings::Successor,
     workload::{Presence, Workload},
 };
 
@@ -276,8 +277,8 @@ pub struct Watched {
     pub workload: Result<Workload, Unreadable>,
     /// An alert of the incident is firing.
     pub firing: bool,
-    /// A later incident about the same target, which has it from there.
-    pub successor: Option<String>,
+    /// A later incident about the same target, as severe, that has it.
+    pub successor: Option<Successor>,
 }
 
 /// What follows from an observation.

@@ -9,6 +9,7 @@ use jiff::SignedDuration;
 use crate::api::v1alpha1::{Actor, IncidentPhase, IncidentStatus};
 use crate::core::{
     reason::Reason,
+    surroundings::Successor,
     timeline::{self, Event},
     verify,
     workload::Workload,
@@ -41,20 +42,23 @@ pub(super) fn step(about: About<'_>, mut status: IncidentStatus, seen: &Watched)
     let least = if repaired { seconds(timings.watch_seconds) } else { SignedDuration::ZERO };
     let (pause, message) = if repaired { (LOOK, "it had recovered") } else { (SELDOM, "nothing was wrong with it") };
 
-    if let Some(successor) = &seen.successor {
-        return over(about, status, &format!("Incident {successor} is about the same target"));
-    }
+    // While a later incident works on the target, only what that one cannot know is told.
+    let (has_it, works_on_it) = match &seen.successor {
+        Some(Successor { called, .. }) => (*called, !called),
+        None => (false, false),
+    };
     match &seen.workload {
         Ok(workload) if workload.is_broken() => {
             let since = *watch.failing_since.get_or_insert(now);
             let lasts = if workload.fails() { FAILS } else { IS_DOWN };
             if now.duration_since(since) >= lasts {
                 let what = format!("{message}, and fails again: {}", shown(workload));
-                return if repaired {
-                    relapsed(about, status, seen, &what)
-                } else {
-                    look_again(about, status, workload, &what)
-                };
+                if repaired {
+                    return relapsed(about, status, seen, &what);
+                }
+                if seen.successor.is_none() {
+                    return look_again(about, status, workload, &what);
+                }
             }
         }
         Ok(_) => watch.failing_since = None,
@@ -62,14 +66,18 @@ pub(super) fn step(about: About<'_>, mut status: IncidentStatus, seen: &Watched)
             return over(about, status, "the target was deleted or recreated");
         }
         // No data is not healthy: the watch does not end well without it.
-        Err(error) if repaired && elapsed >= least.max(patience) + UNREAD => {
+        Err(error) if seen.successor.is_none() && repaired && elapsed >= least.max(patience) + UNREAD => {
             let message = format!("{message}, and cannot be read any more: {}", error.message);
             return told(about, status, error.reason, &message, vec![]);
         }
         Err(_) => {}
     }
     let failing = watch.failing_since.is_some();
-    if seen.firing && !failing && elapsed >= patience {
+    // Whether a repair holds is still seen here: a target that it did not cure is held.
+    if let Some(successor) = seen.successor.as_ref().filter(|_| has_it && !(repaired && failing)) {
+        return over(about, status, &format!("people were called for Incident {} about the same target", successor.incident));
+    }
+    if seen.firing && !failing && !works_on_it && elapsed >= patience {
         if about.only_informs() && !repaired {
             return over(about, status, "the alert goes on, and its severity calls nobody");
         }
@@ -83,7 +91,7 @@ pub(super) fn step(about: About<'_>, mut status: IncidentStatus, seen: &Watched)
         return over(about, status, "the alert has ended, and the target is healthy");
     }
     let due = [patience, least].into_iter().filter(|due| *due > elapsed).map(|due| due - elapsed).min();
-    let pause = if failing { SOON } else { due.map_or(pause, |due| due.min(pause)) };
+    let pause = if failing && (repaired || !works_on_it) { SOON } else { due.map_or(pause, |due| due.min(pause)) };
     let pause = Duration::try_from(pause).unwrap_or_default().min(telling::pause(&status, now));
     let next = Next::After(pause.max(Duration::from_secs(1)));
     if status.watch.as_ref() == Some(&watch) {
@@ -93,16 +101,27 @@ pub(super) fn step(about: About<'_>, mut status: IncidentStatus, seen: &Watched)
     Step::write(vec![], status, next)
 }
 
+/// The repair did not hold. That is counted, so that the target is held for whoever works on it next, and told, unless
+/// people were called for the target already.
 fn relapsed(about: About<'_>, status: IncidentStatus, seen: &Watched, message: &str) -> Step {
     let reverted = match (&seen.repair, &seen.workload) {
         (Some(repair), Ok(workload)) => verify::is_reverted(workload, &repair.spec.write),
         _ => false,
     };
-    if reverted {
+    let (reason, anomaly, message) = if reverted {
         let message = format!("{message}; somebody wrote back what the repair had replaced");
-        return told(about, status, Reason::ChangedByOthers, &message, vec![Effect::CountAnomaly(Reason::Reverted)]);
+        (Reason::ChangedByOthers, Reason::Reverted, message)
+    } else {
+        (Reason::Relapsed, Reason::Relapsed, message.to_owned())
+    };
+    let effects = vec![Effect::CountAnomaly(anomaly)];
+    match seen.successor.as_ref().filter(|successor| successor.called) {
+        Some(Successor { incident, .. }) => {
+            let ended = over(about, status, &format!("{message}; people were called for Incident {incident} about it"));
+            Step { effects, ..ended }
+        }
+        None => told(about, status, reason, &message, effects),
     }
-    told(about, status, Reason::Relapsed, message, vec![Effect::CountAnomaly(Reason::Relapsed)])
 }
 
 /// Nothing was wrong and nothing was done: what fails now is investigated from the beginning.

@@ -4,11 +4,12 @@ use jiff::SignedDuration;
 
 use super::phases::{ends, purposes, run};
 use super::{Aftermath, World};
-use crate::api::v1alpha1::{IncidentPhase, LedgerState, Purpose, Severity};
+use crate::api::v1alpha1::{IncidentPhase, LedgerState, Purpose, Severity, Watch};
 use crate::core::gate::testing;
-use crate::core::incident::{Need, Notice, need};
+use crate::core::incident::{Effect, Need, Notice, Seen, Step, Watched, need, step};
 use crate::core::neighbours::Storm;
 use crate::core::reason::Reason;
+use crate::core::surroundings::Successor;
 
 /// The target is one of three that fail at once.
 pub fn storm() -> Storm {
@@ -92,9 +93,71 @@ fn a_recovered_target_is_watched_until_its_alert_has_ended_and_for_a_while_after
     let mut world = World { unreadable_after_recovery: true, ..World::new() };
     ends(&mut world, IncidentPhase::Escalated, Reason::ClusterUnreadable);
 
-    // A later incident has it.
-    let mut world = World { successor: Some("api-other".into()), alert_lasts: None, ..World::new() };
+    // People were called for it by a later incident.
+    let mut world = World { successor: later(true), alert_lasts: None, ..World::new() };
     ends(&mut world, IncidentPhase::Resolved, Reason::Recovered);
+}
+
+/// A later incident about the target, for which people were `called`.
+fn later(called: bool) -> Option<Successor> {
+    Some(Successor { incident: "api-other".into(), called })
+}
+
+/// What the next look comes to.
+fn look(world: &World, successor: Option<Successor>, broken: bool) -> Step {
+    let workload = if broken { world.broken.clone() } else { world.workload.clone() };
+    let seen = Watched { repair: None, workload: Ok(workload), firing: true, successor };
+    step(&world.incident, &Seen::Watch(Box::new(seen)), &world.terms, world.now)
+}
+
+/// A target that has recovered, `repaired` or by itself, and whose watch begins.
+fn watched(repaired: bool) -> World {
+    let ends = Some(SignedDuration::from_secs(400));
+    let mut world = if repaired { World::new() } else { World { alert_ends_after: ends, ..World::healthy() } };
+    run(&mut world);
+    assert_eq!((world.phase(), world.writes.len()), (IncidentPhase::Resolved, usize::from(repaired)));
+    let watch = Watch { since: world.now, ..Watch::default() };
+    world.incident.status.as_mut().unwrap().watch = Some(watch);
+    world
+}
+
+/// The same, seen failing for 20 seconds.
+fn failing(repaired: bool) -> World {
+    let mut world = watched(repaired);
+    world.incident.status.as_mut().unwrap().watch.as_mut().unwrap().failing_since = Some(world.now);
+    world.now += SignedDuration::from_secs(20);
+    world
+}
+
+#[test]
+fn a_later_incident_that_ends_without_a_word_leaves_the_watch_as_it_was() {
+    for repaired in [true, false] {
+        let mut world = watched(repaired);
+        world.now += SignedDuration::from_hours(1);
+        let waits = look(&world, later(false), false);
+        assert!(waits.status.is_none() && waits.effects.is_empty(), "it is worked on: {waits:?}");
+        let told = look(&world, None, false).status.expect("people are told");
+        assert_eq!((told.phase, told.reason.as_str()), (IncidentPhase::Escalated, "AlertGoesOn"));
+        assert!(told.escalation.is_some());
+        let over = look(&world, later(true), false).status.expect("people have it");
+        assert!(!over.is_watched() && over.phase == IncidentPhase::Resolved);
+    }
+}
+
+#[test]
+fn a_repair_that_does_not_hold_is_counted_whoever_has_the_target_and_told_unless_people_have_it() {
+    let world = failing(true);
+    for (called, phase) in [(false, IncidentPhase::Escalated), (true, IncidentPhase::Resolved)] {
+        let step = look(&world, later(called), true);
+        assert!(step.effects.contains(&Effect::CountAnomaly(Reason::Relapsed)), "{step:?}");
+        let status = step.status.unwrap();
+        assert_eq!((status.phase, status.is_watched()), (phase, false));
+    }
+    // Nothing was written: whoever works on the target sees what fails.
+    let world = failing(false);
+    assert!(look(&world, later(false), true).status.is_none(), "two investigate the same");
+    let again = look(&world, None, true).status.expect("it is investigated");
+    assert_eq!(again.phase, IncidentPhase::Investigating);
 }
 
 #[test]

@@ -22,7 +22,7 @@ use crate::core::{
     neighbours::Storm,
     policy::CompiledPolicy,
     reason::Reason,
-    surroundings,
+    surroundings::{self, Successor},
     workload::{Kind, Presence, Strategy, Workload},
 };
 
@@ -148,8 +148,8 @@ pub struct World {
     pub fired: Option<Time>,
     /// Many workloads fail at once.
     pub storm: Option<Storm>,
-    /// Another incident is about the same target.
-    pub successor: Option<String>,
+    /// A later incident is about the same target.
+    pub successor: Option<Successor>,
     pub broken: Workload,
     pub workload: Workload,
     pub readable: bool,

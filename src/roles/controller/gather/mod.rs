@@ -65,7 +65,7 @@ pub async fn gather(ctx: &Context, incident: &Incident, need: Need, now: Time) -
                 firing(ctx, incident)
             )?;
             let known = ctx.incidents.state();
-            let successor = surroundings::successor(incident, known.iter().map(AsRef::as_ref)).map(str::to_owned);
+            let successor = surroundings::successor(incident, known.iter().map(AsRef::as_ref));
             Seen::Watch(Box::new(Watched { repair, workload, firing: firing.is_some(), successor }))
         }
     })
