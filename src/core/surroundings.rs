@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::ResourceQuota;
 
-use crate::api::v1alpha1::{Approval, ApprovalAnswer, Incident, IncidentPhase, Time};
+use crate::api::v1alpha1::{Approval, ApprovalAnswer, Incident, IncidentPhase, ObjectRef, Time};
 
 use super::gate::ValidApproval;
 
@@ -86,18 +86,21 @@ pub struct Successor {
     pub called: bool,
 }
 
-/// A later incident of the same namespace about the same target that has it for now, because it is open, or from there on,
+/// A later incident of the same namespace about the same target, or what stands in its place, that has it for now, because it is open, or from there on,
 /// because people were called for it. One that is less severe speaks for nobody: it may end without a word. Nor does one
 /// that was resolved, whose own alert is all that it asks for.
 pub fn successor<'a>(
     incident: &Incident,
     incidents: impl IntoIterator<Item = &'a Incident>,
 ) -> Option<Successor> {
+    fn names(it: &ObjectRef) -> [&str; 3] {
+        [&it.kind, &it.namespace, &it.name]
+    }
     let target = incident.spec.target.as_ref()?;
     let later = |other: &&Incident| {
         other.metadata.namespace == incident.metadata.namespace
             && other.metadata.uid != incident.metadata.uid
-            && other.spec.target.as_ref().is_some_and(|it| it.uid == target.uid)
+            && other.spec.target.as_ref().is_some_and(|it| names(it) == names(target))
             && other.spec.opened_at > incident.spec.opened_at
             && other.spec.severity >= incident.spec.severity
     };
@@ -209,7 +212,12 @@ mod tests {
         use Severity::{Critical, Error, Info};
         let first = later(0, Error, Resolved, false);
         let of = |others: &[Incident]| successor(&first, others).map(|it| (it.incident, it.called));
-        assert_eq!(of(&[first.clone(), incident("shop", "b", 9, 0)]), None, "itself, and one about another target");
+        let mut other = later(9, Critical, Judging, false);
+        other.spec.target.as_mut().unwrap().name = "b".into();
+        assert_eq!(of(&[first.clone(), other]), None, "itself, and one about another target");
+        let mut made_again = later(9, Error, Judging, false);
+        made_again.spec.target.as_mut().unwrap().uid = "another".into();
+        assert_eq!(of(&[made_again]), Some(("at-9".into(), false)), "it is about what stands in its place");
         for severity in [Error, Critical] {
             assert_eq!(of(&[later(9, severity, Judging, false)]), Some(("at-9".into(), false)));
             assert_eq!(of(&[later(9, severity, Escalated, true)]), Some(("at-9".into(), true)));

@@ -259,7 +259,7 @@ pub struct Watch {
     /// Time at which it ended. Absent while it goes on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub over: Option<Time>,
-    /// Time since when the target fails again. Absent while it does not.
+    /// Time since when the target fails again, or is gone while its alert fires. Absent while it does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failing_since: Option<Time>,
 }

@@ -216,6 +216,9 @@ pub fn next_step(incident: &Incident, status: &IncidentStatus, reason: Reason) -
         Reason::TargetUnresolved | Reason::TargetNotFound | Reason::TargetAmbiguous | Reason::TargetInvalid => {
             Some("check the labels of the alerting rule; they have to name one existing workload".into())
         }
+        Reason::TargetGone if target.is_some() => Some(format!(
+            "look at what stands in its place, if anything: `kubectl -n {namespace} get {object} -o yaml`"
+        )),
         Reason::ExecutorSilent | Reason::WrittenLate | Reason::WriteUnproven => Some(format!(
             "`kubectl -n {namespace} get {object} -o yaml` shows backstop.dev/last-action if it was written"
         )),

@@ -42,6 +42,7 @@ pub(super) fn step(about: About<'_>, mut status: IncidentStatus, seen: &Watched)
     let least = if repaired { seconds(timings.watch_seconds) } else { SignedDuration::ZERO };
     let (pause, message) = if repaired { (LOOK, "it had recovered") } else { (SELDOM, "nothing was wrong with it") };
 
+    let informs = about.only_informs() && !repaired;
     // While a later incident works on the target, only what that one cannot know is told.
     let (has_it, works_on_it) = match &seen.successor {
         Some(Successor { called, .. }) => (*called, !called),
@@ -62,8 +63,24 @@ pub(super) fn step(about: About<'_>, mut status: IncidentStatus, seen: &Watched)
             }
         }
         Ok(_) => watch.failing_since = None,
+        // What stands in its place, if anything, nobody looks at: its alert is known, and belongs to this incident.
         Err(error) if error.reason == Reason::TargetGone => {
-            return over(about, status, "the target was deleted or recreated");
+            if !seen.firing {
+                return over(about, status, "the target was deleted or recreated, and the alert has ended");
+            }
+            let since = *watch.failing_since.get_or_insert(now);
+            let lasting = now.duration_since(since);
+            if seen.successor.is_none() && lasting >= patience {
+                if informs {
+                    return over(about, status, "the target was deleted or recreated, and its severity calls nobody");
+                }
+                let message = format!(
+                    "{message}; it was deleted or recreated since, and {} s later the alert still fires: nobody has looked \
+                     at what stands in its place",
+                    lasting.as_secs()
+                );
+                return told(about, status, error.reason, &message, vec![]);
+            }
         }
         // No data is not healthy: the watch does not end well without it.
         Err(error) if seen.successor.is_none() && repaired && elapsed >= least.max(patience) + UNREAD => {
@@ -72,13 +89,14 @@ pub(super) fn step(about: About<'_>, mut status: IncidentStatus, seen: &Watched)
         }
         Err(_) => {}
     }
-    let failing = watch.failing_since.is_some();
+    let broken = watch.failing_since.is_some() && seen.workload.is_ok();
+    let gone = seen.workload.as_ref().is_err_and(|error| error.reason == Reason::TargetGone);
     // Whether a repair holds is still seen here: a target that it did not cure is held.
-    if let Some(successor) = seen.successor.as_ref().filter(|_| has_it && !(repaired && failing)) {
+    if let Some(successor) = seen.successor.as_ref().filter(|_| has_it && !(repaired && broken)) {
         return over(about, status, &format!("people were called for Incident {} about the same target", successor.incident));
     }
-    if seen.firing && !failing && !works_on_it && elapsed >= patience {
-        if about.only_informs() && !repaired {
+    if seen.firing && !broken && !gone && !works_on_it && elapsed >= patience {
+        if informs {
             return over(about, status, "the alert goes on, and its severity calls nobody");
         }
         let message = format!(
@@ -87,11 +105,11 @@ pub(super) fn step(about: About<'_>, mut status: IncidentStatus, seen: &Watched)
         );
         return told(about, status, Reason::AlertGoesOn, &message, vec![]);
     }
-    if !seen.firing && !failing && elapsed >= least && seen.workload.is_ok() {
+    if !seen.firing && !broken && elapsed >= least && seen.workload.is_ok() {
         return over(about, status, "the alert has ended, and the target is healthy");
     }
     let due = [patience, least].into_iter().filter(|due| *due > elapsed).map(|due| due - elapsed).min();
-    let pause = if failing && (repaired || !works_on_it) { SOON } else { due.map_or(pause, |due| due.min(pause)) };
+    let pause = if broken && (repaired || !works_on_it) { SOON } else { due.map_or(pause, |due| due.min(pause)) };
     let pause = Duration::try_from(pause).unwrap_or_default().min(telling::pause(&status, now));
     let next = Next::After(pause.max(Duration::from_secs(1)));
     if status.watch.as_ref() == Some(&watch) {

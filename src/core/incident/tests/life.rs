@@ -5,7 +5,7 @@ use jiff::SignedDuration;
 use super::phases::{ends, purposes, run};
 use super::{Aftermath, World};
 use crate::api::v1alpha1::{IncidentPhase, LedgerState, Purpose, Severity, Watch};
-use crate::core::gate::testing;
+use crate::core::gate::{Unreadable, testing};
 use crate::core::incident::{Effect, Need, Notice, Seen, Step, Watched, need, step};
 use crate::core::neighbours::Storm;
 use crate::core::reason::Reason;
@@ -158,6 +158,43 @@ fn a_repair_that_does_not_hold_is_counted_whoever_has_the_target_and_told_unless
     assert!(look(&world, later(false), true).status.is_none(), "two investigate the same");
     let again = look(&world, None, true).status.expect("it is investigated");
     assert_eq!(again.phase, IncidentPhase::Investigating);
+}
+
+#[test]
+fn a_target_that_is_deleted_or_made_again_while_its_alert_fires_on_is_told_and_else_the_watch_is_over() {
+    for (repaired, patience) in [(true, 60), (false, 90)] {
+        let gone = Unreadable { reason: Reason::TargetGone, message: "it was recreated".into() };
+        let look = |world: &World, firing| {
+            let seen = Watched { repair: None, workload: Err(gone.clone()), firing, successor: None };
+            step(&world.incident, &Seen::Watch(Box::new(seen)), &world.terms, world.now)
+        };
+        let mut world = watched(repaired);
+        world.now += SignedDuration::from_hours(1);
+        let over = look(&world, false).status.expect("there is nothing left to watch");
+        assert!(!over.is_watched() && over.phase == IncidentPhase::Resolved);
+        // An alert ends some minutes after its object.
+        world.incident.status = look(&world, true).status.map(|status| *status);
+        assert!(world.status().is_watched(), "repaired: {repaired}");
+        world.now += SignedDuration::from_secs(patience - 1);
+        assert!(look(&world, true).status.is_none());
+        world.now += SignedDuration::from_secs(1);
+        let told = look(&world, true).status.expect("people are told");
+        assert_eq!((told.phase, told.reason.as_str()), (IncidentPhase::Escalated, "TargetGone"));
+        assert!(told.escalation.is_some());
+        assert_eq!(told.watch.unwrap().over, Some(world.now));
+    }
+}
+
+#[test]
+fn a_target_that_failed_and_cannot_be_read_since_is_told_while_its_alert_fires() {
+    for repaired in [true, false] {
+        let mut world = failing(repaired);
+        world.now += SignedDuration::from_hours(1);
+        let unread = Unreadable { reason: Reason::ClusterUnreadable, message: "no answer".into() };
+        let seen = Watched { repair: None, workload: Err(unread), firing: true, successor: None };
+        let told = step(&world.incident, &Seen::Watch(Box::new(seen)), &world.terms, world.now).status;
+        assert_eq!(told.expect("people are told").phase, IncidentPhase::Escalated, "repaired: {repaired}");
+    }
 }
 
 #[test]
