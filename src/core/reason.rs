@@ -231,6 +231,8 @@ reasons! {
     NameTaken,
     /// No step of the incident got on for minutes: the watchdog handed it over.
     NoProgress,
+    /// More incidents of a namespace than are kept had not been told to anybody: the oldest were deleted.
+    TooManyUntold,
     /// The API server refused a request again and again that Backstop cannot do without.
     RequestRefused,
     /// What would be written is too large to be stored and granted.

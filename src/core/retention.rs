@@ -5,12 +5,16 @@ use std::collections::BTreeMap;
 
 use jiff::SignedDuration;
 
-use crate::api::v1alpha1::{Alert, AlertState, Incident, Time};
+use crate::api::v1alpha1::{Alert, AlertState, Incident, IncidentStatus, Time};
 
 use super::{incident, names::LAST_SEEN};
 
 /// How often the annotation [`LAST_SEEN`] is renewed at most.
 const MARK_EVERY: SignedDuration = SignedDuration::from_hours(1);
+
+/// Incidents that owe something stay until a namespace has so many times the bound of them: a pager that is down for days
+/// must not fill the cluster.
+pub const OWING: usize = 4;
 
 /// A finished object, as small as can be: there may be tens of thousands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,20 +29,32 @@ pub struct Finished {
     pub ended: Time,
     /// It goes with age. What belongs to an object that is kept goes with that one, or when there are too many.
     pub ages: bool,
+    /// People have not been told of it yet, or a write of it may still be made ([`owes`]): it does not age.
+    pub owes: bool,
 }
 
-/// Those older than `keep` that go with age, and the oldest of those beyond `bound` in one namespace.
+/// Whether an incident that is over owes something still: people have not been told, or a write may still be made.
+pub fn owes(status: &IncidentStatus) -> bool {
+    incident::has_to_tell(status) || status.unsettled.is_some()
+}
+
+/// Those older than `keep` that go with age, and the oldest of those beyond `bound` in one namespace. Those that owe
+/// something count for themselves, and go as the oldest beyond [`OWING`] times the bound alone.
 pub fn expired(mut finished: Vec<Finished>, keep: SignedDuration, bound: usize, now: Time) -> Vec<Finished> {
     finished.sort_by(|a, b| a.namespace.cmp(&b.namespace).then(b.ended.cmp(&a.ended)));
     let mut namespace = Box::default();
-    let mut count = 0;
+    let (mut settled, mut owing) = (0, 0);
     finished.retain(|object| {
         if object.namespace != namespace {
             namespace.clone_from(&object.namespace);
-            count = 0;
+            (settled, owing) = (0, 0);
         }
-        count += 1;
-        count > bound || (object.ages && now.duration_since(object.ended) > keep)
+        if object.owes {
+            owing += 1;
+            return owing > bound.saturating_mul(OWING);
+        }
+        settled += 1;
+        settled > bound || (object.ages && now.duration_since(object.ended) > keep)
     });
     finished
 }
@@ -165,7 +181,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::api::v1alpha1::{Delivery, Escalation, IncidentPhase, IncidentStatus, NoticeStatus, Watch};
+    use crate::api::v1alpha1::{Delivery, Escalation, IncidentPhase, NoticeStatus, Watch};
 
     const DAYS: SignedDuration = SignedDuration::from_hours(72);
 
@@ -176,7 +192,7 @@ mod tests {
     fn object(namespace: &str, ended: i64) -> Finished {
         let name: Box<str> = format!("{namespace}-{ended}").into();
         let ended = Time::from_second(ended).unwrap();
-        Finished { namespace: namespace.into(), uid: name.clone(), name, ended, ages: true }
+        Finished { namespace: namespace.into(), uid: name.clone(), name, ended, ages: true, owes: false }
     }
 
     fn alert(received: Option<i64>, mark: Option<&str>) -> Alert {
@@ -203,6 +219,18 @@ mod tests {
         let kept = |ended| Finished { ages: false, ..object("a", ended) };
         let gone = expired(vec![kept(100), kept(50)], SignedDuration::from_secs(1), 1, Time::from_second(300).unwrap());
         assert_eq!(gone.iter().map(|o| &*o.name).collect::<Vec<_>>(), ["a-50"]);
+    }
+
+    #[test]
+    fn what_owes_something_is_kept_whatever_its_age_and_in_a_number_of_its_own() {
+        let owing = |namespace, ended| Finished { owes: true, ..object(namespace, ended) };
+        let all = (1..=9).map(|ended| owing("a", ended)).chain([object("a", 20), object("a", 21), owing("b", 1)]);
+        let late = Time::from_second(9_000_000).unwrap();
+        let gone = expired(all.clone().collect(), SignedDuration::from_secs(1), 2, late);
+        assert_eq!(gone.iter().map(|o| &*o.name).collect::<Vec<_>>(), ["a-21", "a-20", "a-1"], "four times two stay");
+        let gone = expired(all.collect(), SignedDuration::from_hours(9_000), 1, late);
+        let names: Vec<&str> = gone.iter().map(|o| &*o.name).collect();
+        assert_eq!(names, ["a-20", "a-5", "a-4", "a-3", "a-2", "a-1"], "neither counts for the other");
     }
 
     #[test]
@@ -311,6 +339,7 @@ mod tests {
             if !rests(&one) {
                 continue;
             }
+            assert!(!owes(one.status.as_ref().unwrap()), "{combination:b}");
             resting += 1;
             assert_eq!(incident::need(&one, at(9)), incident::Need::Nothing, "{combination:b}");
             let step = incident::step(&one, &incident::Seen::Nothing, &terms, at(9));

@@ -21,6 +21,7 @@ use crate::notify::{Message, Notification, Told};
 use super::context::{Context, Error};
 use super::gather::{self, Freshness};
 use super::ledgers;
+use super::retention::Untold;
 
 /// Notifies people, through every channel that has not accepted it yet. `remembered` are deliveries that could not be
 /// stored yet. `None` where there is nothing to tell: no cascade breaker has opened.
@@ -143,6 +144,29 @@ pub fn of_alert(ctx: &Context, alert: &Alert, why: &str) -> Message {
         alerts: vec![alertname],
         request_id: alert.spec.request_id.clone(),
         inspect,
+        ..Message::default()
+    }
+}
+
+/// What people are told of incidents that are deleted before they were told of them.
+pub fn of_untold(ctx: &Context, untold: &Untold) -> Message {
+    let Untold { count, severity, newest, .. } = untold;
+    let namespace = newest.namespace.to_string();
+    Message {
+        cluster: ctx.settings.cluster_name.clone(),
+        incident: newest.name.to_string(),
+        incident_uid: newest.uid.to_string(),
+        severity: severity_word(*severity).into(),
+        phase: IncidentPhase::Escalated.as_str().into(),
+        reason: Reason::TooManyUntold.as_str().into(),
+        message: format!(
+            "{count} ended incidents of namespace {namespace} were deleted before anybody could be told of them; the newest \
+             of these was {} of {}",
+            newest.name, newest.ended
+        ),
+        next_step: format!("look at what still fires there: `kubectl -n {namespace} get alerts.backstop.dev`"),
+        inspect: format!("kubectl -n {namespace} get incidents.backstop.dev"),
+        namespace,
         ..Message::default()
     }
 }

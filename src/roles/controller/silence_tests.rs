@@ -6,10 +6,10 @@ use kube::ResourceExt as _;
 use serde_json::{Value, json};
 
 use super::tests::context;
-use super::{deciding, effects, incidents, notices, watchdog};
-use crate::api::v1alpha1::{Incident, IncidentPhase};
+use super::{deciding, effects, incidents, notices, retention, watchdog};
+use crate::api::v1alpha1::{Delivery, Incident, IncidentPhase, Severity};
 use crate::clock;
-use crate::cluster::testing::{Asked, Reply, failure};
+use crate::cluster::testing::{Asked, Reply, failure, list};
 use crate::core::{
     incident::{Effect, Notice},
     reason::Reason,
@@ -118,6 +118,38 @@ async fn the_watchdog_hands_over_a_recovered_target_that_it_cannot_watch() {
     let status = kept.lock().unwrap().status.clone().unwrap();
     assert_eq!((status.phase, status.reason.as_str()), (IncidentPhase::Escalated, Reason::NoProgress.as_str()));
     assert!(status.watch.unwrap().over.is_some() && !events(&log, "NoProgress").is_empty());
+}
+
+#[tokio::test]
+async fn an_incident_that_nobody_has_heard_of_is_kept_and_one_page_counts_those_that_are_too_many() {
+    let ended = |number: i64, arrived: bool| {
+        let mut one = untold();
+        one.metadata.name = Some(format!("api-{number}"));
+        let status = one.status.as_mut().unwrap();
+        status.times.ended = Some(crate::api::v1alpha1::Time::from_second(1_700_000_000 + number).unwrap());
+        let delivery = Delivery { channel: "event".into(), delivered: arrived, ..Delivery::default() };
+        status.escalation.as_mut().unwrap().deliveries = vec![delivery];
+        one
+    };
+    let mut all: Vec<Incident> = (1..=6).map(|number| ended(number, false)).collect();
+    all.push(ended(9, true));
+    all[0].spec.severity = Severity::Critical;
+    let (mut ctx, log, _folder) = context(all, |asked| match asked.method.as_str() {
+        "GET" => list(&[]),
+        _ => Reply::Json(200, json!({"kind": "Status", "status": "Success"})),
+    });
+    ctx.settings.retention.per_namespace = 1;
+    let ctx = Arc::new(ctx);
+    let mut left = retention::AllUntold::new();
+    retention::delete_expired(&ctx, &mut left).await.unwrap();
+    let deleted: Vec<String> = (log.lock().unwrap().iter().filter(|asked| asked.method == "DELETE"))
+        .map(|asked| asked.path.rsplit('/').next().unwrap().to_owned())
+        .collect();
+    assert_eq!(deleted, ["api-9", "api-2", "api-1"], "what was told is years old; of the others four times one stay");
+    let pages = events(&log, "TooManyUntold");
+    let note = pages[0]["note"].as_str().unwrap();
+    assert!(note.contains("2 ended incidents of namespace shop") && note.contains("api-2"), "{note}");
+    assert_eq!((pages.len(), ctx.metrics.untold.get(), left.len()), (1, 2, 0));
 }
 
 fn open(ctx: &super::Context, scope: &'static str) -> i64 {

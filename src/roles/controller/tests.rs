@@ -446,7 +446,7 @@ async fn retention_reads_small_pages_ends_what_is_silent_and_deletes_what_is_old
             _ => Reply::Json(200, json!({"kind": "Status", "status": "Success"})),
         }
     });
-    retention::delete_expired(&Arc::new(ctx)).await.unwrap();
+    retention::delete_expired(&Arc::new(ctx), &mut retention::AllUntold::new()).await.unwrap();
     let log = log.lock().unwrap();
     let of = |method: &str| -> Vec<&str> {
         log.iter().filter(|one| one.method == method).map(|one| one.path.rsplit('/').next().unwrap()).collect()
