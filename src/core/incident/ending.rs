@@ -123,11 +123,15 @@ pub fn refused(incident: &Incident, step: &Step, refusal: &budget::Refusal, term
 
 /// A step of it is refused again and again, and trying once more cannot help: a person has it, with what was refused.
 /// Whatever its severity: nobody has looked at what it is about, and what hinders Backstop hinders the next incident too.
-/// One that is over stays as it is.
+/// One that is watched goes on, and is handed over too. One that is over stays as it is: nothing is decided.
 pub fn blocked(incident: &Incident, reason: Reason, message: &str, terms: &Terms, now: Time) -> Step {
-    let status = super::status(incident);
-    if status.phase.is_final() {
+    let mut status = super::status(incident);
+    let watched = status.is_watched();
+    if status.phase.is_final() && !watched {
         return Step::wait(IDLE);
+    }
+    if let Some(watch) = status.watch.as_mut().filter(|_| watched) {
+        watch.over = Some(now);
     }
     hand_over(About { incident, terms, now }, status, reason, message, vec![], true)
 }

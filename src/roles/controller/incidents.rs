@@ -26,7 +26,8 @@ const STEPS: usize = 12;
 /// Until an incident whose namespace has all the room that it may have is looked at again.
 const NO_ROOM: Duration = Duration::from_millis(300);
 
-/// Takes steps until there is something to wait for. One whose steps are refused again and again is handed over.
+/// Takes steps until there is something to wait for. One whose steps are refused again and again is handed over; where there
+/// is nothing to hand over, the step is tried on, and that it fails is for the watchdog to see.
 pub async fn reconcile(cached: Arc<Incident>, ctx: Shared) -> Result<Action, Error> {
     if retention::rests(&cached) {
         return Ok(Action::await_change());
@@ -39,11 +40,13 @@ pub async fn reconcile(cached: Arc<Incident>, ctx: Shared) -> Result<Action, Err
     };
     let span = request_span(&cached.spec.request_id);
     let work = async {
-        match ctx.progress.refused_for_good(&key, now) {
-            // On the heap: these are large, and the threads of the runtime have small stacks.
-            Some(error) => Box::pin(give_up(&cached, &ctx, &error)).await,
-            None => Box::pin(steps(&cached, &ctx)).await,
+        // On the heap: these are large, and the threads of the runtime have small stacks.
+        if let Some(error) = ctx.progress.refused_for_good(&key, now)
+            && let Some(pause) = Box::pin(give_up(&cached, &ctx, &error)).await?
+        {
+            return Ok(pause);
         }
+        Box::pin(steps(&cached, &ctx)).await
     };
     let pause = work.inspect_err(|error: &Error| error.log("Incident", cached.as_ref())).instrument(span).await?;
     let goes_on = cached.status.as_ref().is_none_or(watchdog::goes_on);
@@ -51,16 +54,20 @@ pub async fn reconcile(cached: Arc<Incident>, ctx: Shared) -> Result<Action, Err
     Ok(Action::requeue(pause))
 }
 
-/// Hands the incident over because of what is refused. When that fails too, the watchdog is left.
-pub async fn give_up(cached: &Incident, ctx: &Shared, error: &str) -> Result<Duration, Error> {
+/// Hands the incident over because of what is refused; `None` where it is over already. When that fails too, the watchdog is
+/// left.
+pub async fn give_up(cached: &Incident, ctx: &Shared, error: &str) -> Result<Option<Duration>, Error> {
     let api: Api<Incident> = ctx.api(&cached.namespace().unwrap_or_default());
     let Some(incident) = call("read Incident", api.get_opt(&cached.name_any())).await? else {
-        return Ok(Duration::from_secs(3600));
+        return Ok(Some(Duration::from_secs(3600)));
     };
     let message = format!("the API server refuses again and again what Backstop cannot do without: {error}");
     let step = incident::blocked(&incident, Reason::RequestRefused, &message, &ctx.terms, clock::now());
+    if step.status.is_none() {
+        return Ok(None);
+    }
     take(ctx, incident, step).await?;
-    Ok(Duration::from_millis(10))
+    Ok(Some(Duration::from_millis(10)))
 }
 
 async fn steps(cached: &Incident, ctx: &Shared) -> Result<Duration, Error> {

@@ -120,6 +120,58 @@ async fn the_watchdog_hands_over_a_recovered_target_that_it_cannot_watch() {
     assert!(status.watch.unwrap().over.is_some() && !events(&log, "NoProgress").is_empty());
 }
 
+/// Takes `count` steps, five seconds apart; how many of them ended well.
+async fn steps(ctx: &super::context::Shared, cached: &Incident, count: i64) -> usize {
+    let key = super::progress::key("Incident", cached);
+    let mut well = 0;
+    for number in 0..count {
+        match incidents::reconcile(Arc::new(cached.clone()), ctx.clone()).await {
+            Ok(_) => well += 1,
+            Err(error) => {
+                let then = clock::now() - jiff::SignedDuration::from_secs(5 * (count - number));
+                ctx.progress.failed(key.clone(), error.failure(), &error.to_string(), then);
+            }
+        }
+    }
+    well
+}
+
+#[tokio::test]
+async fn a_recovered_target_of_which_reads_are_refused_is_handed_over() {
+    let watched = incident(json!({"phase": "Resolved", "reason": "Recovered", "times": {"ended": clock::now()},
+        "remediation": "api-1-repair", "watch": {"since": clock::now()}}));
+    let kept = Arc::new(Mutex::new(watched.clone()));
+    let serve = server(&kept, ledger(0));
+    let (ctx, log, _folder) = context(vec![], move |asked| match asked.path.contains("/remediations/") {
+        true => failure(403, "Forbidden"),
+        false => serve(asked),
+    });
+    let ctx = Arc::new(ctx);
+    steps(&ctx, &watched, 8).await;
+    let status = kept.lock().unwrap().status.clone().unwrap();
+    assert_eq!((status.phase, status.reason.as_str()), (IncidentPhase::Escalated, Reason::RequestRefused.as_str()));
+    assert!(status.watch.unwrap().over.is_some() && !events(&log, "RequestRefused").is_empty());
+}
+
+#[tokio::test]
+async fn what_an_ended_incident_cannot_tell_because_reads_are_refused_is_no_step_that_ended_well() {
+    let notice = json!({"notice": "BreakerOpened", "nextAttempt": "2026-01-01T00:00:00Z"});
+    let ended = incident(json!({"phase": "Resolved", "reason": "NothingWrong", "observedGeneration": 1,
+        "times": {"ended": clock::now()}, "notices": [notice]}));
+    let kept = Arc::new(Mutex::new(ended.clone()));
+    let serve = server(&kept, ledger(0));
+    let (ctx, _log, _folder) = context(vec![], move |asked| match asked.path.contains("/ledgers/") {
+        true => failure(403, "Forbidden"),
+        false => serve(asked),
+    });
+    let ctx = Arc::new(ctx);
+    assert_eq!(steps(&ctx, &ended, 12).await, 0);
+    let key = super::progress::key("Incident", &ended);
+    let seen = ctx.progress.steps(&key);
+    assert!(seen.ended_well.is_none() && seen.error.is_some(), "the watchdog takes it for alive: {seen:?}");
+    assert_eq!(*kept.lock().unwrap(), ended);
+}
+
 #[tokio::test]
 async fn an_incident_that_nobody_has_heard_of_is_kept_and_one_page_counts_those_that_are_too_many() {
     let ended = |number: i64, arrived: bool| {

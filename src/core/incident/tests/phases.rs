@@ -3,7 +3,7 @@
 use super::{Aftermath, Executor, Fault, Investigator, Run, World, drive};
 use crate::api::v1alpha1::{
     ApprovalAnswer, DecisionOutcome, Incident, IncidentPhase, LedgerEntry, LedgerState, PodFailure, Policy, Purpose,
-    Severity, Time, Write,
+    Severity, Time, Watch, Write,
 };
 use crate::core::gate::testing;
 use crate::core::incident::{Effect, Notice, Seen, Step, Terms, blocked, step, unanswered};
@@ -476,6 +476,15 @@ fn what_is_refused_again_and_again_ends_in_every_phase_and_closes_what_may_be_op
         let step = blocked(&world.incident, Reason::RequestRefused, "no", &world.terms, world.now);
         assert!(step.status.is_none() && step.effects.is_empty(), "one that is over stays as it is");
     }
+    // A recovered target of which nothing can be seen any more.
+    let mut world = World::new();
+    let status = world.incident.status.get_or_insert_default();
+    (status.phase, status.watch) =
+        (IncidentPhase::Resolved, Some(Watch { since: world.now, ..Watch::default() }));
+    let step = blocked(&world.incident, Reason::RequestRefused, "alerts is forbidden", &world.terms, world.now);
+    let status = step.status.expect("it is handed over");
+    assert_eq!((status.phase, status.reason.as_str()), (IncidentPhase::Escalated, "RequestRefused"));
+    assert!(status.escalation.is_some() && status.watch.unwrap().over == Some(world.now));
 }
 
 /// As [`step`], but the target looks well for some seconds after the decision.
