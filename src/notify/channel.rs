@@ -99,6 +99,10 @@ pub struct Message {
     pub incident: String,
     /// Its UID: the same for every notification about it.
     pub incident_uid: String,
+    /// What tells this notification from others of the same incident and reason: a request for an Approval from its
+    /// reminders. The same at each attempt; empty where there is one only. Not in the body.
+    #[serde(skip)]
+    pub occasion: String,
     /// Its namespace.
     pub namespace: String,
     /// The object it is about; absent while it is not known.

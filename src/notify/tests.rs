@@ -239,6 +239,20 @@ async fn a_receiver_that_fails_once_gets_it_again_under_the_same_key() {
 }
 
 #[tokio::test]
+async fn a_reminder_has_a_key_of_its_own_that_is_not_in_the_body() {
+    let (receiver, url) = Receiver::start(&[500, 200]).await;
+    for occasion in ["first", "second"] {
+        let asked = Notification::ApprovalAsked(Message { occasion: occasion.into(), ..message() });
+        assert!(notifier(&url, "").deliver(&asked, &[]).await.arrived());
+    }
+    let got = receiver.got.lock().unwrap();
+    let keys: Vec<&str> = got.iter().map(|(headers, _)| headers["idempotency-key"].to_str().unwrap()).collect();
+    let [first, second] = ["uid-1/OnlyOneRevision/first", "uid-1/OnlyOneRevision/second"];
+    assert_eq!(keys, [first, first, second], "an attempt that failed has the same");
+    assert!(got.iter().all(|(_, body)| !String::from_utf8_lossy(body).contains("occasion")));
+}
+
+#[tokio::test]
 async fn a_channel_by_which_it_arrived_is_not_used_again_and_attempts_add_up() {
     let (receiver, url) = Receiver::start(&[400, 200]).await;
     let notifier = notifier(&url, "");

@@ -25,7 +25,7 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(400);
 /// Longest pause, whatever the receiver asks for.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// The receiver's key for telling repeats: the Incident's UID and the reason.
+/// The receiver's key for telling attempts from news: the Incident's UID, the reason, and which of several it is.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 /// Where to post, and how.
@@ -141,8 +141,10 @@ impl Webhook {
     }
 
     async fn attempt(&self, body: &Body<'_>) -> Sent {
-        // The same for every attempt to tell the same thing: an incident asks for an Approval, and may be handed over.
-        let key = format!("{}/{}", body.message.incident_uid, body.message.reason);
+        // The same for every attempt to tell the same thing, and another for whatever people have to see anew.
+        let Message { incident_uid, reason, occasion, .. } = body.message;
+        let key = [incident_uid, reason, occasion].into_iter().filter(|part| !part.is_empty());
+        let key = key.map(String::as_str).collect::<Vec<_>>().join("/");
         let mut request = self.client.post(self.url.clone()).header(IDEMPOTENCY_KEY, key).json(body);
         if let Some(file) = &self.token_file {
             // Read each time: Secrets rotate.

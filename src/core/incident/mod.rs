@@ -56,7 +56,7 @@ pub use effect::{Effect, Entry, Measure, Notice};
 pub use ending::{blocked, next_step, refused};
 pub use judgement::unanswered;
 pub use round::DEADLINE_SECONDS;
-pub use telling::{deliveries, has_to_tell, nothing_to_tell, to_tell, told};
+pub use telling::{deliveries, has_to_tell, nothing_to_tell, occasion, to_tell, told};
 
 /// Durations of an incident, in seconds.
 #[derive(Clone, Debug, Deserialize)]

@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 
 use crate::api::v1alpha1::{Delivery, Escalation, Incident, IncidentPhase, IncidentStatus, NoticeStatus, Time};
+use crate::core::names;
 
 use super::{Effect, IDLE, Next, Notice, Step};
 
@@ -127,6 +128,24 @@ pub fn deliveries(incident: &Incident, notice: Notice) -> Vec<Delivery> {
             let told = status.notices.iter().find(|it| it.notice == notice.as_str());
             told.map(|it| it.deliveries.clone()).unwrap_or_default()
         }
+    }
+}
+
+/// What tells a notification from others of the incident that give the same reason, in a few characters; empty where there is
+/// one only. Each time that people are asked, and each reminder, is another one; each attempt to deliver it is not.
+pub fn occasion(incident: &Incident, notice: Notice) -> String {
+    let status = super::status(incident);
+    match notice {
+        // An incident is handed over once.
+        Notice::Escalated => String::new(),
+        // One may be handed over because of a breaker too.
+        Notice::BreakerOpened => notice.as_str().to_owned(),
+        Notice::ApprovalAsked => {
+            let digest = status.decision.and_then(|decision| decision.digest).unwrap_or_default();
+            let decided = status.times.decided.map(|at| at.to_string()).unwrap_or_default();
+            names::short_digest(&["request", &digest, &decided])
+        }
+        Notice::Resolved => status.times.ended.map(|at| at.as_second().to_string()).unwrap_or_default(),
     }
 }
 

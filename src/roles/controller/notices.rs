@@ -12,7 +12,7 @@ use crate::core::{
     actions,
     budget::breaker,
     grouping,
-    incident::{Notice, deliveries, severity_word},
+    incident::{Notice, deliveries, occasion, severity_word},
     money::NanoDollars,
     reason::Reason,
 };
@@ -36,9 +36,9 @@ pub async fn deliver(
     remembered: Vec<Delivery>,
 ) -> Result<Option<Told>, Error> {
     let notification = match notice {
-        Notice::ApprovalAsked => Notification::ApprovalAsked(approval_message(message(ctx, incident).await)),
-        Notice::Resolved => Notification::Resolved(message(ctx, incident).await),
-        Notice::Escalated => Notification::Escalated(message(ctx, incident).await),
+        Notice::ApprovalAsked => Notification::ApprovalAsked(approval_message(message(ctx, incident, notice).await)),
+        Notice::Resolved => Notification::Resolved(message(ctx, incident, notice).await),
+        Notice::Escalated => Notification::Escalated(message(ctx, incident, notice).await),
         Notice::BreakerOpened => match of_breakers(ctx, incident).await? {
             Some(message) => Notification::Escalated(message),
             None => return Ok(None),
@@ -58,6 +58,7 @@ pub async fn of_breakers(ctx: &Context, incident: &Incident) -> Result<Option<Me
     let message = format!("{}. What came last is of Incident {namespace}/{name}{so_far}", opened.join(". "));
     Ok((!opened.is_empty()).then(|| Message {
         reason: Reason::BreakerOpen.as_str().into(),
+        occasion: occasion(incident, Notice::BreakerOpened),
         message,
         next_step: "look at what led there; `backstop breaker show` lists it".into(),
         // That nothing is written in a namespace is news, whatever the incident was.
@@ -79,7 +80,7 @@ fn approval_message(message: Message) -> Message {
 }
 
 /// The message. What cannot be read is left out of it: people are called all the same.
-async fn message(ctx: &Context, incident: &Incident) -> Message {
+async fn message(ctx: &Context, incident: &Incident, notice: Notice) -> Message {
     let (found, rules) =
         futures::future::join(gather::diagnosed(ctx, incident), gather::rules(ctx, incident, Freshness::AtHand)).await;
     let unread = |what: &str, error: &Error| {
@@ -104,7 +105,8 @@ async fn message(ctx: &Context, incident: &Incident) -> Message {
         unread("cascade breakers", &error);
         vec![]
     });
-    Message { message: [vec![built.message], opened].concat().join(". "), ..built }
+    let message = [vec![built.message], opened].concat().join(". ");
+    Message { message, occasion: occasion(incident, notice), ..built }
 }
 
 /// What is to be said of the cascade breakers that this incident opened.
@@ -115,8 +117,9 @@ async fn opened(ctx: &Context, incident: &Incident) -> Result<Vec<String>, Error
 }
 
 /// What people are told of an incident with nothing but what is in memory.
-pub fn from_memory(ctx: &Context, incident: &Incident) -> Message {
-    build(incident, None, &[], &ctx.settings.cluster_name)
+pub fn from_memory(ctx: &Context, incident: &Incident, notice: Notice) -> Message {
+    let built = build(incident, None, &[], &ctx.settings.cluster_name);
+    Message { occasion: occasion(incident, notice), ..built }
 }
 
 /// What people are told of an alert that finds no incident.
@@ -156,6 +159,7 @@ pub fn of_untold(ctx: &Context, untold: &Untold) -> Message {
         cluster: ctx.settings.cluster_name.clone(),
         incident: newest.name.to_string(),
         incident_uid: newest.uid.to_string(),
+        occasion: count.to_string(),
         severity: severity_word(*severity).into(),
         phase: IncidentPhase::Escalated.as_str().into(),
         reason: Reason::TooManyUntold.as_str().into(),
@@ -223,6 +227,7 @@ fn build(incident: &Incident, found: Option<InvestigationStatus>, runbooks: &[Ru
         request_id: incident.spec.request_id.clone(),
         runbook_docs: docs(runbooks),
         inspect: format!("kubectl -n {namespace} get incident {} -o yaml", incident.name_any()),
+        occasion: String::new(),
         omitted: vec![],
     }
 }

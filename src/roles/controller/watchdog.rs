@@ -16,7 +16,7 @@ use crate::core::{
     reason::Reason,
     watchdog::{self, HandedOver, Key, Stuck, Watchdog},
 };
-use crate::notify::Notification;
+use crate::notify::{Message, Notification};
 
 use super::context::{Context, Error, Shared, call};
 use super::{grants, metrics, notices, progress};
@@ -76,7 +76,10 @@ pub async fn hand_over(ctx: &Context, stuck: &Stuck) -> HandedOver {
         return if over { tell(ctx, &incident, stuck).await } else { escalate(ctx, &incident, stuck).await };
     }
     match ctx.alerts.get(&Cached::new(name).within(namespace)) {
-        Some(alert) => page(ctx, Notification::Escalated(notices::of_alert(ctx, &alert, &stuck.why.sentence()))).await,
+        Some(alert) => {
+            let message = notices::of_alert(ctx, &alert, &stuck.why.sentence());
+            page(ctx, Notification::Escalated(Message { occasion: again(stuck), ..message })).await
+        }
         None => HandedOver::MovedOn,
     }
 }
@@ -104,7 +107,7 @@ async fn escalate(ctx: &Context, incident: &Incident, stuck: &Stuck) -> HandedOv
         message: stuck.why.sentence(),
         ..status
     });
-    let told = page_incident(ctx, &shown, stored).await;
+    let told = page_incident(ctx, &shown, stuck, stored).await;
     if stored { HandedOver::Stored } else { told }
 }
 
@@ -134,9 +137,9 @@ async fn tell(ctx: &Context, cached: &Incident, stuck: &Stuck) -> HandedOver {
     let work = async {
         let notification = match notice {
             Notice::BreakerOpened => notices::of_breakers(ctx, &incident).await?.map(Notification::Escalated),
-            Notice::Resolved => Some(Notification::Resolved(notices::from_memory(ctx, &incident))),
+            Notice::Resolved => Some(Notification::Resolved(notices::from_memory(ctx, &incident, notice))),
             Notice::Escalated | Notice::ApprovalAsked => {
-                Some(Notification::Escalated(notices::from_memory(ctx, &incident)))
+                Some(Notification::Escalated(notices::from_memory(ctx, &incident, notice)))
             }
         };
         let Some(notification) = notification else { return Ok(None) };
@@ -207,8 +210,9 @@ fn from_cache(incident: &Incident) -> Option<(DynamicObject, Value)> {
 
 /// Tells people of an incident from what is in memory. Where the hand-over is stored, who was told is remembered until
 /// the ordinary way stores that too, and goes on with the others.
-async fn page_incident(ctx: &Context, incident: &Incident, stored: bool) -> HandedOver {
-    let notification = Notification::Escalated(notices::from_memory(ctx, incident));
+async fn page_incident(ctx: &Context, incident: &Incident, stuck: &Stuck, stored: bool) -> HandedOver {
+    let message = notices::from_memory(ctx, incident, Notice::Escalated);
+    let notification = Notification::Escalated(Message { occasion: again(stuck), ..message });
     let Ok(told) = tokio::time::timeout(PAGE, ctx.notifier.deliver(&notification, &[])).await else {
         return HandedOver::Unheard;
     };
@@ -217,6 +221,11 @@ async fn page_incident(ctx: &Context, incident: &Incident, stored: bool) -> Hand
         ctx.progress.remember_told(progress::key(Notice::Escalated.as_str(), incident), told.deliveries);
     }
     if heard { HandedOver::Told } else { HandedOver::Unheard }
+}
+
+/// Which page it is, of several that say the same because nothing can be stored; empty for the first.
+fn again(stuck: &Stuck) -> String {
+    if stuck.told == 0 { String::new() } else { stuck.told.to_string() }
 }
 
 async fn page(ctx: &Context, notification: Notification) -> HandedOver {

@@ -122,6 +122,7 @@ pub fn drive(world: &mut World, step: StepFn, mut fault: impl FnMut(usize) -> Fa
                     let delivery = Delivery { channel: "event".into(), delivered, attempts, ..Delivery::default() };
                     let done = incident::told(&incident, notice, vec![delivery], false, world.now);
                     world.told.push(notice);
+                    world.occasions.push(incident::occasion(&incident, notice));
                     if let Some(status) = done.status {
                         store(world, &incident, *status);
                     }

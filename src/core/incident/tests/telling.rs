@@ -1,10 +1,12 @@
 //! People are told until they have it.
 
+use std::collections::BTreeSet;
+
 use jiff::SignedDuration;
 
 use super::{Fault, World, drive};
 use crate::api::v1alpha1::{Delivery, IncidentPhase, IncidentStatus, Time};
-use crate::core::incident::{self, Need, Next, Notice, step};
+use crate::core::incident::{self, Need, Next, Notice, occasion, step};
 
 /// An incident that was handed over while nobody can be reached.
 fn handed_over() -> World {
@@ -53,6 +55,31 @@ fn a_pager_that_is_down_for_a_day_gets_the_page_with_growing_pauses_and_without_
     assert!(drive(&mut world, step, |_| Fault::None).ended);
     let escalation = world.incident.status.unwrap().escalation.unwrap();
     assert!(escalation.deliveries.iter().all(|delivery| delivery.delivered) && escalation.next_attempt.is_none());
+}
+
+#[test]
+fn each_request_and_each_reminder_is_news_and_each_attempt_to_deliver_it_is_not() {
+    let mut world = World { mode: Some("approve".into()), receiver_works: false, ..World::new() };
+    drive(&mut world, step, |_| Fault::None);
+    let asked = world.told.iter().zip(&world.occasions).filter(|(notice, _)| **notice == Notice::ApprovalAsked);
+    let occasions: Vec<&String> = asked.map(|(_, occasion)| occasion).collect();
+    // The first request and two reminders, each tried six times.
+    let different: BTreeSet<&&String> = occasions.iter().collect();
+    assert_eq!((occasions.len(), different.len()), (18, 3), "{occasions:?}");
+    assert!(occasions.chunks(6).all(|attempts| attempts.iter().all(|it| *it == attempts[0] && !it.is_empty())));
+
+    let incident = |digest: &str, second: i64| {
+        let mut incident = world.incident.clone();
+        let status = incident.status.as_mut().unwrap();
+        status.decision.as_mut().unwrap().digest = Some(digest.into());
+        status.times.decided = Some(Time::from_second(second).unwrap());
+        status.times.ended = Some(Time::from_second(second).unwrap());
+        incident
+    };
+    let of = |digest, second, notice| occasion(&incident(digest, second), notice);
+    assert_ne!(of("a", 1, Notice::ApprovalAsked), of("b", 1, Notice::ApprovalAsked), "another digest");
+    assert_ne!(of("a", 1, Notice::Resolved), of("a", 2, Notice::Resolved), "it was over twice");
+    assert_ne!(of("a", 1, Notice::BreakerOpened), of("a", 1, Notice::Escalated));
 }
 
 #[test]

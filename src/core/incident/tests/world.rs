@@ -201,6 +201,8 @@ pub struct World {
     pub opened: Vec<OpenGrant>,
     pub writes: Vec<(Purpose, Write)>,
     pub told: Vec<Notice>,
+    /// What told each of `told` from others of its kind.
+    pub occasions: Vec<String>,
     pub violations: BTreeSet<String>,
     pub version: u64,
     pub reclaimed: BTreeSet<String>,
@@ -299,6 +301,7 @@ impl World {
             opened: vec![],
             writes: vec![],
             told: vec![],
+            occasions: vec![],
             violations: BTreeSet::new(),
             version: 1,
             reclaimed: BTreeSet::new(),
