@@ -89,10 +89,7 @@ pub struct Successor {
 /// A later incident of the same namespace about the same target, or what stands in its place, that has it for now, because it is open, or from there on,
 /// because people were called for it. One that is less severe speaks for nobody: it may end without a word. Nor does one
 /// that was resolved, whose own alert is all that it asks for.
-pub fn successor<'a>(
-    incident: &Incident,
-    incidents: impl IntoIterator<Item = &'a Incident>,
-) -> Option<Successor> {
+pub fn successor<'a>(incident: &Incident, incidents: impl IntoIterator<Item = &'a Incident>) -> Option<Successor> {
     fn names(it: &ObjectRef) -> [&str; 3] {
         [&it.kind, &it.namespace, &it.name]
     }
@@ -224,7 +221,8 @@ mod tests {
         }
         let new = Incident { status: None, ..later(9, Error, Judging, false) };
         assert_eq!(of(&[new]), Some(("at-9".into(), false)), "nothing was done about it yet");
-        let both = [later(8, Error, Judging, false), later(9, Error, Escalated, true), later(10, Error, Judging, false)];
+        let both =
+            [later(8, Error, Judging, false), later(9, Error, Escalated, true), later(10, Error, Judging, false)];
         assert_eq!(of(&both), Some(("at-9".into(), true)), "who has told people has it");
         assert_eq!(of(&[later(-1, Critical, Judging, false)]), None, "an earlier one");
         // What ends without a word speaks for nobody.

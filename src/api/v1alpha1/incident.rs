@@ -363,6 +363,13 @@ pub struct Decision {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub approvals: Vec<ApprovalTerms>,
+    /// Severity of the incident by then. What is more severe is asked about again. Absent in decisions of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub severity: Option<Severity>,
+    /// How many different names the alerts of the incident had by then, at most 100. A new one is asked about again. Absent
+    /// in decisions of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alertnames: Option<i32>,
     /// Verdict of every check, in order. At most 64.
     #[schemars(length(max = 64))]
     pub checks: Vec<CheckVerdict>,

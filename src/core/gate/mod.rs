@@ -326,6 +326,7 @@ fn conclude(
         approvals,
         checks: verdicts.written(),
         decided_at: case.now,
+        ..Decision::default()
     };
     let ungrounded = Ungrounded::of(case, verdicts);
     let anomalies = verdicts.anomalies();

@@ -15,12 +15,24 @@ const LOOK: Duration = Duration::from_secs(10);
 /// So many parts has the time to approve: after each but the last, people are asked again.
 const PARTS: i32 = 3;
 
+/// For so long the names of alerts that join are gathered before people are asked again: one seldom comes alone.
+const MORE: SignedDuration = SignedDuration::from_mins(1);
+
+/// What joined since people were asked makes another question of it: it is worse, or something else is wrong too.
+fn is_news(about: About<'_>, status: &IncidentStatus, since: SignedDuration) -> bool {
+    let Some(asked) = &status.decision else { return false };
+    let worse = asked.severity.is_some_and(|severity| about.incident.spec.severity > severity);
+    let more = asked.alertnames.is_some_and(|number| judgement::alertnames(about.incident) > number);
+    worse || (more && since >= MORE)
+}
+
 /// Once the Approvals are there, the checks are evaluated again on a new reading: the cluster may have changed since they
 /// were asked for. Nobody is asked for a diagnosis again: what was approved is the action that this one proposes, and a model
 /// that answers differently the second time would make the Approvals void.
 ///
 /// While they are not there, the checks are evaluated again too, before people are reminded: they are asked for what would be
-/// written now. Another value before is another digest, and needs new Approvals.
+/// written now. Another value before is another digest, and needs new Approvals. The same where an alert has joined that is
+/// worse or new: people hear of it at once.
 pub(super) fn step(about: About<'_>, mut status: IncidentStatus, firing: bool, approvals: &[ValidApproval]) -> Step {
     let now = about.now;
     let standing = judgement::standing(&status, approvals);
@@ -51,7 +63,8 @@ pub(super) fn step(about: About<'_>, mut status: IncidentStatus, firing: bool, a
         return judgement::another_round(about, status, Who::Rules);
     }
     let approved = matches!(standing, Some(Standing::Approved(_)));
-    if !approved && now.duration_since(decided) <= patience / PARTS {
+    let since = now.duration_since(decided);
+    if !approved && since <= patience / PARTS && !is_news(about, &status, since) {
         return Step::wait(LOOK);
     }
     status.phase = IncidentPhase::Judging;

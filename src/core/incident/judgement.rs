@@ -1,12 +1,12 @@
 //! Judging: evaluate the checks, charge the budgets, and create the Remediation.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use jiff::SignedDuration;
 
 use crate::api::v1alpha1::{
     Actor, Decision, DecisionOutcome, Incident, IncidentPhase, IncidentStatus, InvestigationStatus, RefusedAnswer,
-    Time, Verdict, WorkloadFact,
+    Severity, Time, Verdict, WorkloadFact,
 };
 use crate::core::{
     approvals::Standing,
@@ -83,6 +83,17 @@ fn was_asked(status: &IncidentStatus) -> bool {
 pub(super) fn standing(status: &IncidentStatus, approvals: &[ValidApproval]) -> Option<Standing> {
     let decision = status.decision.as_ref()?;
     Some(gate::standing(approvals, decision.digest.as_ref()?, &decision.approvals))
+}
+
+/// How many different names the alerts of an incident have.
+pub(super) fn alertnames(incident: &Incident) -> i32 {
+    let names: BTreeSet<&str> = incident.spec.alerts.iter().map(|alert| alert.alertname.as_str()).collect();
+    i32::try_from(names.len()).unwrap_or(i32::MAX)
+}
+
+/// What was decided last was asked of nobody, because it only informed.
+fn was_asked_of_nobody(status: &IncidentStatus) -> bool {
+    status.decision.as_ref().is_some_and(|decision| decision.severity == Some(Severity::Info))
 }
 
 /// People approved exactly what was decided last.
@@ -260,6 +271,8 @@ pub(super) fn step(about: About<'_>, mut status: IncidentStatus, case: &Judgemen
         timeline::note(&mut status, now, Actor::Controller, Event::Judged, sentence);
         status.times.decided = Some(now);
     }
+    (decision.severity, decision.alertnames) = (Some(about.incident.spec.severity), Some(alertnames(about.incident)));
+    let unheard = was_asked_of_nobody(&status) && !about.only_informs();
     let earlier = status.decision.replace(decision.into()).and_then(|decision| decision.digest);
     match (outcome, prediction) {
         (DecisionOutcome::Act, Some(prediction)) => {
@@ -270,9 +283,9 @@ pub(super) fn step(about: About<'_>, mut status: IncidentStatus, case: &Judgemen
         (DecisionOutcome::Wait, _) => Step::write(effects, status, Next::Again),
         (DecisionOutcome::AwaitApproval, _) => {
             let digest = status.decision.as_ref().and_then(|decision| decision.digest.clone()).unwrap_or_default();
-            // Who approved what has changed since has as much time as ever for the new one; neither a reminder gives more,
-            // nor that the same is asked again.
-            let anew = approved && earlier.as_deref() != Some(digest.as_str());
+            // Who approved what has changed since has as much time as ever for the new one, and so has who hears of it for
+            // the first time; neither a reminder gives more, nor that the same is asked again.
+            let anew = unheard || (approved && earlier.as_deref() != Some(digest.as_str()));
             let asked = status.times.approval_asked.filter(|_| !anew);
             status.times.approval_asked = Some(asked.unwrap_or(now));
             let sentence = format!("waits for an Approval with digest {digest}");

@@ -93,7 +93,11 @@ pub(super) fn step(about: About<'_>, mut status: IncidentStatus, seen: &Watched)
     let gone = seen.workload.as_ref().is_err_and(|error| error.reason == Reason::TargetGone);
     // Whether a repair holds is still seen here: a target that it did not cure is held.
     if let Some(successor) = seen.successor.as_ref().filter(|_| has_it && !(repaired && broken)) {
-        return over(about, status, &format!("people were called for Incident {} about the same target", successor.incident));
+        return over(
+            about,
+            status,
+            &format!("people were called for Incident {} about the same target", successor.incident),
+        );
     }
     if seen.firing && !broken && !gone && !works_on_it && elapsed >= patience {
         if informs {

@@ -180,3 +180,40 @@ fn checks_that_never_answer_call_a_person_whatever_the_severity() {
     assert_eq!((world.phase(), world.reason()), (IncidentPhase::Escalated, "ChecksUnanswered"));
     assert_eq!(world.told, [Notice::Escalated], "nobody has looked at what it is about");
 }
+
+#[test]
+fn people_who_are_asked_hear_at_once_of_what_joins_and_is_worse_and_soon_of_what_is_new() {
+    const SAME: &str = "KubePodCrashLooping";
+    // Severity of the incident and what joins; how often people are asked; seconds until they are asked again.
+    let cases = [
+        (Severity::Warning, (Severity::Warning, SAME), 3, 600..630),
+        (Severity::Critical, (Severity::Warning, SAME), 3, 600..630),
+        (Severity::Warning, (Severity::Critical, SAME), 4, 0..30),
+        (Severity::Warning, (Severity::Critical, "KubeDeploymentReplicasMismatch"), 4, 0..30),
+        (Severity::Critical, (Severity::Info, "KubeDeploymentReplicasMismatch"), 4, 60..90),
+        // Nobody had been asked: all the time is left.
+        (Severity::Info, (Severity::Critical, SAME), 3, 0..30),
+    ];
+    for (severity, joins, times, again) in cases {
+        let what = format!("{severity:?} and {joins:?}");
+        let mut world = World { mode: Some("approve".into()), joins_when_asked: Some(joins), ..World::new() };
+        world.incident.spec.severity = severity;
+        ends(&mut world, IncidentPhase::Escalated, Reason::ApprovalTimeout);
+        let told = world.told.iter().filter(|notice| **notice == Notice::ApprovalAsked).count();
+        assert_eq!(told, times, "{what}: {:?}", world.told);
+        let timeline = world.status().timeline;
+        let asked: Vec<Time> = timeline.iter().filter(|it| it.event == "ApprovalAsked").map(|it| it.at).collect();
+        let pause = asked[1].duration_since(asked[0]).as_secs();
+        assert!(again.contains(&pause), "{what}: asked again after {pause} s");
+        assert!((1800..1900).contains(&seconds_waited(&world)), "{what}: {}", seconds_waited(&world));
+    }
+}
+
+#[test]
+fn what_joins_an_incident_that_asks_nobody_keeps_asking_nobody() {
+    let joins = Some((Severity::Info, "CPUThrottlingHigh"));
+    let mut world = World { mode: Some("approve".into()), joins_when_asked: joins, ..World::new() };
+    world.incident.spec.severity = Severity::Info;
+    assert!(drive(&mut world, step, |_| Fault::None).ended);
+    assert_eq!((world.reason(), world.told.len()), ("ApprovalTimeout", 0), "{:?}", world.told);
+}

@@ -5,8 +5,9 @@ use serde_json::json;
 
 use super::world::{Aftermath, Delayed, Executor, Investigator, World};
 use crate::api::v1alpha1::{
-    Approval, ApprovalAnswer, Attempt, Diagnosis, Fact, IncidentPhase, InvestigationPhase, InvestigationStatus, Mode,
-    OpenGrant, PodFailure, Purpose, Receipt, ReceiptStep, RemediationPhase, RemediationSpec, RemediationStatus, Time,
+    AlertRef, Approval, ApprovalAnswer, Attempt, Diagnosis, Fact, IncidentPhase, InvestigationPhase,
+    InvestigationStatus, Mode, OpenGrant, PodFailure, Purpose, Receipt, ReceiptStep, RemediationPhase, RemediationSpec,
+    RemediationStatus, Time,
 };
 use crate::core::{gate::testing, incident::Effect, names, reason::Reason, workload::Pod};
 
@@ -22,6 +23,15 @@ impl World {
         }
         if self.alert_ends_when_asked && self.phase() == IncidentPhase::AwaitingApproval {
             self.firing = false;
+        }
+        if self.phase() == IncidentPhase::AwaitingApproval
+            && let Some((severity, alertname)) = self.joins_when_asked.take()
+        {
+            let spec = &mut self.incident.spec;
+            let joining = AlertRef { name: "joining".into(), alertname: alertname.into(), ..spec.alerts[0].clone() };
+            spec.alerts.push(joining);
+            spec.severity = spec.severity.max(severity);
+            self.incident.metadata.resource_version = Some(self.bump());
         }
         self.time_passes();
         if self.investigator == Investigator::Answers {

@@ -479,8 +479,7 @@ fn what_is_refused_again_and_again_ends_in_every_phase_and_closes_what_may_be_op
     // A recovered target of which nothing can be seen any more.
     let mut world = World::new();
     let status = world.incident.status.get_or_insert_default();
-    (status.phase, status.watch) =
-        (IncidentPhase::Resolved, Some(Watch { since: world.now, ..Watch::default() }));
+    (status.phase, status.watch) = (IncidentPhase::Resolved, Some(Watch { since: world.now, ..Watch::default() }));
     let step = blocked(&world.incident, Reason::RequestRefused, "alerts is forbidden", &world.terms, world.now);
     let status = step.status.expect("it is handed over");
     assert_eq!((status.phase, status.reason.as_str()), (IncidentPhase::Escalated, "RequestRefused"));

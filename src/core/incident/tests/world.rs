@@ -144,6 +144,8 @@ pub struct World {
     pub fails_after: Option<(SignedDuration, Diagnosis)>,
     /// The alert ends as soon as an Approval is asked for.
     pub alert_ends_when_asked: bool,
+    /// As soon as an Approval is asked for, an alert of this severity and name joins.
+    pub joins_when_asked: Option<(Severity, &'static str)>,
     /// When something was last written to the target.
     pub fired: Option<Time>,
     /// Many workloads fail at once.
@@ -250,6 +252,7 @@ impl World {
             alert_ends_after: None,
             fails_after: None,
             alert_ends_when_asked: false,
+            joins_when_asked: None,
             fired: None,
             storm: None,
             successor: None,
