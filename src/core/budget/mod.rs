@@ -63,7 +63,8 @@ pub struct Budgets {
     /// Time after which an open breaker allows one trial, in seconds.
     pub cascade_cooldown_seconds: u32,
     /// Number of enrolled targets that were read as failing, with incidents that were opened within the storm window,
-    /// which is a storm of the whole cluster and opens its breaker.
+    /// which is a storm of the whole cluster and opens its breaker. They have to be in three namespaces, and one namespace
+    /// counts for a third of the number at most.
     pub storm_incidents: u32,
     /// Storm window, in seconds: how far apart workloads that fail at once began to fail.
     pub storm_window_seconds: u32,

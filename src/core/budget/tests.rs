@@ -260,7 +260,39 @@ fn a_storm_of_the_cluster_opens_its_breaker_at_once() {
     assert_eq!(anomaly(&LedgerStatus::default(), storm, &Budgets::default()).breaker.state, BreakerState::Open);
 }
 
+/// A tenant's fifty-one small Deployments of which ten fail stop nobody else, and nor do those of a neighbour in trouble.
+#[test]
+fn a_storm_of_the_cluster_is_seen_in_three_namespaces_none_of_which_counts_for_more_than_a_third() {
+    let failing = |counts: &[(&str, usize)]| {
+        let uids: Vec<(&str, String)> =
+            counts.iter().flat_map(|(name, count)| (0..*count).map(move |n| (*name, format!("{name}-{n}")))).collect();
+        storm::FailingTargets::of(uids.iter().map(|(name, uid)| (*name, uid.as_str())))
+    };
+    for (counts, bound, is_storm) in [
+        (vec![("dev", 10)], 10, false),
+        (vec![("dev", 50), ("shop", 50)], 10, false),
+        (vec![("dev", 50), ("shop", 3), ("pay", 2)], 10, false),
+        (vec![("dev", 50), ("shop", 4), ("pay", 1)], 10, false),
+        (vec![("dev", 50), ("shop", 4), ("pay", 2)], 10, true),
+        (vec![("dev", 4), ("shop", 3), ("pay", 3)], 10, true),
+        (vec![("a", 1), ("b", 1), ("c", 1), ("d", 6)], 10, false),
+        (vec![("dev", 1)], 1, false),
+        (vec![("dev", 9), ("shop", 9)], 1, false),
+        (vec![("dev", 1), ("shop", 1), ("pay", 1)], 1, true),
+    ] {
+        assert_eq!(failing(&counts).is_storm(bound), is_storm, "{counts:?} of {bound}");
+    }
+    assert_eq!(storm::FailingTargets::of([("a", "u"), ("a", "u")]).counted(10), 1, "each target once");
+}
+
 proptest! {
+    #[test]
+    fn whatever_fails_in_two_namespaces_is_never_a_storm_of_the_cluster(one in 0usize..300, two in 0usize..300, bound in 1u32..400) {
+        let uids: Vec<String> = (0..one.max(two)).map(|n| n.to_string()).collect();
+        let of = |name: &'static str, count: usize| uids.iter().take(count).map(move |uid| (name, uid.as_str()));
+        prop_assert!(!storm::FailingTargets::of(of("a", one).chain(of("b", two))).is_storm(bound));
+    }
+
     #[test]
     fn whatever_is_asked_for_no_hour_holds_more_actions_than_its_budget(
         asks in proptest::collection::vec((0i64..10_000, 0u8..40, 0u8..6, 0u8..3), 1..120),
