@@ -77,6 +77,8 @@ pub struct Metrics {
     pub watchdog_looks: Counter,
     /// Incidents and Alerts that did not get on at the last look.
     pub stuck: Gauge,
+    /// Incidents of which somebody has not been told, at the last look of the watchdog.
+    pub untold: Gauge,
     /// Objects seen that this version cannot decode, by kind.
     pub undecodable: Family<OfKind, Counter>,
     /// Alerts that are stored.
@@ -106,6 +108,7 @@ impl Metrics {
             watchdog: Family::default(),
             watchdog_looks: Counter::default(),
             stuck: Gauge::default(),
+            untold: Gauge::default(),
             undecodable: Family::default(),
             alerts: Gauge::default(),
             full: Gauge::default(),
@@ -114,7 +117,7 @@ impl Metrics {
             to_recovery: Histogram::new(exponential_buckets(0.5, 2.0, 12)),
         };
         let Metrics { opened, ended, decisions, grants, anomalies, unanswered, errors, .. } = &metrics;
-        let Metrics { watchdog, watchdog_looks, stuck, undecodable, alerts, full, .. } = &metrics;
+        let Metrics { watchdog, watchdog_looks, stuck, untold, undecodable, alerts, full, .. } = &metrics;
         let Metrics { to_plan, to_fire, to_recovery, breakers, .. } = &metrics;
         // From 0 on: what was never counted before has no increase.
         for why in Unanswered::ALL {
@@ -133,6 +136,8 @@ impl Metrics {
         registry.register("backstop_watchdog_handovers", handed, watchdog.clone());
         registry.register("backstop_watchdog_looks", "Looks of the watchdog", watchdog_looks.clone());
         registry.register("backstop_watchdog_stuck", "Incidents and Alerts without progress", stuck.clone());
+        let untold_help = "Incidents of which a notification has not arrived everywhere";
+        registry.register("backstop_notifications_waiting", untold_help, untold.clone());
         let cannot = "Objects seen that this version cannot decode";
         registry.register("backstop_undecodable_objects", cannot, undecodable.clone());
         registry.register("backstop_alerts_stored", "Alerts that are stored", alerts.clone());
