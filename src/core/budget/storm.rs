@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::SignedDuration;
 
-use super::{Budgets, Charge, Refusal, counted};
+use super::{Budgets, Charge, Refusal, breaker, counted};
 use crate::api::v1alpha1::{LedgerStatus, Severity, StormRecord, Time};
 use crate::core::reason::Reason;
 
@@ -89,6 +89,9 @@ pub fn claim(ledger: &LedgerStatus, claim: &Claim, now: Time) -> Result<LedgerSt
         return Ok(next);
     }
     if next.storms.len() >= MAX_STORMS {
+        // So many namespaces within half an hour are the cluster, and the oldest may not go on by itself.
+        let incident = format!("{}/{}", claim.namespace, claim.incident);
+        breaker::open_for_all(&mut next, breaker::opened(now, Reason::Storm.as_str(), &incident));
         next.storms.remove(0);
     }
     next.storms.push(record_of(claim, now));
