@@ -20,7 +20,7 @@ use backstop::{
     },
     core::{
         blast::Reach,
-        budget::Budgets,
+        budget::{Budgets, storm::FailingTargets},
         gate::{self, Alerts, Belief, Books, Case, Cluster, Rules},
         names,
         policy::CompiledPolicy,
@@ -151,6 +151,7 @@ struct World {
     reach: Reach,
     ledger: LedgerStatus,
     budgets: Budgets,
+    failing: FailingTargets,
     labels: BTreeMap<String, String>,
 }
 
@@ -283,6 +284,7 @@ impl World {
             reach: Reach::among(1, 1),
             ledger: LedgerStatus::default(),
             budgets: Budgets::default(),
+            failing: FailingTargets::of([("shop", "api")]),
             labels: BTreeMap::new(),
         }
     }
@@ -326,7 +328,7 @@ impl World {
                 approvals: &[],
                 storm: None,
                 neighbours_unread: None,
-                failing_targets: 1,
+                failing_targets: &self.failing,
                 budgets: &self.budgets,
                 enrolled: true,
                 audit_durable: true,

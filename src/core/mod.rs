@@ -30,6 +30,7 @@ pub mod money;
 pub mod names;
 pub mod neighbours;
 pub mod object;
+pub mod places;
 pub mod plan;
 pub mod policy;
 pub mod prompt;

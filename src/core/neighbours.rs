@@ -1,7 +1,8 @@
 //! The workloads of a namespace, as its pods show them: do many of them fail at once, or fails one change in several?
+//! Pods that are refused do not exist: that they are missing is read from the workloads themselves.
 //!
-//! Pods can be read in every namespace, and they are what is known to fail; an Incident, an Alert or a time that
-//! somebody wrote counts for nothing here.
+//! Pods and workloads can be read in every namespace, and they are what is known to fail; an Incident, an Alert or a time
+//! in one of them counts for nothing here.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,8 +11,8 @@ use serde_json::Value;
 
 use crate::api::v1alpha1::{Severity, Time};
 
-use super::object::{array, controller, label, string, text};
-use super::workload::{Kind, Pod, Workload, read_pod};
+use super::object::{array, condition, controller, generation, int, int32, label, meta, string, text, time};
+use super::workload::{FAILED_CREATE, Kind, Pod, Workload, pod_count, read_pod};
 use super::{budget::storm::Claim, names};
 
 /// Workloads of a namespace that are looked at; a bound for memory.
@@ -33,7 +34,7 @@ const STORMS: [(usize, usize); 2] = [
 /// The same change in so many workloads is a storm, whatever part of the namespace they are.
 const SAME_CHANGE: usize = 3;
 
-/// The workloads of a namespace, gathered from pages of its pods.
+/// The workloads of a namespace, gathered from pages of its pods and of the workloads.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Neighbours {
     workloads: BTreeMap<String, Neighbour>,
@@ -42,10 +43,23 @@ pub struct Neighbours {
 /// One workload as its pods show it.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Neighbour {
-    /// Since when the first of its failing pods fails; `None` while none does.
+    /// Since when the first of its failing pods fails, or pods of it are refused; `None` while neither is the case.
     failing_since: Option<Time>,
+    /// It has pods.
+    has_pods: bool,
+    /// A pod of it is ending or not ready: it may be waited for before the next one is made.
+    waits: bool,
     /// Images of its failing containers.
     images: BTreeSet<String>,
+}
+
+/// A workload that lacks pods which its controller has to make, as the workload itself says it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lacking {
+    kind: Kind,
+    /// As `Kind/name`.
+    name: String,
+    since: Time,
 }
 
 /// Many workloads of one namespace fail at once.
@@ -67,8 +81,14 @@ impl Neighbours {
             if self.workloads.len() >= MAX_WORKLOADS && !self.workloads.contains_key(&name) {
                 continue;
             }
-            let Some(read) = read_pod(pod, None, now) else { continue };
+            let read = read_pod(pod, None, now);
+            if read.is_none() && !is_deleted(pod) {
+                continue;
+            }
             let found = self.workloads.entry(name).or_default();
+            found.waits |= read.as_ref().is_none_or(|pod| !pod.fact.ready);
+            let Some(read) = read else { continue };
+            found.has_pods = true;
             if !read.fact.failure.is_hard() {
                 continue;
             }
@@ -80,9 +100,23 @@ impl Neighbours {
         }
     }
 
-    /// Workloads that have pods.
+    /// Adds workloads that lack pods, once all pods are known: while one of a StatefulSet or DaemonSet ends or is not
+    /// ready, the next one may only wait for it.
+    pub fn add_lacking(&mut self, all: Vec<Lacking>) {
+        for Lacking { kind, name, since } in all {
+            if self.workloads.len() >= MAX_WORKLOADS && !self.workloads.contains_key(&name) {
+                continue;
+            }
+            let found = self.workloads.entry(name).or_default();
+            if kind == Kind::Deployment || !found.waits {
+                found.failing_since = Some(found.failing_since.map_or(since, |known| known.min(since)));
+            }
+        }
+    }
+
+    /// Workloads that have pods: what has none costs nobody anything, however many there are.
     pub fn count(&self) -> usize {
-        self.workloads.len()
+        self.workloads.values().filter(|neighbour| neighbour.has_pods).count()
     }
 
     /// Whether `target`, which fails, is one of many. `written` are workloads that were written to a short while ago, as
@@ -102,7 +136,8 @@ impl Neighbours {
         let shipped = images(&own).into_iter().flatten().max_by_key(|image| sharing(image));
         let same = shipped.filter(|image| sharing(image) >= SAME_CHANGE);
 
-        let of = self.workloads.len().max(counted.len());
+        let has_pods = |name: &str| self.workloads.get(name).is_some_and(|neighbour| neighbour.has_pods);
+        let of = self.count() + counted.iter().filter(|name| !has_pods(name)).count();
         let many = STORMS.iter().any(|(least, part)| counted.len() >= *least && counted.len() * part >= of);
         let of_one_image = || failing.iter().copied().filter(|name| same.is_some_and(|image| shares(image, name)));
         let workloads: Vec<String> = match (many, same) {
@@ -113,6 +148,48 @@ impl Neighbours {
         let shared = shipped.filter(|image| failing.iter().all(|name| shares(image, name)));
         Some(Storm { workloads, of, image: if many { shared.cloned() } else { same.cloned() } })
     }
+}
+
+impl Lacking {
+    /// What a workload of this kind says of itself; `None` where its pods are not refused. Only a Deployment says in a
+    /// condition that they are, and since when. Of the others fewer are there than are wanted, and they began to be missing
+    /// when somebody last changed them; what scaled them is none of that.
+    pub fn of(kind: Kind, object: &Value) -> Option<Lacking> {
+        let seen = int(object, "/status/observedGeneration").unwrap_or_default() >= generation(object);
+        let name = meta(object, "name");
+        if !seen || is_deleted(object) || name.is_empty() {
+            return None;
+        }
+        let replicas = || object.pointer("/spec/replicas").map_or(1, |_| int32(object, "/spec/replicas"));
+        let (there, wanted) = match kind {
+            Kind::Deployment => (int32(object, "/status/updatedReplicas"), replicas()),
+            Kind::StatefulSet => (pod_count(kind, object), replicas()),
+            Kind::DaemonSet => (pod_count(kind, object), int32(object, "/status/desiredNumberScheduled")),
+        };
+        if there >= wanted {
+            return None;
+        }
+        let since = match kind {
+            Kind::Deployment => {
+                let failure = condition(object, "ReplicaFailure")?;
+                let refused = string(failure, "/status") == "True" && string(failure, "/reason") == FAILED_CREATE;
+                time(failure, "/lastTransitionTime").filter(|_| refused)?
+            }
+            Kind::StatefulSet | Kind::DaemonSet => changed_at(object)?,
+        };
+        Some(Lacking { kind, name: format!("{kind}/{}", text(object, "/metadata/name", 253)), since })
+    }
+}
+
+/// It is going away; a finalizer alone says nothing of that.
+fn is_deleted(object: &Value) -> bool {
+    !meta(object, "deletionTimestamp").is_empty()
+}
+
+/// When the spec of an object was last changed, by its managed fields; when it was made, where these do not say so.
+fn changed_at(object: &Value) -> Option<Time> {
+    let own = array(object, "/metadata/managedFields").iter().filter(|entry| string(entry, "/subresource").is_empty());
+    own.filter_map(|entry| time(entry, "/time")).max().or_else(|| time(object, "/metadata/creationTimestamp"))
 }
 
 impl Storm {
@@ -288,6 +365,108 @@ mod tests {
         let mut well = namespace(3, 0);
         well[0] = fine("api");
         assert!(storm_with(&well, &[]).is_none(), "the target itself is well");
+    }
+
+    /// A workload that has and wants so many pods, with a spec that was changed so many seconds ago.
+    fn lacking(kind: Kind, name: &str, there: i32, wanted: i32, ago: i64) -> Value {
+        let (changed, long_ago) = (at(-ago).to_string(), at(-90_000).to_string());
+        json!({
+            "metadata": {"name": name, "generation": 2, "creationTimestamp": long_ago, "managedFields": [
+                {"manager": "helm", "time": changed}, {"manager": "hpa", "subresource": "scale", "time": at(0).to_string()},
+                {"manager": "kube-controller-manager", "subresource": "status", "time": at(0).to_string()},
+            ]},
+            "spec": if kind == Kind::DaemonSet { json!({}) } else { json!({"replicas": wanted}) },
+            "status": {
+                "observedGeneration": 2, "replicas": if kind == Kind::Deployment { wanted } else { there },
+                "updatedReplicas": there, "currentNumberScheduled": there, "desiredNumberScheduled": wanted,
+                "conditions": if kind == Kind::Deployment {
+                    json!([{"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "lastTransitionTime": changed}])
+                } else {
+                    json!([])
+                },
+            },
+        })
+    }
+
+    /// The storm that Deployment `api` is in, among these pods and workloads.
+    fn storm_among(pods: &[Value], workloads: &[(Kind, Value)]) -> Option<Storm> {
+        let mut neighbours = Neighbours::default();
+        neighbours.add(pods, at(0));
+        neighbours.add_lacking(workloads.iter().filter_map(|(kind, object)| Lacking::of(*kind, object)).collect());
+        neighbours.storm(&reading(), &[], WINDOW)
+    }
+
+    /// One pipeline ships six releases that may not run in their namespace: the old pods serve on, and no new one is made.
+    #[test]
+    fn workloads_whose_pods_are_refused_at_once_are_one_storm_although_all_their_pods_are_well() {
+        let names = ["api", "a", "b", "c", "d", "e"];
+        let pods: Vec<Value> = names.iter().map(|name| fine(name)).collect();
+        let refused = |name: &str, ago| (Kind::Deployment, lacking(Kind::Deployment, name, 0, 2, ago));
+        let all: Vec<_> = names.iter().zip(60..).map(|(name, ago)| refused(name, ago)).collect();
+        let storm = storm_among(&pods, &all).unwrap();
+        assert_eq!((storm.workloads.len(), storm.of, storm.image), (6, 6, None));
+        assert!(storm_among(&pods, &all[..3]).is_some(), "three of six");
+        assert!(storm_among(&pods, &all[..2]).is_none(), "two are no storm");
+        assert!(storm_among(&pods, &all[1..]).is_none(), "the target itself has its pods");
+        let earlier: Vec<_> =
+            names.iter().zip([60, 9_000, 9_000, 9_000, 9_000]).map(|(n, ago)| refused(n, ago)).collect();
+        assert!(storm_among(&pods, &earlier).is_none(), "the others have been refused for hours");
+        let mut with_pods = pods.clone();
+        with_pods[1] = broken("a", "a:2", 70);
+        with_pods[2] = broken("b", "b:2", 80);
+        assert!(storm_among(&with_pods, &all[..1]).is_some(), "failing pods and refused ones are one storm");
+    }
+
+    #[test]
+    fn refused_pods_of_stateful_sets_and_daemon_sets_count_and_so_do_those_of_a_first_release() {
+        let set = |kind, name, there| (kind, lacking(kind, name, there, 3, 90));
+        let all = [
+            (Kind::Deployment, lacking(Kind::Deployment, "api", 0, 2, 60)),
+            set(Kind::StatefulSet, "db", 0),
+            set(Kind::DaemonSet, "agent", 2),
+        ];
+        let storm = storm_among(&[], &all).unwrap();
+        assert_eq!(storm.workloads, ["DaemonSet/agent", "Deployment/api", "StatefulSet/db"]);
+        assert_eq!(storm.of, 3);
+        let mut starts = fine("x");
+        starts["metadata"]["ownerReferences"] = json!([{"kind": "StatefulSet", "name": "db", "controller": true}]);
+        starts["status"]["conditions"][0]["status"] = json!("False");
+        assert!(storm_among(&[starts.clone()], &all).is_none(), "the next pod may wait for the one that starts");
+        starts["metadata"]["deletionTimestamp"] = json!(at(-1).to_string());
+        assert!(storm_among(&[starts], &all).is_none(), "or for the one that ends");
+    }
+
+    #[test]
+    fn what_lacks_no_pods_or_is_not_refused_or_not_seen_yet_is_not_lacking() {
+        let good = lacking(Kind::Deployment, "api", 0, 2, 60);
+        assert_eq!(Lacking::of(Kind::Deployment, &good).unwrap().since, at(-60));
+        let bends: [(&str, fn(&mut Value)); 6] = [
+            ("the condition is over", |it| it["status"]["conditions"][0]["status"] = json!("False")),
+            ("another condition", |it| it["status"]["conditions"][0]["reason"] = json!("FailedDelete")),
+            ("none is wanted", |it| it["spec"]["replicas"] = json!(0)),
+            ("all are there", |it| it["status"]["updatedReplicas"] = json!(2)),
+            ("its controller has not seen it", |it| it["metadata"]["generation"] = json!(3)),
+            ("it is being deleted", |it| it["metadata"]["deletionTimestamp"] = json!(at(-1).to_string())),
+        ];
+        for (why, bend) in bends {
+            let mut bent = good.clone();
+            bend(&mut bent);
+            assert_eq!(Lacking::of(Kind::Deployment, &bent), None, "{why}");
+        }
+        assert_eq!(Lacking::of(Kind::StatefulSet, &lacking(Kind::StatefulSet, "db", 3, 3, 60)), None);
+        assert_eq!(Lacking::of(Kind::StatefulSet, &lacking(Kind::StatefulSet, "db", 2, 3, 60)).unwrap().since, at(-60));
+    }
+
+    #[test]
+    fn what_has_no_pods_makes_no_namespace_larger() {
+        let mut neighbours = Neighbours::default();
+        neighbours.add(&[fine("api")], at(0));
+        neighbours.add_lacking(
+            (0..50)
+                .filter_map(|n| Lacking::of(Kind::Deployment, &lacking(Kind::Deployment, &format!("x{n}"), 0, 1, 60)))
+                .collect(),
+        );
+        assert_eq!(neighbours.count(), 1);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::ResourceQuota;
 
 use crate::api::v1alpha1::{Approval, ApprovalAnswer, Incident, IncidentPhase, ObjectRef, Time};
 
+use super::budget::storm::FailingTargets;
 use super::gate::ValidApproval;
 
 /// The Approvals, yes and no, that are valid for `incident` at `now`: not expired, and not used.
@@ -54,27 +55,24 @@ pub fn full_quota(quotas: &[ResourceQuota]) -> Option<String> {
     })
 }
 
-/// Distinct targets in enrolled namespaces that the controller read as failing, and whose incident was opened inside the
-/// window.
+/// Targets in enrolled namespaces that the controller read as failing, and whose incident was opened inside the window.
 pub fn failing_targets<'a>(
     incidents: impl IntoIterator<Item = &'a Incident>,
     enrolled: &BTreeSet<String>,
     window: SignedDuration,
     now: Time,
-) -> u32 {
+) -> FailingTargets {
     let fails = |incident: &&Incident| {
         let reading = incident.status.as_ref().and_then(|status| status.reading.as_ref());
         reading.is_some_and(|reading| !reading.healthy && reading.failing > 0)
     };
-    let targets: BTreeSet<&str> = incidents
+    let targets = incidents
         .into_iter()
         .filter(|incident| now.duration_since(incident.spec.opened_at).abs() < window)
         .filter(fails)
         .filter_map(|incident| incident.spec.target.as_ref())
-        .filter(|target| enrolled.contains(&target.namespace))
-        .map(|target| target.uid.as_str())
-        .collect();
-    u32::try_from(targets.len()).unwrap_or(u32::MAX)
+        .filter(|target| enrolled.contains(&target.namespace));
+    FailingTargets::of(targets.map(|target| (target.namespace.as_str(), target.uid.as_str())))
 }
 
 /// A later incident about the target of one that is watched.
@@ -189,7 +187,7 @@ mod tests {
             incident("shop", "future", 99_999, 1),
         ];
         let count = failing_targets(&all, &["shop".into()].into(), SignedDuration::from_secs(300), at(10));
-        assert_eq!(count, 2);
+        assert_eq!(count, FailingTargets::of([("shop", "a"), ("shop", "b")]));
     }
 
     /// One that was opened at this second, in this phase, and whether people were called for it.

@@ -10,21 +10,47 @@ mod planted;
 mod tests;
 mod webhook;
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use kube::Client;
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family},
     registry::Registry,
 };
-use tokio::sync::Semaphore;
 
 pub use channel::{Channel, ChannelName, Message, Notification};
 pub use event::Note;
 
-use crate::{api::v1alpha1::Delivery, settings::Settings};
+use crate::{
+    api::v1alpha1::{Delivery, Severity},
+    clock,
+    core::{
+        incident::severity_word,
+        places::{Lane, Places},
+    },
+    settings::Settings,
+};
 
-/// Slow deliveries at one time: fewer than incidents that are worked on.
+/// Slow deliveries at one time: fewer than incidents that are worked on. The last is for what is critical.
 const SLOW: usize = 4;
+
+/// A place among the slow deliveries, until it is dropped.
+struct Ticket<'a> {
+    places: &'a Mutex<Places>,
+    namespace: &'a str,
+    lane: Lane,
+}
+
+impl Drop for Ticket<'_> {
+    fn drop(&mut self) {
+        lock(self.places).give(self.namespace, self.lane);
+    }
+}
+
+fn lock(places: &Mutex<Places>) -> MutexGuard<'_, Places> {
+    places.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// The channels of this process. Made once: Events of one kind are folded into a series by it.
 pub struct Notifier {
@@ -32,7 +58,7 @@ pub struct Notifier {
     /// Writes Events that are about no incident; `None` in tests of a single channel.
     events: Option<event::Events>,
     sent: Family<ChannelOutcome, Counter>,
-    slow: Semaphore,
+    slow: Mutex<Places>,
 }
 
 /// How a notification went.
@@ -40,8 +66,7 @@ pub struct Notifier {
 pub struct Told {
     /// One entry per channel that wants it, earlier deliveries included.
     pub deliveries: Vec<Delivery>,
-    /// A slow channel was not tried, because as many slow deliveries as are allowed were going on: call again in some
-    /// seconds.
+    /// A slow channel was not tried, because other slow deliveries came first: call again in some seconds.
     pub waiting: bool,
 }
 
@@ -98,7 +123,7 @@ impl Notifier {
     }
 
     fn with(channels: Vec<Box<dyn Channel>>) -> Notifier {
-        Notifier { channels, events: None, sent: Family::default(), slow: Semaphore::new(SLOW) }
+        Notifier { channels, events: None, sent: Family::default(), slow: Mutex::new(Places::new(SLOW)) }
     }
 
     /// Tells people by all channels at once, except those by which `earlier` says that it arrived, and adds the
@@ -136,8 +161,8 @@ impl Notifier {
         if before.delivered {
             return (before, false);
         }
-        let turn = channel.is_slow().then(|| self.slow.try_acquire());
-        if matches!(turn, Some(Err(_))) {
+        let place = if channel.is_slow() { self.place(notification) } else { None };
+        if channel.is_slow() && place.is_none() {
             let detail = "waits until other deliveries have ended".into();
             return (Delivery { channel: name.into(), detail, ..before }, true);
         }
@@ -147,5 +172,14 @@ impl Notifier {
         let outcome = if delivery.delivered { "delivered" } else { "failed" };
         self.sent.get_or_create(&ChannelOutcome { channel: name, outcome }).inc();
         (delivery, false)
+    }
+
+    /// A place among the slow deliveries, if it is the turn of this notification. Nobody waits for one here: whoever did would
+    /// hold a worker that others need.
+    fn place<'a>(&'a self, notification: &'a Notification) -> Option<Ticket<'a>> {
+        let Message { namespace, severity, .. } = notification.message();
+        let critical = severity == severity_word(Severity::Critical);
+        let lane = lock(&self.slow).take(namespace, critical, clock::now())?;
+        Some(Ticket { places: &self.slow, namespace, lane })
     }
 }

@@ -159,17 +159,89 @@ async fn one_event_of_two_is_enough_and_the_other_is_told() {
 }
 
 #[tokio::test]
-async fn while_all_slow_turns_are_taken_the_other_channels_deliver_and_the_slow_one_waits() {
+async fn while_all_slow_places_are_taken_the_other_channels_deliver_and_the_slow_one_waits() {
     let (receiver, url) = Receiver::start(&[200]).await;
     let (client, _) = events(&["Incident", "Deployment"]);
     let (notifier, _) = whole(&client, &url);
-    let turns = notifier.slow.try_acquire_many(u32::try_from(SLOW).unwrap()).unwrap();
+    let others = ["a", "b", "c"];
+    assert!(others.iter().all(|namespace| lock(&notifier.slow).take(namespace, false, clock::now()).is_some()));
     let told = notifier.deliver(&Notification::Escalated(message()), &[]).await;
     assert_eq!((channels(&told), told.waiting), (vec![("event", true), ("webhook", false), ("planted", true)], true));
     assert!(!told.arrived());
-    drop(turns);
+    others.iter().for_each(|namespace| lock(&notifier.slow).give(namespace, Lane::Common));
     let told = notifier.deliver(&Notification::Escalated(message()), &told.deliveries).await;
     assert_eq!((channels(&told).len(), told.arrived(), receiver.count()), (3, true, 1));
+}
+
+/// A slow channel: nobody hears of it in less than two seconds.
+struct Slow;
+
+impl Channel for Slow {
+    fn name(&self) -> ChannelName {
+        ChannelName::Webhook
+    }
+
+    fn is_slow(&self) -> bool {
+        true
+    }
+
+    fn deliver<'a>(&'a self, _: &'a Notification) -> futures::future::BoxFuture<'a, Delivery> {
+        Box::pin(async {
+            tokio::time::sleep(TWO_SECONDS).await;
+            Delivery { delivered: true, attempts: 1, ..Delivery::default() }
+        })
+    }
+}
+
+const TWO_SECONDS: Duration = Duration::from_secs(2);
+
+/// A page of an incident of this namespace, until it has arrived, as often as it has to be tried; how long that took.
+async fn paged(notifier: Arc<Notifier>, namespace: &str, severity: &str) -> Duration {
+    let began = tokio::time::Instant::now();
+    let message = Message { namespace: namespace.into(), severity: severity.into(), ..message() };
+    let page = Notification::Escalated(message);
+    loop {
+        let told = notifier.deliver(&page, &[]).await;
+        if told.arrived() {
+            return began.elapsed();
+        }
+        assert!(told.waiting, "{told:?}");
+        tokio::time::sleep(TWO_SECONDS).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_namespace_with_two_hundred_pages_keeps_that_of_another_one_waiting_for_no_longer_than_one_delivery() {
+    let notifier = Arc::new(Notifier::with(vec![Box::new(Slow)]));
+    for severity in ["warning", "critical"] {
+        for _ in 0..200 {
+            tokio::spawn(spawned(notifier.clone(), "loud", severity));
+        }
+    }
+    tokio::time::sleep(Duration::from_secs(61)).await;
+    for severity in ["warning", "critical"] {
+        let took = paged(notifier.clone(), "shop", severity).await;
+        assert!(took <= 2 * TWO_SECONDS, "{severity}: {took:?}");
+    }
+    let began = tokio::time::Instant::now();
+    let others = ["a", "b", "c", "d", "e", "f"].map(|name| paged(notifier.clone(), name, "warning"));
+    futures::future::join_all(others).await;
+    assert!(began.elapsed() <= 6 * TWO_SECONDS, "{:?}", began.elapsed());
+}
+
+async fn spawned(notifier: Arc<Notifier>, namespace: &'static str, severity: &'static str) -> Duration {
+    paged(notifier, namespace, severity).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_critical_has_a_place_that_nothing_else_takes() {
+    let notifier = Arc::new(Notifier::with(vec![Box::new(Slow)]));
+    for namespace in ["a", "b", "c", "d", "e", "f", "g", "h", "i"] {
+        tokio::spawn(spawned(notifier.clone(), namespace, "warning"));
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(paged(notifier.clone(), "shop", "critical").await, TWO_SECONDS);
+    assert!(paged(notifier, "shop", "warning").await > TWO_SECONDS, "the others came first");
 }
 
 #[tokio::test]

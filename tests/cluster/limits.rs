@@ -9,7 +9,7 @@ use kube::{
     Api, ResourceExt,
     api::{ListParams, Patch, PatchParams},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::bench::{Bench, Release, expect, payload, phase};
 use crate::support::{SYSTEM, connect_as, until};
@@ -17,14 +17,14 @@ use crate::support::{SYSTEM, connect_as, until};
 /// Longer than any test takes, in seconds.
 const LONG: u32 = 3600;
 
-/// More failing workloads than one rollout explains: nothing is written anywhere, nor for a while after it. Then one
+/// Failing workloads in three namespaces, more than one rollout explains: nothing is written anywhere, nor for a while after it. Then one
 /// repair may try, and its success ends it. Nothing here waits for time to pass: storm and cooldown last until the
 /// settings end them. In its own namespace only one workload fails at a time.
 pub async fn a_storm_of_the_cluster_stops_every_write_until_one_trial_succeeds(bench: Bench) -> Result<()> {
     let broken = ["in-storm", "in-cooldown", "trial"];
     try_join_all(broken.iter().map(|name| bench.healthy(name))).await?;
-    let budgets = json!({"stormIncidents": 1, "cascadeCooldownSeconds": LONG});
-    bench.suite.operator.reconfigure(json!({ "budgets": budgets })).await?;
+    two_fail_beside(&bench, "first").await?;
+    bench.suite.operator.reconfigure(json!({ "budgets": in_storm() })).await?;
     bench.broken("in-storm", Release::ImagePull).await?;
     bench.alert("in-storm").await?;
     expect(&ended(&bench, "in-storm").await?, IncidentPhase::Escalated, "Storm")?;
@@ -55,8 +55,8 @@ pub async fn a_person_resets_the_breaker_in_their_own_name_and_repairs_go_on(ben
     const PERSON: &str = "suite-oncall";
     let broken = ["in-storm", "after"];
     try_join_all(broken.iter().map(|name| bench.healthy(name))).await?;
-    let budgets = json!({"stormIncidents": 1, "cascadeCooldownSeconds": LONG});
-    bench.suite.operator.reconfigure(json!({ "budgets": budgets })).await?;
+    two_fail_beside(&bench, "second").await?;
+    bench.suite.operator.reconfigure(json!({ "budgets": in_storm() })).await?;
     bench.broken("in-storm", Release::ImagePull).await?;
     bench.alert("in-storm").await?;
     expect(&ended(&bench, "in-storm").await?, IncidentPhase::Escalated, "Storm")?;
@@ -159,6 +159,25 @@ pub async fn finished_incidents_beyond_the_bound_are_removed_and_open_ones_stay(
         Ok(left.iter().all(|investigation| names.contains(&investigation.spec.incident)).then_some(()))
     })
     .await
+}
+
+/// A failing workload in each of three namespaces is a storm of the cluster, however slowly they come to fail.
+fn in_storm() -> Value {
+    json!({"stormIncidents": 3, "stormWindowSeconds": LONG, "cascadeCooldownSeconds": LONG})
+}
+
+/// A workload fails in each of two other namespaces, which are only observed. Before the settings that make a storm of it, so
+/// that the incident which sees it is that of the test.
+async fn two_fail_beside(bench: &Bench, name: &str) -> Result<()> {
+    try_join_all(bench.beside().iter().map(|beside| async move {
+        beside.mode("observe").await?;
+        beside.healthy(name).await?;
+        beside.broken(name, Release::ImagePull).await?;
+        beside.alert(name).await?;
+        ended(beside, name).await
+    }))
+    .await
+    .map(drop)
 }
 
 /// Waits until the incident about a Deployment has ended.

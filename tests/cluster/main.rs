@@ -38,7 +38,12 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 use clap::Parser;
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream};
 
-use support::{Place, Suite, bench::Bench, memory::Memory, record::Recorder};
+use support::{
+    Place, Suite,
+    bench::{Bench, beside},
+    memory::Memory,
+    record::Recorder,
+};
 
 /// A test that is not over by then hangs: each of its waits ends before, with a sentence.
 const TIMEOUT: Duration = Duration::from_secs(3600);
@@ -349,7 +354,8 @@ async fn run(args: &Args) -> Result<bool> {
 
     let run = format!("{:04x}", rand::random::<u16>());
     let all: Vec<&Test> = together.iter().chain(&alone).copied().collect();
-    let namespaces: Vec<String> = all.iter().map(|test| namespace(test, &run)).collect();
+    let of_tests = all.iter().map(|test| namespace(test, &run));
+    let namespaces: Vec<String> = of_tests.chain(beside(&run)).collect();
     // Nobody listens there: an absent Prometheus hinders nothing.
     let values = serde_json::json!({"prometheusUrl": "http://127.0.0.1:9"});
     let suite = Suite::start(&args.place, &namespaces, &run, values).await?;

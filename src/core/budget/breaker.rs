@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use jiff::SignedDuration;
 
+use super::anomalies::{self, concerns_all, namespace_of, of_answers, says_that_a_write_failed};
 use super::{Budgets, Charge, Refusal, pruned};
 use crate::api::v1alpha1::{
     Anomaly, Breaker, BreakerReset, BreakerState, LedgerEntry, LedgerSpec, LedgerState, LedgerStatus, NamespaceBreaker,
@@ -13,10 +14,8 @@ use crate::api::v1alpha1::{
 };
 use crate::core::reason::Reason;
 
-const MAX_ANOMALIES: usize = 200;
+/// Breakers of namespaces that the Ledger holds, as its schema says.
 const MAX_BREAKERS: usize = 500;
-/// Those of one namespace may not fill the list for all others.
-const MAX_OF_NAMESPACE: usize = 40;
 
 /// Refuses while the breaker of the namespace or of the cluster is open; after its cooldown one action may try.
 pub fn closed(ledger: &LedgerStatus, charge: &Charge, budgets: &Budgets, now: Time) -> Result<(), Refusal> {
@@ -44,19 +43,21 @@ fn lets_through(
         BreakerState::Closed => Ok(()),
         BreakerState::HalfOpen if breaker.trial == action_id || trial_is_over(breaker, ledger, budgets, now) => Ok(()),
         BreakerState::HalfOpen => refuse(format!("{name} is half-open and its one trial is under way")),
-        BreakerState::Open => {
-            let cooldown = SignedDuration::from_secs(budgets.cascade_cooldown_seconds.into());
-            match breaker.opened_at {
-                Some(at) if now.duration_since(at) >= cooldown => Ok(()),
-                at => refuse(format!(
-                    "{name} opened at {} because of {}; nothing acts for {} s after that",
-                    at.map_or("an unknown time".to_string(), |t| t.to_string()),
-                    breaker.reason,
-                    budgets.cascade_cooldown_seconds
-                )),
-            }
-        }
+        BreakerState::Open if is_cool(breaker, budgets, now) => Ok(()),
+        BreakerState::Open => refuse(format!(
+            "{name} opened at {} because of {}; nothing acts for {} s after that",
+            breaker.opened_at.map_or("an unknown time".to_string(), |t| t.to_string()),
+            breaker.reason,
+            budgets.cascade_cooldown_seconds
+        )),
     }
+}
+
+/// An open breaker whose cooldown is over: one action may try.
+fn is_cool(breaker: &Breaker, budgets: &Budgets, now: Time) -> bool {
+    let cooldown = SignedDuration::from_secs(budgets.cascade_cooldown_seconds.into());
+    let cooled = breaker.opened_at.is_some_and(|at| now.duration_since(at) >= cooldown);
+    breaker.state == BreakerState::Open && cooled
 }
 
 /// The trial ended without having shown anything: it was stopped before its write, or nobody has heard of it for a
@@ -163,7 +164,7 @@ pub fn reset(ledger: &LedgerStatus, reset: &BreakerReset, budgets: &Budgets) -> 
         if let Some(last) =
             later.iter().max_by_key(|anomaly| anomaly.at).filter(|_| is_enough(&later, namespace, budgets))
         {
-            open_anew(&mut next, namespace, opened(last.at, &last.kind, &last.incident));
+            open_anew(&mut next, namespace, opened(last.at, &last.kind, &last.incident), budgets);
         }
     }
     let released = |entry: &&mut LedgerEntry| concerns(namespace, &entry.namespace) && failed_at(entry) <= Some(*up_to);
@@ -180,7 +181,10 @@ fn is_enough(counted: &[Anomaly], namespace: &str, budgets: &Budgets) -> bool {
     weight_of(counted.iter()) >= budgets.cascade_anomalies as usize && (!namespace.is_empty() || namespaces.len() > 1)
 }
 
-fn open_anew(ledger: &mut LedgerStatus, namespace: &str, breaker: Breaker) {
+/// Opens the breaker of a namespace, or of the cluster where it is empty. A full list forgets the namespace whose breaker has
+/// been open for the longest time, if its cooldown is over; while all of them keep their namespaces from acting, it is the
+/// cluster that fails.
+fn open_anew(ledger: &mut LedgerStatus, namespace: &str, breaker: Breaker, budgets: &Budgets) {
     if namespace.is_empty() {
         ledger.breaker = breaker;
         return;
@@ -190,9 +194,21 @@ fn open_anew(ledger: &mut LedgerStatus, namespace: &str, breaker: Breaker) {
         return;
     }
     if ledger.breakers.len() >= MAX_BREAKERS {
-        ledger.breakers.remove(0);
+        let now = breaker.opened_at.unwrap_or(Time::MAX);
+        let cool = ledger.breakers.iter().enumerate().filter(|(_, own)| is_cool(&own.breaker, budgets, now));
+        match cool.min_by_key(|(_, own)| own.breaker.opened_at).map(|(place, _)| place) {
+            Some(place) => drop(ledger.breakers.remove(place)),
+            None => return open_for_all(ledger, breaker),
+        }
     }
     ledger.breakers.push(NamespaceBreaker { namespace: namespace.to_owned(), breaker });
+}
+
+/// Opens the breaker of the cluster, because of more namespaces than the Ledger can hold.
+pub(super) fn open_for_all(ledger: &mut LedgerStatus, breaker: Breaker) {
+    if ledger.breaker.state != BreakerState::Open {
+        ledger.breaker = breaker;
+    }
 }
 
 /// Whether what is said of `namespace`, or of all where it is empty, is said of `other`.
@@ -206,9 +222,13 @@ pub fn told_by(ledger: &LedgerStatus, incident: &str) -> Vec<String> {
         |(_, breaker): &(&str, &Breaker)| breaker.state != BreakerState::Closed && breaker.opened_by == incident;
     let mut lines = vec![];
     for (namespace, breaker) in all_of(ledger).filter(opened) {
-        let because: Vec<String> = (ledger.anomalies.iter().filter(|anomaly| counts_for(namespace, anomaly)))
+        let mut because: Vec<String> = (ledger.anomalies.iter().filter(|anomaly| counts_for(namespace, anomaly)))
             .map(|anomaly| format!("{} of Incident {} at {}", anomaly.kind, anomaly.incident, anomaly.at))
             .collect();
+        if because.is_empty() {
+            // What opened it was of other namespaces, or is not counted any more.
+            because.push(format!("{} of Incident {}", breaker.reason, breaker.opened_by));
+        }
         let name = name_of(namespace);
         let flag = if namespace.is_empty() { String::new() } else { format!(" --namespace {namespace}") };
         let at = breaker.opened_at.map(|at| at.to_string()).unwrap_or_default();
@@ -274,21 +294,20 @@ pub fn anomaly(ledger: &LedgerStatus, anomaly: Anomaly, budgets: &Budgets) -> Le
     if says_that_a_write_failed(&kind) {
         hold(&mut next, &anomaly, known);
     }
-    if !known && next.anomalies.len() < MAX_ANOMALIES && of_namespace(&next).len() < MAX_OF_NAMESPACE {
-        next.anomalies.push(anomaly);
-    }
+    // What finds no room may be what would have been enough.
+    let uncounted = !known && !anomalies::add(&mut next.anomalies, anomaly);
 
     let of_all: Vec<Anomaly> = next.anomalies.iter().filter(|it| concerns_all(&it.kind)).cloned().collect();
     let storm = kind == Reason::Storm.as_str();
     if concerns_all(&kind) && trips(&next.breaker, is_enough(&of_all, "", budgets) || storm) {
-        open_anew(&mut next, "", opened(now, &kind, &incident));
+        open_anew(&mut next, "", opened(now, &kind, &incident), budgets);
     }
 
     // A storm of the whole cluster is nobody's own.
-    let too_many = is_enough(&of_namespace(&next), &namespace, budgets);
+    let too_many = uncounted || is_enough(&of_namespace(&next), &namespace, budgets);
     let state = of(&next, &namespace).cloned().unwrap_or_default();
     if !storm && trips(&state, too_many) {
-        open_anew(&mut next, &namespace, opened(now, &kind, &incident));
+        open_anew(&mut next, &namespace, opened(now, &kind, &incident), budgets);
     }
     next
 }
@@ -301,7 +320,7 @@ fn trips(breaker: &Breaker, too_many: bool) -> bool {
     }
 }
 
-fn opened(now: Time, kind: &str, incident: &str) -> Breaker {
+pub(super) fn opened(now: Time, kind: &str, incident: &str) -> Breaker {
     let (reason, opened_by) = (kind.to_owned(), incident.to_owned());
     Breaker { state: BreakerState::Open, opened_at: Some(now), reason, opened_by, trial: String::new() }
 }
@@ -321,27 +340,4 @@ fn hold(ledger: &mut LedgerStatus, anomaly: &Anomaly, known: bool) {
             entry.failed.clone_from(&anomaly.kind);
         }
     }
-}
-
-fn says_that_a_write_failed(kind: &str) -> bool {
-    let reasons = [Reason::VerifyFailed, Reason::Undone, Reason::Relapsed, Reason::Reverted];
-    reasons.iter().any(|reason| reason.as_str() == kind)
-}
-
-/// What the controller itself sees of writes that it had granted, which are in enrolled namespaces only, and a storm of
-/// the cluster. What an investigation says, and what is refused before anything is written, concerns the namespace.
-fn concerns_all(kind: &str) -> bool {
-    let reasons = [Reason::Storm, Reason::VerifyFailed, Reason::Undone, Reason::Relapsed, Reason::ExecutorSilent];
-    reasons.iter().any(|reason| reason.as_str() == kind)
-}
-
-/// It is about what a diagnosis says, and not about a write.
-fn of_answers(kind: &str) -> bool {
-    let of_writes = [Reason::RefusedByPolicy, Reason::ChangedByOthers, Reason::Reverted];
-    !of_writes.iter().any(|reason| reason.as_str() == kind) && !concerns_all(kind)
-}
-
-/// Namespace of the incident, which is written `namespace/name`.
-fn namespace_of(anomaly: &Anomaly) -> &str {
-    anomaly.incident.split_once('/').map_or("", |(namespace, _)| namespace)
 }

@@ -3,6 +3,7 @@
 //! Everything is a pure function of the Ledger's status; the caller stores the result by compare-and-swap *before* it
 //! acts.
 
+mod anomalies;
 pub mod breaker;
 pub mod storm;
 #[cfg(test)]
@@ -56,14 +57,16 @@ pub struct Budgets {
     /// Share of a Service's ready endpoints that one write may end at one time, in percent; never all of them.
     pub endpoints_percent: u32,
     /// Weight of the anomalies within the window that opens the cascade breaker: those of one namespace that of the
-    /// namespace, those of writes in several namespaces that of the cluster. See [`breaker::weight`].
+    /// namespace, those of writes in several namespaces that of the cluster. See [`breaker::weight`]. The Ledger counts 40
+    /// anomalies of a namespace at most: with more than 80 here no breaker of a namespace opens.
     pub cascade_anomalies: u32,
     /// Window of the cascade breaker, in seconds.
     pub cascade_window_seconds: u32,
     /// Time after which an open breaker allows one trial, in seconds.
     pub cascade_cooldown_seconds: u32,
     /// Number of enrolled targets that were read as failing, with incidents that were opened within the storm window,
-    /// which is a storm of the whole cluster and opens its breaker.
+    /// which is a storm of the whole cluster and opens its breaker. They have to be in three namespaces, and one namespace
+    /// counts for a third of the number at most.
     pub storm_incidents: u32,
     /// Storm window, in seconds: how far apart workloads that fail at once began to fail.
     pub storm_window_seconds: u32,

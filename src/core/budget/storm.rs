@@ -1,9 +1,11 @@
 //! Many workloads at once: in the Ledger, so that it is decided by compare-and-swap who tells people, and that nothing
-//! more is written.
+//! more is written. And over the namespaces: is it the cluster that fails?
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::SignedDuration;
 
-use super::{Budgets, Charge, Refusal, counted};
+use super::{Budgets, Charge, Refusal, breaker, counted};
 use crate::api::v1alpha1::{LedgerStatus, Severity, StormRecord, Time};
 use crate::core::reason::Reason;
 
@@ -12,6 +14,41 @@ const MAX_STORMS: usize = 200;
 const MAX_WORKLOADS: usize = 50;
 /// So long a person has it: what joins a storm is not told again, and nothing is written in its namespace.
 const HOLDS: SignedDuration = SignedDuration::from_mins(30);
+
+/// A storm of the cluster is seen in so many namespaces at least, none of which counts for more than one part in so many
+/// of the bound: however much fails in one, it never stops the others.
+const NAMESPACES: usize = 3;
+
+/// Targets of enrolled namespaces that were read as failing, by their namespaces.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FailingTargets(BTreeMap<String, BTreeSet<String>>);
+
+impl FailingTargets {
+    /// Of these, each as namespace and UID; what is named twice counts once.
+    pub fn of<'a>(targets: impl IntoIterator<Item = (&'a str, &'a str)>) -> FailingTargets {
+        let mut all = FailingTargets::default();
+        for (namespace, uid) in targets {
+            all.0.entry(namespace.to_owned()).or_default().insert(uid.to_owned());
+        }
+        all
+    }
+
+    /// How many count where `bound` is asked for: of one namespace a third of it at most.
+    pub fn counted(&self, bound: u32) -> usize {
+        let most = (bound as usize).div_ceil(NAMESPACES);
+        self.0.values().map(|targets| targets.len().min(most)).sum()
+    }
+
+    /// Namespaces that they are in.
+    pub fn namespaces(&self) -> usize {
+        self.0.len()
+    }
+
+    /// So many fail in so many namespaces that it is the cluster, and no rollout.
+    pub fn is_storm(&self, bound: u32) -> bool {
+        self.namespaces() >= NAMESPACES && self.counted(bound) >= bound as usize
+    }
+}
 
 /// Many workloads of one namespace fail at once, as one incident sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +89,9 @@ pub fn claim(ledger: &LedgerStatus, claim: &Claim, now: Time) -> Result<LedgerSt
         return Ok(next);
     }
     if next.storms.len() >= MAX_STORMS {
+        // So many namespaces within half an hour are the cluster, and the oldest may not go on by itself.
+        let incident = format!("{}/{}", claim.namespace, claim.incident);
+        breaker::open_for_all(&mut next, breaker::opened(now, Reason::Storm.as_str(), &incident));
         next.storms.remove(0);
     }
     next.storms.push(record_of(claim, now));

@@ -133,6 +133,82 @@ fn the_anomalies_of_one_namespace_leave_room_for_those_of_others() {
     assert_eq!(anomaly(&ledger, other, &budgets).anomalies.len(), before + 1);
 }
 
+/// A model lies in forty incidents of each of five namespaces; meanwhile three repairs make things worse.
+#[test]
+fn a_list_full_of_lies_keeps_no_failed_write_from_being_counted() {
+    let budgets = Budgets::default();
+    let mut ledger = LedgerStatus::default();
+    for number in 0..400 {
+        let incident = format!("lied-{}/{number}", number % 5);
+        let lie = Anomaly { at: at(0), kind: Reason::ClaimUngrounded.as_str().into(), incident };
+        ledger = anomaly(&ledger, lie, &budgets);
+    }
+    assert_eq!((ledger.anomalies.len(), ledger.breakers.len()), (200, 5));
+    let other = Anomaly { kind: Reason::ClaimUngrounded.as_str().into(), ..bad(0, "lie") };
+    assert_eq!(anomaly(&ledger, other.clone(), &budgets).anomalies.last(), Some(&other), "there is room for each");
+    for incident in ["a", "b", "c"] {
+        ledger = anomaly(&ledger, bad(1, incident), &budgets);
+    }
+    assert_eq!((own(&ledger), ledger.breaker.state), (BreakerState::Open, BreakerState::Closed));
+    let elsewhere = Anomaly { incident: "pay/a".into(), ..bad(1, "a") };
+    let ledger = anomaly(&ledger, elsewhere, &budgets);
+    assert_eq!((ledger.breaker.state, ledger.anomalies.len()), (BreakerState::Open, 200));
+}
+
+#[test]
+fn in_a_namespace_with_all_that_it_may_have_what_says_least_goes_first_and_what_finds_no_room_opens_its_breaker() {
+    let budgets = Budgets { cascade_anomalies: 1000, ..Budgets::default() };
+    let of = |kind: Reason, number: usize| Anomaly { kind: kind.as_str().into(), ..bad(0, &number.to_string()) };
+    let kinds = [Reason::ClaimUngrounded, Reason::RefusedByPolicy, Reason::VerifyFailed];
+    let mut ledger = LedgerStatus::default();
+    for (round, kind) in kinds.into_iter().enumerate() {
+        for number in 0..40 {
+            ledger = anomaly(&ledger, of(kind, 100 * round + number), &budgets);
+        }
+        assert_eq!(ledger.anomalies.len(), 40);
+        assert!(ledger.anomalies.iter().all(|it| it.kind == kind.as_str()), "{kind}");
+    }
+    assert_eq!(own(&ledger), BreakerState::Closed, "as the settings say");
+    let lost = anomaly(&ledger, of(Reason::ClaimUngrounded, 999), &budgets);
+    assert_eq!((lost.anomalies.len(), own(&lost)), (40, BreakerState::Open));
+}
+
+#[test]
+fn no_open_breaker_is_forgotten_for_want_of_room() {
+    let budgets = Budgets { cascade_anomalies: 1, ..Budgets::default() };
+    let lie = |second: i64, namespace: usize| Anomaly {
+        at: at(second),
+        kind: Reason::ClaimUngrounded.as_str().into(),
+        incident: format!("n{namespace}/a"),
+    };
+    let full = (0..500).fold(LedgerStatus::default(), |ledger, number| {
+        anomaly(&ledger, lie(i64::from(number != 7), number), &budgets)
+    });
+    let names = |ledger: &LedgerStatus| ledger.breakers.iter().map(|own| own.namespace.clone()).collect::<Vec<_>>();
+    assert_eq!((full.breakers.len(), full.breaker.state), (500, BreakerState::Closed));
+    let one_more = anomaly(&full, lie(2, 500), &budgets);
+    assert_eq!((names(&one_more), one_more.breaker.state), (names(&full), BreakerState::Open));
+    assert!(breaker::told_by(&one_more, "n500/a")[0].contains("ClaimUngrounded of Incident n500/a"));
+    let later = anomaly(&full, lie(900, 500), &budgets);
+    assert_eq!((later.breakers.len(), later.breaker.state), (500, BreakerState::Closed));
+    assert!(!names(&later).contains(&"n7".into()) && names(&later).contains(&"n500".into()), "it was open the longest");
+}
+
+#[test]
+fn more_storms_than_the_ledger_can_hold_are_a_storm_of_the_cluster() {
+    let claim = |number: usize| storm::Claim {
+        namespace: format!("n{number}"),
+        incident: "i".into(),
+        severity: Severity::Warning,
+        target: "Deployment/a".into(),
+        workloads: vec!["Deployment/a".into()],
+    };
+    let noted = |count| (0..count).fold(LedgerStatus::default(), |it, n| storm::claim(&it, &claim(n), at(0)).unwrap());
+    assert_eq!(noted(200).breaker.state, BreakerState::Closed);
+    let first = Charge { namespace: "n0".into(), ..charge("x", "u") };
+    assert!(reserve(&noted(201), &first, &Budgets::default(), at(1)).is_err(), "the first is not let go");
+}
+
 #[test]
 fn one_incident_tells_of_all_that_it_names_and_the_next_of_what_is_new() {
     let claim = |incident: &str, target: &str, workloads: &[&str]| storm::Claim {
@@ -260,7 +336,65 @@ fn a_storm_of_the_cluster_opens_its_breaker_at_once() {
     assert_eq!(anomaly(&LedgerStatus::default(), storm, &Budgets::default()).breaker.state, BreakerState::Open);
 }
 
+/// A tenant's fifty-one small Deployments of which ten fail stop nobody else, and nor do those of a neighbour in trouble.
+#[test]
+fn a_storm_of_the_cluster_is_seen_in_three_namespaces_none_of_which_counts_for_more_than_a_third() {
+    let failing = |counts: &[(&str, usize)]| {
+        let uids: Vec<(&str, String)> =
+            counts.iter().flat_map(|(name, count)| (0..*count).map(move |n| (*name, format!("{name}-{n}")))).collect();
+        storm::FailingTargets::of(uids.iter().map(|(name, uid)| (*name, uid.as_str())))
+    };
+    for (counts, bound, is_storm) in [
+        (vec![("dev", 10)], 10, false),
+        (vec![("dev", 50), ("shop", 50)], 10, false),
+        (vec![("dev", 50), ("shop", 3), ("pay", 2)], 10, false),
+        (vec![("dev", 50), ("shop", 4), ("pay", 1)], 10, false),
+        (vec![("dev", 50), ("shop", 4), ("pay", 2)], 10, true),
+        (vec![("dev", 4), ("shop", 3), ("pay", 3)], 10, true),
+        (vec![("a", 1), ("b", 1), ("c", 1), ("d", 6)], 10, false),
+        (vec![("dev", 1)], 1, false),
+        (vec![("dev", 9), ("shop", 9)], 1, false),
+        (vec![("dev", 1), ("shop", 1), ("pay", 1)], 1, true),
+    ] {
+        assert_eq!(failing(&counts).is_storm(bound), is_storm, "{counts:?} of {bound}");
+    }
+    assert_eq!(storm::FailingTargets::of([("a", "u"), ("a", "u")]).counted(10), 1, "each target once");
+}
+
 proptest! {
+    #[test]
+    fn whatever_fails_in_two_namespaces_is_never_a_storm_of_the_cluster(one in 0usize..300, two in 0usize..300, bound in 1u32..400) {
+        let uids: Vec<String> = (0..one.max(two)).map(|n| n.to_string()).collect();
+        let of = |name: &'static str, count: usize| uids.iter().take(count).map(move |uid| (name, uid.as_str()));
+        prop_assert!(!storm::FailingTargets::of(of("a", one).chain(of("b", two))).is_storm(bound));
+    }
+
+    #[test]
+    fn whatever_else_is_counted_before_and_between_three_failed_writes_of_a_namespace_open_its_breaker(
+        noise in proptest::collection::vec((0usize..6, 0usize..8, 0usize..400), 0..700),
+        places in proptest::array::uniform3(0usize..700),
+    ) {
+        let kinds = [
+            Reason::ClaimUngrounded,
+            Reason::RefusedByPolicy,
+            Reason::VerifyFailed,
+            Reason::Reverted,
+            Reason::ExecutorSilent,
+            Reason::ObjectUnknown,
+        ];
+        let budgets = Budgets::default();
+        let mut ledger = LedgerStatus::default();
+        for (place, (kind, namespace, incident)) in noise.iter().chain([&(0, 0, 0)]).enumerate() {
+            for (number, _) in places.iter().enumerate().filter(|(_, at)| (**at).min(noise.len()) == place) {
+                ledger = anomaly(&ledger, bad(1, &format!("failed-{number}")), &budgets);
+            }
+            let incident = format!("n{namespace}/{incident}");
+            ledger = anomaly(&ledger, Anomaly { at: at(1), kind: kinds[*kind].as_str().into(), incident }, &budgets);
+            prop_assert!(ledger.anomalies.len() <= 200);
+        }
+        prop_assert_eq!(own(&ledger), BreakerState::Open);
+    }
+
     #[test]
     fn whatever_is_asked_for_no_hour_holds_more_actions_than_its_budget(
         asks in proptest::collection::vec((0i64..10_000, 0u8..40, 0u8..6, 0u8..3), 1..120),

@@ -281,7 +281,6 @@ fn few_under_way(readable: &Readable<'_>) -> Outcome {
 fn no_storm(readable: &Readable<'_>) -> Outcome {
     let books = &readable.case.books;
     let Budgets { storm_incidents: bound, storm_window_seconds: seconds, .. } = *books.budgets;
-    let targets = books.failing_targets;
     if let Some(storm) = books.storm {
         return refuse(Reason::Storm, storm.message(&readable.target.namespace)).with(Effect::Shared);
     }
@@ -295,14 +294,19 @@ fn no_storm(readable: &Readable<'_>) -> Outcome {
             return refuse(refusal.reason, refusal.message);
         }
     }
-    if targets >= bound {
+    let failing = books.failing_targets;
+    let (targets, namespaces) = (failing.counted(bound), failing.namespaces());
+    if failing.is_storm(bound) {
         let message = format!(
-            "{targets} workloads of enrolled namespaces fail, with incidents of the last {seconds} s; the bound is \
-             {bound}: this is bigger than one rollout"
+            "{targets} workloads fail in {namespaces} enrolled namespaces, with incidents of the last {seconds} s; the \
+             bound is {bound}, of which no namespace counts for more than a third: this is bigger than one rollout"
         );
         return refuse(Reason::Storm, message).anomaly();
     }
-    pass(format!("{targets} workloads of enrolled namespaces fail, fewer than {bound}, and few in this one"))
+    pass(format!(
+        "{targets} workloads of {namespaces} enrolled namespaces count as failing, which is no storm of the cluster, and few \
+         fail in this one"
+    ))
 }
 
 fn cascade_breaker_closed(readable: &Readable<'_>) -> Outcome {

@@ -8,7 +8,7 @@ use crate::api::v1alpha1::{
 };
 use crate::core::approvals::{self, Standing, Voice};
 use crate::core::blast::Reach;
-use crate::core::budget::Budgets;
+use crate::core::budget::{Budgets, storm::FailingTargets};
 use crate::core::neighbours::Storm;
 use crate::core::policy::{CompiledPolicy, CompiledRunbook};
 use crate::core::reason::Reason;
@@ -150,7 +150,7 @@ pub struct Books<'a> {
     /// Why the other workloads of the namespace could not be read; `None` when they were, or need not be.
     pub neighbours_unread: Option<&'a Unreadable>,
     /// Enrolled targets of the cluster that were read as failing, with incidents inside the storm window.
-    pub failing_targets: u32,
+    pub failing_targets: &'a FailingTargets,
     /// The operator's budgets.
     pub budgets: &'a Budgets,
     /// The executor has rights in the namespace of the target.

@@ -10,7 +10,7 @@ use crate::api::v1alpha1::{
 use crate::core::{
     actions::planted::SIGN,
     blast::Reach,
-    budget::Budgets,
+    budget::{Budgets, storm::FailingTargets},
     names,
     neighbours::Storm,
     policy::{CompiledPolicy, CompiledRunbook, runbook_name},
@@ -22,6 +22,11 @@ use super::{Alerts, Belief, Books, Case, Cluster, Judgement, Rules, RunbookRule,
 /// Seconds after a fixed moment.
 pub fn at(second: i64) -> Time {
     Time::from_second(1_800_000_000 + second).unwrap()
+}
+
+/// So many failing targets in so many namespaces that it is a storm of the cluster.
+pub fn failing_everywhere() -> FailingTargets {
+    FailingTargets::of(["a", "b", "c", "d"].iter().flat_map(|name| ["1", "2", "3", "4"].map(|uid| (*name, uid))))
 }
 
 fn template(image: &str) -> Value {
@@ -193,7 +198,7 @@ pub struct GateFixture {
     pub approvals: Vec<ValidApproval>,
     pub storm: Option<Storm>,
     pub neighbours_unread: Option<Unreadable>,
-    pub failing_targets: u32,
+    pub failing_targets: FailingTargets,
     pub before_write: Option<TargetReading>,
     pub budgets: Budgets,
     pub enrolled: bool,
@@ -253,7 +258,7 @@ pub fn bad_rollout() -> GateFixture {
         approvals: vec![],
         storm: None,
         neighbours_unread: None,
-        failing_targets: 1,
+        failing_targets: FailingTargets::of([("shop", "api")]),
         before_write: None,
         budgets: Budgets::default(),
         enrolled: true,
@@ -392,7 +397,7 @@ impl GateFixture {
                 approvals: &self.approvals,
                 storm: self.storm.as_ref(),
                 neighbours_unread: self.neighbours_unread.as_ref(),
-                failing_targets: self.failing_targets,
+                failing_targets: &self.failing_targets,
                 budgets: &self.budgets,
                 enrolled: self.enrolled,
                 audit_durable: self.audit,

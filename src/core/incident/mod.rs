@@ -43,7 +43,7 @@ use crate::api::v1alpha1::{
 
 use super::{
     blast::Reach,
-    budget::Budgets,
+    budget::{Budgets, storm::FailingTargets},
     gate::{Unreadable, ValidApproval},
     neighbours::Storm,
     policy::{CompiledPolicy, CompiledRunbook},
@@ -236,7 +236,7 @@ pub struct Books {
     /// Workloads of the namespace that have pods; 0 where nobody looked.
     pub workloads_of_namespace: usize,
     /// Enrolled targets of the cluster that were read as failing, with incidents inside the storm window.
-    pub failing_targets: u32,
+    pub failing_targets: FailingTargets,
     /// The audit log can be written and outlives the pod.
     pub audit_durable: bool,
     /// What a write can reach, or why that could not be read; `None` where nobody looked, because nothing fails or the

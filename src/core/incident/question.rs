@@ -148,7 +148,7 @@ pub(super) fn ask<T>(
             approvals: &books.approvals,
             storm: books.storm.as_ref(),
             neighbours_unread: books.neighbours_unread.as_ref(),
-            failing_targets: books.failing_targets,
+            failing_targets: &books.failing_targets,
             budgets: &about.terms.budgets,
             enrolled: declared.enrolled,
             audit_durable: books.audit_durable,

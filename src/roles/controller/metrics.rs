@@ -77,10 +77,12 @@ pub struct Metrics {
     pub watchdog_looks: Counter,
     /// Incidents and Alerts that did not get on at the last look.
     pub stuck: Gauge,
+    /// Incidents of which somebody has not been told, at the last look of the watchdog.
+    pub untold: Gauge,
     /// Objects seen that this version cannot decode, by kind.
     pub undecodable: Family<OfKind, Counter>,
     /// Incidents that were deleted before people were told of them.
-    pub untold: Counter,
+    pub deleted_untold: Counter,
     /// Alerts that are stored.
     pub alerts: Gauge,
     /// Namespaces that have as many Alerts as they may.
@@ -108,8 +110,9 @@ impl Metrics {
             watchdog: Family::default(),
             watchdog_looks: Counter::default(),
             stuck: Gauge::default(),
+            untold: Gauge::default(),
             undecodable: Family::default(),
-            untold: Counter::default(),
+            deleted_untold: Counter::default(),
             alerts: Gauge::default(),
             full: Gauge::default(),
             to_plan: Histogram::new(exponential_buckets(0.01, 2.0, 12)),
@@ -117,7 +120,8 @@ impl Metrics {
             to_recovery: Histogram::new(exponential_buckets(0.5, 2.0, 12)),
         };
         let Metrics { opened, ended, decisions, grants, anomalies, unanswered, errors, .. } = &metrics;
-        let Metrics { watchdog, watchdog_looks, stuck, undecodable, untold, alerts, full, .. } = &metrics;
+        let Metrics { watchdog, watchdog_looks, stuck, untold, undecodable, deleted_untold, alerts, full, .. } =
+            &metrics;
         let Metrics { to_plan, to_fire, to_recovery, breakers, .. } = &metrics;
         // From 0 on: what was never counted before has no increase.
         for why in Unanswered::ALL {
@@ -136,10 +140,12 @@ impl Metrics {
         registry.register("backstop_watchdog_handovers", handed, watchdog.clone());
         registry.register("backstop_watchdog_looks", "Looks of the watchdog", watchdog_looks.clone());
         registry.register("backstop_watchdog_stuck", "Incidents and Alerts without progress", stuck.clone());
+        let untold_help = "Incidents of which a notification has not arrived everywhere";
+        registry.register("backstop_notifications_waiting", untold_help, untold.clone());
         let cannot = "Objects seen that this version cannot decode";
         registry.register("backstop_undecodable_objects", cannot, undecodable.clone());
         let gone = "Incidents that were deleted before people were told of them";
-        registry.register("backstop_incidents_deleted_untold", gone, untold.clone());
+        registry.register("backstop_incidents_deleted_untold", gone, deleted_untold.clone());
         registry.register("backstop_alerts_stored", "Alerts that are stored", alerts.clone());
         registry.register(
             "backstop_alert_namespaces_full",

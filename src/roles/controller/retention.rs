@@ -110,7 +110,7 @@ fn note_untold(ctx: &Context, untold: &mut AllUntold, old: &Finished) {
     }
     // Another number is news for whoever heard of the one before.
     all.told.clear();
-    ctx.metrics.untold.inc();
+    ctx.metrics.deleted_untold.inc();
 }
 
 /// One page for each namespace. What does not arrive is tried again at the next look, as long as this process lives.

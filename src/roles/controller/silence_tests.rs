@@ -201,7 +201,7 @@ async fn an_incident_that_nobody_has_heard_of_is_kept_and_one_page_counts_those_
     let pages = events(&log, "TooManyUntold");
     let note = pages[0]["note"].as_str().unwrap();
     assert!(note.contains("2 ended incidents of namespace shop") && note.contains("api-2"), "{note}");
-    assert_eq!((pages.len(), ctx.metrics.untold.get(), left.len()), (1, 2, 0));
+    assert_eq!((pages.len(), ctx.metrics.deleted_untold.get(), left.len()), (1, 2, 0));
 }
 
 fn open(ctx: &super::Context, scope: &'static str) -> i64 {

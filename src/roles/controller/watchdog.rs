@@ -12,11 +12,11 @@ use crate::audit::{Kept, Record};
 use crate::clock;
 use crate::core::{
     fit,
-    incident::{Notice, deliveries, to_tell},
+    incident::{Notice, deliveries, has_to_tell, to_tell},
     reason::Reason,
     watchdog::{self, HandedOver, Key, Stuck, Watchdog},
 };
-use crate::notify::{Message, Notification};
+use crate::notify::{Message, Notification, Told};
 
 use super::context::{Context, Error, Shared, call};
 use super::{grants, metrics, notices, progress};
@@ -48,6 +48,8 @@ async fn look(ctx: &Shared, watchdog: &mut Watchdog) {
     let stuck = watchdog.look(subjects, |key| ctx.progress.steps(key), now);
     ctx.progress.forget(|key| watchdog.knows(key), now);
     ctx.metrics.watchdog_looks.inc();
+    let untold = incidents.iter().filter(|it| it.status.as_ref().is_some_and(has_to_tell)).count();
+    ctx.metrics.untold.set(i64::try_from(untold).unwrap_or(i64::MAX));
     ctx.metrics.stuck.set(i64::try_from(stuck.len()).unwrap_or(i64::MAX));
     let outcomes = join_all(stuck.into_iter().map(|one| async move {
         let outcome = hand_over(ctx, &one).await;
@@ -216,7 +218,7 @@ async fn page_incident(ctx: &Context, incident: &Incident, stuck: &Stuck, stored
     let Ok(told) = tokio::time::timeout(PAGE, ctx.notifier.deliver(&notification, &[])).await else {
         return HandedOver::Unheard;
     };
-    let heard = told.deliveries.iter().any(|delivery| delivery.delivered);
+    let heard = is_heard(&told);
     if stored {
         ctx.progress.remember_told(progress::key(Notice::Escalated.as_str(), incident), told.deliveries);
     }
@@ -228,9 +230,14 @@ fn again(stuck: &Stuck) -> String {
     if stuck.told == 0 { String::new() } else { stuck.told.to_string() }
 }
 
+/// One channel is enough, but not an Event alone while the page waits for its turn: nobody else would try that again.
+fn is_heard(told: &Told) -> bool {
+    !told.waiting && told.deliveries.iter().any(|delivery| delivery.delivered)
+}
+
 async fn page(ctx: &Context, notification: Notification) -> HandedOver {
     match tokio::time::timeout(PAGE, ctx.notifier.deliver(&notification, &[])).await {
-        Ok(told) if told.deliveries.iter().any(|delivery| delivery.delivered) => HandedOver::Told,
+        Ok(told) if is_heard(&told) => HandedOver::Told,
         Ok(_) | Err(_) => HandedOver::Unheard,
     }
 }
@@ -250,5 +257,22 @@ async fn audit(ctx: &Context, incident: &Incident, stuck: &Stuck) {
     // While the log is closed it waits in memory: what people were called for is not lost with it.
     if ctx.audit.keep(record).await == Kept::Lost {
         tracing::error!(record = "IncidentEscalated", "a record is missing in the audit log");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::v1alpha1::Delivery;
+
+    #[test]
+    fn an_event_alone_tells_nobody_while_the_page_waits_for_its_turn() {
+        let told = |delivered: &[bool], waiting| {
+            let all = delivered.iter().map(|it| Delivery { delivered: *it, ..Delivery::default() });
+            is_heard(&Told { deliveries: all.collect(), waiting })
+        };
+        assert!(!told(&[true, false], true));
+        assert!(told(&[true, false], false), "the receiver was asked, and is asked again where that can be stored");
+        assert!(!told(&[false, false], false));
     }
 }

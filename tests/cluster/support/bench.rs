@@ -59,6 +59,11 @@ pub fn deployment(name: &str, replicas: i32) -> Value {
     })
 }
 
+/// Namespaces of nobody, which are enrolled like those of the tests: for what needs several.
+pub fn beside(run: &str) -> [String; 2] {
+    ["a", "b"].map(|letter| format!("t-beside-{letter}-{run}"))
+}
+
 /// One test's part of the cluster.
 #[derive(Clone)]
 pub struct Bench {
@@ -69,6 +74,11 @@ pub struct Bench {
 }
 
 impl Bench {
+    /// The namespaces of nobody. Tests that share the cluster with others leave them alone.
+    pub fn beside(&self) -> [Bench; 2] {
+        beside(&self.suite.run).map(|ns| Bench { suite: self.suite.clone(), ns })
+    }
+
     /// Namespaced objects of one kind.
     pub fn api<K>(&self) -> Api<K>
     where

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::super::testing::{GateFixture, at, bad_rollout, object, pod, policy, reading};
+use super::super::testing::{GateFixture, at, bad_rollout, failing_everywhere, object, pod, policy, reading};
 use super::super::*;
 use crate::api::v1alpha1::{BreakerState, PodFailure, TargetReading, Undo, Verify};
 use crate::core::workload::Kind;
@@ -109,7 +109,7 @@ fn budgets_the_breaker_a_storm_and_a_closed_allow_window_do_not_keep_a_bad_write
     let (mut world, repair) = taking_back();
     world.mode = Some("approve".into());
     world.budgets.actions_per_hour = 0;
-    world.failing_targets = 100;
+    world.failing_targets = failing_everywhere();
     world.ledger.breaker.state = BreakerState::Open;
     world.ledger.breaker.opened_at = Some(at(0));
     let never = json!([{"kind": "allow", "schedule": "0 0 1 1 *", "durationSeconds": 60}]);

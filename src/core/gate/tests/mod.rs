@@ -15,10 +15,12 @@ use jiff::SignedDuration;
 use serde_json::json;
 
 use super::testing::{
-    GateFixture, at, bad_rollout, claim, policy, reading, revision, runbook, too_few_replicas, undo_to,
+    GateFixture, at, bad_rollout, claim, failing_everywhere, policy, reading, revision, runbook, too_few_replicas,
+    undo_to,
 };
 use super::*;
 use crate::api::v1alpha1::{Anomaly, ApprovalAnswer, Cause, ClaimKind, PodFailure, Verdict};
+use crate::core::budget::storm::FailingTargets;
 use crate::core::neighbours::Storm;
 use crate::core::policy::CompiledPolicy;
 
@@ -403,8 +405,11 @@ fn budgets_the_breaker_and_a_storm_stop_it() {
     world.budgets.actions_per_hour = 0;
     assert_eq!(only_refusal(&world), Reason::HourlyBudget);
     let mut world = bad_rollout();
-    world.failing_targets = 10;
+    world.failing_targets = failing_everywhere();
     assert_eq!(only_refusal(&world), Reason::Storm);
+    let uids: Vec<String> = (0..50).map(|number| number.to_string()).collect();
+    world.failing_targets = FailingTargets::of(uids.iter().map(|uid| ("dev", uid.as_str())));
+    assert_eq!(refused(&world).0, DecisionOutcome::Act, "whatever fails in one other namespace");
     let mut world = bad_rollout();
     world.neighbours_unread = Some(Unreadable { reason: Reason::ClusterUnreadable, message: "timeout".into() });
     assert_eq!(only_refusal(&world), Reason::ClusterUnreadable);

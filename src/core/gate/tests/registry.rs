@@ -6,8 +6,8 @@ use serde_json::json;
 use super::super::chains::{self, Chain};
 use super::super::check::planted;
 use super::super::testing::{
-    GateFixture, at, bad_rollout, pod, policy, restart_at, revision, runbook, stale_processes, too_few_replicas,
-    undo_to,
+    GateFixture, at, bad_rollout, failing_everywhere, pod, policy, restart_at, revision, runbook, stale_processes,
+    too_few_replicas, undo_to,
 };
 use super::super::*;
 use super::following::{replacement, taking_back};
@@ -230,7 +230,7 @@ fn case(action: Option<ActionKind>, check: &str) -> Option<Bend> {
         (_, "LedgerHasRoom") => |b| {
             b.world.ledger.entries = (0..2000).map(|number| entry(number, "another")).collect();
         },
-        (_, "NoStorm") => |b| b.world.failing_targets = b.world.budgets.storm_incidents,
+        (_, "NoStorm") => |b| b.world.failing_targets = failing_everywhere(),
         (_, "MadeWorse") => |b| b.world.before_write = None,
         (_, "CascadeBreakerClosed") => |b| {
             b.world.ledger.breaker.state = BreakerState::Open;

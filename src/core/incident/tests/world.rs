@@ -468,7 +468,7 @@ impl World {
                 neighbours_unread: (self.now.duration_since(testing::at(0)) < self.neighbours_unread).then(|| {
                     Unreadable { reason: Reason::ClusterUnreadable, message: "pods could not be listed".into() }
                 }),
-                failing_targets: 1,
+                failing_targets: budget::storm::FailingTargets::of([("shop", "api")]),
                 workloads_of_namespace: 1,
                 audit_durable: self.audit_works,
                 reach: Some(Ok(crate::core::blast::Reach::default())),
