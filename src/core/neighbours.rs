@@ -436,11 +436,13 @@ mod tests {
         assert!(storm_among(&[starts], &all).is_none(), "or for the one that ends");
     }
 
+    type Bend = fn(&mut Value);
+
     #[test]
     fn what_lacks_no_pods_or_is_not_refused_or_not_seen_yet_is_not_lacking() {
         let good = lacking(Kind::Deployment, "api", 0, 2, 60);
         assert_eq!(Lacking::of(Kind::Deployment, &good).unwrap().since, at(-60));
-        let bends: [(&str, fn(&mut Value)); 6] = [
+        let bends: [(&str, Bend); 6] = [
             ("the condition is over", |it| it["status"]["conditions"][0]["status"] = json!("False")),
             ("another condition", |it| it["status"]["conditions"][0]["reason"] = json!("FailedDelete")),
             ("none is wanted", |it| it["spec"]["replicas"] = json!(0)),
