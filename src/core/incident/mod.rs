@@ -7,6 +7,7 @@
 //! each epoch of a claim. The status is written by compare-and-swap after the effects, and is what the next step
 //! begins from: a crash between two requests is a repetition of the second.
 
+mod anomaly;
 mod approval;
 mod asking;
 mod diagnosis;
@@ -23,6 +24,7 @@ mod reroute;
 mod round;
 mod telling;
 mod undo;
+mod unneeded;
 mod unsettled;
 mod verification;
 mod watch;

@@ -21,8 +21,8 @@ use crate::core::{
 };
 
 use super::{
-    About, Effect, Entry, Flight, JudgementInputs, Measure, Need, Next, Step, WriteAndJudgement, ending, opening,
-    question, remediation, undo, unsettled, verification,
+    About, Effect, Entry, Flight, JudgementInputs, Measure, Need, Next, Step, WriteAndJudgement, anomaly, ending,
+    opening, question, remediation, undo, unneeded, unsettled, verification,
 };
 
 /// The executor has this long to claim a Remediation, and to end it after its Grant was opened.
@@ -39,6 +39,9 @@ pub(super) fn follow(about: About<'_>, status: IncidentStatus, flight: Flight, f
     match state.phase {
         RemediationPhase::Fired if is_proven(&state) => fired(about, status, flight, remediation, &state),
         RemediationPhase::Fired | RemediationPhase::Unproven => Step::look(Need::WriteAndJudgement(flight)),
+        RemediationPhase::Aborted if unneeded::is_reading(flight, &state) => {
+            Step::look(Need::WriteAndJudgement(flight))
+        }
         RemediationPhase::Aborted => aborted(about, status, flight, remediation, &state),
         RemediationPhase::Claimed if Some(state.epoch) > status.grant_epoch => {
             Step::look(Need::WriteAndJudgement(flight))
@@ -52,7 +55,8 @@ pub(super) fn follow(about: About<'_>, status: IncidentStatus, flight: Flight, f
     }
 }
 
-fn is_overdue(about: About<'_>, status: &IncidentStatus) -> bool {
+/// Nothing was noted for longer than an executor may take.
+pub(super) fn is_overdue(about: About<'_>, status: &IncidentStatus) -> bool {
     status.timeline.last().is_some_and(|entry| about.now.duration_since(entry.at) > EXECUTOR_PATIENCE)
 }
 
@@ -82,7 +86,8 @@ fn silent(about: About<'_>, status: IncidentStatus, remediation: &Remediation) -
         Effect::CountAnomaly(Reason::ExecutorSilent),
         Effect::AuditAfter(entry("RemediationUnknown", remediation, json!({ "reason": "ExecutorSilent" }))),
     ];
-    ending::escalate_after(about, status, Reason::ExecutorSilent, &message, effects)
+    // Whatever its severity: it may have been written.
+    ending::hand_over(about, status, Reason::ExecutorSilent, &message, effects, true)
 }
 
 /// The write happened and was read back.
@@ -168,9 +173,9 @@ fn unproven(
 }
 
 /// The write did not happen, or its outcome is unknown: then it counts as made.
-fn aborted(
+pub(super) fn aborted(
     about: About<'_>,
-    status: IncidentStatus,
+    mut status: IncidentStatus,
     flight: Flight,
     remediation: &Remediation,
     state: &RemediationStatus,
@@ -179,10 +184,11 @@ fn aborted(
     let book = if written { LedgerState::Spent } else { LedgerState::Refunded };
     let mut effects = settle(remediation, state, book);
     let reason = Reason::named(&state.reason).unwrap_or(Reason::RemediationAborted);
-    if !is_expected(reason) && flight == Flight::Repair {
-        effects.push(Effect::CountAnomaly(Reason::RefusedByPolicy));
+    if anomaly::is_anomaly(reason) && flight == Flight::Repair {
+        effects.push(Effect::CountAnomaly(reason));
     }
-    if flight == Flight::Replacement && reason == Reason::TargetGone {
+    if flight == Flight::Replacement && !written && unneeded::is_eviction(reason) {
+        unneeded::note_eviction(about, &mut status, remediation, reason, &state.message);
         return verification::go_on(status, effects);
     }
     match flight {
@@ -202,31 +208,6 @@ fn aborted(
     }
 }
 
-/// A change by others, a recovery or the kill switch between decision and write is not an anomaly; nor is what else the
-/// cluster admits or changes.
-fn is_expected(reason: Reason) -> bool {
-    matches!(
-        reason,
-        Reason::ModeForbids
-            | Reason::TargetChanged
-            | Reason::ChangedByOthers
-            | Reason::TargetGone
-            | Reason::TargetHasFinalizers
-            | Reason::RevisionGone
-            | Reason::DisarmedByOthers
-            | Reason::TooManyConflicts
-            | Reason::NotReady
-            | Reason::Recovered
-            | Reason::NothingFails
-            | Reason::ApprovalMissing
-            | Reason::ApprovalDenied
-            | Reason::BlockedByDisruptionBudget
-            | Reason::EvictionNotAllowed
-            | Reason::RefusedByAdmission
-            | Reason::DryRunDiffers
-    )
-}
-
 /// Decides again from a fresh reading, and only then opens the Grant, after its audit record.
 pub(super) fn grant(about: About<'_>, mut status: IncidentStatus, flight: Flight, found: &WriteAndJudgement) -> Step {
     let WriteAndJudgement { remediation, repair: _, grant, case } = found;
@@ -236,6 +217,11 @@ pub(super) fn grant(about: About<'_>, mut status: IncidentStatus, flight: Flight
         && !is_proven(&state)
     {
         return unproven(about, status, flight, remediation, &state, case);
+    }
+    if let Some(remediation) = remediation
+        && unneeded::is_reading(flight, &state)
+    {
+        return unneeded::given_up(about, status, flight, remediation, &state, found);
     }
     let Some(remediation) = remediation
         .as_ref()
@@ -256,7 +242,7 @@ pub(super) fn grant(about: About<'_>, mut status: IncidentStatus, flight: Flight
         .as_ref()
         .filter(|_| flight == Flight::Repair && refusal.is_some())
         .and_then(|it| question::storm_claim(about, case, it.reason, &it.anomalies));
-    let (decision, anomalies) = judgement.map_or((None, vec![]), |it| (Some(it.decision), it.anomalies));
+    let decision = judgement.as_ref().map(|it| it.decision.clone());
     if flight != Flight::Repair {
         status.follow_up = decision.clone().map(Box::new);
     }
@@ -277,23 +263,31 @@ pub(super) fn grant(about: About<'_>, mut status: IncidentStatus, flight: Flight
         if flight == Flight::Repair && (unreadable || waits(decision.as_ref())) && has_time(about, &status) {
             return Step::wait(LOOK);
         }
-        let mut effects: Vec<Effect> = anomalies.into_iter().map(Effect::CountAnomaly).collect();
+        let anomalies = judgement.iter().flat_map(|it| it.anomalies.iter().copied());
+        let mut effects: Vec<Effect> = anomalies.map(Effect::CountAnomaly).collect();
         // A request to open its Grant may have arrived, or arrive still, without anybody having heard of it: it stays
         // reserved until the executor has ended it. What an eviction costs no budget counts.
         if flight == Flight::Replacement && status.grant_epoch.is_none() {
             effects.push(Effect::Settle { action_id: spec.action_id.clone(), state: LedgerState::Refunded });
         }
-        if recovered && flight != Flight::Replacement {
-            let message = match flight {
-                Flight::Undo => format!("it recovered before the repair was undone: {}", refusal.1),
-                _ => format!("it recovered before anything was written: {}", refusal.1),
-            };
-            effects.push(Effect::CloseGrant { remediation: remediation::name_of(remediation).to_owned() });
-            return ending::resolve(about, status, refusal.0, &message, effects);
+        let close = Effect::CloseGrant { remediation: remediation::name_of(remediation).to_owned() };
+        if recovered
+            && flight != Flight::Replacement
+            && let Some(judgement) = &judgement
+        {
+            effects.push(close);
+            return unneeded::resolve(about, status, flight, judgement, effects);
+        }
+        if flight == Flight::Repair
+            && let Some(judgement) = &judgement
+            && let Some(step) =
+                unneeded::repair(about, &status, case, judgement, [effects.clone(), vec![close.clone()]].concat())
+        {
+            return step;
         }
         // The pod went or healed by itself: the repair is watched on.
-        if flight == Flight::Replacement && matches!(refusal.0, Reason::TargetGone | Reason::NothingFails) {
-            effects.push(Effect::CloseGrant { remediation: remediation::name_of(remediation).to_owned() });
+        if flight == Flight::Replacement && unneeded::is_eviction(refusal.0) {
+            effects.push(close);
             return verification::go_on(status, effects);
         }
         effects.extend(storm);
@@ -384,7 +378,7 @@ fn has_time(about: About<'_>, status: &IncidentStatus) -> bool {
 }
 
 /// Decides about the write in flight again, by the chain for its purpose.
-fn decided_again(
+pub(super) fn decided_again(
     about: About<'_>,
     status: &IncidentStatus,
     flight: Flight,
