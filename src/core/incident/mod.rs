@@ -17,6 +17,7 @@ mod held;
 mod judgement;
 mod late;
 mod opening;
+mod outcome;
 mod plan;
 mod question;
 mod remediation;

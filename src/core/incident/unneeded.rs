@@ -6,22 +6,22 @@ use std::time::Duration;
 use jiff::SignedDuration;
 
 use crate::api::v1alpha1::{
-    Decision, DecisionOutcome, IncidentStatus, LedgerState, Remediation, RemediationPhase, RemediationStatus,
+    Decision, DecisionOutcome, IncidentStatus, Remediation, RemediationPhase, RemediationStatus,
 };
 use crate::core::{gate::Judgement, known_good::Health, reason::Reason};
 
-use super::{About, Effect, Flight, JudgementInputs, Step, WriteAndJudgement, ending, judgement, write};
+use super::{About, Effect, Flight, JudgementInputs, Step, ending, judgement, outcome};
 
 /// Until a target is looked at again whose health has to last.
 const LOOK: Duration = Duration::from_secs(2);
-/// A target that is no repair's any more is looked at for so long after the decision: what an executor takes that claims
-/// again and again, and the longest health that is waited for.
+/// Health is waited for so long after the decision at most: what an executor takes that claims again and again, and the
+/// longest proof.
 const PATIENCE: SignedDuration = SignedDuration::from_mins(15);
 
 /// Whether the executor gave it up because of a reading that the controller has to look at itself: one that a repair waits on
 /// before it is written, or one that ends an undo.
 pub(super) fn is_reading(flight: Flight, state: &RemediationStatus) -> bool {
-    let given_up = state.phase == RemediationPhase::Aborted && write::fired_at(state).is_none();
+    let given_up = state.phase == RemediationPhase::Aborted && outcome::fired_at(state).is_none();
     given_up
         && match (flight, Reason::named(&state.reason)) {
             (
@@ -65,38 +65,6 @@ pub(super) fn note_eviction(
         decided_at: about.now,
         ..Decision::default()
     }));
-}
-
-/// Takes in what [`is_reading`], on the controller's own reading. What that does not show is handed over as the executor said it.
-pub(super) fn given_up(
-    about: About<'_>,
-    mut status: IncidentStatus,
-    flight: Flight,
-    remediation: &Remediation,
-    state: &RemediationStatus,
-    found: &WriteAndJudgement,
-) -> Step {
-    let case = &found.case;
-    let unreadable = case.workload.as_ref().is_err_and(|error| error.reason == Reason::ClusterUnreadable);
-    if unreadable && !write::is_overdue(about, &status) {
-        return Step::wait(LOOK);
-    }
-    let effects = write::settle(remediation, state, LedgerState::Refunded);
-    let Some(judgement) = write::decided_again(about, &status, flight, found) else {
-        return write::aborted(about, status, flight, remediation, state);
-    };
-    if flight != Flight::Repair {
-        status.follow_up = Some(Box::new(judgement.decision.clone()));
-    }
-    if judgement.decision.outcome == DecisionOutcome::Resolve {
-        return resolve(about, status, flight, &judgement, effects);
-    }
-    if flight == Flight::Repair
-        && let Some(step) = repair(about, &status, case, &judgement, effects)
-    {
-        return step;
-    }
-    write::aborted(about, status, flight, remediation, state)
 }
 
 /// It recovered by itself.

@@ -4,11 +4,11 @@
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
 use crate::api::v1alpha1::{
-    Actor, Decision, DecisionOutcome, Grant, IncidentPhase, IncidentStatus, LedgerState, OpenGrant, ReceiptStep,
-    Remediation, RemediationPhase, RemediationSpec, RemediationStatus, Time, Write,
+    Actor, Decision, DecisionOutcome, Grant, IncidentPhase, IncidentStatus, LedgerState, OpenGrant, Remediation,
+    RemediationPhase, RemediationSpec, RemediationStatus, Time, Write,
 };
 use crate::core::{
     actions,
@@ -21,8 +21,9 @@ use crate::core::{
 };
 
 use super::{
-    About, Effect, Entry, Flight, JudgementInputs, Measure, Need, Next, Step, WriteAndJudgement, anomaly, ending,
-    opening, question, remediation, undo, unneeded, unsettled, verification,
+    About, Effect, Flight, JudgementInputs, Measure, Need, Next, Step, WriteAndJudgement, anomaly, ending, opening,
+    outcome::{entry, fired_at, is_proven, pod_of, settle},
+    question, remediation, undo, unneeded, verification,
 };
 
 /// The executor has this long to claim a Remediation, and to end it after its Grant was opened.
@@ -56,7 +57,7 @@ pub(super) fn follow(about: About<'_>, status: IncidentStatus, flight: Flight, f
 }
 
 /// Nothing was noted for longer than an executor may take.
-pub(super) fn is_overdue(about: About<'_>, status: &IncidentStatus) -> bool {
+fn is_overdue(about: About<'_>, status: &IncidentStatus) -> bool {
     status.timeline.last().is_some_and(|entry| about.now.duration_since(entry.at) > EXECUTOR_PATIENCE)
 }
 
@@ -172,8 +173,40 @@ fn unproven(
     }
 }
 
+/// Takes in what [`unneeded::is_reading`], on the controller's own reading. What that does not show is handed over as the executor said it.
+fn given_up(
+    about: About<'_>,
+    mut status: IncidentStatus,
+    flight: Flight,
+    remediation: &Remediation,
+    state: &RemediationStatus,
+    found: &WriteAndJudgement,
+) -> Step {
+    let case = &found.case;
+    let unreadable = case.workload.as_ref().is_err_and(|error| error.reason == Reason::ClusterUnreadable);
+    if unreadable && !is_overdue(about, &status) {
+        return Step::wait(LOOK);
+    }
+    let effects = settle(remediation, state, LedgerState::Refunded);
+    let Some(judgement) = decided_again(about, &status, flight, found) else {
+        return aborted(about, status, flight, remediation, state);
+    };
+    if flight != Flight::Repair {
+        status.follow_up = Some(Box::new(judgement.decision.clone()));
+    }
+    if judgement.decision.outcome == DecisionOutcome::Resolve {
+        return unneeded::resolve(about, status, flight, &judgement, effects);
+    }
+    if flight == Flight::Repair
+        && let Some(step) = unneeded::repair(about, &status, case, &judgement, effects)
+    {
+        return step;
+    }
+    aborted(about, status, flight, remediation, state)
+}
+
 /// The write did not happen, or its outcome is unknown: then it counts as made.
-pub(super) fn aborted(
+fn aborted(
     about: About<'_>,
     mut status: IncidentStatus,
     flight: Flight,
@@ -221,7 +254,7 @@ pub(super) fn grant(about: About<'_>, mut status: IncidentStatus, flight: Flight
     if let Some(remediation) = remediation
         && unneeded::is_reading(flight, &state)
     {
-        return unneeded::given_up(about, status, flight, remediation, &state, found);
+        return given_up(about, status, flight, remediation, &state, found);
     }
     let Some(remediation) = remediation
         .as_ref()
@@ -378,7 +411,7 @@ fn has_time(about: About<'_>, status: &IncidentStatus) -> bool {
 }
 
 /// Decides about the write in flight again, by the chain for its purpose.
-pub(super) fn decided_again(
+fn decided_again(
     about: About<'_>,
     status: &IncidentStatus,
     flight: Flight,
@@ -442,46 +475,4 @@ fn written_by_us(case: &JudgementInputs, spec: &RemediationSpec) -> bool {
     spec.write.field().is_some()
         && verify::holds(workload, &spec.write)
         && workload.annotations.get(names::LAST_ACTION) == Some(&spec.action_id)
-}
-
-/// Closes the Grant, records the outcome in audit log and Ledger, and marks the Approval as used. A write is verified
-/// even when the log is broken; without a log no further Grant opens.
-pub(super) fn settle(remediation: &Remediation, state: &RemediationStatus, book: LedgerState) -> Vec<Effect> {
-    let spec = &remediation.spec;
-    let details = json!({
-        "phase": state.phase, "reason": state.reason, "receipts": state.receipts, "proven": is_proven(state),
-        "purpose": spec.purpose, "digest": spec.digest, "booked": book,
-    });
-    vec![
-        Effect::CloseGrant { remediation: remediation::name_of(remediation).to_owned() },
-        Effect::AuditAfter(entry(unsettled::ENDED, remediation, details)),
-        Effect::Settle { action_id: spec.action_id.clone(), state: book },
-        Effect::UseApproval { digest: spec.digest.clone(), remediation: remediation::name_of(remediation).to_owned() },
-    ]
-}
-
-fn entry(kind: &'static str, remediation: &Remediation, details: Value) -> Entry {
-    let details = match details {
-        Value::Object(details) => details,
-        _ => Map::new(),
-    };
-    Entry { kind, action_id: Some(remediation.spec.action_id.clone()), details }
-}
-
-/// When the executor says that the write was accepted.
-pub(super) fn fired_at(state: &RemediationStatus) -> Option<Time> {
-    state.receipts.iter().find(|receipt| receipt.step == ReceiptStep::Fired).map(|receipt| receipt.at)
-}
-
-/// Whether the executor read back what it wrote.
-pub(super) fn is_proven(state: &RemediationStatus) -> bool {
-    let has = |step| state.receipts.iter().any(|receipt| receipt.step == step);
-    state.phase == RemediationPhase::Fired && has(ReceiptStep::Fired) && has(ReceiptStep::ReadBack)
-}
-
-pub(super) fn pod_of(remediation: &Remediation) -> String {
-    match &remediation.spec.write {
-        Write::Evict(evict) => evict.pod.to_string(),
-        Write::Field(_) => remediation.spec.target.to_string(),
-    }
 }
