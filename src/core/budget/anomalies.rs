@@ -55,7 +55,14 @@ pub(super) fn concerns_all(kind: &str) -> bool {
 
 /// It is about what a diagnosis says, and not about a write.
 pub(super) fn of_answers(kind: &str) -> bool {
-    let of_writes = [Reason::RefusedByPolicy, Reason::ChangedByOthers, Reason::Reverted];
+    let of_writes = [
+        Reason::RefusedByPolicy,
+        Reason::PolicyMissing,
+        Reason::DigestMismatch,
+        Reason::Unsupported,
+        Reason::ChangedByOthers,
+        Reason::Reverted,
+    ];
     !of_writes.iter().any(|reason| reason.as_str() == kind) && !concerns_all(kind)
 }
 

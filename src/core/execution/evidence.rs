@@ -72,15 +72,28 @@ pub struct Consent {
     pub status: Option<ApprovalStatus>,
 }
 
+/// Why the executor's own reading does not bear a write out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unborne {
+    /// What is written down where it ends because of it.
+    pub ending: Ending,
+    /// Time may turn it: the target looks well, or is in motion.
+    pub passes: bool,
+}
+
 /// Whether `remediation` may be written, by what the executor read itself: the mode and the Approvals allow it, and the
-/// evidence chain of the gate finds on this reading what the action needs. The error is why it ends.
-pub fn may_write(remediation: &Remediation, seen: &Evidence, now: Time) -> Result<(), Ending> {
-    spared(seen)?;
-    mode(remediation, seen, now)?;
+/// evidence chain of the gate finds on this reading what the action needs.
+pub fn may_write(remediation: &Remediation, seen: &Evidence, now: Time) -> Result<(), Unborne> {
+    let said_no = |ending| Unborne { ending, passes: false };
+    spared(seen).map_err(said_no)?;
+    mode(remediation, seen, now).map_err(said_no)?;
     let helm = seen.policies.iter().any(|policy| policy.allow_helm && matches(policy, seen));
     let unconfirmed = unconfirmed(remediation, seen, now);
-    match gate::own_evidence(&remediation.spec, &seen.workload, Some(&seen.known_good), helm, unconfirmed).refusal {
-        Some(refusal) => refused(refusal.reason, refusal.message),
+    let own = gate::own_evidence(&remediation.spec, &seen.workload, Some(&seen.known_good), helm, unconfirmed);
+    match own.refusal {
+        Some(refusal) => {
+            refused(refusal.reason, refusal.message).map_err(|ending| Unborne { ending, passes: own.passes })
+        }
         None => Ok(()),
     }
 }

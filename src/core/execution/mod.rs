@@ -39,7 +39,7 @@ use crate::{
     core::{names, object, reason::Reason},
 };
 
-pub use evidence::{Consent, Evidence, PolicyBounds, may_write};
+pub use evidence::{Consent, Evidence, PolicyBounds, Unborne, may_write};
 pub use orphans::{Surroundings, orphans};
 pub use policy_name::PolicyName;
 pub use refusal::classify;
@@ -71,6 +71,8 @@ pub const READY_WAIT: jiff::SignedDuration = jiff::SignedDuration::from_secs(120
 pub const EVIDENCE_WAIT: jiff::SignedDuration = jiff::SignedDuration::from_secs(10);
 /// Pause between two tries to read it, and between two tries to evict against a disruption budget.
 pub const EVIDENCE_PAUSE: Duration = Duration::from_millis(500);
+/// Pause between two readings of a target that looks well, or is in motion.
+pub const UNBORNE_PAUSE: Duration = Duration::from_secs(1);
 /// How long a missing right to evict may be an API server that just started.
 pub const EVICTION_RIGHT_WAIT: jiff::SignedDuration = jiff::SignedDuration::from_secs(10);
 /// Pause after which a waiting Remediation is looked at again without being woken.
@@ -163,6 +165,8 @@ pub struct Memory {
     allowed: Option<i64>,
     /// Since when that reading has failed.
     no_evidence: Option<Time>,
+    /// The last reading did not allow the write, and time may turn it.
+    unborne: Option<Ending>,
     /// Which dry-runs the object has passed.
     passed: Passed,
     /// The eviction was sent and may have been accepted.

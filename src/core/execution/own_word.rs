@@ -1,10 +1,13 @@
 //! What both ways of writing ask right before: does the executor's own reading allow it, and may a refusal be lag?
+//!
+//! A target that looks well, or is in motion, is read again for as long as the Grant is open: a container that is ended
+//! again and again looks well in between. Then it is claimed anew, and the controller decides on its own reading.
 
 use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{EVIDENCE_PAUSE, EVIDENCE_WAIT, Ending, Memory, Next, Observation, Wait, may_write};
+use super::{EVIDENCE_PAUSE, EVIDENCE_WAIT, Memory, Next, Observation, UNBORNE_PAUSE, Unborne, Wait, may_write};
 use crate::{
     api::v1alpha1::Time,
     core::{object, reason::Reason},
@@ -35,10 +38,18 @@ pub(super) fn allowed_now(memory: &mut Memory, seen: &Observation, now: Time) ->
                 return Some(Next::Wait(Wait::Evidence, EVIDENCE_PAUSE));
             }
             memory.no_evidence = None;
-            if let Some(Ending { reason, message }) = refused {
-                memory.end(reason, message);
+            memory.unborne = None;
+            match refused {
+                Some(Unborne { ending, passes: true }) => {
+                    (memory.allowed, memory.unborne) = (None, Some(ending));
+                    Some(Next::Wait(Wait::Evidence, UNBORNE_PAUSE))
+                }
+                Some(Unborne { ending, passes: false }) => {
+                    memory.end(ending.reason, ending.message);
+                    None
+                }
+                None => None,
             }
-            None
         }
         Some(Err(message)) => {
             if has_patience(memory, now) {

@@ -76,7 +76,9 @@ pub(super) fn claimed_and_granted(memory: &mut Memory, seen: &Observation, now: 
 fn claim(memory: &mut Memory, seen: &Observation) -> Option<Next> {
     let epoch = epoch(seen);
     if epoch >= MAX_EPOCHS {
-        let (reason, message) = if memory.granted {
+        let (reason, message) = if let Some(Ending { reason, message }) = memory.unborne.clone() {
+            (reason, message)
+        } else if memory.granted {
             (Reason::GrantExpired, format!("the Grant ended before the write in {epoch} epochs"))
         } else {
             (Reason::ClaimsExhausted, format!("it was claimed {epoch} times without a write"))

@@ -82,6 +82,10 @@ fn armed(memory: &mut Memory, seen: &Observation, kind: Kind, target: &Value, no
         return Some(Next::Wait(Wait::OtherAction, RECHECK));
     }
     let waiting = allowed(memory, seen, target, now);
+    // While it is armed everybody else's change of its spec is refused: nothing that may take long is waited for so.
+    if memory.unborne.is_some() {
+        return None;
+    }
     if waiting.is_some() || memory.ending.is_some() {
         return waiting;
     }
@@ -106,6 +110,9 @@ fn armed(memory: &mut Memory, seen: &Observation, kind: Kind, target: &Value, no
     }
     // The target may have healed since: it is looked at once more.
     let waiting = allowed_now(memory, seen, now);
+    if memory.unborne.is_some() {
+        return None;
+    }
     if waiting.is_some() || memory.ending.is_some() {
         return waiting;
     }

@@ -40,6 +40,8 @@ fn target_readable(case: &Case<'_>) -> Outcome {
     match (&case.target, &case.cluster.workload) {
         (Err(_), _) => not_asked("there is no target to read"),
         (Ok(_), Ok(workload)) => pass(format!("read at {}", workload.read_at)),
+        // One request that failed: the next reading may show it. What is gone or unknown does not come back.
+        (Ok(_), Err(why)) if why.reason == Reason::ClusterUnreadable => unknown(why.reason, why.message.clone()).wait(),
         (Ok(_), Err(why)) => unknown(why.reason, why.message.clone()).ends_wait(),
     }
 }

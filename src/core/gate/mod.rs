@@ -240,6 +240,9 @@ pub struct OwnEvidence {
     pub verdicts: Vec<CheckVerdict>,
     /// The first refusal; `None` when the evidence is there.
     pub refusal: Option<Refusal>,
+    /// Time may turn that refusal, and nothing else refuses for good: the target looks well, or is in motion. The controller
+    /// waits on such a reading too.
+    pub passes: bool,
 }
 
 /// Asks the evidence of a Remediation of a reading of its target, before it is armed. No alert, fact, diagnosis or
@@ -286,8 +289,12 @@ fn own_evidence_by(
         Purpose::Undo => verdicts.ask(follow::UNDO, |run| run(&followed(spec.write.field()))),
         Purpose::ReplacePod => verdicts.ask(follow::REPLACE_POD, |run| run(&followed(None))),
     }
-    let refusal = verdicts.refusals().first().map(|o| Refusal { reason: o.reason, message: o.message.clone() });
-    OwnEvidence { verdicts: verdicts.written(), refusal }
+    let refusals = verdicts.refusals();
+    let first = refusals.first();
+    let for_good = |outcome: &&Outcome| matches!(outcome.effect, Some(Effect::Final | Effect::Resolve));
+    let passes = first.is_some_and(|outcome| outcome.effect == Some(Effect::Wait)) && !refusals.iter().any(for_good);
+    let refusal = first.map(|outcome| Refusal { reason: outcome.reason, message: outcome.message.clone() });
+    OwnEvidence { verdicts: verdicts.written(), refusal, passes }
 }
 
 /// Characters of a message that a status holds; checks quote what senders and models wrote.

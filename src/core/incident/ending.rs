@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::api::v1alpha1::{Actor, Escalation, Incident, IncidentPhase, IncidentStatus, Time, Watch};
+use crate::api::v1alpha1::{Actor, Escalation, Incident, IncidentPhase, IncidentStatus, LedgerState, Time, Watch};
 use crate::core::{
     actions, budget, conditions,
     reason::Reason,
@@ -39,7 +39,7 @@ pub(super) fn escalate_after(
     message: &str,
     effects: Vec<Effect>,
 ) -> Step {
-    let called = is_called(about, &status);
+    let called = is_called(about, &status, &effects);
     hand_over(about, status, reason, message, effects, called)
 }
 
@@ -71,9 +71,19 @@ fn closing(status: &IncidentStatus, mut effects: Vec<Effect>) -> Vec<Effect> {
     effects
 }
 
-/// Somebody is called: not for what only informs, unless something was written.
-fn is_called(about: About<'_>, status: &IncidentStatus) -> bool {
-    !about.only_informs() || status.remediation.is_some()
+/// Somebody is called: not for what only informs, unless something was written, or may have been.
+fn is_called(about: About<'_>, status: &IncidentStatus, effects: &[Effect]) -> bool {
+    !about.only_informs() || may_have_written(status, effects)
+}
+
+/// A write was seen; or it is booked by the end as made, which one is that nobody can prove; or a Grant was opened, and nobody
+/// has heard what came of it. A Remediation alone writes nothing.
+fn may_have_written(status: &IncidentStatus, effects: &[Effect]) -> bool {
+    let booked =
+        |as_what| effects.iter().any(|effect| matches!(effect, Effect::Settle { state, .. } if *state == as_what));
+    status.times.fired.is_some()
+        || booked(LedgerState::Spent)
+        || (status.grant_epoch.is_some() && !booked(LedgerState::Refunded))
 }
 
 /// Another incident tells people of this one too: it ends without calling anybody.

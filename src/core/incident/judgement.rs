@@ -29,7 +29,7 @@ const PAUSE: SignedDuration = SignedDuration::from_secs(4);
 const LONG_PAUSE: SignedDuration = SignedDuration::from_secs(30);
 const FIRST_MINUTE: SignedDuration = SignedDuration::from_mins(1);
 /// Health that has to last longer than this is not waited for: a person is called.
-const LONGEST_PROOF: SignedDuration = SignedDuration::from_mins(10);
+pub(super) const LONGEST_PROOF: SignedDuration = SignedDuration::from_mins(10);
 
 /// How long the decision to wait still holds; `None` when there is none of this round.
 fn waiting(status: &IncidentStatus, now: Time) -> Option<SignedDuration> {
@@ -65,10 +65,18 @@ pub(super) fn another_round(about: About<'_>, mut status: IncidentStatus, who: W
 }
 
 /// How healthy the target is by the controller's own reading; `None` when it could not be read.
-fn health<'a>(about: About<'_>, case: &'a JudgementInputs) -> Option<(&'a Workload, Health)> {
+pub(super) fn health<'a>(about: About<'_>, case: &'a JudgementInputs) -> Option<(&'a Workload, Health)> {
     let workload = case.workload.as_ref().ok()?;
     let floor = SignedDuration::from_secs(about.terms.timings.known_good_seconds.into());
     Some((workload, known_good::health(workload, floor)))
+}
+
+/// What is said of a target that nothing is wrong with.
+pub(super) fn well(workload: &Workload) -> String {
+    let WorkloadFact { ready, desired, .. } = &workload.state;
+    format!(
+        "{ready} of {desired} replicas are ready, no pod fails, and that has lasted for longer than it takes to fail again"
+    )
 }
 
 /// What was decided last is that people are asked, and they were, on this diagnosis.
@@ -196,14 +204,10 @@ pub(super) fn step(about: About<'_>, mut status: IncidentStatus, case: &Judgemen
     let undecided = matches!(decision.outcome, DecisionOutcome::Wait | DecisionOutcome::Escalate);
     match health(about, case) {
         Some((workload, Health::Good(_))) if undecided && !claimed => {
-            let WorkloadFact { ready, desired, .. } = &workload.state;
             reason = Reason::NothingWrong;
             decision.outcome = DecisionOutcome::Resolve;
             decision.reason = reason.as_str().into();
-            decision.message = format!(
-                "{ready} of {desired} replicas are ready, no pod fails, and that has lasted for longer than it takes to \
-                 fail again"
-            );
+            decision.message = well(workload);
         }
         Some((_, Health::Healthy { for_another })) if for_another <= LONGEST_PROOF => {
             patience = patience.max(waited + for_another);

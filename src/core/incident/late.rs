@@ -12,7 +12,7 @@ use crate::core::{
     timeline::{self, Event},
 };
 
-use super::{About, Effect, Flight, IDLE, Measure, Need, Next, Step, ending, telling, write};
+use super::{About, Effect, Flight, IDLE, Measure, Need, Next, Step, ending, outcome, telling};
 
 /// Until it is looked at again; a watch reports a change earlier.
 const LOOK: Duration = Duration::from_secs(60);
@@ -27,7 +27,7 @@ pub(super) fn step(about: About<'_>, mut status: IncidentStatus, flight: Flight,
         return Step::write(vec![], status, Next::Again);
     };
     let state = remediation.status.clone().unwrap_or_default();
-    let effects = |book| write::settle(remediation, &state, book);
+    let effects = |book| outcome::settle(remediation, &state, book);
     match state.phase {
         // What is watched is looked at meanwhile.
         RemediationPhase::Pending | RemediationPhase::Claimed if status.is_watched() => Step::look(Need::Watch),
@@ -36,7 +36,7 @@ pub(super) fn step(about: About<'_>, mut status: IncidentStatus, flight: Flight,
             let look = if about.now.duration_since(ended) < PATIENCE { LOOK } else { IDLE };
             Step::wait(look.min(telling::pause(&status, about.now)))
         }
-        RemediationPhase::Aborted if write::fired_at(&state).is_none() => {
+        RemediationPhase::Aborted if outcome::fired_at(&state).is_none() => {
             status.unsettled = None;
             // It counted as made until now.
             Step::write(effects(LedgerState::Refunded), status, Next::Again)
@@ -59,9 +59,9 @@ fn written(
     let what = match flight {
         Flight::Repair => format!("{} of {}", (actions::of(spec.action.kind()).describe)(&spec.action), spec.target),
         Flight::Undo => format!("the undo of the repair of {}", spec.target),
-        Flight::Replacement => format!("the eviction of {}", write::pod_of(remediation)),
+        Flight::Replacement => format!("the eviction of {}", outcome::pod_of(remediation)),
     };
-    let (reason, what) = if write::is_proven(state) {
+    let (reason, what) = if outcome::is_proven(state) {
         (Reason::WrittenLate, format!("{what} was written after the incident had ended"))
     } else {
         (Reason::WriteUnproven, format!("{what} may have been written after the incident had ended"))

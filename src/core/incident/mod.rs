@@ -7,6 +7,7 @@
 //! each epoch of a claim. The status is written by compare-and-swap after the effects, and is what the next step
 //! begins from: a crash between two requests is a repetition of the second.
 
+mod anomaly;
 mod approval;
 mod asking;
 mod diagnosis;
@@ -16,6 +17,7 @@ mod held;
 mod judgement;
 mod late;
 mod opening;
+mod outcome;
 mod plan;
 mod question;
 mod remediation;
@@ -23,6 +25,7 @@ mod reroute;
 mod round;
 mod telling;
 mod undo;
+mod unneeded;
 mod unsettled;
 mod verification;
 mod watch;

@@ -6,10 +6,12 @@ use std::time::Duration;
 use jiff::SignedDuration;
 
 use crate::api::v1alpha1::{
-    Actor, EvictWrite, IncidentStatus, Purpose, Remediation, RolloutProgress, TargetReading, Time, Write,
+    Actor, EvictWrite, IncidentStatus, Purpose, Remediation, RemediationSpec, RolloutProgress, TargetReading, Time,
+    Write,
 };
 use crate::core::{
     actions,
+    gate::Unreadable,
     reason::Reason,
     timeline::{self, Event},
     verify::{self, Progress, Written},
@@ -37,17 +39,37 @@ pub(super) fn step(about: About<'_>, status: IncidentStatus, target: &Target) ->
         let message = "the Remediation was deleted before it was verified";
         return ending::escalate(about, status, Reason::VerifyFailed, message);
     };
-    let fired_at = status.times.fired.unwrap_or(about.now);
-    let timeout = SignedDuration::from_secs(repair.spec.verify.timeout_seconds.into());
     match workload {
-        Ok(workload) => judged(about, status, repair, workload),
-        // Missing data is neither healthy nor a reason to write.
-        Err(_) if about.now.duration_since(fired_at) < timeout => Step::wait(LOOK),
-        Err(error) => {
-            let effects = vec![Effect::CountAnomaly(Reason::VerifyFailed)];
-            ending::escalate_after(about, status, Reason::VerifyFailed, &error.message, effects)
-        }
+        Ok(workload) => read(about, status, repair, workload),
+        Err(error) => unread(about, status, repair, error),
     }
+}
+
+fn read(about: About<'_>, mut status: IncidentStatus, repair: &Remediation, workload: &Workload) -> Step {
+    let known = status.times.unread.take().map(|_| status.clone());
+    let step = judged(about, status, repair, workload);
+    // That it can be read again is stored, whatever else is left as it was.
+    Step { status: step.status.or(known.map(Box::new)), ..step }
+}
+
+/// Missing data is neither healthy nor a reason to write, and says nothing of the write: nothing is booked as failed. The time
+/// counts from the first look of those in a row that failed, for a rollout may have been verified for long before.
+fn unread(about: About<'_>, mut status: IncidentStatus, repair: &Remediation, error: &Unreadable) -> Step {
+    let timeout = SignedDuration::from_secs(repair.spec.verify.timeout_seconds.into());
+    let Some(since) = status.times.unread else {
+        status.times.unread = Some(about.now);
+        return Step::write(vec![], status, Next::After(LOOK));
+    };
+    let elapsed = about.now.duration_since(since);
+    if elapsed < timeout {
+        return Step::wait(LOOK);
+    }
+    let message = format!(
+        "it was written, and whether that helped is not known: for {} s the target could not be read: {}",
+        elapsed.as_secs(),
+        error.message
+    );
+    ending::escalate(about, status, error.reason, &message)
 }
 
 fn judged(about: About<'_>, mut status: IncidentStatus, repair: &Remediation, workload: &Workload) -> Step {
@@ -68,8 +90,8 @@ fn judged(about: About<'_>, mut status: IncidentStatus, repair: &Remediation, wo
     };
     let pause = if now.duration_since(fired_at) < FIRST_MINUTES { LOOK } else { LATER };
     match verify::progress(workload, &written) {
-        Progress::Waiting => match verify::stuck_pods(workload, &repair.spec.write).first() {
-            Some(pod) => replace(about, status, repair, pod),
+        Progress::Waiting => match stuck(about, &status, repair, workload) {
+            Some((pod, replacement)) => replace(about, status, repair, pod, replacement),
             None if status.times.healthy.take().is_some() || advanced => {
                 Step::write(vec![], status, Next::After(pause))
             }
@@ -145,8 +167,42 @@ fn was(before: Option<&TargetReading>) -> String {
     }
 }
 
-/// Evicts one pod that the workload's controller does not replace: a separate write with its own Grant.
-fn replace(about: About<'_>, mut status: IncidentStatus, repair: &Remediation, pod: &Pod) -> Step {
+/// The first pod that the workload's controller does not replace, with the Remediation that evicts it. One that healed when it
+/// was about to be evicted is left: its Remediation has ended, and a second one would be the same.
+fn stuck<'a>(
+    about: About<'_>,
+    status: &IncidentStatus,
+    repair: &Remediation,
+    workload: &'a Workload,
+) -> Option<(&'a Pod, (String, RemediationSpec))> {
+    let last = status.follow_up.as_ref().and_then(|decision| decision.action_id.as_ref());
+    let all = verify::stuck_pods(workload, &repair.spec.write).into_iter();
+    let mut all = all.map(|pod| (pod, eviction(about, repair, pod)));
+    all.find(|(_, (_, spec))| last != Some(&spec.action_id))
+}
+
+fn eviction(about: About<'_>, repair: &Remediation, pod: &Pod) -> (String, RemediationSpec) {
+    remediation::remediation(
+        about,
+        remediation::Plan {
+            purpose: Purpose::ReplacePod,
+            follows: Some(repair.spec.action_id.clone()),
+            action: repair.spec.action.clone(),
+            write: Write::Evict(EvictWrite { pod: pod.object.clone() }),
+            provenance: None,
+            undo: None,
+        },
+    )
+}
+
+/// Evicts one pod: a separate write with its own Grant.
+fn replace(
+    about: About<'_>,
+    mut status: IncidentStatus,
+    repair: &Remediation,
+    pod: &Pod,
+    (name, spec): (String, RemediationSpec),
+) -> Step {
     if !about.terms.evict_pods {
         let message = format!(
             "the template was written, and {} has to be deleted before {} goes on: the executor may not evict pods \
@@ -160,17 +216,6 @@ fn replace(about: About<'_>, mut status: IncidentStatus, repair: &Remediation, p
         let message = format!("{replaced} pods were evicted, and {} is stuck too", pod.object);
         return ending::escalate(about, status, Reason::VerifyFailed, &message);
     }
-    let (name, spec) = remediation::remediation(
-        about,
-        remediation::Plan {
-            purpose: Purpose::ReplacePod,
-            follows: Some(repair.spec.action_id.clone()),
-            action: repair.spec.action.clone(),
-            write: Write::Evict(EvictWrite { pod: pod.object.clone() }),
-            provenance: None,
-            undo: None,
-        },
-    );
     let message = format!("{} is stuck: the controller of {} waits for it", pod.object, repair.spec.target);
     let effects = vec![
         Effect::Reserve(remediation::follow_up(about, &spec)),

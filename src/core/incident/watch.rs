@@ -37,7 +37,9 @@ pub(super) fn step(about: About<'_>, mut status: IncidentStatus, seen: &Watched)
     let elapsed = now.duration_since(watch.since);
     let timings = &about.terms.timings;
     let seconds = |value: u32| SignedDuration::from_secs(value.into());
-    let repaired = status.remediation.is_some();
+    let repaired = status.times.fired.is_some();
+    // One that healed before it was written: the same write is not begun twice in an incident.
+    let begun = status.remediation.is_some() && !repaired;
     let patience = seconds(if repaired { timings.alert_goes_on_seconds } else { timings.watch_seconds });
     let least = if repaired { seconds(timings.watch_seconds) } else { SignedDuration::ZERO };
     let (pause, message) = if repaired { (LOOK, "it had recovered") } else { (SELDOM, "nothing was wrong with it") };
@@ -58,7 +60,11 @@ pub(super) fn step(about: About<'_>, mut status: IncidentStatus, seen: &Watched)
                     return relapsed(about, status, seen, &what);
                 }
                 if seen.successor.is_none() {
-                    return look_again(about, status, workload, &what);
+                    return if begun {
+                        told(about, status, Reason::Relapsed, &what, vec![])
+                    } else {
+                        look_again(about, status, workload, &what)
+                    };
                 }
             }
         }

@@ -4,11 +4,11 @@
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
 use crate::api::v1alpha1::{
-    Actor, Decision, DecisionOutcome, Grant, IncidentPhase, IncidentStatus, LedgerState, OpenGrant, ReceiptStep,
-    Remediation, RemediationPhase, RemediationSpec, RemediationStatus, Time, Write,
+    Actor, Decision, DecisionOutcome, Grant, IncidentPhase, IncidentStatus, LedgerState, OpenGrant, Remediation,
+    RemediationPhase, RemediationSpec, RemediationStatus, Time, Write,
 };
 use crate::core::{
     actions,
@@ -21,8 +21,9 @@ use crate::core::{
 };
 
 use super::{
-    About, Effect, Entry, Flight, JudgementInputs, Measure, Need, Next, Step, WriteAndJudgement, ending, opening,
-    question, remediation, undo, unsettled, verification,
+    About, Effect, Flight, JudgementInputs, Measure, Need, Next, Step, WriteAndJudgement, anomaly, ending, opening,
+    outcome::{entry, fired_at, is_proven, pod_of, settle},
+    question, remediation, undo, unneeded, verification,
 };
 
 /// The executor has this long to claim a Remediation, and to end it after its Grant was opened.
@@ -39,6 +40,9 @@ pub(super) fn follow(about: About<'_>, status: IncidentStatus, flight: Flight, f
     match state.phase {
         RemediationPhase::Fired if is_proven(&state) => fired(about, status, flight, remediation, &state),
         RemediationPhase::Fired | RemediationPhase::Unproven => Step::look(Need::WriteAndJudgement(flight)),
+        RemediationPhase::Aborted if unneeded::is_reading(flight, &state) => {
+            Step::look(Need::WriteAndJudgement(flight))
+        }
         RemediationPhase::Aborted => aborted(about, status, flight, remediation, &state),
         RemediationPhase::Claimed if Some(state.epoch) > status.grant_epoch => {
             Step::look(Need::WriteAndJudgement(flight))
@@ -52,6 +56,7 @@ pub(super) fn follow(about: About<'_>, status: IncidentStatus, flight: Flight, f
     }
 }
 
+/// Nothing was noted for longer than an executor may take.
 fn is_overdue(about: About<'_>, status: &IncidentStatus) -> bool {
     status.timeline.last().is_some_and(|entry| about.now.duration_since(entry.at) > EXECUTOR_PATIENCE)
 }
@@ -82,7 +87,8 @@ fn silent(about: About<'_>, status: IncidentStatus, remediation: &Remediation) -
         Effect::CountAnomaly(Reason::ExecutorSilent),
         Effect::AuditAfter(entry("RemediationUnknown", remediation, json!({ "reason": "ExecutorSilent" }))),
     ];
-    ending::escalate_after(about, status, Reason::ExecutorSilent, &message, effects)
+    // Whatever its severity: it may have been written.
+    ending::hand_over(about, status, Reason::ExecutorSilent, &message, effects, true)
 }
 
 /// The write happened and was read back.
@@ -167,10 +173,42 @@ fn unproven(
     }
 }
 
+/// Takes in what [`unneeded::is_reading`], on the controller's own reading. What that does not show is handed over as the executor said it.
+fn given_up(
+    about: About<'_>,
+    mut status: IncidentStatus,
+    flight: Flight,
+    remediation: &Remediation,
+    state: &RemediationStatus,
+    found: &WriteAndJudgement,
+) -> Step {
+    let case = &found.case;
+    let unreadable = case.workload.as_ref().is_err_and(|error| error.reason == Reason::ClusterUnreadable);
+    if unreadable && !is_overdue(about, &status) {
+        return Step::wait(LOOK);
+    }
+    let effects = settle(remediation, state, LedgerState::Refunded);
+    let Some(judgement) = decided_again(about, &status, flight, found) else {
+        return aborted(about, status, flight, remediation, state);
+    };
+    if flight != Flight::Repair {
+        status.follow_up = Some(Box::new(judgement.decision.clone()));
+    }
+    if judgement.decision.outcome == DecisionOutcome::Resolve {
+        return unneeded::resolve(about, status, flight, &judgement, effects);
+    }
+    if flight == Flight::Repair
+        && let Some(step) = unneeded::repair(about, &status, case, &judgement, effects)
+    {
+        return step;
+    }
+    aborted(about, status, flight, remediation, state)
+}
+
 /// The write did not happen, or its outcome is unknown: then it counts as made.
 fn aborted(
     about: About<'_>,
-    status: IncidentStatus,
+    mut status: IncidentStatus,
     flight: Flight,
     remediation: &Remediation,
     state: &RemediationStatus,
@@ -179,10 +217,11 @@ fn aborted(
     let book = if written { LedgerState::Spent } else { LedgerState::Refunded };
     let mut effects = settle(remediation, state, book);
     let reason = Reason::named(&state.reason).unwrap_or(Reason::RemediationAborted);
-    if !is_expected(reason) && flight == Flight::Repair {
-        effects.push(Effect::CountAnomaly(Reason::RefusedByPolicy));
+    if anomaly::is_anomaly(reason) && flight == Flight::Repair {
+        effects.push(Effect::CountAnomaly(reason));
     }
-    if flight == Flight::Replacement && reason == Reason::TargetGone {
+    if flight == Flight::Replacement && !written && unneeded::is_eviction(reason) {
+        unneeded::note_eviction(about, &mut status, remediation, reason, &state.message);
         return verification::go_on(status, effects);
     }
     match flight {
@@ -202,31 +241,6 @@ fn aborted(
     }
 }
 
-/// A change by others, a recovery or the kill switch between decision and write is not an anomaly; nor is what else the
-/// cluster admits or changes.
-fn is_expected(reason: Reason) -> bool {
-    matches!(
-        reason,
-        Reason::ModeForbids
-            | Reason::TargetChanged
-            | Reason::ChangedByOthers
-            | Reason::TargetGone
-            | Reason::TargetHasFinalizers
-            | Reason::RevisionGone
-            | Reason::DisarmedByOthers
-            | Reason::TooManyConflicts
-            | Reason::NotReady
-            | Reason::Recovered
-            | Reason::NothingFails
-            | Reason::ApprovalMissing
-            | Reason::ApprovalDenied
-            | Reason::BlockedByDisruptionBudget
-            | Reason::EvictionNotAllowed
-            | Reason::RefusedByAdmission
-            | Reason::DryRunDiffers
-    )
-}
-
 /// Decides again from a fresh reading, and only then opens the Grant, after its audit record.
 pub(super) fn grant(about: About<'_>, mut status: IncidentStatus, flight: Flight, found: &WriteAndJudgement) -> Step {
     let WriteAndJudgement { remediation, repair: _, grant, case } = found;
@@ -236,6 +250,11 @@ pub(super) fn grant(about: About<'_>, mut status: IncidentStatus, flight: Flight
         && !is_proven(&state)
     {
         return unproven(about, status, flight, remediation, &state, case);
+    }
+    if let Some(remediation) = remediation
+        && unneeded::is_reading(flight, &state)
+    {
+        return given_up(about, status, flight, remediation, &state, found);
     }
     let Some(remediation) = remediation
         .as_ref()
@@ -256,7 +275,7 @@ pub(super) fn grant(about: About<'_>, mut status: IncidentStatus, flight: Flight
         .as_ref()
         .filter(|_| flight == Flight::Repair && refusal.is_some())
         .and_then(|it| question::storm_claim(about, case, it.reason, &it.anomalies));
-    let (decision, anomalies) = judgement.map_or((None, vec![]), |it| (Some(it.decision), it.anomalies));
+    let decision = judgement.as_ref().map(|it| it.decision.clone());
     if flight != Flight::Repair {
         status.follow_up = decision.clone().map(Box::new);
     }
@@ -277,23 +296,31 @@ pub(super) fn grant(about: About<'_>, mut status: IncidentStatus, flight: Flight
         if flight == Flight::Repair && (unreadable || waits(decision.as_ref())) && has_time(about, &status) {
             return Step::wait(LOOK);
         }
-        let mut effects: Vec<Effect> = anomalies.into_iter().map(Effect::CountAnomaly).collect();
+        let anomalies = judgement.iter().flat_map(|it| it.anomalies.iter().copied());
+        let mut effects: Vec<Effect> = anomalies.map(Effect::CountAnomaly).collect();
         // A request to open its Grant may have arrived, or arrive still, without anybody having heard of it: it stays
         // reserved until the executor has ended it. What an eviction costs no budget counts.
         if flight == Flight::Replacement && status.grant_epoch.is_none() {
             effects.push(Effect::Settle { action_id: spec.action_id.clone(), state: LedgerState::Refunded });
         }
-        if recovered && flight != Flight::Replacement {
-            let message = match flight {
-                Flight::Undo => format!("it recovered before the repair was undone: {}", refusal.1),
-                _ => format!("it recovered before anything was written: {}", refusal.1),
-            };
-            effects.push(Effect::CloseGrant { remediation: remediation::name_of(remediation).to_owned() });
-            return ending::resolve(about, status, refusal.0, &message, effects);
+        let close = Effect::CloseGrant { remediation: remediation::name_of(remediation).to_owned() };
+        if recovered
+            && flight != Flight::Replacement
+            && let Some(judgement) = &judgement
+        {
+            effects.push(close);
+            return unneeded::resolve(about, status, flight, judgement, effects);
+        }
+        if flight == Flight::Repair
+            && let Some(judgement) = &judgement
+            && let Some(step) =
+                unneeded::repair(about, &status, case, judgement, [effects.clone(), vec![close.clone()]].concat())
+        {
+            return step;
         }
         // The pod went or healed by itself: the repair is watched on.
-        if flight == Flight::Replacement && matches!(refusal.0, Reason::TargetGone | Reason::NothingFails) {
-            effects.push(Effect::CloseGrant { remediation: remediation::name_of(remediation).to_owned() });
+        if flight == Flight::Replacement && unneeded::is_eviction(refusal.0) {
+            effects.push(close);
             return verification::go_on(status, effects);
         }
         effects.extend(storm);
@@ -448,46 +475,4 @@ fn written_by_us(case: &JudgementInputs, spec: &RemediationSpec) -> bool {
     spec.write.field().is_some()
         && verify::holds(workload, &spec.write)
         && workload.annotations.get(names::LAST_ACTION) == Some(&spec.action_id)
-}
-
-/// Closes the Grant, records the outcome in audit log and Ledger, and marks the Approval as used. A write is verified
-/// even when the log is broken; without a log no further Grant opens.
-pub(super) fn settle(remediation: &Remediation, state: &RemediationStatus, book: LedgerState) -> Vec<Effect> {
-    let spec = &remediation.spec;
-    let details = json!({
-        "phase": state.phase, "reason": state.reason, "receipts": state.receipts, "proven": is_proven(state),
-        "purpose": spec.purpose, "digest": spec.digest, "booked": book,
-    });
-    vec![
-        Effect::CloseGrant { remediation: remediation::name_of(remediation).to_owned() },
-        Effect::AuditAfter(entry(unsettled::ENDED, remediation, details)),
-        Effect::Settle { action_id: spec.action_id.clone(), state: book },
-        Effect::UseApproval { digest: spec.digest.clone(), remediation: remediation::name_of(remediation).to_owned() },
-    ]
-}
-
-fn entry(kind: &'static str, remediation: &Remediation, details: Value) -> Entry {
-    let details = match details {
-        Value::Object(details) => details,
-        _ => Map::new(),
-    };
-    Entry { kind, action_id: Some(remediation.spec.action_id.clone()), details }
-}
-
-/// When the executor says that the write was accepted.
-pub(super) fn fired_at(state: &RemediationStatus) -> Option<Time> {
-    state.receipts.iter().find(|receipt| receipt.step == ReceiptStep::Fired).map(|receipt| receipt.at)
-}
-
-/// Whether the executor read back what it wrote.
-pub(super) fn is_proven(state: &RemediationStatus) -> bool {
-    let has = |step| state.receipts.iter().any(|receipt| receipt.step == step);
-    state.phase == RemediationPhase::Fired && has(ReceiptStep::Fired) && has(ReceiptStep::ReadBack)
-}
-
-pub(super) fn pod_of(remediation: &Remediation) -> String {
-    match &remediation.spec.write {
-        Write::Evict(evict) => evict.pod.to_string(),
-        Write::Field(_) => remediation.spec.target.to_string(),
-    }
 }

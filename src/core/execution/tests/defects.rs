@@ -1,8 +1,9 @@
 //! Defects that this suite has to notice: a suite that misses one proves nothing.
 
 use super::*;
+use crate::api::v1alpha1::Purpose;
 use crate::core::{
-    execution::{Evidence, Probe, conformance, model::template, patch},
+    execution::{Ending, Evidence, Probe, UNBORNE_PAUSE, Wait, conformance, model::template, patch},
     names, object,
 };
 
@@ -61,6 +62,29 @@ fn right(step: Step) -> Result<(), &'static str> {
         );
         if !wrote_nothing(&healed) {
             return Err("it writes to what has healed");
+        }
+        if model.remediation.spec.purpose == Purpose::Repair {
+            let mut flapping = model.clone();
+            let well_until = std::cell::Cell::new(None::<Time>);
+            let armed = std::cell::Cell::new(0);
+            drive(
+                &mut flapping,
+                step,
+                |_, _| Fault::None,
+                |model, verbs| {
+                    if well_until.get().is_none() && verbs.contains(&Verb::DryRunRight) {
+                        well_until.set(model.now.checked_add(jiff::SignedDuration::from_secs(8)).ok());
+                    }
+                    model.healthy = well_until.get().is_some_and(|until| model.now < until);
+                    armed.set(armed.get() + u32::from(model.healthy && !model.armed().is_empty()));
+                },
+            );
+            if armed.get() > 4 {
+                return Err("it keeps a target armed that looks well");
+            }
+            if !wrote_once(&flapping) {
+                return Err("it gives up what looks well for a moment");
+            }
         }
         let mut replaced = model.clone();
         drive(
@@ -200,6 +224,28 @@ fn looks_once(memory: &mut Memory, seen: &Observation, now: Time) -> Next {
     })
 }
 
+/// Ends at the first reading that looks well.
+fn gives_up_at_once(memory: &mut Memory, seen: &Observation, now: Time) -> Next {
+    let next = step(memory, seen, now);
+    match memory.unborne.take() {
+        Some(Ending { reason, message }) => {
+            memory.end(reason, message);
+            step(memory, seen, now)
+        }
+        None => next,
+    }
+}
+
+/// Waits for a reading that fails again with the target armed.
+fn waits_armed(memory: &mut Memory, seen: &Observation, now: Time) -> Next {
+    match step(memory, seen, now) {
+        Next::Send(request) if request.verb == Verb::Disarm && memory.unborne.is_some() => {
+            Next::Wait(Wait::Evidence, UNBORNE_PAUSE)
+        }
+        next => next,
+    }
+}
+
 /// Follows whatever revision the controller named.
 fn picks_another_revision(memory: &mut Memory, seen: &Observation, now: Time) -> Next {
     bent(memory, seen, now, |evidence| {
@@ -265,6 +311,8 @@ fn planted_defects_are_noticed() {
         ("forgets the mark", forgets_the_mark),
         ("skips the evidence", skips_the_evidence),
         ("looks once", looks_once),
+        ("gives up at once", gives_up_at_once),
+        ("waits armed", waits_armed),
         ("picks another revision", picks_another_revision),
         ("ignores the Approval", ignores_the_approval),
         ("evicts twice", evicts_twice),
@@ -281,5 +329,7 @@ fn planted_defects_are_noticed() {
     assert_eq!(how("skips the evidence"), Some("it writes to what is healthy"));
     assert_eq!(how("evicts a healthy pod"), Some("it writes to what is healthy"));
     assert_eq!(how("looks once"), Some("it writes to what has healed"));
+    assert_eq!(how("gives up at once"), Some("it gives up what looks well for a moment"));
+    assert_eq!(how("waits armed"), Some("it keeps a target armed that looks well"));
     assert_eq!(how("picks another revision"), Some("it goes back to another revision than the rules"));
 }

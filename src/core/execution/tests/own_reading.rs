@@ -399,6 +399,48 @@ fn what_healed_between_arming_and_the_write_is_not_written() {
     }
 }
 
+/// Runs while the target looks well for some seconds, at first or from the last dry-run on. How long it was armed meanwhile.
+fn looks_well_for(model: &mut Model, seconds: i64, from: Option<Verb>) -> jiff::SignedDuration {
+    use std::cell::Cell;
+    let (since, armed) = (Cell::new(None::<Time>), Cell::new(jiff::SignedDuration::ZERO));
+    let last = Cell::new(None::<Time>);
+    let run = drive(
+        model,
+        step,
+        |_, _| Fault::None,
+        |model, verbs| {
+            if since.get().is_none() && from.is_none_or(|from| verbs.contains(&from)) {
+                since.set(Some(model.now));
+            }
+            let for_another = jiff::SignedDuration::from_secs(seconds);
+            model.healthy = since.get().is_some_and(|since| model.now.duration_since(since) < for_another);
+            if model.healthy && !model.armed().is_empty() {
+                armed.set(armed.get() + model.now.duration_since(last.get().unwrap_or(model.now)));
+            }
+            last.set(Some(model.now));
+        },
+    );
+    assert!(run.ended, "it did not end: {:?}", run.verbs);
+    armed.get()
+}
+
+#[test]
+fn a_repair_whose_target_looks_well_for_a_moment_is_written_under_the_same_grant_once_it_fails_again() {
+    let repairs = every_write().into_iter().filter(|model| model.remediation.spec.purpose == Purpose::Repair);
+    for model in repairs {
+        for from in [None, Some(Verb::DryRunRight)] {
+            for (seconds, epochs) in [(8, 1), (40, 1), (90, 2)] {
+                let mut model = model.clone();
+                let armed = looks_well_for(&mut model, seconds, from);
+                assert_fired_once(&model);
+                let epoch = model.remediation.status.as_ref().unwrap().epoch;
+                assert_eq!(epoch, epochs, "{}: {seconds} s from {from:?}", about(&model));
+                assert!(armed < jiff::SignedDuration::from_secs(1), "{}: armed for {armed}", about(&model));
+            }
+        }
+    }
+}
+
 #[test]
 fn a_status_that_does_not_know_our_own_mark_yet_is_waited_for_and_never_for_long() {
     for model in every_write() {

@@ -440,11 +440,16 @@ fn a_namespace_that_is_not_enrolled_is_never_written_to() {
 
 #[test]
 fn what_cannot_be_read_is_not_healthy_and_not_written_to() {
-    for reason in [Reason::ClusterUnreadable, Reason::KindNotSupported] {
+    // One request that failed may pass; what Backstop does not know how to read does not.
+    for (reason, outcome) in [
+        (Reason::ClusterUnreadable, DecisionOutcome::Wait),
+        (Reason::TargetGone, DecisionOutcome::Escalate),
+        (Reason::KindNotSupported, DecisionOutcome::Escalate),
+    ] {
         let mut world = bad_rollout();
         world.unreadable = Some(Unreadable { reason, message: "timeout".into() });
         let decision = world.judge().decision;
-        assert_eq!((decision.outcome, decision.reason.as_str()), (DecisionOutcome::Escalate, reason.as_str()));
+        assert_eq!((decision.outcome, decision.reason.as_str()), (outcome, reason.as_str()));
         let asked = decision.checks.iter().filter(|c| c.verdict != Verdict::NotAsked).count();
         assert_eq!((asked, decision.checks.len()), (2, chains::repair(ActionKind::RolloutUndo).checks.len()));
         assert!(world.judge().charge.is_none());

@@ -35,6 +35,16 @@ const SCENARIOS: &[Scenario] = &[
     }),
     ("is claimed twice", |world| world.executor = Executor::Reclaims),
     ("is given up", |world| world.executor = Executor::Aborts(Reason::PolicyMissing)),
+    ("heals before it is written, and the executor says so", |world| {
+        world.heals_before_write = true;
+        world.executor = Executor::Aborts(Reason::NothingFails);
+        world.alert_ends_after = Some(jiff::SignedDuration::from_secs(340));
+    }),
+    ("heals before its Grant", |world| {
+        world.heals_before_write = true;
+        world.executor = Executor::Dies;
+        world.alert_ends_after = Some(jiff::SignedDuration::from_secs(340));
+    }),
     ("meets a silent executor", |world| world.executor = Executor::Dies),
     ("hears late of a write", |world| world.executor = Executor::ReportsLate),
     ("hears late that nothing was written", |world| world.executor = Executor::AbortsLate(Reason::NoGrant)),
@@ -72,6 +82,11 @@ const SCENARIOS: &[Scenario] = &[
     ("has a stuck pod", |world| {
         *world = World::stateful();
         world.aftermath = Aftermath::Stuck;
+    }),
+    ("has a stuck pod that looks well when it is to be evicted", |world| {
+        *world = World::stateful();
+        world.aftermath = Aftermath::Stuck;
+        world.executor = Executor::FiresAndAbortsEviction(Reason::NothingFails);
     }),
     ("has a stuck pod that goes by itself", |world| {
         *world = World::stateful();

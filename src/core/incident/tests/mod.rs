@@ -12,6 +12,7 @@ mod others;
 mod phases;
 mod records;
 mod telling;
+mod unneeded;
 mod world;
 
 use driver::{Run, drive};

@@ -18,6 +18,9 @@ impl World {
             self.mode = Some("observe".into());
         }
         let opening = |(_, request): &(Time, Delayed)| matches!(request, Delayed::Effect(Effect::OpenGrant { .. }));
+        if !self.remediations.is_empty() && std::mem::take(&mut self.heals_before_write) {
+            self.workload = testing::reading().healthy();
+        }
         if self.kill_switch_once_sent && self.delayed.iter().any(opening) {
             self.mode = Some("observe".into());
         }
@@ -136,6 +139,9 @@ impl World {
             }
             (Executor::Aborts(reason), _) => abort(&mut status, reason),
             (Executor::FiresAndAbortsUndo(reason), _) if spec.purpose == Purpose::Undo => abort(&mut status, reason),
+            (Executor::FiresAndAbortsEviction(reason), _) if spec.purpose == Purpose::ReplacePod => {
+                abort(&mut status, reason);
+            }
             (Executor::FiresAndFindsPodGone, _) if spec.purpose == Purpose::ReplacePod => {
                 abort(&mut status, Reason::TargetGone);
                 self.stuck_pod_goes();

@@ -96,6 +96,8 @@ pub enum Executor {
     AbortsLate(Reason),
     /// Writes what is granted, and gives up evicting a pod because that went by itself.
     FiresAndFindsPodGone,
+    /// Writes what is granted, and gives up evicting a pod for this reason.
+    FiresAndAbortsEviction(Reason),
     /// Finds the annotation of the write on the target, and another value.
     FindsAnnotation,
     /// Writes what is granted, and cannot say that it did.
@@ -154,6 +156,8 @@ pub struct World {
     pub successor: Option<Successor>,
     pub broken: Workload,
     pub workload: Workload,
+    /// It heals by itself as soon as a Remediation exists.
+    pub heals_before_write: bool,
     pub readable: bool,
     /// It cannot be read any more once something was written to it.
     pub unreadable_after_write: bool,
@@ -258,6 +262,7 @@ impl World {
             successor: None,
             broken: base.reading.clone(),
             workload: base.reading.clone(),
+            heals_before_write: false,
             readable: true,
             unreadable_after_write: false,
             unreadable_after_recovery: false,
