@@ -79,6 +79,8 @@ pub struct Metrics {
     pub stuck: Gauge,
     /// Objects seen that this version cannot decode, by kind.
     pub undecodable: Family<OfKind, Counter>,
+    /// Objects that the caches leave out, because their namespaces have more than are kept of one, by kind.
+    pub left_out: Family<OfKind, Gauge>,
     /// Alerts that are stored.
     pub alerts: Gauge,
     /// Namespaces that have as many Alerts as they may.
@@ -107,6 +109,7 @@ impl Metrics {
             watchdog_looks: Counter::default(),
             stuck: Gauge::default(),
             undecodable: Family::default(),
+            left_out: Family::default(),
             alerts: Gauge::default(),
             full: Gauge::default(),
             to_plan: Histogram::new(exponential_buckets(0.01, 2.0, 12)),
@@ -114,7 +117,7 @@ impl Metrics {
             to_recovery: Histogram::new(exponential_buckets(0.5, 2.0, 12)),
         };
         let Metrics { opened, ended, decisions, grants, anomalies, unanswered, errors, .. } = &metrics;
-        let Metrics { watchdog, watchdog_looks, stuck, undecodable, alerts, full, .. } = &metrics;
+        let Metrics { watchdog, watchdog_looks, stuck, undecodable, left_out, alerts, full, .. } = &metrics;
         let Metrics { to_plan, to_fire, to_recovery, breakers, .. } = &metrics;
         // From 0 on: what was never counted before has no increase.
         for why in Unanswered::ALL {
@@ -135,6 +138,8 @@ impl Metrics {
         registry.register("backstop_watchdog_stuck", "Incidents and Alerts without progress", stuck.clone());
         let cannot = "Objects seen that this version cannot decode";
         registry.register("backstop_undecodable_objects", cannot, undecodable.clone());
+        let more = "Objects that are left out, because their namespaces have more than are kept of one";
+        registry.register("backstop_objects_left_out", more, left_out.clone());
         registry.register("backstop_alerts_stored", "Alerts that are stored", alerts.clone());
         registry.register(
             "backstop_alert_namespaces_full",
