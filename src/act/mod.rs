@@ -14,8 +14,9 @@ use kube::{
 };
 use serde_json::Value;
 
-pub use read::{Reader, exists, surroundings, workloads};
+pub use read::{Reader, a_workload, exists, surroundings};
 
+use crate::cluster::room::{self, Room};
 use crate::core::{
     execution::{Request, Resource, Response, classify},
     names,
@@ -24,6 +25,11 @@ use crate::core::{
 
 /// Longest time that one call may take.
 pub const DEADLINE: Duration = Duration::from_secs(5);
+
+/// Objects of one page of a list.
+const PAGE: u32 = 250;
+/// Bytes in memory of a list, and of an object that our own roles write: a Remediation has two pod templates.
+const LIST: usize = 24 << 20;
 
 /// Sends one write of the executor and says what became of it.
 pub async fn send(client: &Client, request: &Request) -> Response {
@@ -86,12 +92,24 @@ fn path((group, plural): Group, namespace: &str) -> String {
 }
 
 async fn call_within_deadline(client: &Client, http: http::Request<Vec<u8>>) -> Response {
-    match tokio::time::timeout(DEADLINE, client.request::<Value>(http)).await {
-        Ok(Ok(object)) => Response::Done(object),
-        Ok(Err(kube::Error::Api(status))) => classify(status.code, &status.reason, &status.message),
-        Ok(Err(error)) => Response::Unknown(error.to_string()),
-        Err(_) => Response::Unknown(format!("no answer within {} s", DEADLINE.as_secs())),
-    }
+    // The answer to a write is what was written, with what it says of itself.
+    read_within_deadline(client, http, &Room::new(room::SMALL, LIST), LIST).await
+}
+
+/// Decodes the answer within `most` bytes of the room.
+async fn read_within_deadline(client: &Client, http: http::Request<Vec<u8>>, room: &Room, most: usize) -> Response {
+    let answer = async {
+        match client.request_text(http).await {
+            Ok(text) => match room.decode(&text, most, true).await {
+                Ok(object) => Response::Done(object),
+                Err(unfit) => Response::Unknown(format!("the answer cannot be read: it {unfit}")),
+            },
+            Err(kube::Error::Api(status)) => classify(status.code, &status.reason, &status.message),
+            Err(error) => Response::Unknown(error.to_string()),
+        }
+    };
+    let late = || Response::Unknown(format!("no answer within {} s", DEADLINE.as_secs()));
+    tokio::time::timeout(DEADLINE, answer).await.unwrap_or_else(|_| late())
 }
 
 /// Why a reading is not there. No data never means that there is nothing.
@@ -108,17 +126,38 @@ pub struct ReadError {
 /// A quorum read: without a resourceVersion the API server must not answer from an old cache.
 async fn get(client: &Client, group: Group, namespace: &str, name: &str) -> Result<Option<Value>, ReadError> {
     let built = Call::new(path(group, namespace)).get(name, &Default::default());
-    answer(client, group, namespace, built).await
+    let most = if group.0 == OURS { LIST } else { room::OBJECT };
+    answer(client, group, namespace, built, (&Room::new(room::SMALL, most), most)).await
 }
 
 /// The same for an object that is in no namespace.
 async fn cluster_scoped(client: &Client, plural: &'static str, name: &str) -> Result<Option<Value>, ReadError> {
     let built = Call::new(format!("/api/v1/{plural}")).get(name, &Default::default());
-    answer(client, ("/api/v1", plural), name, built).await
+    let room = Room::new(room::SMALL, room::OBJECT);
+    answer(client, ("/api/v1", plural), name, built, (&room, room::OBJECT)).await
 }
 
 async fn list(client: &Client, group: Group, namespace: &str, params: ListParams) -> Result<Vec<Value>, ReadError> {
-    let built = Call::new(path(group, namespace)).list(&params);
+    let (room, mut params, mut all) = (Room::new(room::SMALL, LIST), params.limit(PAGE), vec![]);
+    loop {
+        let (items, next) = page(client, group, namespace, &params, (&room, LIST)).await?;
+        all.extend(items);
+        match next {
+            Some(token) => params = params.continue_token(&token),
+            None => return Ok(all),
+        }
+    }
+}
+
+/// One page of a list, and where the next one begins.
+async fn page(
+    client: &Client,
+    group: Group,
+    namespace: &str,
+    params: &ListParams,
+    room: (&Room, usize),
+) -> Result<(Vec<Value>, Option<String>), ReadError> {
+    let built = Call::new(path(group, namespace)).list(params);
     let failed = |message: &str| ReadError {
         what: group.1,
         namespace: namespace.to_owned(),
@@ -126,14 +165,14 @@ async fn list(client: &Client, group: Group, namespace: &str, params: ListParams
         forbidden: false,
     };
     // A list of nothing is an empty one: without a list nothing is known, for example because a definition is gone.
-    match answer(client, group, namespace, built).await? {
-        Some(Value::Object(mut list)) => match list.remove("items") {
-            Some(Value::Array(items)) => Ok(items),
-            _ => Err(failed("the answer has no items")),
-        },
-        Some(_) => Err(failed("the answer is not a list")),
-        None => Err(failed("the API server answered 404 to a list")),
-    }
+    let Some(mut page) = answer(client, group, namespace, built, room).await? else {
+        return Err(failed("the API server answered 404 to a list"));
+    };
+    let Some(Value::Array(items)) = page.get_mut("items").map(Value::take) else {
+        return Err(failed("the answer is not a list with items"));
+    };
+    let next = page.pointer("/metadata/continue").and_then(Value::as_str).filter(|token| !token.is_empty());
+    Ok((items, next.map(str::to_owned)))
 }
 
 /// One reading of a list that others write, within the deadline of a call.
@@ -162,9 +201,11 @@ async fn answer(
     (_, what): Group,
     namespace: &str,
     built: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
+    (room, most): (&Room, usize),
 ) -> Result<Option<Value>, ReadError> {
     let failed = |message: String| ReadError { what, namespace: namespace.to_owned(), message, forbidden: false };
-    match call_within_deadline(client, built.map_err(|error| failed(error.to_string()))?).await {
+    let built = built.map_err(|error| failed(error.to_string()))?;
+    match read_within_deadline(client, built, room, most).await {
         Response::Done(object) => Ok(Some(object)),
         Response::NotFound => Ok(None),
         Response::Conflict => Err(failed("the API server answered 409 to a read".into())),

@@ -14,6 +14,7 @@ use crate::{
     cluster::{
         self, Lean,
         approvals::{self, Answers},
+        room::{self, Room},
     },
     core::{
         execution::{Consent, Evidence, Observation, PolicyBounds, Surroundings, target_kind},
@@ -162,9 +163,17 @@ pub async fn surroundings(
     Ok(Surroundings { armed, marked, revisions: siblings, open })
 }
 
-/// A few objects of this kind of the namespace, for the self-test.
-pub async fn workloads(client: &Client, kind: Kind, namespace: &str) -> Result<Vec<Value>, ReadError> {
-    list(client, targets(kind), namespace, ListParams::default().limit(8)).await
+/// One object of this kind of the namespace, for the self-test, and where the next one is: one at a time, because a tenant
+/// decides how large they are.
+pub async fn a_workload(
+    client: &Client,
+    kind: Kind,
+    namespace: &str,
+    after: Option<&str>,
+) -> Result<(Vec<Value>, Option<String>), ReadError> {
+    let one = ListParams::default().limit(1);
+    let one = after.map_or(one.clone(), |token| one.continue_token(token));
+    super::page(client, targets(kind), namespace, &one, (&Room::new(room::SMALL, room::OBJECT), room::OBJECT)).await
 }
 
 /// Whether a namespace exists and is not being deleted.

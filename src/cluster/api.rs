@@ -6,6 +6,7 @@ use std::time::Duration;
 use kube::{Client, api::GetParams, api::ListParams, core::Request};
 use serde_json::Value;
 
+use super::room::{self, Room, Unfit};
 use crate::{
     api::v1alpha1::{ObjectRef, ReferenceKind},
     core::{kube_name, workload::Kind},
@@ -77,6 +78,17 @@ pub enum ReadError {
         /// How many are read.
         limit: usize,
     },
+    /// It would take more memory than a reading may: everybody's memory is at stake, not only the namespace's.
+    #[error(
+        "{object} cannot be read: they take more than {bytes} bytes in memory; make the objects smaller, or fewer by the \
+         selector"
+    )]
+    TooLarge {
+        /// What was asked for.
+        object: String,
+        /// What it may take.
+        bytes: usize,
+    },
 }
 
 impl ReadError {
@@ -90,12 +102,20 @@ impl ReadError {
             ReadError::Unsupported { .. } => "Unsupported",
             ReadError::InvalidName { .. } => "InvalidName",
             ReadError::TooMany { .. } => "TooMany",
+            ReadError::TooLarge { .. } => "TooLarge",
         }
     }
 
     /// The object is not there, which is an answer and no fault.
     pub fn is_not_found(&self) -> bool {
         matches!(self, ReadError::NotFound { .. })
+    }
+
+    fn unfit(object: String, unfit: &Unfit) -> ReadError {
+        match unfit {
+            Unfit::TooLarge { limit } => ReadError::TooLarge { object, bytes: *limit },
+            Unfit::NoJson(error) => ReadError::Unavailable { object, message: error.to_string() },
+        }
     }
 
     fn of(object: String, error: &kube::Error) -> ReadError {
@@ -247,7 +267,19 @@ impl ResourceType {
         name: &str,
         deadline: Duration,
     ) -> Result<Value, ReadError> {
-        self.get_as(client, namespace, name, deadline, false).await
+        self.get_in(&Room::new(room::SMALL, room::OBJECT), client, namespace, name, deadline).await
+    }
+
+    /// The same as a part of a reading.
+    pub(super) async fn get_in(
+        &self,
+        room: &Room,
+        client: &Client,
+        namespace: &str,
+        name: &str,
+        deadline: Duration,
+    ) -> Result<Value, ReadError> {
+        self.get_as(room, client, (namespace, name), deadline, false).await
     }
 
     /// Reads the metadata of one object, managed fields included.
@@ -258,14 +290,15 @@ impl ResourceType {
         name: &str,
         deadline: Duration,
     ) -> Result<Value, ReadError> {
-        self.get_as(client, namespace, name, deadline, true).await
+        let room = Room::new(room::SMALL, room::OBJECT);
+        self.get_as(&room, client, (namespace, name), deadline, true).await
     }
 
     async fn get_as(
         &self,
+        room: &Room,
         client: &Client,
-        namespace: &str,
-        name: &str,
+        (namespace, name): (&str, &str),
         deadline: Duration,
         metadata: bool,
     ) -> Result<Value, ReadError> {
@@ -277,7 +310,13 @@ impl ResourceType {
         let params = GetParams::default();
         let request = if metadata { request.get_metadata(name, &params) } else { request.get(name, &params) };
         let request = request.map_err(|e| ReadError::Unavailable { object: object.clone(), message: e.to_string() })?;
-        within(deadline, object, client.request::<Value>(request)).await
+        let read = async {
+            let text = client.request_text(request).await.map_err(|error| ReadError::of(object.clone(), &error))?;
+            let value = room.decode(&text, room::OBJECT, true).await;
+            value.map_err(|unfit| ReadError::unfit(object.clone(), &unfit))
+        };
+        let timeout = ReadError::Timeout { object: object.clone(), milliseconds: deadline.as_millis() };
+        tokio::time::timeout(deadline, read).await.unwrap_or(Err(timeout))
     }
 
     /// Reads all objects that the selectors choose, page by page.
@@ -288,9 +327,21 @@ impl ResourceType {
         params: ListParams,
         deadline: Duration,
     ) -> Result<Vec<Value>, ReadError> {
+        self.list_in(&Room::new(room::SMALL, room::READING), client, namespace, params, deadline).await
+    }
+
+    /// The same as a part of a reading.
+    pub(super) async fn list_in(
+        &self,
+        room: &Room,
+        client: &Client,
+        namespace: &str,
+        params: ListParams,
+        deadline: Duration,
+    ) -> Result<Vec<Value>, ReadError> {
         let mut items = Vec::new();
         let add = |page: &mut Vec<Value>| items.append(page);
-        self.pages(client, namespace, params.limit(PAGE), deadline, add).await?;
+        self.pages(Some(room), client, namespace, (params.limit(PAGE), deadline), add).await?;
         Ok(items)
     }
 
@@ -304,29 +355,45 @@ impl ResourceType {
         mut look: impl FnMut(&[Value]),
     ) -> Result<(), ReadError> {
         let params = ListParams::default().limit(size);
-        self.pages(client, namespace, params, deadline, |page| look(page)).await
+        self.pages(None, client, namespace, (params, deadline), |page| look(page)).await
     }
 
+    /// Whether somebody asks who manages which field of the items of a list: of what there is most of, nobody does.
+    fn asks_owners(&self) -> bool {
+        !matches!(self.kind, "Pod" | "Event")
+    }
+
+    /// Bytes in memory of a page that waits for no turn.
+    fn free_page(&self) -> usize {
+        if self.kind == "Pod" { room::PAGE } else { room::SMALL }
+    }
+
+    /// Without room for all of them each page has its own, and is dropped before the next one is read.
     async fn pages(
         &self,
+        whole: Option<&Room>,
         client: &Client,
         namespace: &str,
-        mut params: ListParams,
-        deadline: Duration,
+        (mut params, deadline): (ListParams, Duration),
         mut look: impl FnMut(&mut Vec<Value>),
     ) -> Result<(), ReadError> {
         let object = format!("{} of namespace {namespace}", self.plural);
         let most = MAX_PAGES * PAGE as usize;
-        let pages = most.div_ceil(params.limit.unwrap_or(PAGE).max(1) as usize);
         let all = async {
-            for _ in 0..pages {
+            let mut seen = 0;
+            while seen < most {
                 let request = self.request(namespace)?;
                 let request = request
                     .list(&params)
                     .map_err(|e| ReadError::Unavailable { object: object.clone(), message: e.to_string() })?;
-                let answer = client.request(request).await;
-                let mut page: Value = answer.map_err(|error| ReadError::of_list(object.clone(), &error))?;
+                let answer = client.request_text(request).await;
+                let text = answer.map_err(|error| ReadError::of_list(object.clone(), &error))?;
+                let own = Room::new(self.free_page(), room::READING);
+                let page = whole.unwrap_or(&own).decode(&text, room::READING, self.asks_owners()).await;
+                let mut page = page.map_err(|unfit| ReadError::unfit(object.clone(), &unfit))?;
+                drop(text);
                 if let Some(Value::Array(mut items)) = page.get_mut("items").map(Value::take) {
+                    seen += items.len();
                     look(&mut items);
                 }
                 match page.pointer("/metadata/continue").and_then(Value::as_str) {

@@ -1,4 +1,5 @@
-//! One constructor for every client, so that every call has a timeout and no write is sent twice.
+//! One constructor for every client, so that every call has a timeout, no write is sent twice, and no page of a list is larger
+//! than the memory.
 
 use std::time::Duration;
 
@@ -13,6 +14,8 @@ use kube::{
     client::{ClientBuilder, ConfigExt as _},
 };
 use tower::{BoxError, ServiceBuilder};
+
+use super::paging::Paging;
 
 /// How long a connection is kept that nobody uses: each takes about 40 KiB. A wave of incidents opens more than a hundred,
 /// which what kube builds by itself keeps for a minute and a half. What comes every few seconds finds its connections still,
@@ -50,8 +53,8 @@ fn client(config: &Config) -> anyhow::Result<Client> {
         .option_layer(config.auth_layer()?)
         .layer(config.extra_headers_layer()?)
         .map_err(BoxError::from)
-        .service(
+        .service(Paging::new(
             Builder::new(TokioExecutor::new()).pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE).build(connector),
-        );
+        ));
     Ok(ClientBuilder::new(service, config.default_namespace.clone()).build())
 }

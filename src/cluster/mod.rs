@@ -5,6 +5,8 @@ pub mod approvals;
 pub mod client;
 pub mod lean;
 pub mod namespaces;
+pub mod paging;
+pub mod room;
 pub mod snapshot;
 #[cfg(test)]
 pub mod testing;

@@ -5,7 +5,10 @@ use std::time::Duration;
 use kube::{Client, api::ListParams};
 use serde_json::Value;
 
-use super::api::{self, EVENTS, PODS, ReadError};
+use super::{
+    api::{self, EVENTS, PODS, ReadError},
+    room::{self, Room},
+};
 use crate::{
     api::v1alpha1::{ObjectRef, Time},
     core::{
@@ -29,8 +32,23 @@ pub async fn snapshot(
     deadline: Duration,
     now: Time,
 ) -> Result<RawWorkload, ReadError> {
+    snapshot_in(&whole(), client, target, deadline, now).await
+}
+
+/// Room for all that belongs to one workload.
+fn whole() -> Room {
+    Room::new(room::SMALL, room::READING)
+}
+
+async fn snapshot_in(
+    room: &Room,
+    client: &Client,
+    target: &ObjectRef,
+    deadline: Duration,
+    now: Time,
+) -> Result<RawWorkload, ReadError> {
     let timeout = || ReadError::Timeout { object: target.to_string(), milliseconds: deadline.as_millis() };
-    tokio::time::timeout(deadline, read(client, target, deadline, now)).await.unwrap_or_else(|_| Err(timeout()))
+    tokio::time::timeout(deadline, read(room, client, target, deadline, now)).await.unwrap_or_else(|_| Err(timeout()))
 }
 
 /// As [`snapshot`], with what Events say where pods are missing that should be there. Events that cannot be read are
@@ -41,11 +59,13 @@ pub async fn snapshot_with_events(
     deadline: Duration,
     now: Time,
 ) -> Result<RawWorkload, ReadError> {
-    let mut raw = snapshot(client, target, deadline, now).await?;
+    let room = whole();
+    let mut raw = snapshot_in(&room, client, target, deadline, now).await?;
     if lacks_pods(&raw) {
         let uid = string(&raw.object, "/metadata/uid");
         let chosen = format!("reason={FAILED_CREATE},regarding.uid={uid}");
-        match EVENTS.list(client, &target.namespace, ListParams::default().fields(&chosen), deadline / 4).await {
+        let chosen = ListParams::default().fields(&chosen);
+        match EVENTS.list_in(&room, client, &target.namespace, chosen, deadline / 4).await {
             Ok(events) => raw.refusals = Refusals::Events(events),
             Err(error) => tracing::debug!(%error, "why pods are missing cannot be looked up"),
         }
@@ -53,7 +73,13 @@ pub async fn snapshot_with_events(
     Ok(raw)
 }
 
-async fn read(client: &Client, target: &ObjectRef, deadline: Duration, now: Time) -> Result<RawWorkload, ReadError> {
+async fn read(
+    room: &Room,
+    client: &Client,
+    target: &ObjectRef,
+    deadline: Duration,
+    now: Time,
+) -> Result<RawWorkload, ReadError> {
     let Some(kind) = Kind::of(target) else {
         // Whose it is helps the person who takes over; that it cannot be read does not.
         let known = api::is_built_in(target);
@@ -62,7 +88,7 @@ async fn read(client: &Client, target: &ObjectRef, deadline: Duration, now: Time
         return Err(ReadError::Unsupported { object: target.to_string(), owner });
     };
     let ObjectRef { namespace, name, .. } = target;
-    let object = api::workloads(kind).get(client, namespace, name, deadline).await?;
+    let object = api::workloads(kind).get_in(room, client, namespace, name, deadline).await?;
     let uid = string(&object, "/metadata/uid").to_owned();
     if !target.uid.is_empty() && target.uid != uid {
         return Err(ReadError::NotFound { object: format!("{target} with UID {}", target.uid) });
@@ -70,8 +96,8 @@ async fn read(client: &Client, target: &ObjectRef, deadline: Duration, now: Time
     let selector = || ListParams::default().labels(&selector(&object));
     let revisions = api::revisions(kind);
     let (revisions, pods, owners, primary) = tokio::join!(
-        revisions.list(client, namespace, selector(), deadline),
-        PODS.list(client, namespace, selector(), deadline),
+        revisions.list_in(room, client, namespace, selector(), deadline),
+        PODS.list_in(room, client, namespace, selector(), deadline),
         owners(client, namespace, &object, deadline),
         primary(client, target, kind, deadline),
     );

@@ -7,6 +7,8 @@ use futures::future::BoxFuture;
 use kube::{Client, client::Body};
 use serde_json::{Value, json};
 
+use super::paging::Paging;
+
 /// One request as the server sees it.
 #[derive(Clone, Debug)]
 pub struct Asked {
@@ -74,5 +76,5 @@ pub fn client(answer: impl Fn(&Asked) -> Reply + Send + Sync + 'static) -> (Clie
         });
         response
     });
-    (Client::new(service, "default"), log)
+    (Client::new(Paging::new(service), "default"), log)
 }

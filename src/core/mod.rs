@@ -11,6 +11,7 @@ pub mod bundle;
 pub mod cel;
 pub mod chain;
 pub mod conditions;
+pub mod crowd;
 pub mod enrolment;
 pub mod execution;
 pub mod fit;

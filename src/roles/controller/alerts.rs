@@ -14,7 +14,7 @@ use tracing::Instrument as _;
 
 use crate::api::v1alpha1::{Alert, AlertStatus, Incident, IncidentSpec, IntakeReason, ObjectRef, Time};
 use crate::clock;
-use crate::cluster::{ReadError, resolve_top};
+use crate::cluster::{Lean, ReadError, resolve_top};
 use crate::core::{
     conditions,
     fit::{self, fitted},
@@ -27,7 +27,7 @@ use crate::core::{
 use crate::telemetry::request_span;
 
 use super::context::{CALL, Context, Created, Error, Shared, call, created, ignore_exists, wait_until_ready};
-use super::{gather, progress};
+use super::{caches, gather, progress};
 
 /// How long the lookup of a target may fail before its alert goes to a person without one.
 const LOOKUP: SignedDuration = SignedDuration::from_mins(2);
@@ -50,6 +50,13 @@ async fn handle(alert: &Alert, ctx: &Shared) -> Result<(), Error> {
             return ctx.merge_status(alert, &news).await;
         }
         Handling::Place { fires_again } => fires_again,
+    };
+    let read = if caches::is_shortened(alert) { Some(read(ctx, alert).await?) } else { None };
+    let alert = match &read {
+        // It is gone, or cannot be decoded any more.
+        Some(None) => return Ok(()),
+        Some(Some(whole)) => whole,
+        None => alert,
     };
     let now = clock::now();
     if let Some(end) = retention::silent_since(alert, ctx.alert_silence(), now) {
@@ -82,6 +89,13 @@ async fn handle(alert: &Alert, ctx: &Shared) -> Result<(), Error> {
     };
     conditions::set(&mut next.conditions, "Accepted", true, reason, &message, next.observed_generation, clock::now());
     ctx.merge_status(alert, &next).await
+}
+
+/// The whole Alert: the cache keeps no long labels.
+async fn read(ctx: &Context, alert: &Alert) -> Result<Option<Alert>, Error> {
+    let api: Api<Lean<Alert>> = ctx.api(&alert.namespace().unwrap_or_default());
+    let read = call("read Alert", api.get_opt(&alert.name_any())).await?;
+    Ok(read.and_then(|read| read.0.ok()))
 }
 
 /// Writes down that an alert counts as ended. Everything else follows from that.

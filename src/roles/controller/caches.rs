@@ -1,7 +1,7 @@
 //! The watches of this process, and what their caches hold: only what is asked of them, because people and tenants
 //! choose how many objects there are and how large they are.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -22,9 +22,13 @@ use crate::api::v1alpha1::{
     Alert, Incident, IncidentPhase, IncidentStatus, Investigation, InvestigationPhase, Remediation,
 };
 use crate::cluster;
-use crate::core::{grouping, retention, target};
+use crate::core::{
+    grouping::{self, Handling},
+    retention, target,
+};
 use crate::settings::Retention;
 
+use super::crowded::Crowded;
 use super::metrics::Metrics;
 use super::undecodable::Reports;
 
@@ -35,6 +39,14 @@ pub const INCIDENTS: u32 = 100;
 pub const DECLARED: u32 = 10;
 /// Alerts in one page, of which the same is true.
 pub const ALERTS: u32 = 10;
+/// Alerts of one namespace that are in the store, those that fire and those whose end is news. More than the intake lets
+/// fire in one, so that none that it took is left out; people may write as many as they like.
+const KEPT_ALERTS: usize = 2_500;
+/// Bytes of the labels that grouping asks of an alert which are kept until it has its incident: three times those of an
+/// ordinary one.
+const KEPT_LABELS: usize = 1024;
+/// Marks a cached Alert of which not all labels are kept.
+const SHORTENED: &str = "backstop.dev/shortened";
 /// Objects with facts or templates in one page: up to a megabyte each; and Approvals, which people write.
 const LARGE: u32 = 10;
 /// Incidents whose alerts changed and that wait for a reconcile.
@@ -94,12 +106,22 @@ pub fn trim(incident: &mut Incident) {
     status.replacement = old.replacement;
 }
 
-/// Drops from a cached Alert what grouping does not need: senders choose its text.
+/// Drops from a cached Alert what grouping does not need: senders choose its text. One that has its incident is looked at
+/// again only when it changes; and of one with very long labels only those stay that a page about it shows.
 pub fn trim_alert(alert: &mut Alert) {
     alert.spec.annotations.clear();
     alert.spec.labels.retain(|key, _| target::is_asked(key));
     let mark = alert.metadata.annotations.take().and_then(|mut all| all.remove_entry(crate::core::names::LAST_SEEN));
-    alert.metadata.annotations = mark.map(|mark| [mark].into());
+    let mut marks: BTreeMap<String, String> = mark.into_iter().collect();
+    if !matches!(grouping::handling(alert), Handling::Place { .. }) {
+        alert.spec.labels.clear();
+        alert.spec.note = None;
+    }
+    if alert.spec.labels.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>() > KEPT_LABELS {
+        alert.spec.labels.retain(|key, value| SHOWN.contains(&key.as_str()) && value.len() <= KEPT_LABELS / 4);
+        marks.insert(SHORTENED.into(), String::new());
+    }
+    alert.metadata.annotations = (!marks.is_empty()).then_some(marks);
     alert.metadata.labels = None;
     alert.metadata.owner_references = None;
     if let Some(status) = &mut alert.status
@@ -107,6 +129,14 @@ pub fn trim_alert(alert: &mut Alert) {
     {
         status.conditions.clear();
     }
+}
+
+/// Labels that a page about an alert without an incident shows.
+const SHOWN: [&str; 3] = ["alertname", "namespace", "severity"];
+
+/// Whether the cache has not all of an Alert that places it.
+pub fn is_shortened(alert: &Alert) -> bool {
+    alert.annotations().contains_key(SHORTENED)
 }
 
 /// A guarded watch with the store that it fills. `trim` drops from each object what the store is not needed for.
@@ -120,6 +150,26 @@ where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
     events_of(Api::all(client.clone()), reports, page, trim)
+}
+
+/// The same for what people declare, of which each namespace has `most` in the store. One more than are in force is
+/// enough to see that there are too many.
+pub fn declared<K>(
+    client: &Client,
+    reports: &Reports,
+    most: usize,
+    trim: fn(&mut K),
+) -> (impl Stream<Item = Result<K, watcher::Error>> + Send + use<K>, Store<K>)
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+{
+    let (reader, writer) = reflector::store();
+    let crowded = Crowded::new(reports, most + 1, None);
+    let (client, reports) = (client.clone(), reports.clone());
+    let events = crowded.renewed(move || watch::<K>(Api::all(client.clone()), &reports, DECLARED).boxed());
+    let events = events.filter_map(move |event| std::future::ready(crowded.sorted(event)));
+    let events = events.map(move |event| Ok(event.modify(trim)));
+    (events.reflect(writer).applied_objects(), reader)
 }
 
 /// The same for the objects of `api`, such as those of one namespace.
@@ -151,11 +201,11 @@ where
 
 /// The watch on Alerts: the store holds those that fire or whose end is news, and the third part names the Incidents
 /// whose alerts changed. One that is settled takes eight bytes, in a count. `crowded` is told when a namespace has as
-/// many as it may.
+/// many as it may. Of a namespace other than `system` so many are in the store as [`KEPT_ALERTS`] says.
 pub fn alerts(
     client: &Client,
-    reports: &Reports,
-    metrics: &Metrics,
+    (reports, metrics): (&Reports, &Metrics),
+    system: &str,
     bounds: &Retention,
     crowded: Arc<Notify>,
 ) -> (
@@ -167,11 +217,15 @@ pub fn alerts(
     let (triggers, mut changed) = mpsc::channel(TRIGGERS);
     let counts = Arc::new(Mutex::new(retention::Counts::default()));
     let (metrics, bound) = (metrics.clone(), bounds.alerts_per_namespace);
-    let events = watch::<Alert>(Api::all(client.clone()), reports, ALERTS).filter_map(move |event| {
+    let kept = Crowded::new(reports, KEPT_ALERTS, Some(system.to_owned()));
+    let (client, reports) = (client.clone(), reports.clone());
+    let events = kept.renewed(move || watch::<Alert>(Api::all(client.clone()), &reports, ALERTS).boxed());
+    let events = events.filter_map(move |event| {
         if count(&mut counts.lock().unwrap_or_else(PoisonError::into_inner), &event, &metrics, bound) {
             crowded.notify_one();
         }
-        let (kept, trigger) = sorted(event);
+        let (event, trigger) = sorted(event);
+        let kept = event.and_then(|event| kept.sorted(event));
         let triggers = triggers.clone();
         async move {
             if let Some(trigger) = trigger {

@@ -40,6 +40,9 @@ const REMEMBER_AGAIN: Duration = Duration::from_secs(12 * 3600);
 /// Namespaces that are enrolled within this time are taken over together.
 const TOGETHER: Duration = Duration::from_secs(2);
 
+/// Workloads in one page of a list: the smaller the first page, the less is thrown away where they are large.
+const PAGE: u32 = 100;
+
 /// Watches the workloads of every enrolled namespace, and marks what is healthy: one watch for each kind, however many
 /// namespaces there are. When another one is enrolled the watches begin anew, and list what is in it.
 pub async fn run(ctx: Shared, mut enrolled: watch::Receiver<BTreeSet<String>>) {
@@ -133,7 +136,7 @@ where
 {
     let api: Api<cluster::Lean<K>> = Api::all(ctx.client.clone());
     let (reader, writer) = reflector::store();
-    let stream = cluster::watch(api, watcher::Config::default()).filter(move |event| {
+    let stream = cluster::watch(api, watcher::Config::default().page_size(PAGE)).filter(move |event| {
         // What is elsewhere is dropped before it is kept.
         let keep = match event {
             watcher::Event::Apply(object) | watcher::Event::InitApply(object) | watcher::Event::Delete(object) => {

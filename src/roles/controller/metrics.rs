@@ -83,6 +83,8 @@ pub struct Metrics {
     pub undecodable: Family<OfKind, Counter>,
     /// Incidents that were deleted before people were told of them.
     pub deleted_untold: Counter,
+    /// Objects that the caches leave out, because their namespaces have more than are kept of one, by kind.
+    pub left_out: Family<OfKind, Gauge>,
     /// Alerts that are stored.
     pub alerts: Gauge,
     /// Namespaces that have as many Alerts as they may.
@@ -113,6 +115,7 @@ impl Metrics {
             untold: Gauge::default(),
             undecodable: Family::default(),
             deleted_untold: Counter::default(),
+            left_out: Family::default(),
             alerts: Gauge::default(),
             full: Gauge::default(),
             to_plan: Histogram::new(exponential_buckets(0.01, 2.0, 12)),
@@ -120,8 +123,7 @@ impl Metrics {
             to_recovery: Histogram::new(exponential_buckets(0.5, 2.0, 12)),
         };
         let Metrics { opened, ended, decisions, grants, anomalies, unanswered, errors, .. } = &metrics;
-        let Metrics { watchdog, watchdog_looks, stuck, untold, undecodable, deleted_untold, alerts, full, .. } =
-            &metrics;
+        let Metrics { watchdog, watchdog_looks, stuck, untold, undecodable, deleted_untold, left_out, alerts, full, .. } = &metrics;
         let Metrics { to_plan, to_fire, to_recovery, breakers, .. } = &metrics;
         // From 0 on: what was never counted before has no increase.
         for why in Unanswered::ALL {
@@ -146,6 +148,8 @@ impl Metrics {
         registry.register("backstop_undecodable_objects", cannot, undecodable.clone());
         let gone = "Incidents that were deleted before people were told of them";
         registry.register("backstop_incidents_deleted_untold", gone, deleted_untold.clone());
+        let more = "Objects that are left out, because their namespaces have more than are kept of one";
+        registry.register("backstop_objects_left_out", more, left_out.clone());
         registry.register("backstop_alerts_stored", "Alerts that are stored", alerts.clone());
         registry.register(
             "backstop_alert_namespaces_full",

@@ -4,6 +4,7 @@ mod alerts;
 mod caches;
 mod compiled;
 mod context;
+mod crowded;
 mod deciding;
 mod effects;
 mod gather;
@@ -51,7 +52,11 @@ use crate::api::v1alpha1::{Alert, Approval, Grant, Incident, Policy, PolicyExcep
 use crate::audit::Audit;
 use crate::clock;
 use crate::cluster::{self, Leading};
-use crate::core::{incident::Terms, retention as resting};
+use crate::core::{
+    incident::Terms,
+    policy::{MAX_EXCEPTIONS, MAX_POLICIES, MAX_RUNBOOKS},
+    retention as resting,
+};
 use crate::notify::Notifier;
 use crate::settings::Settings;
 
@@ -91,10 +96,10 @@ async fn run(parts: Parts, leading: Leading) {
     let (reports, undecodable) = undecodable::Reports::new(metrics.clone());
     let (incident_events, incidents) = events(&client, &reports, caches::INCIDENTS, trim);
     let (alert_events, alerts, of_alerts) =
-        caches::alerts(&client, &reports, &metrics, &settings.retention, crowded.clone());
-    let (policy_events, policies) = events(&client, &reports, caches::DECLARED, trimmed::policy);
-    let (runbook_events, runbooks) = events(&client, &reports, caches::DECLARED, trimmed::runbook);
-    let (exception_events, exceptions) = events(&client, &reports, caches::DECLARED, trimmed::exception);
+        caches::alerts(&client, (&reports, &metrics), &system, &settings.retention, crowded.clone());
+    let (policy_events, policies) = caches::declared(&client, &reports, MAX_POLICIES, trimmed::policy);
+    let (runbook_events, runbooks) = caches::declared(&client, &reports, MAX_RUNBOOKS, trimmed::runbook);
+    let (exception_events, exceptions) = caches::declared(&client, &reports, MAX_EXCEPTIONS, trimmed::exception);
     let in_system = Api::namespaced(client.clone(), &system);
     let (chain_events, chains) = caches::events_of(in_system, &reports, caches::DECLARED, trimmed::chain);
     let (tell, enrolled) = watch::channel(BTreeSet::new());

@@ -582,3 +582,22 @@ fn a_cached_workload_is_as_healthy_as_the_stored_one_without_its_template() {
         assert_eq!(verdicts.len(), 2, "{kind}: healthy ones and others");
     }
 }
+
+#[tokio::test]
+async fn an_alert_whose_long_labels_are_not_cached_is_read_and_placed_by_all_of_them() {
+    let mut whole = alert(json!({"receivedAt": clock::now()}));
+    whole.spec.labels.insert("exported_instance".into(), "x".repeat(1024));
+    whole.spec.labels.insert("instance".into(), "x".repeat(1024));
+    let mut cached = whole.clone();
+    caches::trim_alert(&mut cached);
+    assert!(caches::is_shortened(&cached) && !cached.spec.labels.contains_key("deployment"));
+    let read = json!(whole);
+    let (ctx, log, _folder) = context(vec![], move |asked| match asked.path.as_str() {
+        path if path.ends_with("/alerts/a") => Reply::Json(200, read.clone()),
+        _ if asked.method == "GET" => failure(404, "NotFound"),
+        _ => Reply::Json(200, asked.body.clone()),
+    });
+    let _ = alerts::reconcile(Arc::new(cached), Arc::new(ctx)).await;
+    let looked = log.lock().unwrap().iter().any(|asked| asked.path.ends_with("/deployments/api"));
+    assert!(looked, "{:?}", log.lock().unwrap());
+}

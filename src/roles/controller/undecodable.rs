@@ -39,6 +39,15 @@ impl Reports {
         (Reports { queue, metrics }, reports)
     }
 
+    /// Tells how many objects of a kind are not in the cache, because their namespaces have too many.
+    pub fn left_out(&self, kind: &str, objects: usize) {
+        let objects = i64::try_from(objects).unwrap_or(i64::MAX);
+        let before = self.metrics.left_out.get_or_create(&OfKind { kind: kind.to_owned() }).set(objects);
+        if before == 0 && objects > 0 {
+            tracing::warn!(kind, objects, "namespaces have more objects than are kept of one: the rest is left out");
+        }
+    }
+
     /// Takes one.
     pub fn report(&self, object: Undecodable) {
         self.metrics.undecodable.get_or_create(&OfKind { kind: object.kind.clone() }).inc();
