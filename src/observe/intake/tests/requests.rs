@@ -119,7 +119,7 @@ async fn overload_is_answered_with_503_and_never_with_429() {
     let (go, wait) = watch::channel(false);
     *bench.store.fault.lock().unwrap() = Some(Fault::Waits(wait));
     let first = tokio::spawn(bench.router.clone().oneshot(request("cluster", body(&[alert("A", "shop")]))));
-    while bench.store.creates.load(Ordering::SeqCst) == 0 {
+    while bench.store.creates.load(Ordering::SeqCst) + bench.store.reads.load(Ordering::SeqCst) == 0 {
         tokio::task::yield_now().await;
     }
     let (code, headers, _) = send(&bench, request("cluster", body(&[alert("B", "shop")]))).await;
