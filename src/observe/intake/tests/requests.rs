@@ -97,6 +97,24 @@ async fn what_is_no_payload_is_answered_with_field_expectation_and_next_step() {
     assert_eq!(answer["requestId"].as_str().unwrap().len(), 32);
 }
 
+/// Alertmanager repeats behind the alerts what all of a group share.
+#[tokio::test]
+async fn a_log_in_an_annotation_that_the_whole_group_shares_costs_no_alert() {
+    let bench = patient();
+    let log = "x".repeat(1_200_000);
+    let mut long = alert("LogInText", "shop");
+    long["annotations"] = json!({"description": log});
+    let common = json!({"description": log});
+    let payload = json!({"receiver": "backstop", "status": "firing", "version": "4", "truncatedAlerts": 2,
+        "alerts": [long, alert("Short", "shop")], "commonAnnotations": common});
+    let (code, _, answer) = send(&bench, request("cluster", payload.to_string())).await;
+    assert_eq!((code.as_u16(), &answer["accepted"], &answer["refused"]), (202, &json!(1), &json!(1)), "{answer}");
+    let alerts = bench.store.alerts.lock().unwrap();
+    let reasons: Vec<_> = alerts.values().filter_map(|spec| Some(spec.note.as_ref()?.reason)).collect();
+    assert!(reasons.contains(&IntakeReason::Unreadable), "a person hears of it: {reasons:?}");
+    assert!(reasons.contains(&IntakeReason::LeftOut), "what else the envelope says is read: {reasons:?}");
+}
+
 #[tokio::test]
 async fn a_browser_gets_a_hint() {
     let bench = bench();
