@@ -415,5 +415,25 @@ fn the_alerting_rules_ask_for_metrics_that_exist() {
         assert!(code.contains(&format!("\"{name}\"")), "no metric is called {name}");
         asked.insert(name.to_owned());
     }
+/// A restart of the controller sets the time of the last Watchdog to 0. A condition that is false for 0 would disarm the
+/// switch then; one that holds has to leave the example's Alertmanager time to send it again.
+#[test]
+fn the_dead_mans_switch_is_armed_from_the_start_and_waits_for_the_example_to_repeat() {
+    let rules = read(&root().join("docs/examples/prometheus-rules.yaml"));
+    let (_, rule) = rules.split_once("- alert: BackstopHearsNothing\n").expect("the rule");
+    let shape = r"^ +expr: time\(\) - max\(backstop_watchdog_last_seen_timestamp_seconds\) > (\d+)\n +for: (\d+)m\n";
+    let found = Regex::new(shape).unwrap().captures(rule).expect("nothing but the age of the last Watchdog is asked");
+    let number = |index: usize| found[index].parse::<u32>().unwrap();
+    let (age, stands) = (number(1), 60 * number(2));
+    let example = read(&root().join("docs/examples/alertmanager.yaml"));
+    let interval = |name: &str| {
+        let found = Regex::new(&format!(r"(?m)^ +{name}: (\d+)m$")).unwrap();
+        60 * found.captures(&example).expect("the route of Watchdog")[1].parse::<u32>().unwrap()
+    };
+    let repeated = interval("repeat_interval") + interval("group_interval");
+    assert!(repeated < stands, "after a start it is repeated within {repeated} s, and missed after {stands} s");
+    assert_eq!(age + stands, 900, "operations.md promises 15 minutes");
+}
+
     assert!(asked.len() >= 6, "{asked:?}");
 }
