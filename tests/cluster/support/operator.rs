@@ -4,6 +4,7 @@ use std::{
     net::{SocketAddr, UdpSocket},
     path::PathBuf,
     process::Command,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -86,7 +87,9 @@ impl Operator {
         let path = folder.join(format!("values-{}.json", std::process::id()));
         std::fs::write(&path, serde_json::to_vec_pretty(&values)?).context("cannot write the chart's values")?;
         let helm = place.helm.split_whitespace().map(str::to_string).collect();
-        Ok(Operator { client, helm, values: path, node, http: reqwest::Client::new() })
+        // The server ends a connection that is silent for 30 seconds: a request that is sent just then is reset.
+        let http = reqwest::Client::builder().pool_idle_timeout(Duration::from_secs(10)).build()?;
+        Ok(Operator { client, helm, values: path, node, http })
     }
 
     fn helm(&self, args: &[&str]) -> Command {
