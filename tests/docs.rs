@@ -75,7 +75,10 @@ fn checks_page() -> String {
          its [reason](reasons.md).\nOnly what the first three leave unreadable stays unasked.\n\nThis page is generated from \
          the code: `CHECKS_PAGE=write cargo test --test docs`.\n",
     );
-    for gate::chains::Chain { name, says, checks, .. } in gate::chains::all() {
+    for gate::chains::Chain { name, action, says, checks } in gate::chains::all() {
+        // A chain that is named after its action says so; several of one name are told apart by it.
+        let of = action.map(|kind| kind.as_str()).filter(|kind| *kind != name);
+        let name = of.map_or(name.to_owned(), |kind| format!("{name} by {kind}"));
         page.push_str(&format!(
             "\n## {name}\n\n{says} {} checks.\n\n| Check | What it asks, and why |\n|---|---|\n",
             checks.len()
@@ -85,6 +88,14 @@ fn checks_page() -> String {
         }
     }
     page
+}
+
+#[test]
+fn every_chain_has_a_heading_of_its_own() {
+    let page = checks_page();
+    let headings: Vec<&str> = page.lines().filter(|line| line.starts_with("## ")).collect();
+    let distinct: BTreeSet<&str> = headings.iter().copied().collect();
+    assert!(headings.len() > 5 && distinct.len() == headings.len(), "{headings:?}");
 }
 
 #[test]
@@ -402,6 +413,26 @@ fn every_metric_is_in_the_list_and_every_one_in_the_list_exists() {
     let registered = names(&sources(&["src"], "rs"), r#""(backstop_[a-z_]+)""#);
     assert_eq!(listed, registered);
     assert!(listed.len() > 30, "{listed:?}");
+}
+
+/// A restart of the controller sets the time of the last Watchdog to 0. A condition that is false for 0 would disarm the
+/// switch then; one that holds has to leave the example's Alertmanager time to send it again.
+#[test]
+fn the_dead_mans_switch_is_armed_from_the_start_and_waits_for_the_example_to_repeat() {
+    let rules = read(&root().join("docs/examples/prometheus-rules.yaml"));
+    let (_, rule) = rules.split_once("- alert: BackstopHearsNothing\n").expect("the rule");
+    let shape = r"^ +expr: time\(\) - max\(backstop_watchdog_last_seen_timestamp_seconds\) > (\d+)\n +for: (\d+)m\n";
+    let found = Regex::new(shape).unwrap().captures(rule).expect("nothing but the age of the last Watchdog is asked");
+    let number = |index: usize| found[index].parse::<u32>().unwrap();
+    let (age, stands) = (number(1), 60 * number(2));
+    let example = read(&root().join("docs/examples/alertmanager.yaml"));
+    let interval = |name: &str| {
+        let found = Regex::new(&format!(r"(?m)^ +{name}: (\d+)m$")).unwrap();
+        60 * found.captures(&example).expect("the route of Watchdog")[1].parse::<u32>().unwrap()
+    };
+    let repeated = interval("repeat_interval") + interval("group_interval");
+    assert!(repeated < stands, "after a start it is repeated within {repeated} s, and missed after {stands} s");
+    assert_eq!(age + stands, 900, "operations.md promises 15 minutes");
 }
 
 #[test]

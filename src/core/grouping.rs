@@ -239,12 +239,14 @@ pub fn reference(alert: &Alert) -> AlertRef {
     }
 }
 
-/// Severity by the label `severity`; a missing or unknown value is a warning.
+/// Severity by the label `severity`, in any case of letters; a missing or unknown value is a warning. `info` and `none` alone
+/// call nobody: by convention the first is for context and the second for what is no alert, such as `Watchdog`.
 pub fn severity(alert: &Alert) -> Severity {
     match alert.spec.labels.get("severity").map(|s| s.to_ascii_lowercase()).as_deref() {
         Some("critical" | "page" | "emergency") => Severity::Critical,
         Some("error" | "high" | "major") => Severity::Error,
-        Some("info" | "none" | "low") => Severity::Info,
+        Some("info" | "none") => Severity::Info,
+        Some("low") => Severity::Low,
         _ => Severity::Warning,
     }
 }
@@ -256,6 +258,27 @@ mod tests {
 
     fn at(second: i64) -> Time {
         Time::from_second(1_800_000_000 + second).unwrap()
+    }
+
+    #[test]
+    fn only_what_is_for_context_or_no_alert_at_all_calls_nobody() {
+        let of = |word: Option<&str>| {
+            let mut alert = Alert::new("a", crate::api::v1alpha1::AlertSpec::default());
+            alert.spec.labels.extend(word.map(|word| ("severity".to_owned(), word.to_owned())));
+            severity(&alert)
+        };
+        for (words, expected) in [
+            (&["info", "none", "INFO"][..], Severity::Info),
+            (&["low", "Low"], Severity::Low),
+            (&["warning", "ticket", "P3", ""], Severity::Warning),
+            (&["error", "high", "major"], Severity::Error),
+            (&["critical", "page", "emergency"], Severity::Critical),
+        ] {
+            words.iter().for_each(|word| assert_eq!(of(Some(word)), expected, "{word}"));
+        }
+        assert_eq!(of(None), Severity::Warning);
+        let ascending = [Severity::Info, Severity::Low, Severity::Warning, Severity::Error, Severity::Critical];
+        assert!(ascending.is_sorted(), "the more severe alert of an incident counts");
     }
 
     fn key(name: &str) -> AlertRef {

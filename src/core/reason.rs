@@ -97,6 +97,8 @@ reasons! {
     TemplateUnchanged,
     /// No change of the template explains how the pods fail.
     FailureUnexplained,
+    /// A ConfigMap that both templates name was changed together with the template, and may be the cause.
+    ConfigurationChangedToo,
     /// What the earlier template needs does not exist, or nothing shows that it does.
     ReferenceMissing,
     /// The rollout was too long ago to be the cause.

@@ -107,7 +107,9 @@ pub fn candidates(labels: &BTreeMap<String, String>, confined: Option<&str>) -> 
         let shown: String = node.chars().filter(|c| !c.is_control()).take(60).collect();
         return Err(Unresolved::new(
             Reason::TargetUnresolved,
-            format!("the alert is about node `{shown}`, not about the pod that measured it; nodes are the on-call's"),
+            format!(
+                "the alert is about node `{shown}`, not about the pod that measured it; Backstop does not repair nodes"
+            ),
         ));
     }
     let Some(namespace) = get("namespace") else {

@@ -108,7 +108,7 @@ pub struct Message {
     /// The object it is about; absent while it is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<ObjectRef>,
-    /// Severity of the incident: `info`, `warning`, `error` or `critical`.
+    /// Severity of the incident: `info`, `low`, `warning`, `error` or `critical`.
     pub severity: String,
     /// Phase of the Incident.
     pub phase: String,

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -86,6 +87,35 @@ func TestObserveModeHasNoPolicyAboutWritesOfOthers(t *testing.T) {
 		return slices.ContainsFunc(ofKind(render(t, args...), "ValidatingAdmissionPolicy"), func(o object) bool { return at(o, "metadata", "name") == "backstop-static" })
 	}
 	check(t, static("--set", "executor.namespaces={shop}") && static("--set-string", `executor.enrolBySelector.backstop\.dev/enrol=true`), "the static policy is not there when a namespace is enrolled")
+}
+
+// The table in the chart's README is what is rendered: every policy, where it is, and whether observe mode has it.
+func TestTheReadmeListsEveryPolicyAndWhetherObserveModeHasIt(t *testing.T) {
+	text, err := os.ReadFile("../../helm/backstop/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	row := regexp.MustCompile("(?m)^\\| \\[`(backstop-[a-z-]+)`\\]\\((templates/admission/[a-z]+\\.yaml)\\) \\| (yes|no) \\|")
+	listed := map[string]bool{}
+	for _, found := range row.FindAllStringSubmatch(string(text), -1) {
+		listed[found[1]] = found[3] == "yes"
+		template, err := os.ReadFile("../../helm/backstop/" + found[2])
+		check(t, err == nil && strings.Contains(string(template), "kind: ValidatingAdmissionPolicy"), "%s: no policy in %s", found[1], found[2])
+	}
+	policies := func(args ...string) map[string]bool {
+		names := map[string]bool{}
+		for _, policy := range ofKind(render(t, args...), "ValidatingAdmissionPolicy") {
+			names[at(policy, "metadata", "name").(string)] = true
+		}
+		return names
+	}
+	observing, enrolled := policies(), policies("--set", "executor.namespaces={shop}")
+	for policy := range enrolled {
+		here, found := listed[policy]
+		check(t, found, "%s is not in the table of helm/backstop/README.md", policy)
+		check(t, here == observing[policy], "%s: README says in observe mode %v, rendered is %v", policy, here, observing[policy])
+	}
+	check(t, len(enrolled) > 10 && len(listed) == len(enrolled), "%d policies, %d rows", len(enrolled), len(listed))
 }
 
 func TestNamesCanBeChangedAndThoseOfTheWallsCannot(t *testing.T) {

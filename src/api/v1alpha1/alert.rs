@@ -114,13 +114,6 @@ pub enum IntakeReason {
     RefusedByNamespace,
 }
 
-impl IntakeReason {
-    /// It is kept in the system namespace, because the one that it belongs to did not take it.
-    pub fn is_displaced(self) -> bool {
-        matches!(self, IntakeReason::NamespaceGone | IntakeReason::RefusedByNamespace)
-    }
-}
-
 /// Sender of an alert.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum AlertSource {

@@ -44,7 +44,8 @@ pub struct IncidentSpec {
     /// their own status, and it does not end while one of them fires.
     #[schemars(length(max = 100))]
     pub alerts: Vec<AlertRef>,
-    /// Highest severity of its alerts: `info`, `warning`, `error` or `critical`.
+    /// Highest severity of its alerts: `info`, `low`, `warning`, `error` or `critical`. Where it is `info`, which the labels
+    /// `info` and `none` of alerts are, nobody is called as long as nothing was written.
     #[serde(default)]
     pub severity: Severity,
     /// Request ID of the alert that opened the incident, at most 64 characters. Logs, Events and notifications carry
@@ -95,18 +96,21 @@ pub struct AlertRef {
     pub starts_at: Time,
 }
 
-/// How urgent an incident is, in ascending order.
+/// How urgent an incident is, in ascending order: that of its most urgent alert, by the label `severity`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// Informational.
+    /// The alert's label is `info` or `none`. Nobody is called as long as nothing was written: the Incident and the audit
+    /// log alone have it.
     Info,
-    /// Needs attention. An alert without a severity label counts as this.
+    /// The alert's label is `low`: for a ticket. People are told as of any other incident, with this severity.
+    Low,
+    /// Needs attention. An alert without the label counts as this, and so does one of another word.
     #[default]
     Warning,
-    /// Something is broken.
+    /// The alert's label is `error`, `high` or `major`: something is broken.
     Error,
-    /// Page the on-call at once.
+    /// The alert's label is `critical`, `page` or `emergency`: page the on-call at once.
     Critical,
 }
 
@@ -198,7 +202,8 @@ pub struct IncidentStatus {
     #[schemars(length(max = 253))]
     pub unsettled: Option<String>,
     /// Who was notified of the escalation and whether it was delivered. Absent unless the incident was escalated, and
-    /// when nobody is called for it: its severity is `info`, or another incident tells of it (reason `Storm`).
+    /// when nobody is called for it: its severity is `info` and nothing was written, or another incident tells of it
+    /// (reason `Storm`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub escalation: Option<Box<Escalation>>,
     /// Notifications of anything else than the escalation, oldest first. At most 8.

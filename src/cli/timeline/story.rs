@@ -298,6 +298,7 @@ fn title(incident: &Incident) -> impl Iterator<Item = String> + use<> {
     let target = incident.spec.target.as_ref().map_or("target unknown".to_string(), ToString::to_string);
     let severity = match incident.spec.severity {
         Severity::Info => "info",
+        Severity::Low => "low",
         Severity::Warning => "warning",
         Severity::Error => "error",
         Severity::Critical => "critical",

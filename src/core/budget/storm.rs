@@ -77,7 +77,7 @@ pub fn claim(ledger: &LedgerStatus, claim: &Claim, now: Time) -> Result<LedgerSt
             return Err(Refusal {
                 reason: Reason::Storm,
                 message: format!(
-                    "{} is one of many workloads of namespace {} that fail at once; Incident {} tells of all of them",
+                    "{} fails together with many other workloads of namespace {}; Incident {} covers all of them",
                     claim.target, claim.namespace, record.incident
                 ),
             });

@@ -36,7 +36,7 @@ pub const UNDO: &[FollowCheck] = &[
     LAST_WRITE_OURS,
     Check {
         name: "FieldStillOurs",
-        says: "The field holds exactly what the repair wrote; what somebody changed since is left as it is.",
+        says: "The field holds exactly what the repair wrote; what somebody has changed since is left alone.",
         run: field_still_ours,
     },
     Check {

@@ -161,6 +161,7 @@ fn observe<'a>(
         presence: None,
         alert_started_at,
         unconfirmed: Override::No,
+        word: Override::No,
     }
 }
 
@@ -208,6 +209,7 @@ fn judge_following(
         presence: Some(case.cluster.presence),
         alert_started_at: Some(case.alerts.started_at),
         unconfirmed: Override::No,
+        word: Override::No,
     };
     let Some(readable) = Readable::of(case, purpose, observe).filter(|_| verdicts.all_passed()) else {
         verdicts.skip(chain);

@@ -57,6 +57,9 @@ pub struct Observed<'a> {
     pub alert_started_at: Option<Time>,
     /// Whether a person's word goes before what the rules say of this reading.
     pub unconfirmed: Override,
+    /// Whether a person's word goes before a doubt that is no evidence against the action: the controller asks for it, the
+    /// executor does not.
+    pub word: Override,
 }
 
 impl<'a> Observed<'a> {

@@ -59,10 +59,11 @@ impl<'a> Readable<'a> {
             let digest = identity::digest(action, &workload.object, write, provenance.as_ref());
             Identity { id: identity::action_id(case.incident, purpose, &digest), digest }
         });
+        observed.word = word_of_a_person(case, identity.as_ref(), &terms_of(&policies));
         // What a model proposes and the rules do not, a person may approve where Policies and its rung allow that.
         let reach = policy::model_mode(&policies).min(case.belief.ceiling);
         if case.belief.is_of_model() && reach >= Mode::Approve {
-            observed.unconfirmed = word_of_a_person(case, identity.as_ref(), &terms_of(&policies));
+            observed.unconfirmed = observed.word.clone();
         }
         let blast = blast_of(case, &observed);
         let asked = Asked::of(case, &observed, blast.as_ref(), &policies);

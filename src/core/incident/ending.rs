@@ -186,7 +186,7 @@ pub(super) fn idle(status: &IncidentStatus, now: Time) -> Step {
     Step::wait(telling::pause(status, now))
 }
 
-/// What the person who was paged should do first.
+/// What the person who was paged should do first: for every reason something to do or to look at, where the target is known.
 pub fn next_step(incident: &Incident, status: &IncidentStatus, reason: Reason) -> String {
     let namespace = incident.metadata.namespace.as_deref().unwrap_or_default();
     let name = incident.metadata.name.as_deref().unwrap_or_default();
@@ -212,6 +212,22 @@ pub fn next_step(incident: &Incident, status: &IncidentStatus, reason: Reason) -
         Reason::EvictionNotAllowed | Reason::BlockedByDisruptionBudget => Some(format!(
             "delete the pod that is named in the message, once nothing needs it: `kubectl -n {namespace} delete pod \
              POD`; {object} replaces it"
+        )),
+        Reason::NothingFails => Some(format!(
+            "check whether the alert still holds, and why replicas were missing: `kubectl -n {namespace} describe {object}`"
+        )),
+        Reason::ReplicasNotReady => Some(format!(
+            "see why replicas are not ready: `kubectl -n {namespace} describe {object}` and `kubectl -n {namespace} get \
+             pods`"
+        )),
+        Reason::OpinionsDiffer => Some(format!(
+            "compare the two proposals in the message with `backstop timeline -n {namespace} {name}`{}",
+            by_hand.map(|command| format!("; to do by hand what was proposed: `{command}`")).unwrap_or_default()
+        )),
+        Reason::ConfigurationChangedToo => Some(format!(
+            "compare the ConfigMap that is named in the message with what it was before. If its data is the cause, restore \
+             it, then `kubectl -n {namespace} rollout restart {object}`{}",
+            by_hand.map(|command| format!("; if the template is, `{command}`")).unwrap_or_default()
         )),
         Reason::OnlyOneRevision => {
             Some(format!("fix the manifest and apply it; logs: `kubectl -n {namespace} logs {object} --previous`"))
@@ -242,7 +258,8 @@ pub fn next_step(incident: &Incident, status: &IncidentStatus, reason: Reason) -
             of_rules.map(|diagnosis| &diagnosis.advice).filter(|advice| !advice.is_empty()).cloned()
         }
     };
-    match first {
+    let look_at_target = || target.map(|_| format!("look at the target: `kubectl -n {namespace} describe {object}`"));
+    match first.or_else(look_at_target) {
         Some(first) => format!("{}. Details: `{look}`", first.trim_end_matches('.')),
         None => format!("details: `{look}`"),
     }

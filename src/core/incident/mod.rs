@@ -467,6 +467,7 @@ fn status(incident: &Incident) -> IncidentStatus {
 pub fn severity_word(severity: Severity) -> &'static str {
     match severity {
         Severity::Info => "info",
+        Severity::Low => "low",
         Severity::Warning => "warning",
         Severity::Error => "error",
         Severity::Critical => "critical",

@@ -128,7 +128,7 @@ fn judged(about: About<'_>, mut status: IncidentStatus, repair: &Remediation, wo
             let stood = now.duration_since(advanced_at).as_secs();
             let message = format!(
                 "the write did not make it healthy, and its rollout has not advanced for {stood} s: {state}; {}. The write \
-                 is left in place: the value before it did not work either",
+                 is left in place: the target was failing before it too",
                 was(before.as_ref())
             );
             let effects = vec![Effect::CountAnomaly(Reason::VerifyFailed)];
@@ -137,7 +137,7 @@ fn judged(about: About<'_>, mut status: IncidentStatus, repair: &Remediation, wo
         Progress::ChangedByOthers(what) => {
             let reverted = verify::is_reverted(workload, &repair.spec.write);
             let what = if reverted { "somebody wrote back what the repair had replaced" } else { what };
-            let message = format!("{what}; it is left as it is");
+            let message = format!("{what}; Backstop leaves the target alone");
             // Two who write the same field by turns are a disagreement: the target is left to people.
             let anomaly = if reverted { Reason::Reverted } else { Reason::ChangedByOthers };
             let effects = vec![Effect::CountAnomaly(anomaly)];

@@ -166,7 +166,7 @@ fn unproven(
             } else {
                 (Reason::WriteUnproven, "the annotation backstop.dev/last-action names the write")
             };
-            let message = format!("{what} to {}, but {why}; it is left as it is", spec.target);
+            let message = format!("{what} to {}, but {why}; Backstop leaves the target alone", spec.target);
             let message = if flight == Flight::Undo { format!("{}. {message}", status.message) } else { message };
             ending::escalate_after(about, status, reason, &message, effects)
         }
@@ -226,16 +226,16 @@ fn aborted(
     }
     match flight {
         Flight::Repair => {
-            let message = format!("nothing was changed: the executor stopped with {reason}. {}", state.message);
+            let message = format!("the repair was not applied ({reason}): {}", state.message);
             ending::escalate_after(about, status, reason, &message, effects)
         }
         Flight::Replacement => {
-            let message = format!("{} could not be evicted: {reason}. {}", pod_of(remediation), state.message);
+            let message = format!("{} could not be evicted ({reason}): {}", pod_of(remediation), state.message);
             ending::escalate_after(about, status, reason, &message, effects)
         }
         Flight::Undo => {
             let why = status.message.clone();
-            let message = format!("{why}. The write could not be undone: {reason}. {}", state.message);
+            let message = format!("{why}. The repair could not be undone ({reason}): {}", state.message);
             ending::escalate_after(about, status, Reason::VerifyFailed, &message, effects)
         }
     }

@@ -29,7 +29,7 @@ pub static FORMAT: Format = Format {
 /// front, is none of it.
 fn parse<'a>(payload: &'a [u8], request: RequestInfo<'a>) -> Result<Batch<'a>, BadInput> {
     let payload = payload.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(payload);
-    let list = SENDER.alerts(payload, "alerts", request)?;
+    let list = SENDER.alerts(payload, "alerts", &["status", "version", "truncatedAlerts"], request)?;
     version(&list.envelope, request)?;
     // Neither of these may cost the alerts.
     let group = status(&list.envelope, "status").ok().flatten().unwrap_or_default();

@@ -99,6 +99,11 @@ impl Placement {
         AlertSpec { belongs_to: place.belongs_to.clone(), note, ..self.spec.clone() }
     }
 
+    /// What is particular about the alert itself, wherever it is kept.
+    pub fn note(&self) -> Option<IntakeReason> {
+        self.spec.note.as_ref().map(|note| note.reason)
+    }
+
     /// When it ended.
     pub fn ended(&self) -> Option<Time> {
         self.spec.ends_at

@@ -27,7 +27,7 @@ pub static FORMAT: Format = Format {
 };
 
 fn parse<'a>(payload: &'a [u8], request: RequestInfo<'a>) -> Result<Batch<'a>, BadInput> {
-    let names = SENDER.alerts(payload, "broken", request)?.elements.enumerate();
+    let names = SENDER.alerts(payload, "broken", &[], request)?.elements.enumerate();
     let alerts = names.map(move |(index, name)| {
         let name: Value = serde_json::from_slice(name).unwrap_or_default();
         let labels = json!({"alertname": "Broken", "namespace": "shop", "deployment": name});

@@ -22,7 +22,7 @@ pub struct RequestInfo<'a> {
 
 /// A payload's list of alerts.
 pub(super) struct List<'a> {
-    /// The payload with an empty list.
+    /// The payload with an empty list; of a long one, what is asked for.
     pub envelope: Map<String, Value>,
     /// The whole elements of the list, unread.
     pub elements: Box<dyn Iterator<Item = &'a [u8]> + Send + 'a>,
@@ -64,21 +64,17 @@ impl fmt::Display for BadInput {
 impl std::error::Error for BadInput {}
 
 impl Sender {
-    /// Finds the list of alerts in the field `key` of a payload.
+    /// Finds the list of alerts in the field `key` of a payload. `asked`: fields beside it that are read.
     pub(super) fn alerts<'a>(
         &self,
         payload: &'a [u8],
         key: &str,
+        asked: &[&str],
         request: RequestInfo<'_>,
     ) -> Result<List<'a>, BadInput> {
         let split = Split::of(payload, key).filter(|split| request.cut_off || !split.open);
         let Some(split) = split else { return self.no_list(payload, key) };
-        let envelope = split.envelope(request.cut_off).ok_or_else(|| BadInput {
-            field: String::new(),
-            found: "longer than 1 MiB beside its alerts".into(),
-            expected: "less around them",
-            next_step: self.fewer,
-        })?;
+        let envelope = split.envelope(asked, request.cut_off);
         let envelope = self.json(&envelope)?;
         Ok(List { envelope, elements: Box::new(split.elements()) })
     }

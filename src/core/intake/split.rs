@@ -6,8 +6,11 @@ use std::ops::Range;
 
 /// Longest alert that is read, in bytes: some hundred times what is kept of one.
 pub const MAX_ALERT: usize = 1 << 20;
-/// Longest rest of a payload beside its alerts, in bytes.
+/// Longest rest of a payload beside its alerts that is read whole, in bytes. Of a longer one, as where a rule's template
+/// puts a log into an annotation that all alerts of the group share, only what is asked for is read.
 pub const MAX_ENVELOPE: usize = 1 << 20;
+/// Longest value that is read of a longer one, in bytes.
+const MAX_FIELD: usize = 1 << 10;
 
 /// A payload, with the place of its list of alerts.
 #[derive(Debug)]
@@ -26,13 +29,9 @@ impl<'a> Split<'a> {
         (payload.get(at) == Some(&b'{')).then_some(())?;
         at += 1;
         loop {
-            at = blank(payload, separators(payload, at));
-            let end = string(payload, at)?;
-            let found = payload.get(at + 1..end - 1) == Some(key.as_bytes());
-            at = blank(payload, end);
-            (payload.get(at) == Some(&b':')).then_some(())?;
-            at = blank(payload, at + 1);
-            if found && payload.get(at) == Some(&b'[') {
+            let (name, start) = field(payload, at)?;
+            at = start;
+            if name == key.as_bytes() && payload.get(at) == Some(&b'[') {
                 let mut elements = Elements { payload, at: at + 1, ended: false };
                 elements.by_ref().for_each(drop);
                 let (list, open) = (at..elements.at, !elements.ended);
@@ -42,12 +41,30 @@ impl<'a> Split<'a> {
         }
     }
 
-    /// The payload with an empty list; closed behind it, if it was `cut_off`. `None` when it is longer than
-    /// [`MAX_ENVELOPE`].
-    pub fn envelope(&self, cut_off: bool) -> Option<Vec<u8>> {
+    /// The payload with an empty list; closed behind it, if it was `cut_off`. Of one that is longer than [`MAX_ENVELOPE`],
+    /// the fields `asked`, as far as they are short.
+    pub fn envelope(&self, asked: &[&str], cut_off: bool) -> Vec<u8> {
         let after: &[u8] = if cut_off { b"}" } else { &self.payload[self.list.end..] };
-        let length = self.list.start + 2 + after.len();
-        (length <= MAX_ENVELOPE).then(|| [&self.payload[..self.list.start], b"[]", after].concat())
+        if self.list.start + 2 + after.len() <= MAX_ENVELOPE {
+            return [&self.payload[..self.list.start], b"[]", after].concat();
+        }
+        let mut fields: Vec<Vec<u8>> = Vec::new();
+        let mut at = blank(self.payload, 0) + 1;
+        while let Some((name, start)) = field(self.payload, at) {
+            let end = if start == self.list.start { Some(self.list.end) } else { value(self.payload, start) };
+            let Some(end) = end else {
+                at = start;
+                break;
+            };
+            if end - start <= MAX_FIELD && asked.iter().any(|asked| name == asked.as_bytes()) {
+                fields.push([b"\"", name, b"\":", &self.payload[start..end]].concat());
+            }
+            at = end;
+        }
+        // What has no end although nothing was cut off stays what it is, which is no JSON.
+        let ends = cut_off || self.payload.get(separators(self.payload, at)) == Some(&b'}');
+        let end: &[u8] = if ends { b"}" } else { b"" };
+        [b"{", fields.join(&b',').as_slice(), end].concat()
     }
 
     /// The whole elements of the list, as they stand there.
@@ -81,6 +98,16 @@ impl Iterator for Elements<'_> {
         }
         None
     }
+}
+
+/// The field of an object that comes next: its name as it is written, and where its value begins. `None` where there is
+/// none.
+fn field(payload: &[u8], at: usize) -> Option<(&[u8], usize)> {
+    let at = separators(payload, at);
+    let end = string(payload, at)?;
+    let colon = blank(payload, end);
+    (payload.get(colon) == Some(&b':')).then_some(())?;
+    Some((payload.get(at + 1..end - 1)?, blank(payload, colon + 1)))
 }
 
 /// Behind spaces.
@@ -197,13 +224,38 @@ mod tests {
     #[test]
     fn the_envelope_is_the_payload_without_its_alerts() {
         let envelope = |payload: &str, cut_off| {
-            let envelope = Split::of(payload.as_bytes(), "alerts").unwrap().envelope(cut_off).unwrap();
+            let envelope = Split::of(payload.as_bytes(), "alerts").unwrap().envelope(&["status"], cut_off);
             serde_json::from_slice::<Value>(&envelope).unwrap()
         };
         let expected = json!({"status": "firing", "alerts": [], "version": "4"});
         assert_eq!(envelope(r#"{"status":"firing","alerts":[{"x":1},NaN],"version":"4"}"#, false), expected);
         for cut_off in [r#"{"status":"firing","alerts":[{"x":1},{"#, r#"{"status":"firing","alerts":[{"x":1}],"vers"#] {
             assert_eq!(envelope(cut_off, true), json!({"status": "firing", "alerts": []}));
+        }
+    }
+
+    #[test]
+    fn of_a_long_envelope_only_what_is_asked_for_is_read_on_either_side_of_the_alerts() {
+        let log = "x".repeat(MAX_ENVELOPE);
+        let asked = ["status", "version", "count", "long"];
+        let envelope = |payload: &str, cut_off| {
+            let envelope = Split::of(payload.as_bytes(), "alerts").unwrap().envelope(&asked, cut_off);
+            assert!(envelope.len() < 100, "{}", envelope.len());
+            serde_json::from_slice::<Value>(&envelope).unwrap()
+        };
+        let before = format!(
+            r#" {{"log":{{"status":"{log}"}}, "status" : "firing","alerts":[{{"status":"y"}}],"version":"4"}}"#
+        );
+        let after = format!(
+            r#"{{"status":"firing","alerts":[{{"x":1}}],"count":7,"log":["{log}"],"long":"{log}","version":"4"}}"#
+        );
+        assert_eq!(envelope(&before, false), json!({"status": "firing", "version": "4"}));
+        assert_eq!(envelope(&after, false), json!({"status": "firing", "count": 7, "version": "4"}));
+        let cut = &before[..before.len() - 5];
+        assert_eq!(envelope(cut, true), json!({"status": "firing"}), "a value without its end is none");
+        for open in [&before[..before.len() - 1], &after[..after.len() - 2]] {
+            let envelope = Split::of(open.as_bytes(), "alerts").unwrap().envelope(&asked, false);
+            assert!(serde_json::from_slice::<Value>(&envelope).is_err(), "what does not end is no JSON");
         }
     }
 
@@ -223,7 +275,7 @@ mod tests {
             for text in [&bytes, &payload] {
                 if let Some(split) = Split::of(text, "alerts") {
                     split.elements().for_each(drop);
-                    split.envelope(true);
+                    split.envelope(&["status"], true);
                 }
                 mend(text);
             }

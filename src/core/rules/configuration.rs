@@ -3,14 +3,12 @@
 
 use crate::api::v1alpha1::{Cause, ClaimKind, ConfigFact, Diagnosis, Reference, ReferenceKind, RevisionDiffFact, Time};
 use crate::core::redact::quoted;
-use crate::core::workload::only_configuration;
+use crate::core::workload::{TOGETHER_SECONDS, only_configuration};
 
 use super::evidence::{Evidence, Seen, seconds, words};
 use super::rollout::hint;
 use super::{cite, claim};
 
-/// A ConfigMap that changed this long before or after a revision was created was changed with it.
-const TOGETHER_SECONDS: i64 = 600;
 /// Characters of the name of a field manager that are quoted.
 const QUOTED_MANAGER: usize = 64;
 

@@ -196,7 +196,7 @@ impl<'a> ByAge<'a> {
             if worked < WORTH_SECONDS && worked >= longest {
                 return Err(format!(
                     "pod {} worked for {worked} s before it stopped, and no newer pod has worked for longer than {longest} \
-                     s: new ones may stop after as long",
+                     s: new ones may hang again after as long",
                     pod.name
                 ));
             }

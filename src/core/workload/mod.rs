@@ -36,7 +36,7 @@ pub use obstacle::obstacle;
 pub use pod_security::pod_security_changed;
 pub use pods::{STABLE_SECONDS, read as read_pod};
 pub use proof::{Proof, never_ready, proof};
-pub use references::{Presence, data_changed, is_looked_up, named, needs};
+pub use references::{Presence, TOGETHER_SECONDS, data_changed, is_looked_up, named, needs};
 pub use revisions::{recorded_number, recorded_template};
 pub use state::{complete, pods as pod_count, state};
 pub use strategy::Strategy;

@@ -4,12 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::Workload;
+use super::{Revision, Workload};
 use crate::api::v1alpha1::{Reference, ReferenceKind, Time};
 use crate::core::object::{array, known_time, string};
 
 /// References of one template that are kept.
 const MAX_REFERENCES: usize = 64;
+/// A ConfigMap that changed so many seconds before or after a revision was created was changed with it: what `kubectl apply
+/// -k`, kustomize and Helm do within one release.
+pub const TOGETHER_SECONDS: i64 = 600;
 /// Every namespace has it.
 const DEFAULT_ACCOUNT: &str = "default";
 
@@ -48,8 +51,8 @@ pub fn is_looked_up(kind: ReferenceKind) -> bool {
 
 impl Workload {
     /// Objects that pods need which an action may have created, as far as the controller looks them up: those of the
-    /// template to return to and, where a newer pod of the current one works, those of that and every ConfigMap that it
-    /// names. None where nothing fails.
+    /// template to return to and every ConfigMap that this one and the current one name, and where a newer pod of the
+    /// current one works, its objects and every ConfigMap that it names. None where nothing fails.
     pub fn looked_up(&self) -> BTreeSet<(ReferenceKind, String)> {
         if !self.fails() {
             return BTreeSet::new();
@@ -58,11 +61,19 @@ impl Workload {
         let needed = [self.undo_candidate(), restart].into_iter().flatten().flat_map(|it| &it.fact.references);
         let needed = needed.filter(|reference| is_looked_up(reference.kind));
         let mut found: BTreeSet<_> = needed.map(|reference| (reference.kind, reference.name.clone())).collect();
+        let mut maps: Vec<String> = self.earlier().flat_map(|earlier| self.shared_maps(earlier)).collect();
         if restart.is_some() {
-            let maps = named(&self.template, ReferenceKind::ConfigMap).into_keys();
-            found.extend(maps.map(|name| (ReferenceKind::ConfigMap, name)));
+            maps.extend(named(&self.template, ReferenceKind::ConfigMap).into_keys());
         }
+        found.extend(maps.into_iter().map(|name| (ReferenceKind::ConfigMap, name)));
         found
+    }
+
+    /// ConfigMaps that the current template and that of an earlier revision both name, optional ones among them.
+    pub fn shared_maps(&self, earlier: &Revision) -> Vec<String> {
+        let before = named(&earlier.template, ReferenceKind::ConfigMap);
+        let now = named(&self.template, ReferenceKind::ConfigMap).into_keys();
+        now.filter(|name| before.contains_key(name)).collect()
     }
 }
 

@@ -16,6 +16,8 @@ pub(super) struct Kept {
     pub outcome: AlertOutcome,
     /// What is particular about it.
     pub note: Option<IntakeReason>,
+    /// It is in the system namespace, because the namespace that it belongs to did not take it, now or earlier.
+    pub displaced: bool,
 }
 
 impl Intake {
@@ -50,33 +52,48 @@ impl Intake {
                     ?outcome,
                     "alert resolved"
                 );
-                Ok(Kept { outcome, note: None })
+                Ok(Kept { outcome, note: None, displaced: false })
             }
         }
     }
 
-    /// Keeps what fires, or only has to be on record, in the first place that takes it.
+    /// Keeps what fires, or only has to be on record, in the first place that takes it, or where it is already: an alert
+    /// that its namespace refused once stays one Alert, though the namespace takes it by now.
     pub(super) async fn keep(&self, placement: &Placement) -> Result<Kept, StoreError> {
-        let spec = placement.spec_in(&placement.first, None);
-        let own = spec.note.as_ref().map(|note| note.reason);
-        let (outcome, displaced) =
-            match (self.keep_in(&placement.first, &spec, placement.record_only).await, &placement.other) {
-                (Err(error @ (StoreError::NamespaceGone | StoreError::Refused(_))), Some(other)) => {
-                    let reason = match error {
-                        StoreError::NamespaceGone => IntakeReason::NamespaceGone,
-                        _ => IntakeReason::RefusedByNamespace,
-                    };
-                    let message = error.to_string();
-                    tracing::warn!(namespace = placement.first.namespace, %error, "a namespace did not take an alert");
-                    let spec = placement.spec_in(other, Some(Placement::refused(reason, &message)));
-                    (self.keep_in(other, &spec, placement.record_only).await?, Some(reason))
-                }
-                (outcome, _) => (outcome?, None),
-            };
-        match own {
-            Some(own) => Ok(Kept { outcome: AlertOutcome::Refused, note: Some(own) }),
-            None => Ok(Kept { outcome, note: displaced }),
+        let own = placement.note();
+        let kept = |outcome, note, displaced| match own {
+            Some(own) => Kept { outcome: AlertOutcome::Refused, note: Some(own), displaced },
+            None => Kept { outcome, note, displaced },
+        };
+        if let Some(other) = self.kept_elsewhere(placement).await {
+            let reason = IntakeReason::RefusedByNamespace;
+            let spec = placement.spec_in(other, Some(Placement::refused(reason, "when it was first sent")));
+            return Ok(kept(self.keep_in(other, &spec, placement.record_only).await?, None, true));
         }
+        let spec = placement.spec_in(&placement.first, None);
+        match (self.keep_in(&placement.first, &spec, placement.record_only).await, &placement.other) {
+            (Err(error @ (StoreError::NamespaceGone | StoreError::Refused(_))), Some(other)) => {
+                let reason = match error {
+                    StoreError::NamespaceGone => IntakeReason::NamespaceGone,
+                    _ => IntakeReason::RefusedByNamespace,
+                };
+                let message = error.to_string();
+                tracing::warn!(namespace = placement.first.namespace, %error, "a namespace did not take an alert");
+                let spec = placement.spec_in(other, Some(Placement::refused(reason, &message)));
+                Ok(kept(self.keep_in(other, &spec, placement.record_only).await?, Some(reason), true))
+            }
+            (outcome, _) => Ok(kept(outcome?, None, false)),
+        }
+    }
+
+    /// The second place, where the alert is there and not in the first. What cannot be looked at does not keep the alert
+    /// from being kept: [`Intake::end`] ends both.
+    async fn kept_elsewhere<'a>(&self, placement: &'a Placement) -> Option<&'a Place> {
+        let other = placement.other.as_ref().filter(|_| !self.recent.knows(&placement.first.name))?;
+        let there =
+            self.recent.is(&other.name, AlertState::Firing) || matches!(self.store.find(other).await, Ok(Some(_)));
+        let at_home = there && matches!(self.store.find(&placement.first).await, Ok(Some(_)));
+        (there && !at_home).then_some(other)
     }
 
     async fn keep_in(&self, place: &Place, spec: &AlertSpec, record_only: bool) -> Result<AlertOutcome, StoreError> {
@@ -114,26 +131,37 @@ impl Intake {
         Ok(outcome)
     }
 
-    /// Ends an alert wherever it is kept.
+    /// Ends an alert in every place where it is kept. One that cannot be asked does not keep the other from being ended;
+    /// its error is returned, so that the end is sent again.
     async fn end(&self, placement: &Placement, request: RequestInfo<'_>) -> Result<AlertOutcome, StoreError> {
         let received_at = request.received_at;
         let change = Change::End { ends_at: placement.ended().unwrap_or(received_at), received_at };
         if placement.record_only {
             return Ok(AlertOutcome::Ignored);
         }
+        let (mut outcome, mut failure) = (AlertOutcome::Ignored, None);
         for place in std::iter::once(&placement.first).chain(&placement.other) {
-            if self.recent.is(&place.name, AlertState::Resolved) {
-                return Ok(AlertOutcome::Deduplicated);
+            match self.end_in(place, change).await {
+                Err(StoreError::NamespaceGone) | Ok(AlertOutcome::Ignored) => {}
+                Ok(ended) if outcome == AlertOutcome::Ignored || ended == AlertOutcome::Resolved => outcome = ended,
+                Ok(_) => {}
+                Err(error) => failure = failure.or(Some(error)),
             }
-            let outcome = match self.store.find(place).await {
-                Ok(Some(AlertState::Resolved)) => AlertOutcome::Deduplicated,
-                Ok(Some(AlertState::Firing)) if self.store.change(place, change).await? => AlertOutcome::Resolved,
-                Ok(_) | Err(StoreError::NamespaceGone) => continue,
-                Err(error) => return Err(error),
-            };
-            self.recent.remember(&place.name, AlertState::Resolved);
-            return Ok(outcome);
         }
-        Ok(AlertOutcome::Ignored)
+        failure.map_or(Ok(outcome), Err)
+    }
+
+    /// Ends it in one place: `Ignored` where it is not there.
+    async fn end_in(&self, place: &Place, change: Change) -> Result<AlertOutcome, StoreError> {
+        if self.recent.is(&place.name, AlertState::Resolved) {
+            return Ok(AlertOutcome::Deduplicated);
+        }
+        let outcome = match self.store.find(place).await? {
+            Some(AlertState::Resolved) => AlertOutcome::Deduplicated,
+            Some(AlertState::Firing) if self.store.change(place, change).await? => AlertOutcome::Resolved,
+            _ => return Ok(AlertOutcome::Ignored),
+        };
+        self.recent.remember(&place.name, AlertState::Resolved);
+        Ok(outcome)
     }
 }

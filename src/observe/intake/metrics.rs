@@ -59,7 +59,7 @@ pub(super) struct Metrics {
     requests: Family<RequestLabels, Counter>,
     duration: Histogram,
     pub truncated: Counter,
-    /// When the alert `Watchdog`, which always fires, last came, in seconds since 1970; 0 if never.
+    /// When the alert `Watchdog`, which always fires, last came, in seconds since 1970; 0: not since this process started.
     pub watchdog: Gauge,
     pub cut_off: Counter,
 }
@@ -81,7 +81,7 @@ impl Metrics {
         registry.register_with_unit("backstop_intake_duration", help, Unit::Seconds, metrics.duration.clone());
         let help = "Alerts that senders left out of their requests";
         registry.register("backstop_intake_truncated_alerts", help, metrics.truncated.clone());
-        let help = "When the alert Watchdog was last received with a token of the cluster; 0 if never";
+        let help = "When the alert Watchdog was last received with a token of the cluster; 0 if not since the start";
         registry.register("backstop_watchdog_last_seen_timestamp_seconds", help, metrics.watchdog.clone());
         let help = "Requests that were longer than what is read of one";
         registry.register("backstop_intake_cut_off_requests", help, metrics.cut_off.clone());

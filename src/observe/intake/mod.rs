@@ -307,11 +307,11 @@ impl<'a> Tally<'a> {
 
     fn kept(&mut self, outcome: Result<Kept, StoreError>) {
         match outcome {
-            Ok(Kept { outcome, note }) => {
+            Ok(Kept { outcome, note, displaced }) => {
                 if let Some(reason) = note {
                     self.metrics.irregular(self.format.label, Why::Note(reason));
-                    self.receipt.displaced += u64::from(reason.is_displaced());
                 }
+                self.receipt.displaced += u64::from(displaced);
                 self.count(outcome);
             }
             Err(error) => self.failed(error),

@@ -34,6 +34,8 @@ struct Memory {
     refusing: Mutex<BTreeSet<String>>,
     /// Have as many as they may have.
     full: Mutex<BTreeSet<String>>,
+    /// The API server does not answer for it.
+    unreadable: Mutex<Option<String>>,
     fault: Mutex<Option<Fault>>,
     creates: AtomicUsize,
     reads: AtomicUsize,
@@ -52,6 +54,9 @@ impl Memory {
             Some(Fault::Down) => return Err(StoreError::Unavailable("down".into())),
             Some(Fault::Waits(mut go)) => drop(go.wait_for(|go| *go).await.unwrap()),
             None => {}
+        }
+        if self.unreadable.lock().unwrap().as_deref() == Some(namespace) {
+            return Err(StoreError::Unavailable("timeout".into()));
         }
         match self.ending.lock().unwrap().contains(namespace) {
             true => Err(StoreError::NamespaceGone),
@@ -264,6 +269,50 @@ async fn what_its_namespace_does_not_take_is_kept_in_the_system_namespace_with_a
             assert_eq!(bench.store.ends(), [Some("2026-11-21T11:00:00Z".into())]);
         }
     }
+}
+
+#[tokio::test]
+async fn an_alert_that_its_namespace_refused_once_stays_one_alert_and_its_end_is_heard() {
+    for token in ["cluster", "tenant"] {
+        for lost in [false, true] {
+            let mut bench = bench();
+            bench.store.refusing.lock().unwrap().insert("shop".into());
+            assert_eq!(post_alerts(&bench, token, &[alert("A", "shop")]).await.1["accepted"], 1);
+            bench.store.refusing.lock().unwrap().clear();
+            if lost {
+                // A replica that has not seen the alert, or a restart.
+                bench.router = bench.replica.clone();
+            }
+            let (code, answer) = post_alerts(&bench, token, &[alert("A", "shop")]).await;
+            assert_eq!((code, &answer["deduplicated"], &answer["displaced"]), (202, &json!(1), &json!(1)), "{answer}");
+            assert_eq!(bench.store.places(), ["backstop-system"], "{token}, lost: {lost}");
+            assert_eq!(post_alerts(&bench, token, &[resolved("A", "shop")]).await.1["resolved"], 1);
+            assert_eq!(bench.store.ends(), [Some("2026-11-21T11:00:00Z".into())]);
+            // Its sender was wrong about the end: it goes on where it is.
+            assert_eq!(post_alerts(&bench, token, &[alert("A", "shop")]).await.1["accepted"], 1);
+            assert_eq!((bench.store.places(), bench.store.ends()), (vec!["backstop-system".into()], vec![None]));
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_alert_that_is_in_both_places_ends_in_both_and_again_where_one_could_not_be_asked() {
+    let bench = bench();
+    post_alerts(&bench, "cluster", &[alert("A", "shop")]).await;
+    // As an earlier version left it.
+    let here: (String, String) = bench.store.alerts.lock().unwrap().keys().next().unwrap().clone();
+    let spec = bench.store.alerts.lock().unwrap().remove(&here).unwrap();
+    let lost = Bench { router: bench.replica.clone(), ..bench };
+    lost.store.refusing.lock().unwrap().insert("shop".into());
+    post_alerts(&lost, "cluster", &[alert("A", "shop")]).await;
+    lost.store.alerts.lock().unwrap().insert(here.clone(), spec);
+    assert_eq!(lost.store.places(), ["backstop-system", "shop"]);
+    *lost.store.unreadable.lock().unwrap() = Some("shop".into());
+    assert_eq!(post_alerts(&lost, "cluster", &[resolved("A", "shop")]).await.0, 503, "the end has to be sent again");
+    assert_eq!(lost.store.ends(), [Some("2026-11-21T11:00:00Z".into()), None], "what can be asked is ended");
+    *lost.store.unreadable.lock().unwrap() = None;
+    assert_eq!(post_alerts(&lost, "cluster", &[resolved("A", "shop")]).await.1["resolved"], 1);
+    assert_eq!(lost.store.ends(), vec![Some("2026-11-21T11:00:00Z".to_owned()); 2]);
 }
 
 #[tokio::test]

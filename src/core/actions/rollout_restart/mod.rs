@@ -134,7 +134,7 @@ fn wrong_value(field: &FieldWrite) -> Value {
 }
 
 fn describe(action: &Action) -> String {
-    format!("RolloutRestart of what is older than {}", restarted_at(action).map(written).unwrap_or_default())
+    format!("RolloutRestart (restartedAt {})", restarted_at(action).map(written).unwrap_or_default())
 }
 
 fn by_hand(target: &ObjectRef, _: &Action) -> String {

@@ -2,14 +2,17 @@
 
 use jiff::SignedDuration;
 
-use crate::api::v1alpha1::{PodFailure, Reference};
+use crate::api::v1alpha1::{PodFailure, Reference, ReferenceKind, Time};
 use crate::core::actions::rollout;
 use crate::core::gate::check::{Check, EvidenceCheck};
 use crate::core::gate::observed::Observed;
 use crate::core::gate::outcome::{Outcome, not_asked, pass, refuse, unknown};
 use crate::core::reason::Reason;
 use crate::core::redact;
-use crate::core::workload::{Proof, Revision, Unexplained, Workload, is_looked_up, only_configuration, proof};
+use crate::core::workload::{
+    Presence, Proof, Revision, TOGETHER_SECONDS, Unexplained, Workload, configuration_can_cause, is_looked_up,
+    only_configuration, proof,
+};
 
 /// A rollout is not blamed for an alert that began later than this after it.
 const ROLLOUT_BLAMED_FOR: SignedDuration = SignedDuration::from_hours(1);
@@ -48,7 +51,8 @@ pub const CHECKS: &[EvidenceCheck] = &[
     },
     Check {
         name: "RolloutRecent",
-        says: "The alert began within an hour of the rollout; a rollout of long ago is not blamed.",
+        says: "When the rollout began is known, and an alert, where one is known, began within an hour of it; an older rollout is \
+               not blamed.",
         run: rollout_recent,
     },
     Check {
@@ -62,6 +66,14 @@ pub const CHECKS: &[EvidenceCheck] = &[
         run: earlier_template_can_start,
     },
 ];
+
+/// The evidence that the controller alone can look up, in order.
+pub const LOOKED_UP: &[EvidenceCheck] = &[Check {
+    name: "ConfigurationApart",
+    says: "No ConfigMap that both templates name changed within ten minutes of the rollout, unless the earlier one ran with \
+           it; else a person approves it.",
+    run: configuration_apart,
+}];
 
 /// The revision numbered `number`, if it is recorded and is not the current one.
 pub fn earlier(workload: &Workload, number: i64) -> Option<&Revision> {
@@ -281,6 +293,48 @@ fn earlier_template_can_start(observed: &Observed<'_>) -> Outcome {
         0 => pass(format!("revision {number} needs no other object")),
         count => pass(format!("revision {number} needs {count} other objects, and each exists or is in use now")),
     }
+}
+
+/// A release that changes a ConfigMap and the template at once may be broken by either. Pods of the earlier revision that run
+/// since before read the old data, so that they prove nothing of the new, and a rollback brings none of it back. Which of
+/// the two it was is for a person to say.
+fn configuration_apart(observed: &Observed<'_>) -> Outcome {
+    let (Some(current), Some(to)) = (observed.workload.current(), destination(observed)) else {
+        return not_asked("there are no two revisions to compare");
+    };
+    let Some(created) = current.fact.created_at else { return not_asked("the age of the current revision is unknown") };
+    if !observed.failing().iter().any(|pod| configuration_can_cause(pod.fact.failure)) {
+        return pass("no data of a ConfigMap makes pods fail in this way");
+    }
+    let (number, to_number) = (current.fact.number, to.fact.number);
+    let working = observed.workload.pods_of_revision(to_number).filter(|pod| pod.fact.ready);
+    // Every pod of a revision is younger than it, and that it was healthy is asked before.
+    let proven = working.filter_map(|pod| pod.fact.created_at).chain(to.fact.created_at).max();
+    let together = |changed: Time| (changed.as_second() - created.as_second()).abs() <= TOGETHER_SECONDS;
+    let maps = observed.workload.shared_maps(to);
+    for name in &maps {
+        let is_it = |found: &&Presence| found.kind == ReferenceKind::ConfigMap && found.name == *name;
+        let found = observed.presence.into_iter().flatten().find(is_it);
+        let doubt = match found.and_then(|found| Some((found.exists?, found.changed_at))) {
+            None => format!("whether ConfigMap {name} changed with it could not be read"),
+            Some((true, Some(changed))) if together(changed) && proven.is_none_or(|proven| proven < changed) => {
+                format!(
+                    "ConfigMap {name} was changed at {changed}, revision {number} was created at {created}, and no pod of \
+                 revision {to_number} was started since the change"
+                )
+            }
+            // Where no write of data is on record none was made; what is gone is asked for elsewhere.
+            Some(_) => continue,
+        };
+        return observed.word.outcome(
+            Reason::ConfigurationChangedToo,
+            format!(
+                "the cause may be the configuration and not the template: {doubt}. A rollback to revision {to_number} keeps \
+                 the ConfigMap as it is now"
+            ),
+        );
+    }
+    pass(format!("{} ConfigMaps that both templates name did not change with the rollout", maps.len()))
 }
 
 /// Whether a pod of the current revision has containers that were made with it: image, volumes and variables are there

@@ -37,7 +37,7 @@ pub(super) static DEFINITION: Definition = Definition {
     evicts: &[Kind::StatefulSet],
     check,
     evidence: evidence::CHECKS,
-    looked_up: &[],
+    looked_up: evidence::LOOKED_UP,
     predict,
     candidate,
     wrong_value,

@@ -19,10 +19,11 @@ use super::testing::{
     undo_to,
 };
 use super::*;
-use crate::api::v1alpha1::{Anomaly, ApprovalAnswer, Cause, ClaimKind, PodFailure, Verdict};
+use crate::api::v1alpha1::{Anomaly, ApprovalAnswer, Cause, ClaimKind, PodFailure, ReferenceKind, Verdict};
 use crate::core::budget::storm::FailingTargets;
 use crate::core::neighbours::Storm;
 use crate::core::policy::CompiledPolicy;
+use crate::core::workload::Presence;
 
 fn refused(world: &GateFixture) -> (DecisionOutcome, Reason) {
     let decision = world.judge().decision;
@@ -572,6 +573,8 @@ fn only_a_config_map_that_the_template_names_exists_for_a_diagnosis() {
         spec["volumes"] = json!([{"name": "v", "projected": {"sources": [{"configMap": {"name": "settings"}}]}}]);
     }
     world.reading.template = world.reading.revisions[0].template.clone();
+    let (kind, name) = (ReferenceKind::ConfigMap, "settings".into());
+    world.presence = vec![Presence { kind, name, exists: Some(true), changed_at: None }];
     assert_eq!(refused(&world).0, DecisionOutcome::Act);
 }
 

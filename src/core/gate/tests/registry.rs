@@ -15,7 +15,7 @@ use crate::api::v1alpha1::{
     BreakerState, Cause, FactData, LedgerEntry, LedgerState, Obstacle, PodFailure, Reference, ReferenceKind, Review,
     Verdict, WorkloadFact,
 };
-use crate::core::workload::{Kind, Strategy};
+use crate::core::workload::{Kind, Presence, Strategy};
 
 /// A case of one chain.
 pub struct Bench {
@@ -162,6 +162,17 @@ fn case(action: Option<ActionKind>, check: &str) -> Option<Bend> {
             let secret = Reference { kind: ReferenceKind::Secret, name: "db".into(), key: None };
             b.world.reading.revisions[1].fact.references = vec![secret];
             b.world.reading.pods.remove(0);
+        },
+        (_, "ConfigurationApart") => |b| {
+            let reading = &mut b.world.reading;
+            let templates = reading.revisions.iter_mut().map(|revision| &mut revision.template);
+            for template in templates.chain([&mut reading.template]) {
+                template["spec"]["containers"][0]["envFrom"] = json!([{"configMapRef": {"name": "prices"}}]);
+            }
+            let made = reading.revisions[0].fact.created_at;
+            let (kind, name) = (ReferenceKind::ConfigMap, "prices".to_owned());
+            reading.revisions[1].fact.created_at = Some(at(-90_000));
+            b.world.presence = vec![Presence { kind, name, exists: Some(true), changed_at: made }];
         },
         (_, "CurrentTemplateNeverWorked") => |b| b.world.known_good = vec![b.world.mark(0)],
         (_, "RolloutRecent") => |b| b.world.reading.revisions[0].fact.created_at = None,
@@ -357,10 +368,11 @@ fn every_check_is_the_only_one_that_refuses_some_case_and_its_absence_is_noticed
     assert!(asked > 100, "{asked}");
 }
 
-/// A person's word on a model's proposal goes before the disagreement of rules and reviewers, and before nothing else.
+/// A person's word on a model's proposal goes before the disagreement of rules and reviewers and before what only they can
+/// tell apart, and before nothing else.
 #[test]
 fn no_approval_of_a_models_proposal_gets_past_any_other_check() {
-    const OVERRULED: [&str; 4] = ["RulesAgree", "OpinionsAgree", "NoObjection", "Approved"];
+    const OVERRULED: [&str; 5] = ["ConfigurationApart", "RulesAgree", "OpinionsAgree", "NoObjection", "Approved"];
     let chain = chains::repair(ActionKind::RolloutUndo);
     for (check, _) in &chain.checks {
         let mut bent = bench(&chain);

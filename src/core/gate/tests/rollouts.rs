@@ -158,6 +158,77 @@ fn refused(world: WorkloadFixture, message: &str) -> Told {
     told(WorkloadFixture { refused: Some(message.into()), ..world.pods(1, 2, &ready(3600)) })
 }
 
+/// The release changed ConfigMap `checkout`, which both templates name: `since` seconds ago, or it could not be read.
+fn with_map_changed(told: Told, since: Option<i64>) -> Told {
+    let mut map = exists(ReferenceKind::ConfigMap, "checkout", since.map(|_| true));
+    map.changed_at = since.map(ago);
+    Told { presence: vec![map], ..told }
+}
+
+/// Revision 2 is two minutes old, and the pods of revision 1 are older than an hour.
+#[test]
+fn a_release_that_changed_its_config_map_too_is_a_persons_to_take_back() {
+    let crashes = || serving(release(image), &crash_loop());
+    for since in [Some(122), Some(720), Some(121), None] {
+        let told = with_map_changed(crashes(), since);
+        let (outcome, reason, _) = told.decide();
+        let expected = (DecisionOutcome::AwaitApproval, Reason::ConfigurationChangedToo.as_str());
+        assert_eq!((outcome, reason.as_str()), expected, "{since:?}");
+        let (mut world, _) = told.gate();
+        let asked = world.judge().decision;
+        assert!(
+            asked.message.contains("ConfigMap checkout") && asked.message.contains("backstop approve"),
+            "{asked:?}"
+        );
+        let digest = asked.digest.unwrap();
+        world.approvals = vec![ValidApproval { digest, approver: "ann".into(), ..ValidApproval::default() }];
+        assert_eq!(world.judge().decision.outcome, DecisionOutcome::Act, "{since:?}: a person said which it was");
+        world.approvals.clear();
+        world.mode = Some("observe".into());
+        let told = world.judge().decision;
+        assert_eq!(told.outcome, DecisionOutcome::Escalate);
+        assert!(told.message.contains("the cause may be the configuration"), "{}", told.message);
+    }
+}
+
+#[test]
+fn a_config_map_that_cannot_be_the_cause_or_is_proven_keeps_no_release_from_being_taken_back() {
+    let crashes = || serving(release(image), &crash_loop());
+    let young = {
+        let mut world = release(image);
+        world.templates[0].1 = 700;
+        serving(world, &crash_loop())
+    };
+    let later = |mut told: Told| {
+        let pod = &mut told.world.pods[0];
+        pod["metadata"]["creationTimestamp"] = json!(ago(600));
+        told
+    };
+    for (what, told) in [
+        ("long before", with_map_changed(crashes(), Some(722))),
+        ("before the earlier revision was made", with_map_changed(young, Some(710))),
+        ("before a pod of the earlier one was made, which works", with_map_changed(later(crashes()), Some(601))),
+        (
+            "an image that cannot be had",
+            with_map_changed(serving(release(image), &waiting("ImagePullBackOff")), Some(122)),
+        ),
+        ("a ConfigMap of one template only", {
+            let only = |t: &mut Value| {
+                image(t);
+                let sources = t["spec"]["containers"][0]["envFrom"].as_array_mut().unwrap();
+                sources.push(json!({"configMapRef": {"name": "new", "optional": true}}));
+            };
+            let mut told = serving(release(only), &crash_loop());
+            let mut new = exists(ReferenceKind::ConfigMap, "new", Some(true));
+            new.changed_at = Some(ago(122));
+            told.presence.push(new);
+            told
+        }),
+    ] {
+        assert_eq!(told.decide().0, DecisionOutcome::Act, "{what}");
+    }
+}
+
 #[test]
 fn a_bad_rollout_is_taken_back_however_it_shows() {
     let resources = |limits: Value| move |t: &mut Value| t["spec"]["containers"][0]["resources"] = limits;
@@ -418,8 +489,13 @@ fn an_earlier_template_that_cannot_start_is_not_returned_to() {
             "ReferenceMissing",
         ),
         (
-            "its ConfigMap cannot be read",
+            "its ConfigMap cannot be read, and may have changed",
             with(serving(release(image), &crash_loop()), vec![map(None)]),
+            "ConfigurationChangedToo",
+        ),
+        (
+            "its ConfigMap cannot be read, and is in use and not to blame",
+            with(serving(release(image), &waiting("ErrImagePull")), vec![map(None)]),
             "AllChecksPassed",
         ),
         (

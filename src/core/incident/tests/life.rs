@@ -220,6 +220,22 @@ fn an_alert_about_a_healthy_target_that_goes_on_is_told_once_and_one_that_inform
 }
 
 #[test]
+fn severity_low_is_told_of_whatever_a_warning_is_told_of() {
+    let told = |severity, mode: Option<&str>, mut world: World| {
+        world.incident.spec.severity = severity;
+        world.mode = mode.map(str::to_owned);
+        run(&mut world);
+        (world.phase(), world.reason().to_owned(), times_told(&world))
+    };
+    for mode in [None, Some("approve"), Some("auto")] {
+        for world in [World::new, World::healthy] {
+            assert_eq!(told(Severity::Low, mode, world()), told(Severity::Warning, mode, world()), "{mode:?}");
+        }
+    }
+    assert_eq!(told(Severity::Low, None, World::new()), (IncidentPhase::Escalated, "ModeForbids".to_owned(), 1));
+}
+
+#[test]
 fn severity_info_calls_nobody_unless_something_was_written() {
     let mut world = World::new();
     world.incident.spec.severity = Severity::Info;

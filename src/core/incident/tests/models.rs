@@ -179,6 +179,31 @@ fn nobody_is_told_to_do_what_a_model_advises_as_if_we_said_it() {
 }
 
 #[test]
+fn whoever_is_called_reads_something_to_do_whatever_the_reason() {
+    let mut world = World::new();
+    world.mode = Some("observe".into());
+    run(&mut world);
+    let full = world.status();
+    for status in [full.clone(), IncidentStatus { decision: None, diagnosis: None, ..full }] {
+        for reason in Reason::ALL {
+            let said = next_step(&world.incident, &status, *reason);
+            let (first, details) = said.split_once(". Details: ").unwrap_or_else(|| panic!("{reason}: {said}"));
+            assert!(first.len() > 20 && details.starts_with("`kubectl -n shop get incident"), "{reason}: {said}");
+        }
+        for (reason, command) in [
+            (Reason::NothingFails, "describe deployment/"),
+            (Reason::ReplicasNotReady, "describe deployment/"),
+            (Reason::OpinionsDiffer, "backstop timeline -n shop"),
+            (Reason::ConfigurationChangedToo, "rollout restart deployment/"),
+            (Reason::VerifyFailed, "kubectl"),
+        ] {
+            let said = next_step(&world.incident, &status, reason);
+            assert!(said.contains(command), "{reason}: {said}");
+        }
+    }
+}
+
+#[test]
 fn a_reviewer_that_objects_makes_it_a_persons_decision() {
     let mut world = World::new();
     world.review = Some(Review { rung: "second".into(), objects: true, reason: "f1 shows a full node".into() });

@@ -97,6 +97,24 @@ async fn what_is_no_payload_is_answered_with_field_expectation_and_next_step() {
     assert_eq!(answer["requestId"].as_str().unwrap().len(), 32);
 }
 
+/// Alertmanager repeats behind the alerts what all of a group share.
+#[tokio::test]
+async fn a_log_in_an_annotation_that_the_whole_group_shares_costs_no_alert() {
+    let bench = patient();
+    let log = "x".repeat(1_200_000);
+    let mut long = alert("LogInText", "shop");
+    long["annotations"] = json!({"description": log});
+    let common = json!({"description": log});
+    let payload = json!({"receiver": "backstop", "status": "firing", "version": "4", "truncatedAlerts": 2,
+        "alerts": [long, alert("Short", "shop")], "commonAnnotations": common});
+    let (code, _, answer) = send(&bench, request("cluster", payload.to_string())).await;
+    assert_eq!((code.as_u16(), &answer["accepted"], &answer["refused"]), (202, &json!(1), &json!(1)), "{answer}");
+    let alerts = bench.store.alerts.lock().unwrap();
+    let reasons: Vec<_> = alerts.values().filter_map(|spec| Some(spec.note.as_ref()?.reason)).collect();
+    assert!(reasons.contains(&IntakeReason::Unreadable), "a person hears of it: {reasons:?}");
+    assert!(reasons.contains(&IntakeReason::LeftOut), "what else the envelope says is read: {reasons:?}");
+}
+
 #[tokio::test]
 async fn a_browser_gets_a_hint() {
     let bench = bench();
@@ -119,7 +137,7 @@ async fn overload_is_answered_with_503_and_never_with_429() {
     let (go, wait) = watch::channel(false);
     *bench.store.fault.lock().unwrap() = Some(Fault::Waits(wait));
     let first = tokio::spawn(bench.router.clone().oneshot(request("cluster", body(&[alert("A", "shop")]))));
-    while bench.store.creates.load(Ordering::SeqCst) == 0 {
+    while bench.store.creates.load(Ordering::SeqCst) + bench.store.reads.load(Ordering::SeqCst) == 0 {
         tokio::task::yield_now().await;
     }
     let (code, headers, _) = send(&bench, request("cluster", body(&[alert("B", "shop")]))).await;
