@@ -123,7 +123,18 @@ impl Metrics {
             to_recovery: Histogram::new(exponential_buckets(0.5, 2.0, 12)),
         };
         let Metrics { opened, ended, decisions, grants, anomalies, unanswered, errors, .. } = &metrics;
-        let Metrics { watchdog, watchdog_looks, stuck, untold, undecodable, deleted_untold, left_out, alerts, full, .. } = &metrics;
+        let Metrics {
+            watchdog,
+            watchdog_looks,
+            stuck,
+            untold,
+            undecodable,
+            deleted_untold,
+            left_out,
+            alerts,
+            full,
+            ..
+        } = &metrics;
         let Metrics { to_plan, to_fire, to_recovery, breakers, .. } = &metrics;
         // From 0 on: what was never counted before has no increase.
         for why in Unanswered::ALL {
