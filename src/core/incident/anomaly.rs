@@ -118,6 +118,8 @@ pub(super) fn is_anomaly(reason: Reason) -> bool {
         | Reason::Ok
         | Reason::NotAsked
         | Reason::Fired
+        | Reason::ConfigurationChangedToo
+        | Reason::TooManyUntold
         | Reason::Undone => false,
     }
 }
