@@ -15,13 +15,13 @@ use crate::core::{
     incident::{Notice, deliveries, occasion, severity_word},
     money::NanoDollars,
     reason::Reason,
+    retention::Finished,
 };
 use crate::notify::{Message, Notification, Told};
 
 use super::context::{Context, Error};
 use super::gather::{self, Freshness};
 use super::ledgers;
-use super::retention::Untold;
 
 /// Notifies people, through every channel that has not accepted it yet. `remembered` are deliveries that could not be
 /// stored yet. `None` where there is nothing to tell: no cascade breaker has opened.
@@ -149,6 +149,19 @@ pub fn of_alert(ctx: &Context, alert: &Alert, why: &str) -> Message {
         inspect,
         ..Message::default()
     }
+}
+
+/// Incidents of one namespace that were deleted before people were told of them.
+#[derive(Clone, Debug)]
+pub struct Untold {
+    /// How many.
+    pub count: usize,
+    /// The severest of them.
+    pub severity: Severity,
+    /// The newest of them.
+    pub newest: Finished,
+    /// By which channels that was told so far.
+    pub told: Vec<Delivery>,
 }
 
 /// What people are told of incidents that are deleted before they were told of them.

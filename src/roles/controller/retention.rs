@@ -14,7 +14,7 @@ use kube::{
 };
 use tokio::sync::Notify;
 
-use crate::api::v1alpha1::{Alert, Delivery, Incident, Severity, Time};
+use crate::api::v1alpha1::{Alert, Incident, Time};
 use crate::clock;
 use crate::cluster;
 use crate::core::retention::{Finished, expired, owes, silent_since};
@@ -23,7 +23,7 @@ use crate::notify::Notification;
 use super::alerts;
 use super::caches;
 use super::context::{Context, Error, Shared, call, wait_until_ready};
-use super::notices;
+use super::notices::{self, Untold};
 
 /// Interval between two looks.
 const EVERY: Duration = Duration::from_secs(3600);
@@ -31,19 +31,6 @@ const EVERY: Duration = Duration::from_secs(3600);
 const RETRY: Duration = Duration::from_secs(10);
 /// Shortest pause while a namespace has as many Alerts as it may.
 const CROWDED: Duration = Duration::from_secs(300);
-
-/// Incidents of one namespace that were deleted before people were told of them.
-#[derive(Clone, Debug)]
-pub struct Untold {
-    /// How many.
-    pub count: usize,
-    /// The severest of them.
-    pub severity: Severity,
-    /// The newest of them.
-    pub newest: Finished,
-    /// By which channels that was told so far.
-    told: Vec<Delivery>,
-}
 
 /// What was deleted before people were told of it, by namespace, until they have heard of that.
 pub type AllUntold = BTreeMap<Box<str>, Untold>;

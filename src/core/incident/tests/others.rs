@@ -27,7 +27,10 @@ impl World {
         if self.alert_ends_when_asked && self.phase() == IncidentPhase::AwaitingApproval {
             self.firing = false;
         }
+        // Requests take no time here: what joins in the moment in which people are asked is no other question by the clock.
+        let asked = self.status().times.decided.is_some_and(|at| self.now > at);
         if self.phase() == IncidentPhase::AwaitingApproval
+            && asked
             && let Some((severity, alertname)) = self.joins_when_asked.take()
         {
             let spec = &mut self.incident.spec;
