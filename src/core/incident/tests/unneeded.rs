@@ -54,7 +54,7 @@ fn a_target_that_still_fails_is_handed_over_as_the_executor_said() {
     for reason in READINGS {
         let mut world = World { executor: Executor::Aborts(reason), ..World::new() };
         ends(&mut world, IncidentPhase::Escalated, reason);
-        assert!(world.writes.is_empty() && world.status().message.contains("nothing was changed"));
+        assert!(world.writes.is_empty() && world.status().message.contains("the repair was not applied"));
     }
 }
 
