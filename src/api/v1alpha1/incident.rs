@@ -579,8 +579,8 @@ pub struct IncidentTimes {
     /// here, or from when the rollout last advanced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fired: Option<Time>,
-    /// Time of the first look after the write at which the target could not be read, while no later one could read it. A person
-    /// is called once that has lasted for `verify.timeoutSeconds`.
+    /// Time of the first look after the write at which the target could not be read, while no later one could read it. The
+    /// on-call is called once that has lasted for `verify.timeoutSeconds`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unread: Option<Time>,
     /// Time at which the target was first seen healthy after the write. `verify.settleSeconds` counts from here.
