@@ -165,6 +165,8 @@ pub async fn a_checksum_of_configuration_alone_is_not_rolled_back(bench: Bench) 
 pub async fn a_rollout_that_somebody_paused_and_edited_is_left_to_them_at_once(bench: Bench) -> Result<()> {
     bench.healthy("api").await?;
     bench.broken("api", Release::CrashLoop).await?;
+    // While it runs for the first time it only starts, and that is said first.
+    bench.restarted("api").await?;
     bench.patch("api", json!({"spec": {"paused": true}})).await?;
     bench.ship("api", Release::Good).await?;
     let start = std::time::Instant::now();
