@@ -24,6 +24,15 @@ pub fn at(second: i64) -> Time {
     Time::from_second(1_800_000_000 + second).unwrap()
 }
 
+/// Its pods work and its counts are full, whatever it was.
+pub fn heal(workload: &mut Workload) {
+    for pod in &mut workload.pods {
+        (pod.fact.failure, pod.fact.ready) = (PodFailure::None, true);
+    }
+    let desired = workload.state.desired;
+    (workload.state.ready, workload.state.available, workload.state.updated) = (desired, desired, desired);
+}
+
 /// So many failing targets in so many namespaces that it is a storm of the cluster.
 pub fn failing_everywhere() -> FailingTargets {
     FailingTargets::of(["a", "b", "c", "d"].iter().flat_map(|name| ["1", "2", "3", "4"].map(|uid| (*name, uid))))

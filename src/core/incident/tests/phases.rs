@@ -500,11 +500,7 @@ fn step_while_it_looks_well(
         && decided.is_some_and(|decided| now.duration_since(decided) < jiff::SignedDuration::from_secs(6))
         && let Ok(workload) = &mut found.case.workload
     {
-        for pod in &mut workload.pods {
-            (pod.fact.failure, pod.fact.ready) = (crate::api::v1alpha1::PodFailure::None, true);
-        }
-        let desired = workload.state.desired;
-        (workload.state.ready, workload.state.available, workload.state.updated) = (desired, desired, desired);
+        testing::heal(workload);
     }
     step(incident, &seen, terms, now)
 }
